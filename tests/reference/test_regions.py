@@ -1,0 +1,322 @@
+"""Region counts against theorems, against enumeration of all patterns, and against a 1-D sweep."""
+
+import itertools
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from ffverify.reference.regions import (
+    Layer,
+    activation_regions,
+    cells_in_general_position,
+    count_activation_regions,
+    count_linear_regions,
+    folding_layers,
+    hidden_layers,
+    montufar_bound,
+    montufar_layers,
+    pieces_along,
+    upper_bound,
+)
+
+quick = settings(derandomize=True, deadline=None, max_examples=40)
+Count = Callable[[list[Layer]], int]
+
+
+def random_layers(widths: list[int], seed: int, unit: str = "relu") -> list[Layer]:
+    rng = np.random.default_rng(seed)
+    return [
+        Layer(rng.standard_normal((m, n)), rng.standard_normal(n), unit)
+        for m, n in itertools.pairwise(widths)
+    ]
+
+
+def evaluate(layers: list[Layer], x: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    """The network in exact arithmetic, straight from its definition."""
+    for layer in layers:
+        columns = np.asarray(layer.weights).T.tolist()
+        bias = [0] * len(columns) if layer.bias is None else np.asarray(layer.bias).tolist()
+        z = [
+            Fraction(b) + sum(Fraction(w) * x_i for w, x_i in zip(column, x, strict=True))
+            for b, column in zip(bias, columns, strict=True)
+        ]
+        unit = {
+            "relu": lambda z: [max(Fraction(0), v) for v in z],
+            "absolute": lambda z: [abs(v) for v in z],
+            "identity": lambda z: z,
+            "leaky_relu": lambda z, a=layer.slope: [v if v > 0 else Fraction(a) * v for v in z],
+            "maxout": lambda z, k=layer.k: [max(z[i : i + k]) for i in range(0, len(z), k)],
+        }[layer.unit]
+        x = tuple(unit(z))
+    return x
+
+
+def lines_in_the_plane(weights: np.ndarray, bias: np.ndarray) -> int:
+    """Regions of any line arrangement: 1 + lines + Σ over meeting points (lines through it - 1)."""
+    lines = set()
+    for a, b, c in zip(*weights.tolist(), bias.tolist(), strict=True):
+        first = next((v for v in (a, b) if v), None)
+        if first is not None:
+            lines.add(tuple(Fraction(v) / Fraction(first) for v in (a, b, c)))
+    points: dict[tuple[Fraction, Fraction], set[tuple[Fraction, ...]]] = {}
+    for p, q in itertools.combinations(lines, 2):
+        if determinant := p[0] * q[1] - p[1] * q[0]:
+            x = (p[1] * q[2] - p[2] * q[1]) / determinant
+            y = (p[2] * q[0] - p[0] * q[2]) / determinant
+            points.setdefault((x, y), set()).update({p, q})
+    return 1 + len(lines) + sum(len(through) - 1 for through in points.values())
+
+
+def patterns_by_linear_programs(layers: list[Layer]) -> int:
+    """Try every pattern of a ReLU network: is there a ball of positive radius with it?"""
+    widths = [np.shape(layer.weights)[1] for layer in layers]
+    d = np.shape(layers[0].weights)[0]
+    found = 0
+    for bits in itertools.product((0, 1), repeat=sum(widths)):
+        matrix, offset, rows, bounds, at = np.eye(d), np.zeros(d), [], [], 0
+        for layer, n in zip(layers, widths, strict=True):
+            z, z0 = matrix @ layer.weights, offset @ layer.weights + layer.bias
+            active = np.array(bits[at : at + n])
+            sign = 2 * active - 1
+            rows += [
+                [*(-s * column), np.linalg.norm(column)]
+                for s, column in zip(sign, z.T, strict=True)
+            ]
+            bounds += [*(sign * z0)]
+            if any(
+                not column.any() and s * c <= 0 for column, s, c in zip(z.T, sign, z0, strict=True)
+            ):
+                break
+            matrix, offset, at = z * active, z0 * active, at + n
+        else:
+            answer = linprog(
+                [*np.zeros(d), -1],
+                rows,
+                bounds,
+                bounds=[(-1e4, 1e4)] * d + [(0, 1)],
+                method="highs",
+            )
+            found += answer.status == 0 and -answer.fun > 1e-9
+    return found
+
+
+def breakpoints_by_sweep(layers: list[Layer], low: Fraction, high: Fraction) -> list[Fraction]:
+    """Breakpoints in 1-D: every unit's values at a growing list of knots, zero crossings added."""
+    knots = [low, high]
+    for depth in range(1, len(layers) + 1):
+        before = [
+            *layers[: depth - 1],
+            Layer(layers[depth - 1].weights, layers[depth - 1].bias, "identity"),
+        ]
+        values = [evaluate(before, (t,)) for t in knots]
+        for (s, z_s), (t, z_t) in itertools.pairwise(list(zip(knots, values, strict=True))):
+            crossings = [
+                s + (t - s) * a / (a - b) for a, b in zip(z_s, z_t, strict=True) if a * b < 0
+            ]
+            knots = knots + crossings
+        knots = sorted(set(knots))
+    outputs = [evaluate(layers, (t,)) for t in knots]
+    slopes = [
+        tuple((b - a) / (t - s) for a, b in zip(y_s, y_t, strict=True))
+        for (s, y_s), (t, y_t) in itertools.pairwise(list(zip(knots, outputs, strict=True)))
+    ]
+    return [t for t, (a, b) in zip(knots[1:-1], itertools.pairwise(slopes), strict=True) if a != b]
+
+
+def count_by_sampling(layers: list[Layer]) -> int:
+    """The planted bug: patterns seen at random points, which miss small regions."""
+    x = np.random.default_rng(0).uniform(-3, 3, (2000, np.shape(layers[0].weights)[0]))
+    seen = []
+    for layer in layers:
+        z = x @ layer.weights + layer.bias
+        seen.append(z > 0)
+        x = np.maximum(z, 0)
+    return len(np.unique(np.concatenate(seen, axis=1), axis=0))
+
+
+def check_general_position(count: Count) -> None:
+    for d, n in itertools.product((1, 2, 3), range(1, 9)):
+        assert count(random_layers([d, n], seed=n)) == cells_in_general_position(n, d)
+
+
+def check_montufar(count: Count) -> None:
+    for n, d, depth in [(4, 1, 4), (5, 1, 3), (4, 2, 3), (8, 2, 2), (7, 3, 2), (6, 3, 2)]:
+        assert count(montufar_layers(n, d, depth)) == montufar_bound(n, d, depth)
+
+
+def test_one_layer_in_general_position_has_zaslavskys_number():
+    check_general_position(count_activation_regions)
+
+
+def test_the_construction_reaches_montufars_bound():
+    check_montufar(lambda layers: count_activation_regions(layers, box=(0, 1)))
+
+
+@pytest.mark.parametrize("check", [check_general_position, check_montufar])
+def test_sampling_is_rejected(check):
+    with pytest.raises(AssertionError):
+        check(count_by_sampling)
+
+
+@quick
+@given(
+    st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=7),
+)
+def test_degenerate_lines_are_counted_exactly(lines):
+    a, b, c = np.array(lines, dtype=float).T
+    expected = lines_in_the_plane(np.array([a, b]), c)
+    assert count_activation_regions([Layer(np.array([a, b]), c)]) == expected
+    assert count_activation_regions([Layer(np.array([a, b]), c, "absolute")]) == expected
+
+
+@pytest.mark.parametrize("widths", [[1, 3, 3], [2, 3, 3], [2, 2, 2, 2], [3, 4, 2], [2, 5]])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_deep_networks_against_every_pattern(widths, seed):
+    layers = random_layers(widths, seed)
+    count = count_activation_regions(layers)
+    assert count == patterns_by_linear_programs(layers)
+    assert count <= upper_bound(widths[1:], widths[0])
+
+
+def test_the_enumeration_rejects_a_count_that_forgets_the_last_layer():
+    layers = random_layers([2, 3, 3], 0)
+    assert count_activation_regions(layers[:-1]) != patterns_by_linear_programs(layers)
+
+
+@pytest.mark.parametrize("unit", ["relu", "absolute", "leaky_relu", "maxout", "identity"])
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_the_maps_are_the_networks(unit, d):
+    rng = np.random.default_rng(d)
+    sizes = [(d, 6), (3 if unit == "maxout" else 6, 4), (2 if unit == "maxout" else 4, 2)]
+    layers = [Layer(rng.standard_normal(s), rng.standard_normal(s[1]), unit) for s in sizes[:2]]
+    layers.append(Layer(rng.standard_normal(sizes[2]), None, "identity"))
+    regions = activation_regions(layers)
+    assert len({region.pattern for region in regions}) == len(regions)
+    for region in regions:
+        expected = tuple(
+            b + sum(w * x for w, x in zip(column, region.inside, strict=True))
+            for column, b in zip(zip(*region.weights, strict=True), region.bias, strict=True)
+        )
+        assert evaluate(layers, region.inside) == expected
+
+
+def test_maxout_counts_its_envelope_and_nothing_else():
+    # max(x, -x, 0.5 x) has two pieces: the third never wins.
+    third_never_wins = Layer(np.array([[1.0, -1.0, 0.5]]), None, "maxout", k=3)
+    assert [r.pattern for r in activation_regions([third_never_wins])] == [((0,),), ((1,),)]
+    twice_the_same = Layer(np.array([[1.0, 1.0]]), None, "maxout", k=2)
+    assert [r.pattern for r in activation_regions([twice_the_same])] == [((0,),)]
+
+
+def test_a_fold_doubles_the_pieces_and_a_fold_off_the_interval_does_not():
+    for depth in range(1, 11):
+        assert count_linear_regions(folding_layers(depth), box=(0, 1)) == 2**depth
+    off = [Layer(np.array([[2.0]]), np.array([1.0]), "absolute"), *folding_layers(1)]
+    assert count_linear_regions(off, box=(0, 1)) != 4
+
+
+TENT = [
+    Layer(np.array([[1.0, 1.0, 1.0]]), np.array([0.0, -1.0, -2.0])),
+    Layer(np.array([[1.0], [-2.0], [1.0]]), None, "identity"),
+]
+IDENTITY_OF_TWO_RELUS = [
+    Layer(np.array([[1.0, -1.0], [0.0, 0.0]])),
+    Layer(np.array([[1.0], [-1.0]]), None, "identity"),
+]
+
+
+def check_linear_regions(count: Count) -> None:
+    assert count(TENT) == 4  # zero on both sides: the same map, not connected
+    assert count(IDENTITY_OF_TWO_RELUS) == 1  # relu(x) - relu(-x) = x: connected, the same map
+    # relu(x) relu(y) quadrants, and a second layer that is zero on three of them.
+    corner = [Layer(np.eye(2)), Layer(np.array([[1.0], [1.0]]), np.array([-1.0]))]
+    assert count(corner) == 4  # 0; x - 1; y - 1; x + y - 1
+    assert count_activation_regions(corner) == 7
+
+
+def count_maps(layers: list[Layer]) -> int:
+    return len({(r.weights, r.bias) for r in activation_regions(layers)})
+
+
+def test_linear_regions_are_connected_and_maximal():
+    check_linear_regions(count_linear_regions)
+
+
+@pytest.mark.parametrize("wrong", [count_maps, count_activation_regions])
+def test_counting_maps_or_patterns_is_rejected(wrong):
+    with pytest.raises(AssertionError):
+        check_linear_regions(wrong)
+
+
+def test_touching_in_a_corner_is_not_connected():
+    # relu(|x| - |y|): x - y, x + y, -x - y, -x + y, and zero above and below, touching at 0 only.
+    layers = [Layer(np.eye(2), None, "absolute"), Layer(np.array([[1.0], [-1.0]]), None)]
+    assert count_linear_regions(layers) == 6
+
+
+@quick
+@given(st.integers(0, 10**6), st.sampled_from(["relu", "absolute", "leaky_relu"]))
+def test_pieces_along_a_line_against_a_sweep(seed, unit):
+    layers = [*random_layers([1, 4, 3], seed, unit), *random_layers([3, 1], seed + 1, "identity")]
+    pieces = pieces_along(layers, [-4], [4])
+    along = [Layer(np.array([[8.0]]), np.array([-4.0]), "identity"), *layers]
+    assert [piece.start for piece in pieces[1:]] == breakpoints_by_sweep(
+        along, Fraction(0), Fraction(1)
+    )
+    assert (pieces[0].start, pieces[-1].end) == (0, 1)
+    for piece in pieces:
+        for t in (piece.start, piece.end):
+            expected = tuple(a * t + b for a, b in zip(piece.slope, piece.intercept, strict=True))
+            assert evaluate(along, (t,)) == expected
+
+
+def test_a_line_through_many_dimensions():
+    layers = [*random_layers([20, 30, 30], 3), *random_layers([30, 1], 4, "identity")]
+    start, end = np.full(20, -10.0), np.full(20, 10.0)
+    pieces = pieces_along(layers, start, end)
+    assert len(pieces) > 10
+    for left, right in itertools.pairwise(pieces):
+        assert left.end == right.start
+        assert left.slope != right.slope
+        t = left.end  # continuous at every breakpoint
+        assert left.slope[0] * t + left.intercept[0] == right.slope[0] * t + right.intercept[0]
+
+
+def test_hidden_layers_of_parameters():
+    params = [{"W": np.eye(2)}, {"W": np.ones((2, 1)), "b": np.array([-1.0])}]
+    assert count_activation_regions(hidden_layers(params, unit="relu")) == 7
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([], "at least one Layer"),
+        ([Layer(np.ones(3))], "give a matrix"),
+        ([Layer(np.ones((2, 3)), np.ones(2))], "need \\(3,\\)"),
+        ([Layer(np.ones((2, 3))), Layer(np.ones((2, 3)))], "layer 1 takes 2 inputs"),
+        ([Layer(np.ones((2, 3)), None, "tanh")], "not piecewise linear"),
+        ([Layer(np.ones((2, 3)), None, "maxout", k=2)], "groups of k = 2"),
+        ([Layer(np.ones((2, 3)), None, "leaky_relu", slope=2.0)], "at most 1"),
+        ([Layer(np.array([[np.inf]]))], "not finite"),
+        ([Layer(np.array([[np.nan]]))], "not finite"),
+    ],
+)
+def test_errors_say_what_to_do(layers, message):
+    with pytest.raises(ValueError, match=message):
+        count_activation_regions(layers)
+
+
+def test_an_empty_box_is_refused():
+    with pytest.raises(ValueError, match="low < high"):
+        count_activation_regions([Layer(np.eye(2))], box=(1, 1))
+
+
+def test_concurrent_lines_are_fewer_than_in_general_position():
+    three_through_the_origin = [Layer(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))]
+    assert count_activation_regions(three_through_the_origin) == 6
+    assert cells_in_general_position(3, 2) == 7
