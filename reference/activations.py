@@ -1,0 +1,160 @@
+"""Hidden units (chapter 6.3 and later ones), each with the slope it is usually given at its kinks."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from .elementary import clip, exp, expm1, greater, square, where
+from .primitive import elementwise, reshape
+from .reductions import max_over, sum_
+from .special import erf_forward, erfc_forward
+from .var import Value, shape_of
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def identity(z: Value) -> Value:
+    """Return z: the linear unit."""
+    return z
+
+
+# Rectifiers ------------------------------------------------------------------------------------------
+relu = elementwise(
+    "relu", lambda z: np.maximum(z, 0), lambda _y, z: greater(z, 0), kinks={0.0: 0.0}
+)
+prelu = elementwise(
+    "prelu",
+    lambda z, alpha: np.where(np.greater(z, 0), z, np.multiply(alpha, z)),
+    lambda _y, z, alpha: where(greater(z, 0), 1.0, alpha),
+    lambda _y, z, _alpha: where(greater(z, 0), 0.0, z),
+    kinks="z = 0: slope alpha",
+)
+
+
+def leaky_relu(z: Value, slope: Value = 0.01) -> Value:
+    """Return max(0, z) + slope · min(0, z)."""
+    return prelu(z, slope)
+
+
+def relu6(z: Value) -> Value:
+    """Return min(max(0, z), 6)."""
+    return clip(z, low=0, high=6)
+
+
+def hard_tanh(z: Value) -> Value:
+    """Return max(-1, min(1, z)) (section 6.3.3)."""
+    return clip(z, low=-1, high=1)
+
+
+def clipped_linear(z: Value) -> Value:
+    """Return max(0, min(1, z)) (equation 6.18), the output unit that goes dead."""
+    return clip(z, low=0, high=1)
+
+
+def hard_sigmoid(z: Value) -> Value:
+    """Return max(0, min(1, z/6 + 1/2))."""
+    return clip(z + 3.0, low=0, high=6) / 6.0
+
+
+def hard_swish(z: Value) -> Value:
+    """Return z · hard_sigmoid(z)."""
+    return z * hard_sigmoid(z)
+
+
+def maxout(z: Value, k: int) -> Value:
+    """Maximum of each group of k adjacent values of the last axis: [..., m k] to [..., m]."""
+    shape = shape_of(z)
+    if k < 1 or shape[-1] % k:
+        raise ValueError(f"maxout: the last axis has {shape[-1]} values, no multiple of k = {k}")
+    groups = reshape(z, shape=(*shape[:-1], shape[-1] // k, k))
+    return max_over(groups, axis=(len(shape),), keepdims=False)
+
+
+# Sigmoidal units ---------------------------------------------------------------------------------------
+def _sigmoid(z: Any) -> Any:
+    e = np.exp(-np.absolute(z))
+    return np.where(np.greater_equal(z, 0), np.ones_like(e), e) / (1 + e)
+
+
+sigmoid = elementwise("sigmoid", _sigmoid, lambda y, z: y * sigmoid(-z), flops=4)
+
+
+def _tanh_slope(z: Any, y: Any) -> Any:
+    slope = np.asarray(1 - y * y)
+    if np.minimum.reduce(slope, axis=None, initial=1) < 0.25:
+        # 1 - y² has lost digits: 1/cosh² by e^-|z|, only where it is needed.
+        tail = slope < 0.25
+        r = np.exp(-np.absolute(np.asarray(z)[tail]))
+        slope[tail] = np.square(2 * r / (1 + r * r))
+    return slope[()]
+
+
+# tanh'(z) = 1/cosh²(z). It is told y = tanh(z), which saves a second tanh and is not differentiated.
+tanh_slope = elementwise("tanh_slope", _tanh_slope, lambda s, _z, y: -2.0 * y * s, None, flops=2)
+tanh = elementwise("tanh", np.tanh, lambda y, z: tanh_slope(z, y))
+softplus = elementwise(
+    "softplus",
+    lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.absolute(z))),
+    lambda _y, z: sigmoid(z),
+    flops=4,
+)
+
+
+def log_sigmoid(z: Value) -> Value:
+    """Return log σ(z) = -ζ(-z)."""
+    return -softplus(-z)
+
+
+def softsign(z: Value) -> Value:
+    """Return z / (1 + |z|)."""
+    return z / (1.0 + abs(z))
+
+
+def tanhshrink(z: Value) -> Value:
+    """Return z - tanh z."""
+    return z - tanh(z)
+
+
+# Exponential and Gaussian units ------------------------------------------------------------------------
+def elu(z: Value, alpha: float = 1.0) -> Value:
+    """Return z for z > 0, else alpha (e^z - 1)."""
+    positive = greater(z, 0)
+    return where(positive, z, alpha * expm1(where(positive, 0.0, z)))
+
+
+def selu(z: Value) -> Value:
+    """Return the self-normalising ELU."""
+    return SELU_SCALE * elu(z, SELU_ALPHA)
+
+
+erf = elementwise("erf", erf_forward, lambda _y, z: 2 / sqrt(pi) * exp(-square(z)))
+erfc = elementwise("erfc", erfc_forward, lambda _y, z: -2 / sqrt(pi) * exp(-square(z)))
+
+
+def gelu(z: Value) -> Value:
+    """Return z Φ(z), by erfc, which keeps its digits in the left tail."""
+    return 0.5 * z * erfc(z * -sqrt(0.5))
+
+
+def gelu_tanh(z: Value) -> Value:
+    """GELU with Φ approximated by a tanh."""
+    return z * sigmoid(2 * sqrt(2 / pi) * (z + 0.044715 * z * z * z))
+
+
+def silu(z: Value) -> Value:
+    """Return z σ(z)."""
+    return z * sigmoid(z)
+
+
+def mish(z: Value) -> Value:
+    """Return z tanh(ζ(z))."""
+    return z * tanh(softplus(z))
+
+
+def rbf(x: Value, W: Value, sigma: Value) -> Value:
+    """Return exp(-‖W_j - x‖²/σ²): x[..., d], templates W[m, d] to [..., m]."""
+    x = reshape(x, shape=(*shape_of(x)[:-1], 1, shape_of(x)[-1]))
+    return exp(-sum_(square(W - x), axis=-1) / square(sigma))

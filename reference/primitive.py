@@ -1,0 +1,262 @@
+"""Declare a differentiable operation in one place: its value and its slopes give both modes.
+
+    square = elementwise("square", np.square, lambda y, x: 2.0 * x)
+
+is a complete declaration. A primitive maps arrays to one array, y = f(x_1, ..., x_n; params), and
+has a linear map J_k = ∂y/∂x_k for each argument. Forward mode needs J_k x_dot (`push`), reverse mode
+J_kᵀ y_bar (`pull`). There are four ways to say both:
+
+- `elementwise`: the slope ∂y/∂x_k of each argument, which is J_k's diagonal and serves both;
+- `linear`: y is linear in the first argument, J is the primitive itself; give its transpose;
+- `multilinear`: linear in each argument alone (a product); give one transpose for each;
+- `general`: a pair (map, transpose) for each argument.
+
+Rules are called with ``(y_bar or x_dot, y, x_1, ..., x_n, **params)``, slopes with the same without the
+first, and are themselves written with primitives: applied to plain arrays they compute numbers,
+applied to `Var`s they build the graph of the derivative, to be differentiated again. They need not
+care for broadcasting or dtypes: `pull` sums a cotangent over axes that were broadcast, `push`
+broadcasts a tangent, here and nowhere else. A rule that is None says: not differentiated in this
+argument (an index, a label).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from .var import Value, Var, dtype_of, shape_of
+
+Rule = Callable[..., Value]
+# A slope that is the same everywhere is given as the number: 1 and -1 cost no multiplication.
+Slope = Rule | int | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Primitive:
+    """One differentiable operation. Made by `elementwise`, `linear`, `multilinear`, `general`.
+
+    Attributes
+    ----------
+    forward : computes y from ndarrays; often a NumPy ufunc.
+    slopes, maps, transposes : one entry per argument; see the module's text.
+    domain : open interval of the first argument on which y is defined.
+    kinks : where the slope jumps: {point: slope taken there}, or a sentence.
+    flops : floating-point operations per element of y, or a function of (y, \\*xs, \\*\\*params).
+    singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
+        cotangent (or tangent) then still gives zero, as it must for an unselected branch.
+    inline : `forward` is itself plain NumPy code that can be traced, in which a compiler may find
+        common subexpressions.
+    variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
+    """
+
+    name: str
+    forward: Callable[..., Any]
+    slopes: tuple[Slope, ...] | None = None
+    maps: tuple[Rule | None, ...] = ()
+    transposes: tuple[Rule | None, ...] = ()
+    domain: tuple[float, float] = (-inf, inf)
+    kinks: Mapping[float, float] | str = ""
+    flops: float | Callable[..., float] = 1
+    singular: bool = False
+    inline: bool = False
+    variadic: bool = False
+    differentiable: bool = True
+
+    def __call__(self, *args: Value, **params: Any) -> Value:
+        """Apply to arrays, or, where an argument is a `Var`, let its trace apply it."""
+        trace = None
+        for arg in args:
+            if type(arg) is Var and (trace is None or arg.trace.level > trace.level):
+                trace = arg.trace
+        if trace is None:
+            return self.forward(*args, **params)
+        return trace.apply(self, args, params)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def differentiates(self, k: int) -> bool:
+        """Whether there is a derivative in argument k (arguments beyond the last share its rule)."""
+        rules = self.transposes if self.slopes is None else self.slopes
+        return bool(rules) and rules[min(k, len(rules) - 1)] is not None
+
+    def push(
+        self, k: int, x_dot: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
+    ) -> Value:
+        """JVP: the tangent J_k x_dot, in the shape and dtype of y."""
+        if self.slopes is not None:
+            return _broadcast_like(self._scaled(k, x_dot, y, xs, params), y)
+        rule, params = self._rule(self.maps, k, params)
+        return _broadcast_like(rule(x_dot, y, *xs, **params), y)
+
+    def pull(
+        self, k: int, y_bar: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
+    ) -> Value:
+        """VJP: the cotangent J_kᵀ y_bar, in the shape and dtype of x_k."""
+        if self.slopes is not None:
+            return unbroadcast(self._scaled(k, y_bar, y, xs, params), xs[k])
+        rule, params = self._rule(self.transposes, k, params)
+        return unbroadcast(rule(y_bar, y, *xs, **params), xs[k])
+
+    def _rule(
+        self, rules: tuple[Rule | None, ...], k: int, params: dict[str, Any]
+    ) -> tuple[Rule, dict[str, Any]]:
+        rule = rules[0 if self.variadic else k]
+        assert rule is not None  # noqa: S101  # differentiates(k) was asked first
+        return rule, {**params, "k": k} if self.variadic else params
+
+    def _scaled(
+        self, k: int, v: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
+    ) -> Value:
+        assert self.slopes is not None  # noqa: S101  # only elementwise primitives come here
+        slope = self.slopes[k]
+        if callable(slope):
+            return (scale if self.singular else multiply)(v, slope(y, *xs, **params))
+        return v if slope == 1 else multiply(v, slope)
+
+    def count_flops(self, y: Value, xs: Sequence[Value], params: dict[str, Any]) -> float:
+        """Return the number of floating-point operations of one application."""
+        if callable(self.flops):
+            return self.flops(y, *xs, **params)
+        return self.flops * prod(shape_of(y))
+
+
+def elementwise(
+    name: str, forward: Callable[..., Any], *slopes: Slope, **options: Any
+) -> Primitive:
+    """Declare y_i = f(x_1i, ..., x_ni), with NumPy's broadcasting, by its slopes."""
+    return Primitive(name, forward, slopes, **options)
+
+
+def linear(name: str, forward: Callable[..., Any], transpose: Rule, **options: Any) -> Primitive:
+    """Declare y = A x, linear in the first argument, by its transpose; more arguments are data."""
+
+    def apply(x_dot: Value, _y: Value, _x: Value, *data: Value, **params: Any) -> Value:
+        return self(x_dot, *data, **params)
+
+    # The two-entry tuples end in None: arguments from the second on are not differentiated.
+    self = Primitive(name, forward, maps=(apply, None), transposes=(transpose, None), **options)
+    return self
+
+
+def multilinear(
+    name: str, forward: Callable[..., Any], *transposes: Rule, **options: Any
+) -> Primitive:
+    """Declare y linear in each argument alone, by the transpose with respect to each."""
+
+    def map_in(k: int) -> Rule:
+        def apply(x_dot: Value, _y: Value, *xs: Value, **params: Any) -> Value:
+            return self(*xs[:k], x_dot, *xs[k + 1 :], **params)
+
+        return apply
+
+    maps = tuple(map(map_in, range(len(transposes))))
+    self = Primitive(name, forward, maps=maps, transposes=transposes, **options)
+    return self
+
+
+def general(
+    name: str, forward: Callable[..., Any], *pairs: tuple[Rule, Rule] | None, **options: Any
+) -> Primitive:
+    """Declare y = f(x_1, ...) by (map, transpose) of its Jacobian in each argument."""
+    maps = tuple(pair and pair[0] for pair in pairs)
+    transposes = tuple(pair and pair[1] for pair in pairs)
+    return Primitive(name, forward, maps=maps, transposes=transposes, **options)
+
+
+def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitive:
+    """Declare an operation with no derivative: comparisons, rounding, indices."""
+    return Primitive(name, forward, differentiable=False, **options)
+
+
+# The primitives that the engine itself needs to scale, sum and broadcast cotangents. ---------------
+
+
+def _scale(v: Any, slope: Any) -> Any:
+    with np.errstate(all="ignore"):
+        product = np.multiply(v, slope)
+        if np.isnan(product).any():
+            product = np.where(np.equal(v, 0), np.zeros_like(product), product)
+    return product
+
+
+multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
+# The product in which an exact zero cotangent v wins against an infinite or undefined slope.
+scale = elementwise("scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True)
+
+astype = linear(
+    "astype",
+    lambda x, *, dtype: np.asarray(x).astype(dtype)[()],
+    lambda y_bar, _y, x, **_: astype(y_bar, dtype=dtype_of(x)),
+    flops=0,
+)
+broadcast_to = linear(
+    "broadcast_to",
+    lambda x, *, shape: np.broadcast_to(x, shape),
+    lambda y_bar, _y, _x, **_: y_bar,  # the engine's unbroadcast is the transpose
+    flops=0,
+)
+reshape = linear(
+    "reshape",
+    lambda x, *, shape: np.reshape(x, shape),
+    lambda y_bar, _y, x, **_: reshape(y_bar, shape=shape_of(x)),
+    flops=0,
+)
+
+
+def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    return np.add.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _sum_transpose(
+    y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False
+) -> Value:
+    if not keepdims:
+        y_bar = reshape(y_bar, shape=kept(shape_of(x), axis))
+    return broadcast_to(y_bar, shape=shape_of(x))
+
+
+sum_over = linear(
+    "sum", _sum_forward, _sum_transpose, flops=lambda _y, x, **_: float(prod(shape_of(x)))
+)
+
+
+def kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape after a reduction over `axis` that keeps the axes with length 1."""
+    reduced = {operator.index(a) % len(shape) for a in axis}
+    return tuple(1 if i in reduced else n for i, n in enumerate(shape))
+
+
+def unbroadcast(x_bar: Value, x: Value) -> Value:
+    """Sum a cotangent over the axes along which x was broadcast, and give it x's dtype."""
+    shape = shape_of(x)
+    found = shape_of(x_bar)
+    if found != shape:
+        extra = len(found) - len(shape)
+        axis = tuple(range(extra)) + tuple(
+            extra + i for i, n in enumerate(shape) if n == 1 and found[extra + i] != 1
+        )
+        if axis:
+            x_bar = sum_over(x_bar, axis=axis, keepdims=False)
+        if shape_of(x_bar) != shape:
+            x_bar = reshape(x_bar, shape=shape)
+        if shape_of(x_bar) != shape:  # pragma: no cover
+            raise ValueError(f"cotangent of shape {found} for an argument of shape {shape}")
+    return _cast_like(x_bar, x)
+
+
+def _broadcast_like(y_dot: Value, y: Value) -> Value:
+    shape = shape_of(y)
+    if shape_of(y_dot) != shape:
+        y_dot = broadcast_to(y_dot, shape=shape)
+    return _cast_like(y_dot, y)
+
+
+def _cast_like(v: Value, x: Value) -> Value:
+    dtype = dtype_of(x)
+    return v if dtype_of(v) == dtype else astype(v, dtype=dtype)

@@ -1,0 +1,189 @@
+"""Traces: what happens when a primitive meets a `Var`.
+
+There are three. `Recording` writes every application on a tape, for reverse mode and for graphs;
+`Forward` carries a tangent beside each value. Each trace has a level, larger for the one that
+started later, and handles only its own `Var`s: whatever belongs to an enclosing derivative is to
+it a constant *value*, on which it computes with primitives, so that the enclosing trace sees the
+derivative program itself. This is what makes derivatives nest without confusing perturbations
+(Siskind & Pearlmutter 2005), and what turns symbol-to-number into symbol-to-symbol differentiation
+(chapter 6.5.5) with the same rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .var import Value, Var, innermost
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+
+# An inner derivative starts after the outer one, so a counter orders them by nesting. It is never
+# reset: nothing is left behind by an exception, and threads cannot disturb each other.
+_levels = itertools.count(1)
+
+
+class Trace:
+    """What the three traces share."""
+
+    __slots__ = ("level",)
+
+    def __init__(self) -> None:
+        self.level = next(_levels)
+
+    def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
+        """Apply a primitive of whose arguments this trace is the innermost."""
+        raise NotImplementedError
+
+    def on_branch(self, var: Var) -> None:
+        """Take note that the program's path depends on this value."""
+
+    def own(self, value: Value) -> Var | None:
+        """Return the value if it is this trace's `Var`, None if it is constant here."""
+        if type(value) is Var:
+            if value.trace is self:
+                return value
+            if value.trace.level > self.level:
+                raise TypeError("a value of a finished inner derivative escaped from it")
+        return None
+
+    def peel(self, args: tuple[Value, ...]) -> list[Value]:
+        """Return the arguments as the enclosing level sees them."""
+        return [a.value if type(a) is Var and a.trace is self else a for a in args]
+
+
+class Forward(Trace):
+    """Forward mode: every `Var` carries its tangent; nothing is kept."""
+
+    __slots__ = ()
+
+    def input(self, value: Value, tangent: Value) -> Var:
+        """Make a `Var` with this tangent."""
+        var = Var(value, self)
+        var.tangent = tangent
+        return var
+
+    def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
+        """Compute the value, and y_dot = Σ_k J_k x_dot_k."""
+        values = self.peel(args)
+        y = primitive(*values, **params)
+        y_dot = None
+        for k, arg in enumerate(args):
+            if type(arg) is Var and arg.trace is self and primitive.differentiates(k):
+                term = primitive.push(k, arg.tangent, y, values, params)
+                y_dot = term if y_dot is None else y_dot + term
+        return y if y_dot is None else self.input(y, y_dot)
+
+
+class Recording(Trace):
+    """A tape of every application, in the order of execution, which is a topological order."""
+
+    __slots__ = ("branches", "records_all", "tape")
+
+    def __init__(self, *, records_all: bool = False) -> None:
+        super().__init__()
+        self.tape: list[Var] | None = []
+        self.records_all = records_all  # a graph also keeps comparisons, rounding, argmax, ...
+        self.branches: list[Var] = []
+
+    def on_branch(self, var: Var) -> None:
+        """Take note that the program's path depends on this value."""
+        self.branches.append(var)
+
+    def input(self, value: Value) -> Var:
+        """Make a `Var` that the trace starts from."""
+        return self._append(Var(value, self), None)
+
+    def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
+        """Compute the value and put the application on the tape."""
+        y = primitive(*self.peel(args), **params)
+        if not (primitive.differentiable or self.records_all):
+            return y
+        return self._append(Var(y, self), (primitive, args, params))
+
+    def _append(self, var: Var, record: Any) -> Var:
+        if self.tape is None:
+            raise TypeError(
+                "a value of a finished derivative is used outside of it: "
+                "return it from the differentiated function (has_aux=True) instead of keeping it"
+            )
+        var.record = record
+        var.index = len(self.tape)
+        self.tape.append(var)
+        return var
+
+    def close(self) -> list[Var]:
+        """Return the tape; the `Var`s no longer refer to it, so no reference cycle remains."""
+        tape, self.tape = self.tape, None
+        return tape or []
+
+
+def pull_back(
+    tape: Sequence[Var],
+    outputs: Sequence[Var | None],
+    y_bars: Sequence[Value],
+    inputs: Sequence[Var],
+) -> list[Value | None]:
+    """Sweep the tape backwards once: cotangents of the inputs from those of the outputs.
+
+    A node is visited after all its consumers, when its cotangent is complete, and its rules are
+    applied once (algorithm 6.6 of the chapter with the table that its memoisation asks for).
+    None stands for a cotangent that is zero because no path leads there.
+    """
+    bars: list[Value | None] = [None] * len(tape)
+
+    def accumulate(var: Var, x_bar: Value) -> None:
+        present = bars[var.index]
+        # Never in place: x_bar may be another node's cotangent, or the caller's own array.
+        bars[var.index] = x_bar if present is None else present + x_bar
+
+    for out, y_bar in zip(outputs, y_bars, strict=True):
+        if out is not None and y_bar is not None:
+            accumulate(out, y_bar)
+    for var in reversed(tape):
+        y_bar = bars[var.index]
+        if y_bar is None or var.record is None:
+            continue
+        bars[var.index] = None  # this cotangent is complete and about to be used up
+        primitive, args, params = var.record
+        trace = var.trace
+        values = trace.peel(args)
+        for k, arg in enumerate(args):
+            if type(arg) is Var and arg.trace is trace and primitive.differentiates(k):
+                accumulate(arg, primitive.pull(k, y_bar, var.value, values, params))
+    return [bars[var.index] for var in inputs]
+
+
+def push_forward(
+    tape: Sequence[Var], inputs: Sequence[Var], x_dots: Sequence[Value]
+) -> Callable[[Var | None], Value | None]:
+    """Sweep the tape forwards once; returns the function from a node to its tangent."""
+    dots: list[Value | None] = [None] * len(tape)
+    for var, x_dot in zip(inputs, x_dots, strict=True):
+        dots[var.index] = x_dot
+    for var in tape:
+        if var.record is None:
+            continue
+        primitive, args, params = var.record
+        trace = var.trace
+        values = trace.peel(args)
+        for k, arg in enumerate(args):
+            if type(arg) is Var and arg.trace is trace and primitive.differentiates(k):
+                x_dot = dots[arg.index]
+                if x_dot is not None:
+                    term = primitive.push(k, x_dot, var.value, values, params)
+                    present = dots[var.index]
+                    dots[var.index] = term if present is None else present + term
+    return lambda var: None if var is None else dots[var.index]
+
+
+def is_float(value: Value) -> bool:
+    """Whether the value has a derivative: its dtype is a real floating type."""
+    value = innermost(value)
+    return isinstance(value, float) or (
+        isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+    )

@@ -1,0 +1,391 @@
+"""Derivatives of plain NumPy functions: grad, vjp, jvp, jacobian, hessian, hvp, linearize.
+
+Every one takes a function and returns numbers, or, inside another derivative or a trace, a graph.
+They nest in any order. Arguments and results may be pytrees of float arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .primitive import Primitive, _cast_like, reshape
+from .shaping import concatenate
+from .tracing import Forward, Recording, is_float, pull_back, push_forward
+from .tree import flatten, flatten_like, unflatten
+from .var import Value, Var, dtype_of, innermost, shape_of
+
+Function = Callable[..., Any]
+
+
+def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """Return f(\\*args) and the pullback: cotangents of the result to cotangents of the arguments.
+
+    Returns
+    -------
+    value, pullback, and f's auxiliary result if `has_aux`; ``pullback(y_bar)`` is a tuple with one
+    pytree per argument. The pullback may be called any number of times.
+
+    Raises
+    ------
+    TypeError
+        Where an argument or the result is not of a real floating type.
+    """
+    leaves, structure = flatten(args)
+    _check_floats(leaves, "vjp")
+    trace = Recording()
+    inputs = [trace.input(leaf) for leaf in leaves]
+    try:
+        out = f(*unflatten(structure, inputs))
+    finally:
+        tape = trace.close()
+    out, aux = out if has_aux else (out, None)
+    out_leaves, out_structure = flatten(out)
+    outputs = [trace.own(leaf) for leaf in out_leaves]
+    values = [
+        leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
+    ]
+    _check_floats(values, "vjp: the result")
+
+    def pullback(y_bar: Any) -> tuple[Any, ...]:
+        y_bars = [
+            _matching(v, like, "cotangent")
+            for v, like in zip(flatten_like(out_structure, y_bar, "cotangent"), values, strict=True)
+        ]
+        with np.errstate(all="ignore"):
+            x_bars = pull_back(tape, outputs, y_bars, inputs)
+        return unflatten(  # type: ignore[no-any-return]  # the structure of args is a tuple
+            structure, [_zeros_unless(v, leaf) for v, leaf in zip(x_bars, leaves, strict=True)]
+        )
+
+    value = unflatten(out_structure, values)
+    return (value, pullback, _peeled(trace, aux)) if has_aux else (value, pullback)
+
+
+def jvp(
+    f: Function, primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: bool = False
+) -> tuple[Any, ...]:
+    """Return f(\\*primals) and its derivative in the direction `tangents`, in forward mode.
+
+    `primals` and `tangents` are sequences with one pytree per argument; a tangent None means zero.
+    """
+    leaves, structure = flatten(tuple(primals))
+    _check_floats(leaves, "jvp")
+    x_dots = [
+        None if v is None else _matching(v, leaf, "tangent")
+        for v, leaf in zip(_tangent_leaves(tuple(primals), tangents), leaves, strict=True)
+    ]
+    trace = Forward()
+    inputs = [
+        leaf if v is None else trace.input(leaf, v) for leaf, v in zip(leaves, x_dots, strict=True)
+    ]
+    with np.errstate(all="ignore"):
+        out = f(*unflatten(structure, inputs))
+    out, aux = out if has_aux else (out, None)
+    out_leaves, out_structure = flatten(out)
+    outputs = [trace.own(leaf) for leaf in out_leaves]
+    values = [
+        leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
+    ]
+    _check_floats(values, "jvp: the result")
+    y_dots = [
+        _zeros_unless(None if var is None else var.tangent, value)
+        for var, value in zip(outputs, values, strict=True)
+    ]
+    value, y_dot = unflatten(out_structure, values), unflatten(out_structure, y_dots)
+    return (value, y_dot, _peeled(trace, aux)) if has_aux else (value, y_dot)
+
+
+def _tangent_leaves(primals: tuple[Any, ...], tangents: Sequence[Any]) -> list[Value]:
+    if len(tangents) != len(primals):
+        raise ValueError(f"jvp: {len(tangents)} tangents for {len(primals)} arguments")
+    found: list[Value] = []
+    for primal, tangent in zip(primals, tangents, strict=True):
+        leaves, structure = flatten(primal)
+        found += (
+            [None] * len(leaves) if tangent is None else flatten_like(structure, tangent, "tangent")
+        )
+    return found
+
+
+def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return f(\\*args) and the linear map ``tangents -> y_dot``; f itself runs only once."""
+    leaves, structure = flatten(args)
+    _check_floats(leaves, "linearize")
+    trace = Recording()
+    inputs = [trace.input(leaf) for leaf in leaves]
+    try:
+        out = f(*unflatten(structure, inputs))
+    finally:
+        tape = trace.close()
+    out_leaves, out_structure = flatten(out)
+    outputs = [trace.own(leaf) for leaf in out_leaves]
+    values = [
+        leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
+    ]
+    _check_floats(values, "linearize: the result")
+
+    def linear_map(*tangents: Any) -> Any:
+        x_dots = [
+            _matching(v, leaf, "tangent")
+            for v, leaf in zip(flatten_like(structure, tangents, "tangents"), leaves, strict=True)
+        ]
+        with np.errstate(all="ignore"):
+            tangent_of = push_forward(tape, inputs, x_dots)
+        y_dots = [_zeros_unless(tangent_of(var), v) for var, v in zip(outputs, values, strict=True)]
+        return unflatten(out_structure, y_dots)
+
+    return unflatten(out_structure, values), linear_map
+
+
+def value_and_grad(
+    f: Function, argnums: int | Sequence[int] = 0, *, has_aux: bool = False
+) -> Function:
+    """Return the function that computes f's scalar value and its gradient.
+
+    Parameters
+    ----------
+    argnums : the arguments to differentiate, one gradient for an int, a tuple for a sequence.
+    has_aux : f returns (scalar, auxiliary), and the result is ((scalar, auxiliary), gradient).
+    """
+
+    @functools.wraps(f, updated=())
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        chosen = _chosen(argnums, len(args))
+        value, pullback, *aux = vjp(
+            lambda *xs: f(*_replaced(args, chosen, xs), **kwargs),
+            *(args[i] for i in chosen),
+            has_aux=has_aux,
+        )
+        if shape_of(value) != ():
+            raise TypeError(
+                f"grad: the function returns shape {shape_of(value)}, and a gradient is that of a "
+                "scalar: sum it, or use jacobian or vjp"
+            )
+        bars = pullback(dtype_of(value).type(1))
+        gradient = bars[0] if isinstance(argnums, int) else bars
+        return ((value, aux[0]) if has_aux else value), gradient
+
+    return differentiated
+
+
+def grad(f: Function, argnums: int | Sequence[int] = 0, *, has_aux: bool = False) -> Function:
+    """Return the function that computes the gradient of scalar f; see `value_and_grad`.
+
+    With `has_aux` the result is (gradient, auxiliary).
+    """
+    both = value_and_grad(f, argnums, has_aux=has_aux)
+
+    @functools.wraps(f, updated=())
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, bars = both(*args, **kwargs)
+        return (bars, value[1]) if has_aux else bars
+
+    return gradient
+
+
+def jacobian(f: Function, argnums: int | Sequence[int] = 0, *, mode: str = "cheaper") -> Function:
+    """Return the function that computes the full Jacobian.
+
+    For an array in, an array out, its shape is output shape + input shape; pytrees give a tree of
+    the output's structure whose leaves are trees of the input's.
+
+    Parameters
+    ----------
+    mode : "forward" costs one JVP per input element, "reverse" one VJP per output element,
+        "cheaper" takes the smaller number.
+    """
+    if mode not in ("forward", "reverse", "cheaper"):
+        raise ValueError(f"jacobian: mode={mode!r}: use 'forward', 'reverse' or 'cheaper'")
+
+    @functools.wraps(f, updated=())
+    def full(*args: Any, **kwargs: Any) -> Any:
+        chosen = _chosen(argnums, len(args))
+
+        def of_chosen(*xs: Any) -> Any:
+            return f(*_replaced(args, chosen, xs), **kwargs)
+
+        xs = tuple(args[i] for i in chosen)
+        in_leaves, in_structure = flatten(xs)
+        if mode == "forward":
+            value, linear_map = linearize(of_chosen, *xs)
+            forward = True
+        else:
+            value, pullback = vjp(of_chosen, *xs)
+        out_leaves, out_structure = flatten(value)
+        if mode != "forward":
+            forward = mode == "cheaper" and _total(in_leaves) < _total(out_leaves)
+            if forward:
+                _, linear_map = linearize(of_chosen, *xs)
+        if forward:
+            columns = [
+                flatten(linear_map(*unflatten(in_structure, v)))[0] for v in _basis(in_leaves)
+            ]
+            blocks = _blocks(columns, in_leaves, out_leaves, last=True)
+        else:
+            rows = [flatten(pullback(unflatten(out_structure, v)))[0] for v in _basis(out_leaves)]
+            blocks = _blocks(rows, out_leaves, in_leaves, last=False)
+        trees = [unflatten(in_structure, row) for row in blocks]
+        return unflatten(
+            out_structure, [tree[0] if isinstance(argnums, int) else tree for tree in trees]
+        )
+
+    return full
+
+
+def _total(leaves: list[Value]) -> int:
+    return sum(prod(shape_of(leaf)) for leaf in leaves)
+
+
+def _basis(leaves: list[Value]) -> Any:
+    """Yield the unit vectors of the space that the leaves span, each as a list of leaves."""
+    for i, leaf in enumerate(leaves):
+        for j in range(prod(shape_of(leaf))):
+            vectors = [np.zeros(shape_of(other), dtype_of(other)) for other in leaves]
+            vectors[i].reshape(-1)[j] = 1
+            yield vectors
+
+
+def _blocks(
+    products: list[list[Value]], basis: list[Value], others: list[Value], *, last: bool
+) -> list[list[Value]]:
+    """Put products with unit vectors together: blocks[output leaf][input leaf]."""
+    blocks, start = [], 0
+    for leaf in basis:
+        n = prod(shape_of(leaf))
+        row = []
+        for k, other in enumerate(others):
+            size = prod(shape_of(other))
+            shape = (size, 1) if last else (1, size)
+            parts = [reshape(product[k], shape=shape) for product in products[start : start + n]]
+            full = (
+                concatenate(*parts, axis=1 if last else 0)
+                if parts
+                else np.zeros((size, 0) if last else (0, size), dtype_of(other))
+            )
+            joined = (other, leaf) if last else (leaf, other)
+            row.append(reshape(full, shape=shape_of(joined[0]) + shape_of(joined[1])))
+        blocks.append(row)
+        start += n
+    return [list(column) for column in zip(*blocks, strict=True)] if last else blocks
+
+
+def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """Return the function that computes the Hessian of scalar f, forward over reverse."""
+    return jacobian(grad(f, argnums), argnums, mode="forward")
+
+
+def hvp(f: Function, x: Any, v: Any) -> Any:
+    """Return H v for the Hessian H of scalar f at x, forward over reverse, in O(size of x).
+
+    x and v are one pytree each; the Hessian is never formed (Pearlmutter 1994).
+    """
+    return jvp(grad(f), (x,), (v,))[1]
+
+
+def custom_rule(
+    f: Function,
+    *,
+    vjp: Callable[..., Sequence[Value | None]] | None = None,  # noqa: A002, RUF100  # the term
+    jvp: Callable[..., Value] | None = None,
+) -> Function:
+    """Give f, from arrays to one array, its own derivative rule; f itself may be any code.
+
+    Parameters
+    ----------
+    vjp : ``vjp(y_bar, y, *args)`` returns one cotangent, or None for zero, per argument.
+    jvp : ``jvp(tangents, y, *args)`` returns the tangent of y for a tuple of tangents.
+
+    With only one of them the other is its transpose, found by differentiating it, since a rule is
+    linear in its tangents or cotangents. A rule written with NumPy functions can be differentiated
+    again.
+    """
+    if vjp is None and jvp is None:
+        raise ValueError("custom_rule: give vjp=, jvp= or both")
+
+    def map_(x_dot: Value, y: Value, *xs: Value, k: int) -> Value:
+        if jvp is not None:
+            zeros = [np.zeros(shape_of(x), dtype_of(x)) for x in xs]
+            return jvp((*zeros[:k], x_dot, *zeros[k + 1 :]), y, *xs)
+        y_zero = np.zeros(shape_of(y), dtype_of(y))
+        return _transposed(lambda y_bar: transpose_(y_bar, y, *xs, k=k), y_zero)(x_dot)
+
+    def transpose_(y_bar: Value, y: Value, *xs: Value, k: int) -> Value:
+        if vjp is not None:
+            x_bars = vjp(y_bar, y, *xs)
+            if not isinstance(x_bars, tuple | list) or len(x_bars) != len(xs):
+                raise TypeError(
+                    f"custom_rule: vjp of {name} returned {x_bars!r}: return a tuple with one "
+                    f"cotangent for each of the {len(xs)} arguments"
+                )
+            x_bar = x_bars[k]
+            return np.zeros(shape_of(xs[k]), dtype_of(xs[k])) if x_bar is None else x_bar
+        x_zero = np.zeros(shape_of(xs[k]), dtype_of(xs[k]))
+        return _transposed(lambda x_dot: map_(x_dot, y, *xs, k=k), x_zero)(y_bar)
+
+    name = getattr(f, "__name__", "custom")
+    primitive = Primitive(name, f, maps=(map_,), transposes=(transpose_,), variadic=True)
+
+    @functools.wraps(f, updated=())
+    def with_rule(*args: Value) -> Value:
+        return primitive(*args)
+
+    return with_rule
+
+
+def _transposed(linear_map: Callable[[Value], Value], at: Value) -> Callable[[Value], Value]:
+    pullback = vjp(linear_map, at)[1]
+    return lambda v: pullback(v)[0]
+
+
+# Checks -------------------------------------------------------------------------------------------------
+def _check_floats(leaves: list[Value], what: str) -> None:
+    for leaf in leaves:
+        if not is_float(leaf):
+            value = innermost(leaf)
+            kind = getattr(value, "dtype", type(value).__name__)
+            fix = (
+                "complex values are not differentiated here: give real and imaginary parts"
+                if getattr(kind, "kind", "") == "c" or isinstance(value, complex)
+                else "only real floating types are differentiated: convert it with float() or "
+                ".astype(float), or leave it out of the differentiated arguments (argnums, closure)"
+            )
+            raise TypeError(f"{what}: a value of type {kind}; {fix}")
+
+
+def _matching(v: Value, like: Value, what: str) -> Value:
+    """Return a tangent or cotangent in the dtype of its primal, whose shape it must have."""
+    if shape_of(v) != shape_of(like):
+        raise ValueError(f"{what} of shape {shape_of(v)} for a value of shape {shape_of(like)}")
+    return _cast_like(v, like)
+
+
+def _zeros_unless(v: Value | None, like: Value) -> Value:
+    return np.zeros(shape_of(like), dtype_of(like)) if v is None else v
+
+
+def _peeled(trace: Recording | Forward, aux: Any) -> Any:
+    leaves, structure = flatten(aux)
+    return unflatten(
+        structure,
+        [leaf.value if type(leaf) is Var and leaf.trace is trace else leaf for leaf in leaves],
+    )
+
+
+def _chosen(argnums: int | Sequence[int], count: int) -> list[int]:
+    chosen = [argnums] if isinstance(argnums, int) else list(argnums)
+    for i in chosen:
+        if not -count <= i < count:
+            raise ValueError(f"argnums={argnums} for a call with {count} positional arguments")
+    return [i % count for i in chosen]
+
+
+def _replaced(args: tuple[Any, ...], chosen: list[int], xs: tuple[Any, ...]) -> list[Any]:
+    full = list(args)
+    for i, x in zip(chosen, xs, strict=True):
+        full[i] = x
+    return full

@@ -1,0 +1,266 @@
+"""A `Var` stands for an array inside a function that is being differentiated or traced.
+
+It behaves like the `ndarray` it holds: Python's operators, NumPy's ufuncs (``np.exp(x)``) and
+NumPy's functions (``np.sum(x)``) all work on it, so that plain NumPy code is differentiated
+unchanged. Each of them applies a primitive; the trace that made the `Var` takes note.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+    from .tracing import Trace
+
+# What flows through a program: an ndarray, a NumPy or Python number, or a Var.
+Value = Any
+
+# Filled by numpy_functions.py, once, while the package is imported.
+UFUNCS: dict[np.ufunc, Primitive | Callable[..., Value]] = {}
+REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {}
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
+
+
+def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
+    return lambda a, b: UFUNCS[ufunc](a, b)
+
+
+def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
+    return lambda a, b: UFUNCS[ufunc](b, a)
+
+
+def _unary(ufunc: np.ufunc) -> Callable[[Any], Any]:
+    return lambda a: UFUNCS[ufunc](a)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    """Make the method ``x.name(...)`` of the function ``np.name(x, ...)``."""
+    function = getattr(np, name)
+
+    def method(self: Var, *args: Any, **kwargs: Any) -> Any:
+        return FUNCTIONS[function](self, *args, **kwargs)
+
+    method.__name__ = name
+    method.__doc__ = f"As `numpy.{name}`."
+    return method
+
+
+class Var:
+    """A value under differentiation; made by `grad`, `jvp`, `trace`, ..., never by hand.
+
+    Attributes
+    ----------
+    value : what the primal program computed here: an array or number, or, when derivatives are
+        nested, a `Var` of the enclosing derivative.
+    trace : the trace, that is, the derivative or graph, which this `Var` belongs to.
+    tangent : its tangent x_dot (forward mode only).
+    index, record : its place on the trace's tape, and ``(primitive, args, params)`` that made it,
+        or None for an input (recording traces only).
+    """
+
+    __slots__ = ("index", "record", "tangent", "trace", "value")
+
+    value: Value
+    trace: Trace
+    tangent: Value
+    index: int
+    record: tuple[Primitive, tuple[Value, ...], dict[str, Any]] | None
+
+    def __init__(self, value: Value, trace: Trace) -> None:
+        self.value = value
+        self.trace = trace
+
+    # NumPy's protocols -----------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        table: dict[np.ufunc, Any] = {"__call__": UFUNCS, "reduce": REDUCTIONS}.get(method, {})
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        if any(out is not None for out in kwargs.pop("out", None) or ()):
+            raise TypeError(
+                f"numpy.{name}(..., out=) or an augmented assignment would write into an existing "
+                "array while it is being differentiated: write `a = a + b` instead of `a += b`"
+            )
+        if ufunc not in table:
+            _unsupported(name, [known.__name__ for known in table])
+        if kwargs and method == "__call__":
+            raise TypeError(f"numpy.{name}: {', '.join(kwargs)}= cannot be differentiated: drop it")
+        return table[ufunc](*args, **kwargs)
+
+    def __array_function__(
+        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if func not in FUNCTIONS:
+            _unsupported(func.__name__, [known.__name__ for known in FUNCTIONS])
+        return FUNCTIONS[func](*args, **kwargs)
+
+    def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError(
+            "a traced value cannot become a plain array: its derivative would be lost. "
+            "Use np.stack or np.concatenate to put values together"
+        )
+
+    # What an array is asked for --------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array it stands for."""
+        return shape_of(innermost(self))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the array it stands for."""
+        return dtype_of(self)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def T(self) -> Any:
+        """As `ndarray.T`."""
+        return FUNCTIONS[np.transpose](self)
+
+    @property
+    def mT(self) -> Any:
+        """As `ndarray.mT`: the last two axes exchanged."""
+        return FUNCTIONS[np.swapaxes](self, -1, -2)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a value without axes")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        return FUNCTIONS[np.ndarray.__getitem__](self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError(
+            "a traced value cannot be assigned to in place: build the result with np.where, "
+            "np.concatenate or np.stack"
+        )
+
+    def __bool__(self) -> bool:
+        return bool(concrete(self))
+
+    def _number(self, kind: str) -> NoReturn:
+        raise TypeError(
+            f"a traced value of shape {self.shape} cannot become a Python {kind}: its derivative "
+            "would be lost. Keep it as it is; NumPy functions accept it"
+        )
+
+    def __float__(self) -> float:
+        self._number("float")
+
+    def __int__(self) -> int:
+        self._number("int")
+
+    def __index__(self) -> int:
+        self._number("int")
+
+    def item(self) -> float:
+        """Refused: the derivative would be lost."""
+        self._number("number")
+
+    def __repr__(self) -> str:
+        return f"Var({self.value!r})"
+
+    def astype(self, dtype: Any) -> Any:
+        """As `ndarray.astype`; a cast to integers or booleans ends the derivative."""
+        return FUNCTIONS[np.ndarray.astype](self, dtype)
+
+    def reshape(self, *shape: Any) -> Any:
+        """As `ndarray.reshape`."""
+        return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Any:
+        """As `ndarray.transpose`."""
+        return FUNCTIONS[np.transpose](self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def flatten(self) -> Any:
+        """As `ndarray.flatten`."""
+        return FUNCTIONS[np.ravel](self)
+
+    def copy(self) -> Any:
+        """Return itself: a traced value is never written into."""
+        return self
+
+    # Operators -------------------------------------------------------------------------------
+
+    __hash__ = object.__hash__
+    __add__, __radd__ = _binary(np.add), _reflected(np.add)
+    __sub__, __rsub__ = _binary(np.subtract), _reflected(np.subtract)
+    __mul__, __rmul__ = _binary(np.multiply), _reflected(np.multiply)
+    __truediv__, __rtruediv__ = _binary(np.divide), _reflected(np.divide)
+    __mod__, __rmod__ = _binary(np.remainder), _reflected(np.remainder)
+    __floordiv__, __rfloordiv__ = _binary(np.floor_divide), _reflected(np.floor_divide)
+    __pow__, __rpow__ = _binary(np.power), _reflected(np.power)
+    __matmul__, __rmatmul__ = _binary(np.matmul), _reflected(np.matmul)
+    __and__, __rand__ = _binary(np.bitwise_and), _reflected(np.bitwise_and)
+    __or__, __ror__ = _binary(np.bitwise_or), _reflected(np.bitwise_or)
+    __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
+    __invert__ = _unary(np.invert)
+    __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
+    __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
+    __eq__: Callable[[Any, Any], Any] = _binary(np.equal)  # type: ignore[assignment]  # elementwise
+    __ne__: Callable[[Any, Any], Any] = _binary(np.not_equal)  # type: ignore[assignment]  # elementwise
+
+    sum, prod, mean, var, std = map(_method, ("sum", "prod", "mean", "var", "std"))
+    max, min, argmax, argmin = map(_method, ("max", "min", "argmax", "argmin"))
+    all, any, clip, cumsum = map(_method, ("all", "any", "clip", "cumsum"))
+    ravel, squeeze, swapaxes = map(_method, ("ravel", "squeeze", "swapaxes"))
+    dot, take, repeat, diagonal = map(_method, ("dot", "take", "repeat", "diagonal"))
+    argsort, trace_ = map(_method, ("argsort", "trace"))
+
+
+def innermost(value: Value) -> Value:
+    """Return the array or number at the bottom of nested `Var`s."""
+    while type(value) is Var:
+        value = value.value
+    return value
+
+
+def concrete(value: Value) -> Value:
+    """Return the array or number that a Python branch or a shape is about to depend on.
+
+    Every trace on the way is told, because what it records holds for this branch only.
+    """
+    while type(value) is Var:
+        value.trace.on_branch(value)
+        value = value.value
+    return value
+
+
+def shape_of(value: Value) -> tuple[int, ...]:
+    """Return the shape of an array, number or `Var`."""
+    shape: tuple[int, ...] | None = getattr(value, "shape", None)
+    return np.shape(value) if shape is None else shape
+
+
+def dtype_of(value: Value) -> np.dtype[Any]:
+    """Return the dtype of an array, number or `Var`."""
+    value = innermost(value)
+    dtype = getattr(value, "dtype", None)
+    return np.asarray(value).dtype if dtype is None else dtype
+
+
+def _unsupported(name: str, known: list[str]) -> NoReturn:
+    near = difflib.get_close_matches(name, sorted(set(known)), n=5, cutoff=0.4)
+    hint = f" Near names that have one: {', '.join(near)}." if near else ""
+    raise TypeError(
+        f"numpy.{name} has no derivative rule here.{hint} "
+        "Write it with supported functions, or attach a rule with custom_rule."
+    )
