@@ -1,0 +1,199 @@
+"""Backends: implementations under test, as named functions and how they are differentiated.
+
+``load("reference")``, ``load("torch")``, ``load("torch:cuda")``, ``load("jax")``, or
+``load("mylib.ops")`` for any importable module with functions of the catalogue's names. What a
+backend lacks is *not provided*; it never counts as passed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .formats import Array, is_floating
+from .frameworks import Framework, UnavailableError, framework
+from .textbook import CATALOGUE
+from .truth import Program
+
+DEFAULT_BACKENDS = ("reference", "torch")
+DEFAULT_DTYPES = ("float64", "float32")
+
+
+class UnknownBackendError(ValueError):
+    """A backend name that is neither known nor importable."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An implementation under test.
+
+    A *program* is a function ``program(f, *arrays)`` that takes every operation from ``f``, the
+    backend's functions as attributes; the same program runs on the textbook's definitions.
+    """
+
+    name: str
+    framework: Framework = field(repr=False)
+    functions: Mapping[str, Callable[..., Any]] = field(repr=False)
+    dtypes: tuple[str, ...] = DEFAULT_DTYPES
+    device: str | None = None
+
+    def provides(self, name: str) -> bool:
+        """Tell whether the backend has a function of this name."""
+        return name in self.functions
+
+    def replacing(self, name: str, function: Callable[..., Any]) -> Backend:
+        """Give this backend with one function changed (a planted bug)."""
+        return replace(self, functions={**self.functions, name: function})
+
+    def value(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
+        """Run a program at a dtype; ndarrays in and out."""
+        return self._numpy(self._bound(program)(*self._native(args, dtype)))
+
+    def vjp(
+        self,
+        program: Program,
+        args: Sequence[Array],
+        cotangent: Array,
+        dtype: str,
+        *,
+        wrt: Sequence[int],
+    ) -> list[Array]:
+        """Pull a cotangent back to the arguments ``wrt``, by the backend's own reverse mode.
+
+        An argument for which the backend reports no gradient has a zero one.
+        """
+        native = self._native([*args, cotangent], dtype)
+        chosen = [i in wrt for i in range(len(args))]
+        _, gradients = self.framework.vjp(self._bound(program), native[:-1], chosen, native[-1])
+        return [
+            np.zeros(args[i].shape, args[i].dtype)
+            if gradients[i] is None
+            else self._numpy(gradients[i])
+            for i in wrt
+        ]
+
+    def jvp(
+        self, program: Program, args: Sequence[Array], tangents: Sequence[Array | None], dtype: str
+    ) -> Array:
+        """Push tangents forward, by the backend's own forward mode; None holds an argument fixed."""
+        native = self._native(args, dtype)
+        directions = [None if t is None else self._native([t], dtype)[0] for t in tangents]
+        _, tangent = self.framework.jvp(self._bound(program), native, directions)
+        return self._numpy(tangent)
+
+    def _native(self, args: Sequence[Array], dtype: str) -> list[Any]:
+        return [self.framework.native(a, dtype, self.device) for a in args]
+
+    def _numpy(self, result: Any) -> Array:
+        return self.framework.numpy(result)
+
+    def _bound(self, program: Program) -> Callable[..., Any]:
+        namespace = SimpleNamespace(**self.functions)
+        return lambda *args: program(namespace, *args)
+
+
+def _reference() -> Backend:
+    from ffverify import reference
+
+    return Backend("reference", framework("numpy"), _public(reference))
+
+
+def _torch(device: str | None = None) -> Backend:
+    from .torch_functions import torch_functions
+
+    numbers = framework("torch")
+    if device is not None:
+        import torch
+
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            raise UnavailableError(f"torch has no device {device!r} here: {reason}") from error
+    name = "torch" if device is None else f"torch:{device}"
+    return Backend(name, numbers, torch_functions(), device=device)
+
+
+def _jax() -> Backend:
+    from .jax_functions import jax_functions
+
+    return Backend("jax", framework("jax"), jax_functions())
+
+
+_KNOWN: dict[str, Callable[..., Backend]] = {"reference": _reference, "torch": _torch, "jax": _jax}
+
+
+def load(name: str) -> Backend:
+    """Give a backend by its name.
+
+    Raises
+    ------
+    UnknownBackendError
+        If the name is not known and no module of that name has a function of the catalogue.
+    UnavailableError
+        If its framework is not installed or its device is not here.
+    """
+    kind, _, device = name.partition(":")
+    if kind in _KNOWN and (not device or kind == "torch"):
+        numbers = {"reference": "numpy"}.get(kind, kind)
+        framework(numbers)  # before the functions are made: a missing framework has one clear line
+        return _KNOWN[kind](device) if device else _KNOWN[kind]()
+    return _module_backend(name)
+
+
+def _module_backend(name: str) -> Backend:
+    sys.path.insert(0, "")  # as `python -m` does: the user's module lies where the command is given
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        known = ", ".join(_KNOWN)
+        raise UnknownBackendError(
+            f"backend {name!r} is neither known ({known}, torch:DEVICE) nor an importable module: {error}"
+        ) from error
+    finally:
+        sys.path.remove("")
+    functions = _public(module)
+    if not functions:
+        raise UnknownBackendError(
+            f"module {name!r} has no function of the catalogue: name its functions as in `ffverify specs --functions`"
+        )
+    return Backend(name, framework(_framework_of(module)), functions)
+
+
+def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    wanted = {*CATALOGUE, *TRANSFORMS}
+    return {n: f for n, f in sorted(vars(module).items()) if n in wanted and callable(f)}
+
+
+# What claims about the engine itself need, beside the catalogue's functions.
+TRANSFORMS = (
+    "MLP", "compile", "custom_rule", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize",
+    "trace", "value_and_grad", "vjp",
+)  # fmt: skip
+
+
+def _framework_of(module: ModuleType) -> str:
+    """Give the framework that a module's ``FRAMEWORK`` names, or whose names it has imported."""
+    named = getattr(module, "FRAMEWORK", None)
+    if named is not None:
+        return str(named)
+    origins = {
+        (v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "").split(
+            "."
+        )[0]
+        for v in vars(module).values()
+    }
+    return next((name for name in ("torch", "jax") if name in origins), "numpy")
+
+
+def floating_arguments(args: Sequence[Array]) -> list[int]:
+    """Give the positions of the arguments that can be differentiated."""
+    return [i for i, a in enumerate(args) if is_floating(a)]

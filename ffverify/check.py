@@ -1,0 +1,394 @@
+"""What a claim says with: ``check.value``, ``check.gradient``, ``check.tangent``, ``check.that``.
+
+A ``Check`` stands between a claim and a backend. It computes with the backend, gets the truth from
+the textbook definitions, judges, keeps the worst error, and raises ``ClaimViolation`` where the
+judgement is an error. The finding itself, with sixty digits confirmed in a second arithmetic, is
+only made when somebody reads it: Hypothesis throws most violations away while it shrinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import confirm, replay, textbook, truth
+from .backends import Backend
+from .formats import Array, Format
+from .precise import BALLS, Undecided, arb
+from .truth import Program, Truth
+from .verdict import Finding, Judgement, Verdict, judge
+
+MakeFinding = Callable[[], Finding]
+
+
+class ClaimViolation(AssertionError):
+    """A claim fails on a backend; ``finding`` says how."""
+
+    def __init__(self, make: MakeFinding) -> None:
+        super().__init__()
+        self._make = make
+
+    @cached_property
+    def finding(self) -> Finding:
+        """The finding, made on first use."""
+        return self._make()
+
+    def __str__(self) -> str:
+        return str(self.finding)
+
+
+class Check:
+    """One claim's dealings with one backend at one format.
+
+    Attributes
+    ----------
+    worst_ulps
+        The largest error so far, in ulps of the exact result.
+    examples
+        How many inputs the claim was tried on.
+    """
+
+    def __init__(self, backend: Backend, fmt: Format) -> None:
+        self.backend = backend
+        self.fmt = fmt
+        self.worst_ulps = 0.0
+        self.examples = 0
+        self.inputs: Mapping[str, Any] = {}
+        self._claim = ""
+        self._judged = self._inconclusive = 0
+        self._warning: tuple[float, MakeFinding] | None = None
+
+    def start(self, claim: str, inputs: Mapping[str, Any]) -> None:
+        """Begin one example."""
+        self._claim, self.inputs = claim, inputs
+        self.examples += 1
+
+    @property
+    def only_inconclusive(self) -> bool:
+        """Whether there was something to judge and nothing could be."""
+        return 0 < self._judged == self._inconclusive
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The worst warning, if there was one."""
+        return [] if self._warning is None else [self._warning[1]()]
+
+    # -- against truth -------------------------------------------------------------------------
+
+    def value(
+        self,
+        fn: str | Program,
+        *args: Array,
+        core: Sequence[int] | None = None,
+        scale: float = 0.0,
+        **options: Any,
+    ) -> Array:
+        """Check a function's or a program's value against truth; give the computed value.
+
+        Parameters
+        ----------
+        fn
+            A name of the catalogue, or a program ``fn(f, *args)``.
+        core
+            For a program: trailing axes of each argument that one application takes (a name
+            brings its own). None: the arguments are one whole application.
+        scale
+            Natural scale of the result, where absolute accuracy is all that is promised.
+        """
+        program, core, name = self._program(fn, core, options)
+        computed = self._compute(
+            name, args, lambda: self.backend.value(program, args, self.fmt.name)
+        )
+        exact_program = self._exact(program)
+        exact = truth.value(exact_program, args, self.fmt, core=core)
+        running = _running_bound(exact_program, args, self.fmt, exact) if core is not None else None
+        judgement = self._judge(name, args, computed, exact, scale=scale, running=running)
+
+        def describe(index: tuple[int, ...]) -> tuple[str, Any]:
+            row, rest = _row(args, core, index)
+            return f"{name}({_join(row)}){_subscript(rest)}", confirm.value(
+                exact_program, row, rest
+            )
+
+        self._report(judgement, computed, exact, describe)
+        return computed
+
+    def gradient(
+        self,
+        fn: str | Program,
+        *args: Array,
+        wrt: int = 0,
+        cotangent: Array | None = None,
+        core: Sequence[int] | None = None,
+        scale: float = 0.0,
+        **options: Any,
+    ) -> Array:
+        """Check a VJP, by the backend's reverse mode, against truth; give the computed gradient.
+
+        The cotangent is 1 everywhere unless given: the gradient of the sum of the results. Other
+        parameters are as in `value`.
+        """
+        program, core, name = self._program(fn, core, options)
+        if cotangent is None:
+            shape = self._compute(
+                name, args, lambda: self.backend.value(program, args, self.fmt.name)
+            ).shape
+            cotangent = np.ones(shape, dtype=self.fmt.carrier)
+        v = cotangent
+        computed = self._compute(
+            f"gradient of {name}",
+            args,
+            lambda: self.backend.vjp(program, args, v, self.fmt.name, wrt=[wrt])[0],
+        )
+        exact_program = self._exact(program)
+        exact = truth.gradient(exact_program, args, v, wrt, self.fmt, core=core)
+        if computed.shape != exact.exact.shape:
+            self.that(False, f"shape of the gradient of {name}", computed.shape, exact.exact.shape)
+        judgement = self._judge(name, args, computed, exact, scale=scale)
+
+        def describe(index: tuple[int, ...]) -> tuple[str, Any]:
+            row, rest = _row(args, core, index)
+            weights = v[index[: v.ndim - _result_dims(v, args, core)]] if core is not None else v
+
+            def inner(*points: Any) -> Any:
+                return np.sum(exact_program(*points) * weights)
+
+            tangent = np.zeros(row[wrt].shape, dtype=np.float64)
+            tangent[rest] = 1.0
+            tangents = [tangent if i == wrt else None for i in range(len(row))]
+            prime = f"{name}'" if not rest else f"∂{name}/∂{_subscript(rest)}"
+            return f"{prime}({_join(row)})", confirm.directional(inner, row, tangents, ())
+
+        self._report(judgement, computed, exact, describe)
+        return computed
+
+    def tangent(
+        self,
+        fn: str | Program,
+        args: Sequence[Array],
+        tangents: Sequence[Array | None],
+        *,
+        core: Sequence[int] | None = None,
+        scale: float = 0.0,
+        **options: Any,
+    ) -> Array:
+        """Check a JVP, by the backend's forward mode, against truth; give the computed tangent."""
+        program, core, name = self._program(fn, core, options)
+        computed = self._compute(
+            f"JVP of {name}", args, lambda: self.backend.jvp(program, args, tangents, self.fmt.name)
+        )
+        exact_program = self._exact(program)
+        exact = truth.directional(exact_program, args, tangents, self.fmt, core=core)
+        judgement = self._judge(name, args, computed, exact, scale=scale)
+
+        def describe(index: tuple[int, ...]) -> tuple[str, Any]:
+            row, rest = _row(args, core, index)
+            filled = [
+                np.zeros_like(a) if t is None else t for a, t in zip(args, tangents, strict=True)
+            ]
+            directions = _row(filled, core, index)[0]
+            moved = [None if t is None else d for t, d in zip(tangents, directions, strict=True)]
+            where = f"JVP of {name} at ({_join(row)}) along ({_join(directions)}){_subscript(rest)}"
+            return where, confirm.directional(exact_program, row, moved, rest)
+
+        self._report(judgement, computed, exact, describe)
+        return computed
+
+    # -- without truth -------------------------------------------------------------------------
+
+    def that(
+        self, holds: bool, where: str, computed: Any, exact: Any = "", *, reason: str = ""
+    ) -> None:
+        """Check a statement that needs no bound (an exact equality, an order, a count)."""
+        self._judged += 1
+        if holds:
+            return
+
+        again = self._replay()
+
+        def make() -> Finding:
+            shown, right = _show(computed), _show(exact)
+            return Finding(
+                Verdict.WRONG, where, shown, right, np.inf, 0.0, self.fmt.name, reason, again()
+            )
+
+        raise ClaimViolation(make)
+
+    def equal(self, computed: Array, exact: Any, where: str) -> None:
+        """Check equality bit for bit (zeros of either sign are equal)."""
+        wanted = np.broadcast_to(np.asarray(exact), np.shape(computed))
+        same = np.asarray(computed) == wanted
+        self.that(
+            bool(np.all(same)),
+            where,
+            computed,
+            wanted,
+            reason="Equal bit for bit is what is claimed.",
+        )
+
+    # -- plumbing ------------------------------------------------------------------------------
+
+    def _replay(self) -> Callable[[], str]:
+        claim, inputs = self._claim, self.inputs
+        return lambda: replay.line(claim, self.backend.name, self.fmt.name, inputs)
+
+    def _program(
+        self, fn: str | Program, core: Sequence[int] | None, options: Mapping[str, Any]
+    ) -> tuple[Program, Sequence[int] | None, str]:
+        if not isinstance(fn, str):
+            return fn, core, getattr(fn, "__name__", "program").replace("<lambda>", "program")
+
+        def program(f: Any, *args: Any) -> Any:
+            return getattr(f, fn)(*args, **options)
+
+        return program, textbook.CATALOGUE[fn].core, fn
+
+    def _exact(self, program: Program) -> Program:
+        return lambda *args: program(textbook.namespace, *args)
+
+    def _compute(self, name: str, args: Sequence[Array], compute: Callable[[], Array]) -> Array:
+        try:
+            return compute()
+        except Exception as error:  # whatever the code under test raises is its failure, not ours
+            message = f"{type(error).__name__}: {error}"
+            self.that(False, f"{name}({_join(args)})", f"an exception: {message}", "a number")
+            raise  # not reached
+
+    def _judge(
+        self,
+        name: str,
+        args: Sequence[Array],
+        computed: Array,
+        exact: Truth,
+        *,
+        scale: float,
+        running: Array | None = None,
+    ) -> Judgement:
+        if computed.shape != exact.exact.shape:
+            self.that(False, f"shape of {name}({_join(args)})", computed.shape, exact.exact.shape)
+        judgement = judge(computed, exact, self.fmt, scale=scale, running=running)
+        finite = judgement.error_ulps[np.isfinite(judgement.error_ulps)]
+        self.worst_ulps = max(self.worst_ulps, float(finite.max(initial=0.0)))
+        self._judged += computed.size
+        self._inconclusive += int(np.sum(judgement.verdicts == Verdict.INCONCLUSIVE))
+        return judgement
+
+    def _report(
+        self,
+        judgement: Judgement,
+        computed: Array,
+        exact: Truth,
+        describe: Callable[[tuple[int, ...]], tuple[str, Any]],
+    ) -> None:
+        """Raise the worst finding if it is an error; remember it if it is a warning."""
+        index = judgement.worst
+        if index is None:
+            return
+        kind = Verdict(judgement.verdicts[index])
+        error, allowed = float(judgement.error_ulps[index]), float(judgement.allowed_ulps[index])
+
+        again = self._replay()
+
+        def make() -> Finding:
+            where, second = describe(index)
+            ball, kink = exact.exact[index], bool(exact.kink[index])
+            shown, agree = _agreement(second, ball, kink=kink)
+            verdict = kind if agree else Verdict.INCONCLUSIVE
+            reason = (
+                ""
+                if agree
+                else f"Arb and mpmath disagree on the exact value: {ball} against {shown}."
+            )
+            if agree and kind is Verdict.INCONCLUSIVE:
+                reason = f"The truth is too wide to tell, or undefined here: {ball}."
+            number = _show(computed[index])
+            return Finding(
+                verdict, where, number, shown, error, allowed, self.fmt.name, reason, again()
+            )
+
+        quick = Finding(kind, "", "", "", error, allowed, self.fmt.name)
+        if quick.severity == "error":
+            raise ClaimViolation(make)
+        if self._warning is None or error > self._warning[0]:
+            self._warning = (error, make)
+
+
+def _running_bound(program: Program, args: Sequence[Array], fmt: Format, exact: Truth) -> Array:
+    """Bound what the roundings of the naive formula, run in this very format, can add up to.
+
+    Ball arithmetic at the format's own precision is a running error analysis (Higham, §3.3):
+    every operation widens the ball by its own rounding. Library functions err by a few ulps
+    where Arb's round once: hence the growth factor.
+    """
+    with BALLS.precision(fmt.precision):
+        try:
+            points = [BALLS.array(a) if np.issubdtype(a.dtype, np.floating) else a for a in args]
+            radii = np.frompyfunc(arb.rad, 1, 1)(program(*points).values)
+        except Undecided:
+            return np.full(exact.exact.shape, arb.pos_inf(), dtype=object)
+    return np.reshape(radii * (2 * exact.growth), exact.exact.shape)
+
+
+def _agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
+    """Print the second arithmetic's value and tell whether it lies in the first one's ball."""
+    values = second if isinstance(second, tuple) else (second,)
+    if any(v is None for v in values):
+        return "", ball.is_nan()
+    shown = sorted({confirm.digits(v, count=DISPLAYED) for v in values}, key=float)
+    text = (
+        shown[0]
+        if not kink
+        else f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
+    )
+    with BALLS.precision(4 * truth.FIRST_PRECISION):
+        return text, all(bool(ball.overlaps(arb(v))) or not arb(v).is_finite() for v in values)
+
+
+DISPLAYED = confirm.DIGITS
+
+
+def _row(
+    args: Sequence[Array], core: Sequence[int] | None, index: tuple[int, ...]
+) -> tuple[list[Array], tuple[int, ...]]:
+    """Give the arguments of the one application that an index belongs to, and the index within it."""
+    if core is None:
+        return list(args), index
+    batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
+    here = index[: len(batch)]
+    rows = [
+        np.broadcast_to(a, batch + a.shape[a.ndim - c :])[here]
+        for a, c in zip(args, core, strict=True)
+    ]
+    return [np.asarray(r) for r in rows], index[len(batch) :]
+
+
+def _result_dims(result: Array, args: Sequence[Array], core: Sequence[int] | None) -> int:
+    if core is None:
+        return result.ndim
+    batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
+    return result.ndim - len(batch)
+
+
+def _show(x: Any) -> str:
+    if isinstance(x, str):
+        return x
+    if isinstance(x, np.ndarray) and x.ndim:
+        return (
+            str([_show(v) for v in x]).replace("'", "")
+            if x.size <= 64
+            else f"array of shape {x.shape}"
+        )
+    if isinstance(x, np.floating | np.ndarray):
+        return str(x)
+    return repr(x)
+
+
+def _join(args: Sequence[Any]) -> str:
+    return ", ".join(_show(a) for a in args)
+
+
+def _subscript(index: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, index))}]" if index else ""

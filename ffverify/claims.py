@@ -1,0 +1,236 @@
+"""Claims: sentences of the chapter as executable properties, each with the bugs it must reject.
+
+A claim is a function of a ``Check`` and drawn inputs::
+
+    @claim("6.3", "tanh z = 2σ(2z) - 1.", functions=["tanh"], z=points())
+    def tanh_is_scaled_sigmoid(check, z):
+        check.value("tanh", z)
+
+    @tanh_is_scaled_sigmoid.bug("tanh", "2σ(z) - 1")
+    def _(f, z):
+        return 2 * f.sigmoid(z) - 1
+
+``run`` tries it on a backend at a dtype; the same seed gives the same inputs and the same result.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from . import formats
+from .backends import Backend
+from .check import Check, ClaimViolation
+from .formats import Format
+from .verdict import Finding
+
+Draw = Callable[[Format, int], st.SearchStrategy[Any]]
+DEFAULT_EXAMPLES = 25
+BATCH = 24
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A planted bug: one function of a backend changed, which the claim must reject.
+
+    ``change(f, *args)`` takes the place of the function ``function``; ``f`` has the right ones.
+    """
+
+    function: str
+    sentence: str
+    change: Callable[..., Any]
+
+    def plant(self, backend: Backend) -> Backend:
+        """Give the backend with this bug in it."""
+        right = SimpleNamespace(**backend.functions)
+
+        def broken(*args: Any, **options: Any) -> Any:
+            return self.change(right, *args, **options)
+
+        return backend.replacing(self.function, broken)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the chapter as a property over a backend.
+
+    Attributes
+    ----------
+    id, section, sentence
+        Its name, where the chapter says it, and what it says.
+    functions
+        The backend's functions it needs; a backend without one does not provide the claim.
+    inputs
+        Strategies for its arguments, made for a format and a batch size.
+    property
+        ``property(check, **inputs)`` raises through ``check`` where the claim fails.
+    bugs
+        The planted bugs, in order.
+    examples
+        How many examples are drawn unless told otherwise (1 where there is nothing to draw).
+    """
+
+    id: str
+    section: str
+    sentence: str
+    functions: tuple[str, ...]
+    inputs: Mapping[str, Draw]
+    property: Callable[..., None]
+    examples: int
+    bugs: list[Bug] = field(default_factory=list)
+
+    def bug(
+        self, function: str, sentence: str
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare a planted bug: a change to one function of a backend."""
+
+        def declare(change: Callable[..., Any]) -> Callable[..., Any]:
+            self.bugs.append(Bug(function, sentence, change))
+            return change
+
+        return declare
+
+    def missing(self, backend: Backend) -> list[str]:
+        """Give the functions that a backend lacks for this claim."""
+        return [name for name in self.functions if not backend.provides(name)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one claim on one backend at one dtype.
+
+    ``status`` is "holds", "fails", "inconclusive", "not provided" or "not available".
+    """
+
+    claim: str
+    backend: str
+    dtype: str
+    status: str
+    findings: tuple[Finding, ...] = ()
+    worst_ulps: float = 0.0
+    examples: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    known: str = ""
+
+
+_REGISTRY: dict[str, Claim] = {}
+
+
+def claim(
+    section: str,
+    sentence: str,
+    *,
+    functions: Sequence[str] = (),
+    examples: int = DEFAULT_EXAMPLES,
+    **inputs: Draw,
+) -> Callable[[Callable[..., None]], Claim]:
+    """Declare a claim, under the function's own name."""
+
+    def declare(function: Callable[..., None]) -> Claim:
+        declared = Claim(
+            id=function.__name__,
+            section=section,
+            sentence=sentence,
+            functions=tuple(functions),
+            inputs=inputs,
+            property=function,
+            examples=examples if inputs else 1,
+        )
+        _REGISTRY[declared.id] = declared
+        return declared
+
+    return declare
+
+
+def claims() -> list[Claim]:
+    """Give every claim of the chapter, in book order."""
+    importlib.import_module("ffverify.specs")  # its modules declare them as they are imported
+    return list(_REGISTRY.values())
+
+
+def run(
+    claim: Claim,
+    backend: Backend,
+    dtype: str,
+    *,
+    seed_value: int = 0,
+    max_examples: int | None = None,
+) -> Result:
+    """Try a claim on a backend at a dtype, on drawn inputs, and shrink what fails."""
+    lacking = claim.missing(backend)
+    if lacking:
+        return Result(
+            claim.id, backend.name, dtype, "not provided", reason=f"no {', '.join(lacking)}"
+        )
+    started = time.perf_counter()
+    check = Check(backend, formats.of(dtype))
+    findings: tuple[Finding, ...] = ()
+    try:
+        if claim.inputs:
+            _search(claim, check, seed_value, max_examples or claim.examples)
+        else:
+            check.start(claim.id, {})
+            claim.property(check)
+    except ClaimViolation as violation:
+        findings = (violation.finding,)
+    status = "fails" if findings else "inconclusive" if check.only_inconclusive else "holds"
+    return Result(
+        claim.id,
+        backend.name,
+        dtype,
+        status,
+        findings + tuple(check.warnings),
+        check.worst_ulps,
+        check.examples,
+        time.perf_counter() - started,
+    )
+
+
+def _search(claim: Claim, check: Check, seed_value: int, max_examples: int) -> None:
+    """Let Hypothesis draw inputs and, where the property fails, shrink them."""
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> dict[str, Any]:
+        batch = draw(st.integers(1, BATCH))
+        return {name: draw(make(check.fmt, batch)) for name, make in claim.inputs.items()}
+
+    @seed(zlib.crc32(f"{seed_value}:{claim.id}".encode()))
+    @settings(
+        max_examples=max_examples,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(drawn())
+    def examine(inputs: dict[str, Any]) -> None:
+        check.start(claim.id, inputs)
+        claim.property(check, **inputs)
+
+    examine()
+
+
+def replay(
+    claim_id: str, backend: Backend, dtype: str, inputs: Mapping[str, Any]
+) -> Finding | None:
+    """Try a claim on one given input; give the finding, or None if it holds there."""
+    declared = {c.id: c for c in claims()}[claim_id]
+    check = Check(backend, formats.of(dtype))
+    check.start(claim_id, inputs)
+    try:
+        declared.property(check, **inputs)
+    except ClaimViolation as violation:
+        return violation.finding
+    return None

@@ -1,0 +1,101 @@
+"""Floating-point formats: unit roundoff, ulps, and exact conversion to and from NumPy arrays.
+
+``of(dtype)`` describes a format by its three integers (precision, smallest and largest exponent);
+everything else about it (unit roundoff, the largest finite number, the size of an ulp at any
+magnitude) follows. bfloat16, which NumPy has not, is named and carried in float32 arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format.
+
+    Parameters
+    ----------
+    name
+        The dtype's name, as in ``"float32"``.
+    precision
+        Bits of the significand, the leading one included (53 for float64).
+    emin, emax
+        Exponents of the smallest normal number and of the largest finite one.
+    carrier
+        The NumPy dtype whose arrays hold its values.
+    """
+
+    name: str
+    precision: int
+    emin: int
+    emax: int
+    carrier: str
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Half the distance from 1 to the next number: the relative error of one rounding."""
+        return 2.0**-self.precision
+
+    @property
+    def smallest_exponent(self) -> int:
+        """Exponent of the smallest subnormal, which is also the smallest ulp."""
+        return self.emin - self.precision + 1
+
+    @property
+    def largest(self) -> Fraction:
+        """The largest finite number, exactly."""
+        return (2 - Fraction(2) ** (1 - self.precision)) * Fraction(2) ** self.emax
+
+    @property
+    def overflow(self) -> Fraction:
+        """From this magnitude on, rounding to nearest gives infinity."""
+        return self.largest + Fraction(2) ** (self.emax - self.precision)
+
+    def ulp_exponents(self, exponents: Array) -> Array:
+        """Give k such that 2^k is one ulp of numbers m·2^e with ½ ≤ m < 1 (frexp's convention)."""
+        return np.clip(exponents - 1, self.emin, self.emax) - self.precision + 1
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("float64", 53, -1022, 1023, "float64"),
+        Format("float32", 24, -126, 127, "float32"),
+        Format("float16", 11, -14, 15, "float16"),
+        Format("bfloat16", 8, -126, 127, "float32"),
+    )
+}
+
+
+def of(dtype: Any) -> Format:
+    """Give the format of a NumPy, torch or JAX dtype, or of a dtype's name.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not a binary floating-point format that ffverify knows.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in FORMATS:
+        try:
+            name = np.dtype(dtype).name
+        except TypeError:
+            pass
+    if name not in FORMATS:
+        raise TypeError(
+            f"dtype {name!r} is not a known floating-point format: use one of {', '.join(FORMATS)}"
+        )
+    return FORMATS[name]
+
+
+def is_floating(array: Array) -> bool:
+    """Tell whether an array holds floating-point numbers, which alone are differentiated."""
+    return np.issubdtype(array.dtype, np.floating)

@@ -1,0 +1,50 @@
+"""Inputs of claims: strategies that are made for a format and a batch size when a claim runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from . import strategies
+from .claims import Draw
+from .formats import Format
+
+
+def points(
+    *, low: float | None = None, high: float | None = None, edges: Sequence[float] = ()
+) -> Draw:
+    """Draw a batch of numbers, one per element; edges are drawn often."""
+    return rows(None, low=low, high=high, edges=edges)
+
+
+def rows(
+    width: int | None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    edges: Sequence[float] = (),
+) -> Draw:
+    """Draw a batch of rows of a width (None: of plain numbers)."""
+
+    def make(fmt: Format, batch: int) -> st.SearchStrategy[Any]:
+        shape = (batch,) if width is None else (batch, width)
+        return strategies.arrays(fmt.name, shape, min_value=low, max_value=high, edges=edges)
+
+    return make
+
+
+def array(*shape: int, low: float = -4.0, high: float = 4.0) -> Draw:
+    """Draw one array of a fixed shape, of moderate numbers."""
+    return lambda fmt, _batch: strategies.arrays(fmt.name, shape, min_value=low, max_value=high)
+
+
+def labels(classes: int) -> Draw:
+    """Draw a batch of integer labels 0 … classes - 1."""
+    return lambda _fmt, batch: strategies.labels((batch,), classes)
+
+
+def integers(low: int, high: int) -> Draw:
+    """Draw one integer of a closed range (a width, a depth, a seed)."""
+    return lambda _fmt, _batch: st.integers(low, high)

@@ -1,0 +1,145 @@
+"""Strategies that know where floating-point programs break.
+
+``arrays(dtype, shape)`` draws ndarrays (or torch or JAX arrays) whose elements mix the whole
+finite domain, moderate numbers, and edges: zeros of both signs, subnormals, the thresholds where
+exp over- and underflows, where 1 + e^z rounds to 1, squares overflow, and the neighbours of any
+``edges`` given (kinks, thresholds). Values shrink as Hypothesis shrinks floats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from . import formats
+from .formats import Array, Format
+from .frameworks import framework as framework_named
+
+Shape = int | tuple[int, ...] | st.SearchStrategy[tuple[int, ...]]
+
+
+def neighbours(values: Sequence[float], fmt: Format) -> list[float]:
+    """Give the numbers of a format that are next to some values, and these, rounded, sorted."""
+    kind = np.dtype(fmt.carrier).type
+    here = np.array(values, dtype=kind)
+    with np.errstate(over="ignore"):  # beyond the largest lies infinity, which is left out
+        near = np.concatenate(
+            [here, np.nextafter(here, kind(-np.inf)), np.nextafter(here, kind(np.inf))]
+        )
+    return sorted({float(x) for x in near if np.isfinite(x)})
+
+
+@lru_cache(maxsize=None)
+def edges_of(fmt: Format) -> tuple[float, ...]:
+    """Give the numbers where programs in a format change their behaviour, of both signs."""
+    log2 = math.log(2)
+    largest, tiny = float(fmt.largest), 2.0**fmt.smallest_exponent
+    positive = [
+        0.0, tiny, 2.0**fmt.emin, fmt.unit_roundoff, math.sqrt(fmt.unit_roundoff), 0.5, 1.0, 20.0,
+        fmt.precision * log2, fmt.precision * log2 / 2,  # 1 + e^-z = 1; 1 - tanh z = 0
+        (fmt.emax + 1) * log2, -fmt.emin * log2, -fmt.smallest_exponent * log2,  # exp's thresholds
+        math.sqrt(largest), largest,
+    ]  # fmt: skip
+    both = {s * x for x in neighbours(positive, fmt) for s in (1.0, -1.0)}
+    return tuple(sorted(both, key=lambda x: (abs(x), x)))
+
+
+def floats(
+    dtype: Any,
+    *,
+    min_value: float | None = None,
+    max_value: float | None = None,
+    edges: Sequence[float] = (),
+) -> st.SearchStrategy[float]:
+    """Draw one finite number of a format, from a range, edges included.
+
+    Raises
+    ------
+    ValueError
+        If the range holds no number of the format.
+    """
+    fmt = formats.of(dtype)
+    low = -float(fmt.largest) if min_value is None else min_value
+    high = float(fmt.largest) if max_value is None else max_value
+    kind = np.dtype(fmt.carrier).type
+    inside_low, inside_high = _inward(low, high, kind)
+    if not inside_low <= inside_high:
+        raise ValueError(
+            f"no {fmt.name} number lies in [{low}, {high}]: give min_value <= max_value, further apart"
+        )
+    width = 8 * np.dtype(fmt.carrier).itemsize
+    whole = st.floats(inside_low, inside_high, width=width, allow_nan=False, allow_infinity=False)  # type: ignore[arg-type]  # 16, 32 or 64
+    moderate_low, moderate_high = _inward(max(low, -64.0), min(high, 64.0), kind)
+    choices = [whole]
+    if moderate_low <= moderate_high:
+        choices.append(st.floats(moderate_low, moderate_high, width=width))  # type: ignore[arg-type]  # as above
+    special = [e for e in (*neighbours(edges, fmt), *edges_of(fmt)) if low <= e <= high]
+    if special:
+        choices.append(st.sampled_from(special))
+    drawn = st.one_of(choices)
+    return drawn.map(_to_bfloat16) if fmt.name == "bfloat16" else drawn
+
+
+def _inward(low: float, high: float, kind: Any) -> tuple[float, float]:
+    """Round the ends of a range to numbers of a type that lie in it."""
+    a, b = kind(low), kind(high)
+    if float(a) < low:
+        a = np.nextafter(a, kind(np.inf))
+    if float(b) > high:
+        b = np.nextafter(b, kind(-np.inf))
+    return float(a), float(b)
+
+
+def _to_bfloat16(x: float) -> float:
+    bits = np.float32(x).view(np.uint32) & np.uint32(0xFFFF0000)  # truncation keeps it finite
+    return float(bits.view(np.float32))
+
+
+def arrays(
+    dtype: Any,
+    shape: Shape,
+    *,
+    min_value: float | None = None,
+    max_value: float | None = None,
+    edges: Sequence[float] = (),
+    framework: str = "numpy",
+    device: str | None = None,
+) -> st.SearchStrategy[Any]:
+    """Draw arrays of finite floats.
+
+    Parameters
+    ----------
+    dtype
+        float64, float32, float16 or bfloat16 (the last drawn as float32 arrays for NumPy).
+    shape
+        An int, a tuple, or a strategy of tuples.
+    min_value, max_value
+        Closed range of the elements; the whole finite domain by default.
+    edges
+        Points of special interest; they are drawn often, with their neighbours.
+    framework, device
+        ``"numpy"``, ``"torch"`` or ``"jax"``: whose arrays to give, and where.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the dtype is unknown or the range holds no number of it.
+    """
+    fmt = formats.of(dtype)
+    elements = floats(dtype, min_value=min_value, max_value=max_value, edges=edges)
+    drawn = hnp.arrays(np.dtype(fmt.carrier), shape, elements=elements, fill=st.nothing())
+    if framework == "numpy":
+        return drawn
+    native = framework_named(framework).native
+    return drawn.map(lambda a: native(a, fmt.name, device))
+
+
+def labels(shape: Shape, classes: int) -> st.SearchStrategy[Array]:
+    """Draw integer labels 0 … classes - 1."""
+    return hnp.arrays(np.int64, shape, elements=st.integers(0, classes - 1), fill=st.nothing())

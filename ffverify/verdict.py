@@ -1,0 +1,205 @@
+"""Verdicts: what a computed number is worth beside the truth, and how to say so.
+
+``judge`` compares an array with its ``Truth``, element by element, in units in the last place of
+the exact result. ``Finding`` is one failed check: where, computed, exact, error, allowed, and the
+line that replays it.
+
+The allowed error is the conditioning bound
+
+    g·u·|t| + (how far t moves when every input moves by g·u relative) + g subnormals [+ g·u·scale]
+
+where u is the unit roundoff and g the growth factor of the truth (its derivation is in
+`ffverify.truth`). ``scale`` is given where a claim promises absolute accuracy only, such as 1 for
+probabilities. Beyond it the verdict is ``imprecise`` as long as the *running bound*, what the
+roundings of the naive formula can add up to, explains the error, else ``wrong``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from .formats import FORMATS, Array, Format
+from .precise import BALLS, arb
+from .truth import Truth
+
+
+class Verdict(StrEnum):
+    """What a computed number is, beside the truth."""
+
+    CORRECT = "correct"
+    IMPRECISE = "imprecise"
+    WRONG = "wrong"
+    NONFINITE = "nonfinite"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One failed check.
+
+    Attributes
+    ----------
+    kind
+        The verdict, never ``correct``.
+    where
+        What was computed, as in ``softplus'(40.0)``.
+    computed, exact
+        The number that came out, and the exact one to 60 digits.
+    error_ulps, allowed_ulps
+        The error and the bound, in ulps of the exact result.
+    dtype
+        The format that the computation ran in.
+    reason
+        What the numbers do not say by themselves.
+    replay
+        A command that shows the finding again.
+    """
+
+    kind: Verdict
+    where: str
+    computed: str
+    exact: str
+    error_ulps: float
+    allowed_ulps: float
+    dtype: str
+    reason: str = ""
+    replay: str = ""
+
+    @property
+    def severity(self) -> str:
+        """``"error"``, or ``"warning"`` for a loss of less than half the digits to rounding."""
+        if self.kind is Verdict.INCONCLUSIVE:
+            return "warning"
+        half = 2.0 ** (FORMATS[self.dtype].precision / 2)
+        return "warning" if self.kind is Verdict.IMPRECISE and self.error_ulps <= half else "error"
+
+    def __str__(self) -> str:
+        should = f", but should be {self.exact}" if self.exact else ""
+        size = (
+            f"{self.error_ulps:.3g} ulps of {self.dtype} where {self.allowed_ulps:.3g} are allowed"
+        )
+        ulps = f" ({size})" if np.isfinite(self.error_ulps) and self.exact else ""
+        reason = f"\n  {self.reason}" if self.reason else ""
+        replay = f"\n  {self.replay}" if self.replay else ""
+        return f"{self.kind}: {self.where} = {self.computed}{should}{ulps}{reason}{replay}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts on an array, element by element (all fields have its shape)."""
+
+    verdicts: Array
+    error_ulps: Array
+    allowed_ulps: Array
+
+    @property
+    def worst(self) -> tuple[int, ...] | None:
+        """Index of the failed element with the largest error over bound; None if all are correct."""
+        failed = self.verdicts != Verdict.CORRECT
+        if not failed.any():
+            return None
+        rank = np.where(failed, self.error_ulps / np.maximum(self.allowed_ulps, 1e-300), -1.0)
+        rank = np.where(failed & np.isnan(rank), np.inf, rank)
+        return tuple(int(i) for i in np.unravel_index(np.argmax(rank), rank.shape))
+
+
+def judge(
+    computed: Array,
+    truth: Truth,
+    fmt: Format,
+    *,
+    scale: float = 0.0,
+    inputs_exact: bool = False,
+    running: Array | None = None,
+) -> Judgement:
+    """Compare computed numbers with the truth, element by element.
+
+    Parameters
+    ----------
+    computed
+        Array of the truth's shape.
+    scale
+        Natural scale of the result where only absolute accuracy is promised.
+    inputs_exact
+        Leave the motion of the inputs out of the bound.
+    running
+        Object array: the running bound. None: unknown, then rounding is blamed for at most half
+        the digits.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if computed.shape != truth.exact.shape:
+        raise ValueError(
+            f"computed has shape {computed.shape}, the truth {truth.exact.shape}: compare equal shapes"
+        )
+    growth, u = truth.growth, arb(fmt.unit_roundoff)
+    tiny = arb(2) ** fmt.smallest_exponent
+    overflow = BALLS.exact(fmt.overflow)
+    absolute = growth * (tiny + arb(float(scale)) * u)
+    count = computed.size
+    errors, allowances = np.zeros(count), np.zeros(count)
+    verdicts = np.empty(count, dtype=object)
+    runnings = [None] * count if running is None else running.ravel().tolist()
+    exacts = truth.exact.ravel().tolist()
+    sizes = np.array([float(t.mid()) for t in exacts])
+    ulps = fmt.ulp_exponents(np.frexp(np.where(np.isfinite(sizes), sizes, 1e308))[1])
+    for i, (c, t, motion, resolved, run) in enumerate(
+        zip(
+            computed.astype(np.float64).ravel().tolist(),
+            exacts,
+            truth.motion.ravel().tolist(),
+            truth.resolved.ravel().tolist(),
+            runnings,
+            strict=True,
+        )
+    ):
+        ulp = arb(2) ** int(ulps[i])
+        size = t.abs_upper()
+        allowed = growth * u * size + absolute
+        if not inputs_exact and motion.is_finite():
+            allowed = allowed + motion.abs_upper()
+        verdict, error = _verdict(c, t, allowed, size, bool(resolved), overflow, ulp, run, fmt)
+        verdicts[i], errors[i], allowances[i] = verdict, error, float(allowed / ulp)
+    shape = computed.shape
+    return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
+
+
+def _verdict(
+    c: float,
+    t: Any,
+    allowed: Any,
+    size: Any,
+    resolved: bool,
+    overflow: Any,
+    ulp: Any,
+    run: Any,
+    fmt: Format,
+) -> tuple[Verdict, float]:
+    """Judge one number; the error is in ulps, infinite where the number is not finite."""
+    if t.is_nan():
+        return (Verdict.CORRECT, 0.0) if np.isnan(c) else (Verdict.INCONCLUSIVE, np.inf)
+    if not np.isfinite(c):
+        same_sign = bool(t > 0) if c > 0 else bool(t < 0)
+        overflows = not np.isnan(c) and same_sign and size + allowed >= overflow
+        return (Verdict.CORRECT, 0.0) if overflows else (Verdict.NONFINITE, np.inf)
+    if not t.is_finite():
+        return (Verdict.WRONG, np.inf) if resolved else (Verdict.INCONCLUSIVE, np.inf)
+    distance = arb(c) - t
+    error = float(
+        (distance.abs_lower() if not resolved or t.rad() > ulp else abs(distance).mid()) / ulp
+    )
+    if not distance.abs_lower() > allowed:
+        certain = resolved or distance.abs_upper() <= allowed
+        return (Verdict.CORRECT if certain else Verdict.INCONCLUSIVE), error
+    if run is None:
+        explained = error <= 2.0 ** (fmt.precision / 2)
+    else:
+        explained = not run.is_finite() or bool(distance.abs_lower() <= run + allowed)
+    return (Verdict.IMPRECISE if explained else Verdict.WRONG), error

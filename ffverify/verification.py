@@ -1,0 +1,263 @@
+"""Verify backends against the claims: the jobs, their order, and what they add up to.
+
+``verify("torch")`` runs every claim on PyTorch and gives a ``Report``. Jobs are independent and
+seeded one by one, so any number of worker processes gives the same results in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, Backend, load
+from .claims import Claim, Result, claims, run
+from .formats import FORMATS
+from .frameworks import UnavailableError
+
+OnResult = Callable[[Result], None]
+
+
+class UnknownClaimError(ValueError):
+    """A pattern that no claim matches."""
+
+
+@dataclass
+class Report:
+    """What came of a verification, in book order.
+
+    ``ok`` (and truth value): no claim fails, known upstream defects included.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every claim that ran holds."""
+        return not self.interrupted and all(r.status != "fails" for r in self.results)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Backends and dtypes, in order."""
+        return list(dict.fromkeys((r.backend, r.dtype) for r in self.results))
+
+    @property
+    def unexpected_passes(self) -> list[tuple[Result, str]]:
+        """Results that hold although a known upstream defect says that they fail, with its reason."""
+        return [
+            (r, reason) for r in self.results if r.status == "holds" and (reason := known_defect(r))
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the report as plain data."""
+        return {
+            "ok": self.ok,
+            "interrupted": self.interrupted,
+            "results": [asdict(r) for r in self.results],
+        }
+
+    def write_json(self, path: Path) -> None:
+        """Write the report; a crash leaves the old file or the new one, never half of one."""
+        half = path.with_name(path.name + ".part")
+        half.write_text(json.dumps(self.to_dict(), indent=1, default=str) + "\n", encoding="utf-8")
+        half.replace(path)
+
+
+def select(patterns: Sequence[str] = ()) -> list[Claim]:
+    """Give the claims that match any of the patterns (shell style), or are of a section so named.
+
+    Raises
+    ------
+    UnknownClaimError
+        If a pattern matches none.
+    """
+    everything = claims()
+    chosen: set[str] = set()
+    for pattern in patterns or ("*",):
+        matching = {
+            c.id for c in everything if fnmatch.fnmatch(c.id, pattern) or c.section == pattern
+        }
+        if not matching:
+            raise UnknownClaimError(
+                f"no claim matches {pattern!r}: `ffverify specs` lists them, * and ? stand for anything"
+            )
+        chosen |= matching
+    return [c for c in everything if c.id in chosen]
+
+
+def verify(
+    backend: str | Sequence[str] = DEFAULT_BACKENDS,
+    specs: str | Sequence[str] = (),
+    *,
+    dtypes: Sequence[str] = DEFAULT_DTYPES,
+    max_examples: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    on_result: OnResult = lambda _result: None,
+) -> Report:
+    """Run claims on backends.
+
+    Parameters
+    ----------
+    backend, specs
+        Names of backends; patterns of claims (all by default).
+    dtypes
+        Formats to run each backend in.
+    max_examples
+        Inputs per claim, in place of each claim's own number.
+    seed
+        Same seed, same inputs, same report.
+    workers
+        Worker processes; 0 runs everything in this one.
+    on_result
+        Called with every result as it comes (in any order).
+
+    Raises
+    ------
+    UnknownBackendError, UnknownClaimError, UnavailableError, ValueError
+        For a name that is not known, a framework that is missing, or a bad number.
+    """
+    names = [backend] if isinstance(backend, str) else list(dict.fromkeys(backend))
+    chosen = select([specs] if isinstance(specs, str) else specs)
+    if max_examples is not None and max_examples < 1:
+        raise ValueError(f"max_examples is {max_examples}: it counts examples, give 1 or more")
+    if workers < 0:
+        raise ValueError(f"workers is {workers}: it counts processes, give 0 or more")
+    unknown = [d for d in dtypes if d not in FORMATS]
+    if unknown:
+        raise ValueError(f"dtype {unknown[0]!r} is not known: use one of {', '.join(FORMATS)}")
+    absent = {name: reason for name in names if (reason := _absence(name))}
+    jobs = [
+        (c.id, name, dtype, seed, max_examples)
+        for c in chosen
+        for name in names
+        for dtype in dtypes
+    ]
+    report = Report()
+    done: dict[tuple[str, str, str], Result] = {}
+    try:
+        runnable = [job for job in jobs if job[1] not in absent]
+        for result in _execute(runnable, workers):
+            done[result.claim, result.backend, result.dtype] = result
+            on_result(result)
+    except KeyboardInterrupt:
+        report.interrupted = True
+    for claim_id, name, dtype, *_ in jobs:
+        if name in absent:
+            done[claim_id, name, dtype] = Result(
+                claim_id, name, dtype, "not available", reason=absent[name]
+            )
+        if (claim_id, name, dtype) in done:
+            report.results.append(done[claim_id, name, dtype])
+    return report
+
+
+def _absence(name: str) -> str:
+    """Give the reason why a backend's device is not here; empty if all is well."""
+    try:
+        _backend(name)
+    except UnavailableError as error:
+        if ":" not in name:
+            raise
+        return str(error)
+    return ""
+
+
+def _execute(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+    if workers == 0:
+        yield from (_job(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # forked threads of torch would deadlock
+    pool = ProcessPoolExecutor(
+        min(workers, max(len(jobs), 1)), mp_context=context, initializer=_quiet_worker
+    )
+    try:
+        pending = {pool.submit(_job, *job) for job in jobs}
+        while pending:
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _quiet_worker() -> None:
+    """Leave Ctrl-C to the parent, and the other cores to the other workers."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+@lru_cache(maxsize=None)
+def _backend(name: str) -> Backend:
+    return load(name)
+
+
+@lru_cache(maxsize=None)
+def _claim(claim_id: str) -> Claim:
+    return {c.id: c for c in claims()}[claim_id]
+
+
+def _job(claim_id: str, backend: str, dtype: str, seed: int, max_examples: int | None) -> Result:
+    with _one_thread():
+        result = run(
+            _claim(claim_id), _backend(backend), dtype, seed_value=seed, max_examples=max_examples
+        )
+    return replace(result, known=known_defect(result) if result.status == "fails" else "")
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep BLAS to one thread: sums in one order, so that every run gives the same bits."""
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+# ---------------------------------------------------------------------------------------------
+# Known upstream defects
+# ---------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=None)
+def _defects() -> list[dict[str, Any]]:
+    text = resources.files("ffverify").joinpath("known_defects.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text).get("defect", [])
+
+
+def known_defect(result: Result) -> str:
+    """Give the declared reason why a claim fails on this backend's installed version, or nothing."""
+    for defect in _defects():
+        if (
+            defect["claim"] == result.claim
+            and defect["backend"] == result.backend.partition(":")[0]
+            and result.dtype in defect["dtypes"]
+            and _version(defect["backend"]).startswith(defect["version"])
+        ):
+            return str(defect["reason"])
+    return ""
+
+
+@lru_cache(maxsize=None)
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
