@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from . import formats
 from .backends import Backend
 from .check import Check, ClaimViolation
 from .formats import Format
+from .search import search
 from .verdict import Finding
 
 Draw = Callable[[Format, int], st.SearchStrategy[Any]]
@@ -203,23 +203,12 @@ def _search(claim: Claim, check: Check, seed_value: int, max_examples: int) -> N
         batch = draw(st.integers(1, BATCH))
         return {name: draw(make(check.fmt, batch)) for name, make in claim.inputs.items()}
 
-    @seed(zlib.crc32(f"{seed_value}:{claim.id}".encode()))
-    @settings(
-        max_examples=max_examples,
-        database=None,
-        deadline=None,
-        derandomize=False,
-        print_blob=False,
-        report_multiple_bugs=False,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(drawn())
     def examine(inputs: dict[str, Any]) -> None:
         check.start(claim.id, inputs)
         claim.property(check, **inputs)
 
-    examine()
+    own_seed = zlib.crc32(f"{seed_value}:{claim.id}".encode())
+    search(drawn(), examine, seed_value=own_seed, max_examples=max_examples)
 
 
 def replay(

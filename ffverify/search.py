@@ -1,0 +1,61 @@
+"""Deterministic search: Hypothesis draws inputs from a seed alone, and shrinks what fails.
+
+Everything that Hypothesis would take from its surroundings is stated: no database, no deadline, no
+profile, and no constants read from whatever local modules happen to be imported. The same seed so
+gives the same inputs in every process, which is what makes runs with any number of workers agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
+
+
+@contextmanager
+def _no_local_constants() -> Iterator[None]:
+    """Keep Hypothesis from drawing numbers that it found in the source of imported local modules."""
+    if not hasattr(providers, "_get_local_constants"):  # before 6.131 it did not look
+        yield
+        return
+    nothing = providers.Constants()
+    cache = providers.CONSTANTS_CACHE.cache
+    cache.clear()
+    try:
+        with mock.patch.object(providers, "_get_local_constants", lambda: nothing):
+            yield
+    finally:
+        cache.clear()
+
+
+def search(
+    strategy: st.SearchStrategy[Any],
+    examine: Callable[[Any], None],
+    *,
+    seed_value: int,
+    max_examples: int,
+) -> None:
+    """Call ``examine`` on drawn inputs; what it raises comes out for the smallest failing one."""
+
+    @seed(seed_value)
+    @settings(
+        max_examples=max_examples,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def examined(drawn: Any) -> None:
+        examine(drawn)
+
+    with _no_local_constants():
+        examined()
