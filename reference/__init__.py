@@ -33,7 +33,9 @@ from .activations import (
     tanh,
     tanhshrink,
 )
+from .compiler import compile, source  # noqa: A004  # as in PyTorch and `re`
 from .elementary import absolute, exp, expm1, log, log1p, sqrt
+from .graph import Graph, Node, trace
 from .linalg import affine
 from .losses import (
     absolute_error,
@@ -48,6 +50,7 @@ from .losses import (
 from .numpy_functions import implements
 from .primitive import Primitive, constant, elementwise, general, linear, multilinear
 from .reductions import log_softmax, logsumexp, softmax
+from .simplify import simplify
 from .transforms import (
     custom_rule,
     grad,
@@ -63,6 +66,8 @@ from .tree import flatten, tree_map, unflatten
 from .var import Var
 
 __all__ = [
+    "Graph",
+    "Node",
     "Primitive",
     "Var",
     "absolute",
@@ -70,6 +75,7 @@ __all__ = [
     "affine",
     "bernoulli_nll",
     "clipped_linear",
+    "compile",
     "constant",
     "covariance_nll",
     "custom_rule",
@@ -114,14 +120,17 @@ __all__ = [
     "selu",
     "sigmoid",
     "silu",
+    "simplify",
     "softmax",
     "softmax_nll",
     "softplus",
     "softsign",
+    "source",
     "sqrt",
     "squared_error",
     "tanh",
     "tanhshrink",
+    "trace",
     "tree_map",
     "unflatten",
     "value_and_grad",

@@ -82,18 +82,26 @@ def _sigmoid(z: Any) -> Any:
 sigmoid = elementwise("sigmoid", _sigmoid, lambda y, z: y * sigmoid(-z), flops=4)
 
 
-def _tanh_slope(z: Any, y: Any) -> Any:
-    slope = np.asarray(1 - y * y)
+def _tanh_slope(z: Any, y: Any, out: Any = None) -> Any:
+    slope = np.subtract(1, np.multiply(y, y, out=out), out=out)
     if np.minimum.reduce(slope, axis=None, initial=1) < 0.25:
         # 1 - y² has lost digits: 1/cosh² by e^-|z|, only where it is needed.
+        slope = np.asarray(slope)
         tail = slope < 0.25
         r = np.exp(-np.absolute(np.asarray(z)[tail]))
         slope[tail] = np.square(2 * r / (1 + r * r))
-    return slope[()]
+    return slope if slope.shape else slope[()]
 
 
 # tanh'(z) = 1/cosh²(z). It is told y = tanh(z), which saves a second tanh and is not differentiated.
-tanh_slope = elementwise("tanh_slope", _tanh_slope, lambda s, _z, y: -2.0 * y * s, None, flops=2)
+tanh_slope = elementwise(
+    "tanh_slope",
+    _tanh_slope,
+    lambda s, _z, y: -2.0 * y * s,
+    None,
+    flops=2,
+    source="tanh_slope({0}, {1}{out})",
+)
 tanh = elementwise("tanh", np.tanh, lambda y, z: tanh_slope(z, y))
 softplus = elementwise(
     "softplus",

@@ -70,7 +70,12 @@ def _matmul_flops(y: Value, a: Value, _b: Value, *_: Value) -> float:
 
 
 matmul = multilinear(
-    "matmul", np.matmul, _matmul_transpose_a, _matmul_transpose_b, flops=_matmul_flops
+    "matmul",
+    np.matmul,
+    _matmul_transpose_a,
+    _matmul_transpose_b,
+    flops=_matmul_flops,
+    source="np.matmul({0}, {1}{out})",
 )
 
 
@@ -96,6 +101,7 @@ affine = general(
     ),
     (lambda b_dot, _y, _x, _W, _b: b_dot, lambda y_bar, _y, _x, _W, _b: y_bar),
     flops=lambda y, x, W, b: _matmul_flops(y, x, W) + prod(shape_of(y)),
+    source="np.add(np.matmul({0}, {1}{out}), {2}{out})",
 )
 
 

@@ -15,9 +15,9 @@ from .activations import softplus
 from .elementary import absolute, equal, log, square, where
 from .linalg import log_abs_det, solve_matrix
 from .primitive import general, linear, reshape
-from .reductions import _minus_max, _rest, log_softmax, logsumexp, softmax_along, sum_
-from .shaping import take_along
-from .var import Value, dtype_of, innermost, shape_of
+from .reductions import log_softmax, logsumexp, minus_max, softmax_along, sum_, sum_of_losers
+from .shaping import getitem, take_along
+from .var import Value, Var, dtype_of, innermost, shape_of
 
 LOG_2PI = log_number(2 * pi)
 
@@ -70,11 +70,11 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
 
 # Softmax with its negative log-likelihood: fused, because p - onehot(y) cancels where it is best known.
 def _labelled(v: Any, y: Any) -> tuple[Any, ...]:
-    return (*np.ogrid[tuple(slice(n) for n in np.shape(v)[:-1])], y)
+    return (*np.ogrid[tuple(slice(n) for n in shape_of(v)[:-1])], y)
 
 
-def _error(p: Any, y: Any) -> Any:
-    g = np.array(p)
+def _error(p: Any, y: Any, out: Any = None) -> Any:
+    g = np.positive(p, out=out)
     place = _labelled(p, y)
     g[place] = 0
     g[place] = -np.add.reduce(g, axis=-1)
@@ -94,14 +94,24 @@ softmax_error = linear(
         0.0,
         g_bar - take_along(g_bar, reshape(y, shape=(*shape_of(y), 1)), axis=-1),
     ),
+    source="softmax_error({0}, {1}{out})",
 )
 
 
+def at_label(v: Value, y: Value) -> Value:
+    """Return v[..., y]: of each row the element that its label names."""
+    return (
+        getitem(v, _labelled(v, y))
+        if isinstance(v, Var) or isinstance(y, Var)
+        else v[_labelled(v, y)]
+    )
+
+
 def _softmax_nll(z: Any, y: Any) -> Any:
-    d = _minus_max(z, axis=-1)
+    d = minus_max(z, axis=len(shape_of(z)) - 1)
     with np.errstate(under="ignore"):
-        rest = _rest(np.exp(d), d, axis=-1)
-    return np.log1p(rest[..., 0]) - d[_labelled(z, y)]
+        rest = sum_of_losers(np.exp(d), d, axis=len(shape_of(z)) - 1)
+    return np.log1p(rest) - at_label(d, y)
 
 
 def _softmax_nll_map(z_dot: Value, _j: Value, z: Value, y: Value) -> Value:
@@ -121,6 +131,7 @@ softmax_nll_fused = general(
     (_softmax_nll_map, _softmax_nll_transpose),
     None,
     flops=lambda _j, z, _y: 5.0 * prod(shape_of(z)),
+    inline=True,
 )
 
 

@@ -49,6 +49,9 @@ class Primitive:
     flops : floating-point operations per element of y, or a function of (y, \\*xs, \\*\\*params).
     singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
         cotangent (or tangent) then still gives zero, as it must for an unselected branch.
+    source : how a compiled program writes the application, such as ``"np.matmul({0}, {1}{out})"``,
+        with params by name; ``{out}`` says that the result can go into a given array. A ufunc needs
+        none; without it the program calls `forward`.
     inline : `forward` is itself plain NumPy code that can be traced, in which a compiler may find
         common subexpressions.
     variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
@@ -63,6 +66,7 @@ class Primitive:
     kinks: Mapping[float, float] | str = ""
     flops: float | Callable[..., float] = 1
     singular: bool = False
+    source: str = ""
     inline: bool = False
     variadic: bool = False
     differentiable: bool = True
@@ -200,12 +204,14 @@ broadcast_to = linear(
     lambda x, *, shape: np.broadcast_to(x, shape),
     lambda y_bar, _y, _x, **_: y_bar,  # the engine's unbroadcast is the transpose
     flops=0,
+    source="np.broadcast_to({0}, {shape})",
 )
 reshape = linear(
     "reshape",
     lambda x, *, shape: np.reshape(x, shape),
     lambda y_bar, _y, x, **_: reshape(y_bar, shape=shape_of(x)),
     flops=0,
+    source="np.reshape({0}, {shape})",
 )
 
 
@@ -222,7 +228,11 @@ def _sum_transpose(
 
 
 sum_over = linear(
-    "sum", _sum_forward, _sum_transpose, flops=lambda _y, x, **_: float(prod(shape_of(x)))
+    "sum",
+    _sum_forward,
+    _sum_transpose,
+    flops=lambda _y, x, **_: float(prod(shape_of(x))),
+    source="np.add.reduce({0}, axis={axis}, keepdims={keepdims}{out})",
 )
 
 

@@ -211,33 +211,71 @@ def _minus_max(z: Any, *, axis: int) -> Any:
     return d
 
 
-def _rest(e: Any, d: Any, *, axis: int) -> Any:
-    """Sum of e = exp(d) without one of the elements where d is 0."""
+def _minus_max_map(z_dot: Value, _d: Value, z: Value, *, axis: int) -> Value:
+    return z_dot - take_along(z_dot, argmax(z, axis=axis, keepdims=True), axis=axis)
+
+
+def _minus_max_transpose(d_bar: Value, _d: Value, z: Value, *, axis: int) -> Value:
+    total = sum_over(d_bar, axis=(axis,), keepdims=True)
+    place = argmax(z, axis=axis, keepdims=True)
+    return d_bar - put_along(total, place, axis=axis, shape=shape_of(z))
+
+
+minus_max = general(
+    "minus_max",
+    _minus_max,
+    (_minus_max_map, _minus_max_transpose),
+    kinks="ties: slope of the first maximum",
+    flops=lambda y, z, **_: 2 * _elements(y, z),
+)
+
+
+def _sum_of_losers(e: Any, d: Any, *, axis: int) -> Any:
     e = np.array(e)
     np.put_along_axis(e, np.argmax(d, axis=axis, keepdims=True), 0, axis)
-    return np.add.reduce(e, axis=axis, keepdims=True)
+    return np.add.reduce(e, axis=axis)
+
+
+def _losers(e: Value, d: Value, axis: int) -> Value:
+    place = argmax(d, axis=axis, keepdims=True)
+    return where(put_along(np.ones(shape_of(place)), place, axis=axis, shape=shape_of(e)), 0.0, e)
+
+
+# Σ e over all but the first maximum of d.
+sum_of_losers = general(
+    "sum_of_losers",
+    _sum_of_losers,
+    (
+        lambda e_dot, _s, _e, d, *, axis: sum_over(
+            _losers(e_dot, d, axis), axis=(axis,), keepdims=False
+        ),
+        lambda s_bar, _s, e, d, *, axis: _losers(
+            broadcast_to(expand(s_bar, e, (axis,)), shape=shape_of(e)), d, axis
+        ),
+    ),
+    None,
+    flops=lambda _s, e, *_, **__: _elements(_s, e),
+)
 
 
 def _logsumexp(z: Any, *, axis: int, keepdims: bool) -> Any:
-    d = _minus_max(z, axis=axis)
+    d = minus_max(z, axis=axis)
     with np.errstate(under="ignore"):
-        y = np.maximum.reduce(z, axis=axis, keepdims=True) + np.log1p(
-            _rest(np.exp(d), d, axis=axis)
-        )
-    return y if keepdims else np.squeeze(y, axis)[()]
+        rest = sum_of_losers(np.exp(d), d, axis=axis)
+        y = np.maximum.reduce(z, axis=axis) + np.log1p(rest)
+    return expand(y, z, (axis,)) if keepdims else y
 
 
 def _softmax(z: Any, *, axis: int) -> Any:
-    d = _minus_max(z, axis=axis)
     with np.errstate(under="ignore"):
-        e = np.exp(d)
+        e = np.exp(minus_max(z, axis=axis))
         return e / np.add.reduce(e, axis=axis, keepdims=True)
 
 
 def _log_softmax(z: Any, *, axis: int) -> Any:
-    d = _minus_max(z, axis=axis)
+    d = minus_max(z, axis=axis)
     with np.errstate(under="ignore"):
-        return d - np.log1p(_rest(np.exp(d), d, axis=axis))
+        return d - expand(np.log1p(sum_of_losers(np.exp(d), d, axis=axis)), z, (axis,))
 
 
 def _relative_to_winner(v: Value, p: Value, axis: int) -> Value:
@@ -272,6 +310,7 @@ softmax_along = general(
         lambda p_bar, p, _z, *, axis: p * _spread(p_bar, p, axis),
     ),
     flops=lambda y, z, **_: 4 * _elements(y, z),
+    inline=True,
 )
 log_softmax_along = general(
     "log_softmax",
@@ -281,6 +320,7 @@ log_softmax_along = general(
         _log_softmax_transpose,
     ),
     flops=lambda y, z, **_: 4 * _elements(y, z),
+    inline=True,
 )
 logsumexp_along = general(
     "logsumexp",
@@ -294,6 +334,7 @@ logsumexp_along = general(
         ),
     ),
     flops=lambda y, z, **_: 4 * _elements(y, z),
+    inline=True,
 )
 
 

@@ -20,6 +20,7 @@ transpose = linear(
     lambda x, *, axes: np.transpose(x, axes),
     lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
     flops=0,
+    source="np.transpose({0}, {axes})",
 )
 
 # Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`

@@ -1,0 +1,272 @@
+"""Compile a function to straight-line NumPy: `compile(f)` runs it, `source(f, *args)` shows it.
+
+The function is traced once for each combination of argument structure, shapes and dtypes; its graph
+is simplified and written out as one Python function without any differentiation left in it: for
+``value_and_grad(loss)`` that is hand-written back-propagation. Intermediate results go into work
+arrays that are kept between calls and shared by values that do not live at the same time; what is
+returned never shares memory with them, with the arguments, or with each other.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .graph import Graph, Node, argument_names, dynamic_leaves, retrace, trace
+from .primitive import Primitive
+from .simplify import frozen, simplify
+from .tree import flatten, unflatten
+from .var import Value, Var
+
+# An array this small is cheaper to make than to look after.
+Buffer = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in PyTorch and `re`
+    """Return a function with f's results that runs compiled programs.
+
+    Arrays and floats among the arguments may change from call to call; a program is made for each
+    new combination of shapes and dtypes, and of everything else (ints, strings, structure).
+    Programs raise no floating-point warnings.
+
+    Raises
+    ------
+    TypeError
+        At the first call, where f branches on a value (``if x > 0``): use np.where.
+    """
+    programs: dict[Any, tuple[Callable[..., Any], Any]] = {}
+
+    @functools.wraps(f, updated=())
+    def compiled(*args: Any) -> Any:
+        leaves, structure = flatten(args)
+        key = (structure, *map(_signature, leaves))
+        program = programs.get(key)
+        if program is None:
+            if any(type(leaf) is Var for leaf in leaves):
+                return f(*args)  # inside another derivative or trace: let it see the operations
+            program = programs[key] = _build(f, args)[0]
+        return program(leaves)
+
+    return compiled
+
+
+def _signature(leaf: Any) -> Any:
+    kind = type(leaf)
+    if kind is np.ndarray:
+        return (leaf.shape, leaf.dtype)
+    if kind is float:
+        return float
+    if isinstance(leaf, np.generic | np.ndarray):
+        return (leaf.shape, leaf.dtype)
+    return ("static", frozen(leaf))
+
+
+def source(f: Callable[..., Any], *args: Any) -> str:
+    """Return the text of the program that `compile(f)` runs for such arguments."""
+    return _build(f, args)[1]
+
+
+def _build(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], str]:
+    with np.errstate(all="ignore"):
+        graph = lower(simplify(trace(f, *args)))
+    if graph.branches:
+        raise TypeError(
+            f"compile: the program branches on the value of {graph.branches[0]!r}, so that it would "
+            "be wrong for other arguments: use np.where instead of if, or do not compile it"
+        )
+    name = getattr(f, "__name__", "program")
+    return _Writer(graph, name if name.isidentifier() else "program").build(
+        len(flatten(args)[0]), args
+    )
+
+
+def lower(graph: Graph) -> Graph:
+    """Write out the primitives that are plain NumPy programs, then find what they share."""
+
+    def apply(primitive: Primitive, *args: Value, **params: Any) -> Value:
+        return (primitive.forward if primitive.inline else primitive)(*args, **params)
+
+    return simplify(retrace(graph, apply))
+
+
+class _Writer:
+    """Writes the source of one graph: names, buffers by liveness, one line per node."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph = graph
+        self.name = name
+        self.namespace: dict[str, Any] = {"np": np}
+        self.buffers: list[Buffer] = []
+        self.free: dict[Buffer, list[int]] = {}
+        self.text: dict[Node, str] = {}
+        # Which memory a value may lie in: buffer numbers, or the nodes that brought it.
+        self.memory: dict[Node, frozenset[int | Node]] = {}
+
+    def build(self, leaf_count: int, args: tuple[Any, ...]) -> tuple[Callable[..., Any], str]:
+        """Return the program, which takes the list of argument leaves, and its text."""
+        lines = self._body()
+        graph = self.graph
+        places = list(dynamic_leaves(flatten(args)[0])[0])
+        assert len(places) == len(graph.inputs)  # noqa: S101  # trace made one input for each
+        del leaf_count
+        parameters = ", ".join(node.name for node in graph.inputs)
+        work = [f"work_{i}" for i in range(len(self.buffers))]
+        head = f"def {self.name}({parameters}{', *, work' if work else ''}):"
+        unpack = [f"({', '.join(work)},) = work"] if work else []
+        text = "\n    ".join([head, *unpack, *lines]) + "\n"
+        exec(builtins.compile(text, f"<compiled {self.name}>", "exec"), self.namespace)  # noqa: S102  # own text
+        function = self.namespace[self.name]
+        structure = graph.out_structure
+        pool: list[
+            list[Any]
+        ] = []  # popped and appended atomically: calls may nest or run in threads
+        buffers = self.buffers
+
+        def program(leaves: list[Any]) -> Any:
+            work = pool.pop() if pool else [np.empty(*buffer) for buffer in buffers]
+            try:
+                with np.errstate(all="ignore"):
+                    results = function(
+                        *[leaves[i] for i in places], **({"work": work} if buffers else {})
+                    )
+            finally:
+                pool.append(work)
+            return unflatten(structure, results)
+
+        return program, text
+
+    def _body(self) -> list[str]:
+        graph = self.graph
+        for i, node in enumerate(graph.constants):
+            self.text[node] = self._constant(node, i)
+            self.memory[node] = frozenset([node])
+        for node in graph.inputs:
+            self.text[node] = node.name
+            self.memory[node] = frozenset([node])
+        last = self._last_uses()
+        returned = set(graph.outputs)
+        lines = []
+        for step, node in enumerate(graph.nodes):
+            self.text[node] = node.name
+            lines.append(f"{node.name} = {self._expression(node, step, last, returned)}")
+            self._release(step, last)
+        results = [self._result(node, i) for i, node in enumerate(graph.outputs)]
+        return [*lines, f"return [{', '.join(results)}]"]
+
+    def _last_uses(self) -> dict[Node, int]:
+        last = {x: step for step, node in enumerate(self.graph.nodes) for x in node.inputs}
+        last.update(dict.fromkeys(self.graph.outputs, len(self.graph.nodes)))
+        return last
+
+    def _constant(self, node: Node, i: int) -> str:
+        if type(node.value) in (int, float, bool) and np.isfinite(node.value):
+            return repr(node.value)
+        name = f"constant_{i + 1}"
+        self.namespace[name] = node.value
+        return name
+
+    def _expression(self, node: Node, step: int, last: dict[Node, int], returned: set[Node]) -> str:
+        primitive = node.primitive
+        assert primitive is not None  # noqa: S101  # nodes are applications
+        arguments = [self.text[x] for x in node.inputs]
+        is_ufunc = isinstance(primitive.forward, np.ufunc)
+        template = primitive.source
+        if not template and is_ufunc:
+            places = ", ".join(f"{{{i}}}" for i in range(len(arguments)))
+            template = f"np.{primitive.forward.__name__}({places}{{out}})"
+        if not template:
+            template = self._call(primitive, len(arguments), node.params)
+        out = ""
+        if "{out}" not in template:
+            # A function that we do not know may return a view of its arguments.
+            self.memory[node] = frozenset().union(*(self.memory[x] for x in node.inputs))
+        elif not isinstance(node.value, np.ndarray) or node in returned:
+            self.memory[node] = frozenset([node])
+        else:
+            number = self._buffer(
+                node, step, last, inplace=is_ufunc and primitive.slopes is not None
+            )
+            self.memory[node] = frozenset([number])
+            out = f", out=work_{number}"
+        if template.startswith("{") is False and primitive.name in template and not is_ufunc:
+            self.namespace[primitive.name] = primitive.forward
+        return template.format(
+            *arguments, out=out, **{k: self._literal(v) for k, v in node.params.items()}
+        )
+
+    def _call(self, primitive: Primitive, count: int, params: dict[str, Any]) -> str:
+        name = next(
+            name
+            for name in _candidates(primitive.name)
+            if self.namespace.setdefault(name, primitive.forward) is primitive.forward
+        )
+        places = [f"{{{i}}}" for i in range(count)] + [f"{k}={{{k}}}" for k in params]
+        return f"{name}({', '.join(places)})"
+
+    def _literal(self, value: Any) -> str:
+        """Write a parameter into the program, by name where its repr does not read back."""
+        if value is None or isinstance(value, bool | int | str):
+            return repr(value)
+        if isinstance(value, float) and np.isfinite(value):
+            return repr(value)
+        if value is Ellipsis:
+            return "..."
+        if isinstance(value, slice):
+            return f"slice({', '.join(map(self._literal, (value.start, value.stop, value.step)))})"
+        if type(value) in (tuple, list):
+            inside = ", ".join(map(self._literal, value))
+            comma = "," if len(value) == 1 else ""
+            return f"[{inside}]" if type(value) is list else f"({inside}{comma})"
+        name = f"parameter_{len(self.namespace)}"
+        self.namespace[name] = value
+        return name
+
+    def _buffer(self, node: Node, step: int, last: dict[Node, int], *, inplace: bool) -> int:
+        kind = (node.shape, node.dtype)
+        if inplace:  # an elementwise ufunc may write over an operand that nothing else needs
+            for x in node.inputs:
+                if (x.shape, x.dtype) == kind and last[x] == step:
+                    for number in self.memory[x]:
+                        if isinstance(number, int) and self._owners(number, step, last) == [x]:
+                            if self.buffers[number] == kind and len(self.memory[x]) == 1:
+                                self.memory[x] = frozenset()
+                                return number
+        free = self.free.get(kind)
+        if free:
+            return free.pop()
+        self.buffers.append(kind)
+        return len(self.buffers) - 1
+
+    def _owners(self, number: int, step: int, last: dict[Node, int]) -> list[Node]:
+        return [
+            x for x, places in self.memory.items() if number in places and last.get(x, -1) >= step
+        ]
+
+    def _release(self, step: int, last: dict[Node, int]) -> None:
+        """Give back the buffers in which no value lies that a later step needs."""
+        dead = [x for x in self.memory if last.get(x, -1) <= step]
+        places = {n for x in dead for n in self.memory[x] if isinstance(n, int)}
+        for x in dead:
+            self.memory[x] = frozenset()
+        held: set[Any] = set().union(*self.memory.values()) if self.memory else set()
+        for number in sorted(places - held):
+            self.free.setdefault(self.buffers[number], []).append(number)
+
+    def _result(self, node: Node, i: int) -> str:
+        text = self.text[node]
+        fresh = self.memory.get(node) == frozenset([node]) and node.primitive is not None
+        first = self.graph.outputs.index(node) == i
+        if (fresh and first) or not isinstance(node.value, np.ndarray):
+            return text
+        return f"np.array({text})"
+
+
+def _candidates(name: str) -> Iterable[str]:
+    base = "".join(c if c.isalnum() else "_" for c in name)
+    yield base
+    for i in range(2, 10**6):
+        yield f"{base}_{i}"
