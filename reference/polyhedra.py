@@ -2,18 +2,20 @@
 
 A polyhedron is a cone in homogeneous coordinates (1, x), kept by its generators in integers:
 `polyhedron` makes one from half-spaces, `clip` cuts it by one more, `interior_point` picks a point,
-`share_facet` tells neighbours. Any dimension, any degenerate position, bounded or not. Source: the
-double description method (Motzkin et al. 1953; Fukuda & Prodon 1996).
+`facets` lists its sides, `count_connected` counts what hangs together. Any dimension, any
+degenerate position, bounded or not. Source: the double description method (Motzkin et al. 1953;
+Fukuda & Prodon 1996).
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Vector = tuple[int, ...]
 
@@ -102,12 +104,36 @@ def interior_point(cone: Cone) -> tuple[Fraction, ...]:
     return tuple(Fraction(x_i, scale) for x_i in x)
 
 
-def share_facet(p: Cone, q: Cone) -> bool:
-    """Tell whether polyhedra without common interior points meet in one dimension less."""
-    axes = unit_vectors(len(p.halfspaces[0]))
-    for a in p.halfspaces:
-        side = clip(Cone(axes, (), ()), a)
-        # The lines of a half-space span its boundary: is there room in it for both?
-        if side and clip_all(Cone(side.lines, (), ()), (*p.halfspaces, *q.halfspaces)):
-            return True
-    return False
+def facets(cone: Cone) -> dict[Vector, Cone]:
+    """Return the facets, the faces of one dimension less, each by the half-space it bounds.
+
+    They are the largest faces, and every one belongs to a half-space.
+    """
+    tight = [
+        frozenset(ray for ray, on in cone.rays if on >> k & 1) for k in range(len(cone.halfspaces))
+    ]
+    return {
+        a: Cone(cone.lines, tuple(r for r in cone.rays if r[0] in rays), cone.halfspaces)
+        for a, rays in zip(cone.halfspaces, tight, strict=True)
+        if not any(rays < larger for larger in tight)
+    }
+
+
+def count_connected(cones: Sequence[Cone]) -> int:
+    """Count the connected groups of polyhedra, where those that share part of a facet touch.
+
+    The polyhedra must have no interior points in common; touching in less is not enough.
+    """
+    walls = [facets(cone) for cone in cones]
+    behind: defaultdict[Vector, list[int]] = defaultdict(list)
+    for i, own in enumerate(walls):
+        for a in own:
+            behind[tuple(-c for c in a)].append(i)
+    group = list(range(len(cones)))
+    for i, own in enumerate(walls):
+        for a, facet in own.items():
+            for j in behind[a]:
+                if group[i] != group[j] and clip_all(facet, cones[j].halfspaces):
+                    merged = group[j]
+                    group = [group[i] if g == merged else g for g in group]
+    return len(set(group))

@@ -21,6 +21,7 @@ number of linear regions of deep neural networks"; chapter 6.4.1.
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,15 +34,17 @@ from .polyhedra import (
     Vector,
     clip,
     combine,
+    count_connected,
     dot,
     interior_point,
     polyhedron,
-    share_facet,
     unit_vectors,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from .network import MLP
 
 Rational = tuple[Fraction, ...]
 
@@ -55,15 +58,15 @@ class Layer:
     weights : array [n_in, m]
         Floats, integers or Fractions, all taken exactly.
     bias : array [m], or None for no bias
-    unit : "relu", "absolute", "leaky_relu", "maxout" or "identity"
-    slope : the leaky unit's slope for z < 0, at most 1
+    unit : "relu", "absolute", "leaky_relu", "prelu", "maxout" or "identity"
+    slope : the slope for z < 0 of "leaky_relu" and "prelu", one or one per unit, at most 1
     k : the number of adjacent outputs of which a maxout unit takes the maximum
     """
 
     weights: Any
     bias: Any = None
     unit: str = "relu"
-    slope: float | Fraction = 0.01
+    slope: Any = 0.01
     k: int = 2
 
 
@@ -94,7 +97,7 @@ def _exact(value: Any) -> Fraction:
     try:
         return Fraction(*value.as_integer_ratio())
     except AttributeError:
-        return Fraction(value)  # NumPy's integers
+        return Fraction(operator.index(value))  # NumPy's integers, which would overflow
     except (OverflowError, ValueError):
         raise ValueError(
             f"weight {value} is not finite: regions are only defined for finite weights"
@@ -119,8 +122,8 @@ def _domain(d: int, box: tuple[Any, Any] | None) -> Cone:
 def _pieces(layer: Layer) -> tuple[list[list[Vector]], int]:
     """Write each unit as the maximum of affine functions (bias, weights...).
 
-    ReLU is max(0, z), abs is max(-z, z), leaky is max(slope z, z). Returns integers, and the scale
-    by which they are to be divided.
+    A rectifier is max(slope z, z): ReLU with slope 0, the absolute value with -1. Returns integers,
+    and the scale by which they are to be divided.
     """
     weights = np.asarray(layer.weights)
     if weights.ndim != 2:
@@ -132,26 +135,21 @@ def _pieces(layer: Layer) -> tuple[list[list[Vector]], int]:
             f"bias has shape {bias.shape}, but the weights {weights.shape} need ({m},)"
         )
     rows = [[_exact(bias[j]), *map(_exact, weights[:, j])] for j in range(m)]
-    slopes = {
-        "identity": (1,),
-        "relu": (0, 1),
-        "absolute": (-1, 1),
-        "leaky_relu": (_exact(layer.slope), 1),
-    }
+    below = {"relu": 0, "absolute": -1, "leaky_relu": layer.slope, "prelu": layer.slope}
     if layer.unit == "maxout":
         if layer.k < 1 or m % layer.k:
-            raise ValueError(f"{m} outputs are not groups of k = {layer.k}: make m a multiple of k")
+            raise ValueError(f"{m} outputs are no groups of k = {layer.k}: give a multiple of k")
         groups = [rows[j : j + layer.k] for j in range(0, m, layer.k)]
-    elif layer.unit in slopes:
-        if layer.unit == "leaky_relu" and layer.slope > 1:
-            raise ValueError(
-                f"slope = {layer.slope} makes the unit a minimum: give a slope of at most 1"
-            )
-        groups = [[[s * c for c in row] for s in slopes[layer.unit]] for row in rows]
+    elif layer.unit == "identity":
+        groups = [[row] for row in rows]
+    elif layer.unit in below:
+        slopes = [_exact(slope) for slope in np.broadcast_to(below[layer.unit], m)]
+        if max(slopes, default=0) > 1:
+            raise ValueError(f"slope {max(slopes)} makes the unit a minimum: give at most 1")
+        groups = [[[a * c for c in row], row] for a, row in zip(slopes, rows, strict=True)]
     else:
-        raise ValueError(
-            f"unit {layer.unit!r} is not piecewise linear: give one of {[*slopes, 'maxout']}"
-        )
+        known = [*below, "maxout", "identity"]
+        raise ValueError(f"unit {layer.unit!r} is not piecewise linear: give one of {known}")
     scale = math.lcm(*(c.denominator for group in groups for row in group for c in row))
     return [[tuple(int(c * scale) for c in row) for row in group] for group in groups], scale
 
@@ -253,19 +251,7 @@ def count_linear_regions(layers: Iterable[Layer], *, box: tuple[Any, Any] | None
     same_map: defaultdict[tuple[Rational, ...], list[Cone]] = defaultdict(list)
     for cell in _cells(layers, box):
         same_map[_map(cell)].append(cell.cone)
-    count = 0
-    for cones in same_map.values():
-        while cones:  # flood the region to which the last cone belongs
-            count += 1
-            border = [cones.pop()]
-            while border:
-                here = border.pop()
-                touching = [share_facet(here, other) for other in cones]
-                border += [other for other, touch in zip(cones, touching, strict=True) if touch]
-                cones[:] = [
-                    other for other, touch in zip(cones, touching, strict=True) if not touch
-                ]
-    return count
+    return sum(map(count_connected, same_map.values()))
 
 
 def pieces_along(layers: Iterable[Layer], start: Sequence[Any], end: Sequence[Any]) -> list[Piece]:
@@ -340,8 +326,9 @@ def montufar_layers(n: int, d: int, depth: int) -> list[Layer]:
     return [Layer(unfold @ w if i else w, b) for i, (w, b) in enumerate(maps)]
 
 
-def hidden_layers(
-    params: Sequence[dict[str, Any]], *, unit: str = "relu", **options: Any
-) -> list[Layer]:
-    """Read layers from an MLP's parameters [{"W": ..., "b": ...}, ...]."""
-    return [Layer(p["W"], p.get("b"), unit, **options) for p in params]
+def layers_of(network: MLP, params: Sequence[dict[str, Any]]) -> list[Layer]:
+    """Read the layers of an MLP with its parameters."""
+    return [
+        Layer(p["W"], p.get("b"), str(unit), slope=p.get("alpha", 0.01), k=network.k)
+        for p, unit in zip(params, network.units, strict=True)
+    ]

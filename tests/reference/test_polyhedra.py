@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffverify.reference.polyhedra import clip, interior_point, polyhedron, share_facet
+from ffverify.reference.polyhedra import clip, count_connected, interior_point, polyhedron
 
 CUBE = {d: [v for i in range(d) for v in ([1] + [0] * d, [1] + [0] * d)] for d in (1, 2, 3)}
 for d, sides in CUBE.items():  # the cube [-1, 1]^d: 1 + x_i >= 0 and 1 - x_i >= 0
@@ -90,7 +90,7 @@ def test_a_cut_without_its_new_vertices_is_rejected():
         ([(-1, 1, 0)], True),  # x >= 1: a half-plane
     ],
 )
-def test_neighbours_share_a_facet(q, expected):
-    p = polyhedron(2, map(tuple, CUBE[2]))
-    assert share_facet(p, polyhedron(2, q)) is expected
-    assert share_facet(polyhedron(2, q), p) is expected
+def test_neighbours_share_part_of_a_facet(q, expected):
+    p, q = polyhedron(2, map(tuple, CUBE[2])), polyhedron(2, q)
+    for cones in ([p, q], [q, p]):
+        assert count_connected(cones) == (1 if expected else 2)

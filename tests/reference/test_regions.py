@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from ffverify.reference.network import MLP
 from ffverify.reference.regions import (
     Layer,
     activation_regions,
@@ -17,7 +18,7 @@ from ffverify.reference.regions import (
     count_activation_regions,
     count_linear_regions,
     folding_layers,
-    hidden_layers,
+    layers_of,
     montufar_bound,
     montufar_layers,
     pieces_along,
@@ -253,6 +254,15 @@ def test_counting_maps_or_patterns_is_rejected(wrong):
         check_linear_regions(wrong)
 
 
+def test_integer_weights_do_not_overflow():
+    big = np.array([[2**40, -(2**41), 3]])
+    layers = [Layer(big, np.array([1, 5, 7])), Layer(np.diag([2**40] * 3), np.array([1, -1, 5]))]
+    as_floats = [Layer(layer.weights * 1.0, layer.bias * 1.0) for layer in layers]
+    regions = activation_regions(layers)
+    assert regions == activation_regions(as_floats)
+    assert max(abs(w) for region in regions for row in region.weights for w in row) == 2**81
+
+
 def test_touching_in_a_corner_is_not_connected():
     # relu(|x| - |y|): x - y, x + y, -x - y, -x + y, and zero above and below, touching at 0 only.
     layers = [Layer(np.eye(2), None, "absolute"), Layer(np.array([[1.0], [-1.0]]), None)]
@@ -287,9 +297,27 @@ def test_a_line_through_many_dimensions():
         assert left.slope[0] * t + left.intercept[0] == right.slope[0] * t + right.intercept[0]
 
 
-def test_hidden_layers_of_parameters():
-    params = [{"W": np.eye(2)}, {"W": np.ones((2, 1)), "b": np.array([-1.0])}]
-    assert count_activation_regions(hidden_layers(params, unit="relu")) == 7
+@pytest.mark.parametrize("unit", ["relu", "absolute", "leaky_relu", "prelu", "maxout", "identity"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_layers_of_an_mlp_compute_what_it_computes(unit, bias):
+    network = MLP((2, 4, 3, 1), hidden=unit, bias=bias, k=3)
+    params = network.init(0, hidden_bias=0.5)
+    if unit == "prelu":
+        params[0]["alpha"] = np.array([-1.0, 0.5, 0.0, 1.0])
+    for region in activation_regions(layers_of(network, params)):
+        x = np.array(region.inside, dtype=float)
+        exact = sum(w * Fraction(c) for (w,), c in zip(region.weights, x.tolist(), strict=True))
+        error = abs(Fraction(float(network(params, x)[0])) - exact - region.bias[0])
+        # Three layers of at most 5 terms, in size below (1 + |x|) times the product of the layers'
+        # column sums, each term rounded at most 6 times.
+        size = np.prod([1 + np.abs(p["W"]).sum(axis=0).max() for p in params])
+        assert error <= 3 * 5 * 6 * 2.0**-53 * size * (1 + np.abs(x).max())
+
+
+def test_a_tanh_network_has_no_regions_to_count():
+    network = MLP((2, 4, 1), hidden="tanh")
+    with pytest.raises(ValueError, match="'tanh' is not piecewise linear"):
+        count_activation_regions(layers_of(network, network.init(0)))
 
 
 @pytest.mark.parametrize(
