@@ -5,7 +5,8 @@ Jacobian matrices, `optimal_bracketing` finds the cheapest order by dynamic prog
 with pure forward and reverse mode. For a graph of scalar operations with its local partial
 derivatives (`Linearised`), `eliminate` removes the intermediate vertices in any order;
 `forward_order`, `reverse_order` and `markowitz_order` choose one, and `optimal_order` searches all
-of them, as one must in the worst case: the problem is NP-complete.
+of them, as one must in the worst case: the problem is NP-complete. `linearised` makes the graph
+of a plain function of numbers.
 
 Cost is the number of scalar multiplications. Sources: Griewank & Walther 2008, chapters 9 and 10;
 Naumann 2008, "Optimal Jacobian accumulation is NP-complete"; chapter 6.5.
@@ -20,6 +21,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+
+from .graph import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,6 +155,45 @@ class Linearised:
             predecessors.setdefault(j, []).append(i)
         ends = {*self.inputs, *self.outputs}
         return tuple(v for v in TopologicalSorter(predecessors).static_order() if v not in ends)
+
+
+def linearised(f: Callable[..., Any], *args: float) -> Linearised:
+    """Trace f, a function of numbers, and evaluate its local partial derivatives at ``args``.
+
+    Vertices carry the names of the trace's nodes; operations that no output depends on are left
+    out. An output that is used further, or returned twice, gets a vertex of its own.
+
+    Raises
+    ------
+    ValueError
+        where f computes with arrays: their elements would have to be vertices.
+    """
+    graph = trace(f, *map(float, args))
+    alive = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node in alive:
+            alive.update(node.inputs)
+    edges: dict[tuple[Vertex, Vertex], Any] = {}
+    for node in graph.nodes:
+        if node.shape != ():
+            raise ValueError(f"{node!r} is an array: write f with numbers only, one per vertex")
+        values = [source.value for source in node.inputs]
+        for k, source in enumerate(node.inputs):
+            assert node.primitive is not None  # noqa: S101 - nodes are applications
+            if node in alive and not source.is_constant and node.primitive.differentiates(k):
+                partial = node.primitive.push(k, np.float64(1), node.value, values, node.params)
+                edge = (source.name, node.name)
+                edges[edge] = edges.get(edge, 0) + partial  # in x * x both factors are x
+    used = {source for source, _ in edges} | {node.name for node in graph.inputs}
+    outputs: list[Vertex] = []
+    for i, node in enumerate(graph.outputs):
+        if node.name in used or node.name in outputs:
+            outputs.append(f"output_{i}")
+            if not node.is_constant:
+                edges[node.name, outputs[-1]] = 1.0
+        else:
+            outputs.append(node.name)
+    return Linearised(tuple(node.name for node in graph.inputs), tuple(outputs), edges)
 
 
 class Accumulation(NamedTuple):
