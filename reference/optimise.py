@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .compiler import compile as compile_
 from .krylov import hessian_operator, ravel, scipy_module
 from .transforms import value_and_grad
 from .tree import tree_map
@@ -118,6 +119,7 @@ def train(
     *,
     steps: int,
     batch_size: int | None = None,
+    compiled: bool = True,
     progress: Callable[[int, float], object] | None = None,
 ) -> TrainingState:
     """Take ``steps`` steps of descent on ``loss(params, *batch)``.
@@ -127,6 +129,8 @@ def train(
     data : arrays with one example per row, taken apart along their first axis together
     batch_size : rows per step, by default all; every epoch takes all rows once in a new order,
         which depends on the seed and the epoch only
+    compiled : compile the gradient's program, once for each size of batch; False for a loss that
+        branches in Python on its values
     progress : called as ``progress(step, value)`` after each step, value being the minibatch's loss
 
     Raises
@@ -142,6 +146,8 @@ def train(
     if not 1 <= size <= n:
         raise ValueError(f"batch_size = {batch_size} with {n} examples: give 1 to {n}")
     gradient = value_and_grad(loss)
+    if compiled:
+        gradient = compile_(gradient)
     batches = -(-n // size)
     order_of = -1
     order = np.arange(n)

@@ -116,6 +116,10 @@ def test_extreme_eigenvalues(n):
     check_extremes(extreme_eigenvalues, symmetric(n))
 
 
+def test_extreme_eigenvalues_of_a_flat_function():
+    check_extremes(extreme_eigenvalues, np.zeros((4, 4)))
+
+
 def test_extreme_eigenvalues_of_a_network():
     operator = hessian_operator(LOSS, PARAMS, X, LABELS)
     low, high = extreme_eigenvalues(operator)

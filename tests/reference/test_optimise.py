@@ -18,6 +18,7 @@ from ffverify.reference.optimise import (
     start,
     train,
 )
+from ffverify.reference.outputs import cost, multinoulli
 from ffverify.reference.tree import flatten, tree_map
 
 U = 2.0**-53
@@ -159,12 +160,42 @@ def test_a_generator_that_starts_again_is_rejected():
         check_resumption(forgetful, optimiser)
 
 
+def test_labels_change_from_batch_to_batch_compiled_or_not():
+    unit = multinoulli(3)
+    network = MLP((3, 4, unit.width), hidden="tanh")
+    labels = np.arange(10) % 3
+    optimiser = sgd(0.1)
+    compiled, eager = (
+        train(
+            cost(network, unit),
+            start(network.init(0), optimiser),
+            (X, labels),
+            optimiser,
+            steps=7,
+            batch_size=4,
+            compiled=compiled,
+        )
+        for compiled in (True, False)
+    )
+    assert same_bits(compiled, eager)
+
+
+def test_a_loss_that_branches_is_trained_uncompiled():
+    def branching(theta, x):
+        return np.sum(theta * x) if theta[0] > 0.5 else np.sum(theta * theta)
+
+    state = start(np.ones(3), sgd(0.25))
+    # 1 - ¼ · 2 = ½, where the other branch takes over: ½ - ¼ · 1, ...
+    after = train(branching, state, (np.ones((2, 3)),), sgd(0.25), steps=3, compiled=False)
+    assert after.params.tolist() == [0.125] * 3
+
+
 def test_an_epoch_takes_every_row_once_in_a_new_order():
-    rows = np.arange(10.0)
+    rows = np.eye(10)
     seen = []
     optimiser = Optimiser(lambda _p: None, lambda g, m, p: (seen.append(g) or p, m))
     # The gradient of Σ θ_row is the indicator of the minibatch.
-    loss = lambda theta, row: np.sum(theta * np.sum(np.eye(10)[row.astype(int)], axis=0))  # noqa: E731
+    loss = lambda theta, batch: np.sum(theta * np.sum(batch, axis=0))  # noqa: E731 - a formula
     progress = []
     train(
         loss,

@@ -1,9 +1,11 @@
 """Region counts against theorems, against enumeration of all patterns, and against a 1-D sweep."""
 
 import itertools
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
+import flint
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,20 +59,26 @@ def evaluate(layers: list[Layer], x: tuple[Fraction, ...]) -> tuple[Fraction, ..
     return x
 
 
-def lines_in_the_plane(weights: np.ndarray, bias: np.ndarray) -> int:
-    """Regions of any line arrangement: 1 + lines + Σ over meeting points (lines through it - 1)."""
-    lines = set()
-    for a, b, c in zip(*weights.tolist(), bias.tolist(), strict=True):
-        first = next((v for v in (a, b) if v), None)
-        if first is not None:
-            lines.add(tuple(Fraction(v) / Fraction(first) for v in (a, b, c)))
-    points: dict[tuple[Fraction, Fraction], set[tuple[Fraction, ...]]] = {}
-    for p, q in itertools.combinations(lines, 2):
-        if determinant := p[0] * q[1] - p[1] * q[0]:
-            x = (p[1] * q[2] - p[2] * q[1]) / determinant
-            y = (p[2] * q[0] - p[0] * q[2]) / determinant
-            points.setdefault((x, y), set()).update({p, q})
-    return 1 + len(lines) + sum(len(through) - 1 for through in points.values())
+def cells_by_whitney(planes: list[tuple[int, ...]]) -> int:
+    """Count the cells of planes a · x + c = 0, given as (a, c), in any position.
+
+    Whitney's formula: Σ (-1)^(|B| - rank B) over the subsets B of planes that have a common point.
+    """
+    different = set()
+    for plane in planes:
+        if first := next((c for c in plane[:-1] if c), 0):
+            divisor = math.gcd(*plane) * (1 if first > 0 else -1)
+            different.add(tuple(c // divisor for c in plane))
+
+    def rank(rows: list[tuple[int, ...]]) -> int:
+        return flint.fmpz_mat(rows).rank() if rows else 0
+
+    count = 0
+    for size in range(len(different) + 1):
+        for subset in itertools.combinations(sorted(different), size):
+            if rank(subset) == rank([plane[:-1] for plane in subset]):
+                count += (-1) ** (size - rank(subset))
+    return count
 
 
 def patterns_by_linear_programs(layers: list[Layer]) -> int:
@@ -164,15 +172,23 @@ def test_sampling_is_rejected(check):
         check(count_by_sampling)
 
 
-@quick
-@given(
-    st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=7),
+arrangements = st.integers(1, 3).flatmap(
+    lambda d: st.lists(st.tuples(*[st.integers(-2, 2)] * (d + 1)), min_size=1, max_size=6)
 )
-def test_degenerate_lines_are_counted_exactly(lines):
-    a, b, c = np.array(lines, dtype=float).T
-    expected = lines_in_the_plane(np.array([a, b]), c)
-    assert count_activation_regions([Layer(np.array([a, b]), c)]) == expected
-    assert count_activation_regions([Layer(np.array([a, b]), c, "absolute")]) == expected
+
+
+@quick
+@given(arrangements)
+def test_degenerate_arrangements_are_counted_exactly(planes):
+    *normals, offsets = np.array(planes, dtype=float).T
+    expected = cells_by_whitney(planes)
+    for unit in ("relu", "absolute", "leaky_relu"):
+        assert count_activation_regions([Layer(np.array(normals), offsets, unit)]) == expected
+
+
+def test_whitneys_formula_rejects_a_count_in_general_position():
+    assert cells_by_whitney([(1, 0, 0), (0, 1, 0), (1, 1, 0)]) == 6  # through one point
+    assert cells_in_general_position(3, 2) == 7
 
 
 @pytest.mark.parametrize("widths", [[1, 3, 3], [2, 3, 3], [2, 2, 2, 2], [3, 4, 2], [2, 5]])
@@ -342,9 +358,3 @@ def test_errors_say_what_to_do(layers, message):
 def test_an_empty_box_is_refused():
     with pytest.raises(ValueError, match="low < high"):
         count_activation_regions([Layer(np.eye(2))], box=(1, 1))
-
-
-def test_concurrent_lines_are_fewer_than_in_general_position():
-    three_through_the_origin = [Layer(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))]
-    assert count_activation_regions(three_through_the_origin) == 6
-    assert cells_in_general_position(3, 2) == 7
