@@ -1,1 +1,57 @@
-"""ffverify."""
+"""Verification of feedforward networks and their derivatives against high-precision truth.
+
+- ``ffverify.gradcheck(fn, inputs)``: is this gradient right? A verdict with proof.
+- ``ffverify.verify("torch")``: the claims of the chapter against an implementation.
+- ``@ffverify.parametrize_specs("mylib.ops")``: the same as pytest tests.
+- ``ffverify.strategies.arrays(...)``: Hypothesis strategies that know where floats break.
+- ``ffverify.reference``: the reference engine, forward and reverse mode in NumPy.
+
+Importing this is light: every name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import reference, strategies
+    from .claims import claims
+    from .gradcheck import GradcheckError, GradcheckReport, gradcheck
+    from .pytest_specs import parametrize_specs
+    from .verification import verify
+
+_HOME = {
+    "GradcheckError": "gradcheck",
+    "GradcheckReport": "gradcheck",
+    "claims": "claims",
+    "gradcheck": "gradcheck",
+    "parametrize_specs": "pytest_specs",
+    "verify": "verification",
+}
+_MODULES = ("reference", "strategies")
+
+__all__ = [
+    "GradcheckError",
+    "GradcheckReport",
+    "claims",
+    "gradcheck",
+    "parametrize_specs",
+    "reference",
+    "strategies",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}: it has {', '.join(__all__)}"
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -188,7 +188,7 @@ def run(
         backend.name,
         dtype,
         status,
-        findings + tuple(check.warnings),
+        findings or tuple(check.warnings),
         check.worst_ulps,
         check.examples,
         time.perf_counter() - started,

@@ -59,9 +59,11 @@ class Format:
         """From this magnitude on, rounding to nearest gives infinity."""
         return self.largest + Fraction(2) ** (self.emax - self.precision)
 
-    def ulp_exponents(self, exponents: Array) -> Array:
-        """Give k such that 2^k is one ulp of numbers m·2^e with ½ ≤ m < 1 (frexp's convention)."""
-        return np.clip(exponents - 1, self.emin, self.emax) - self.precision + 1
+    def ulp_exponents(self, values: Array) -> Array:
+        """Give k, elementwise, such that 2^k is one ulp of a value in this format."""
+        exponents = np.where(values == 0, self.emin, np.frexp(values)[1] - 1)
+        exponents = np.where(np.isfinite(values), exponents, self.emax)
+        return np.clip(exponents, self.emin, self.emax) - self.precision + 1
 
 
 FORMATS = {

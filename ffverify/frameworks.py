@@ -157,6 +157,11 @@ def _jax() -> Framework:
 _FRAMEWORKS: dict[str, Callable[[], Framework]] = {"numpy": _numpy, "torch": _torch, "jax": _jax}
 
 
+def is_installed(name: str) -> bool:
+    """Tell whether a framework is installed, without importing it."""
+    return name == "numpy" or importlib.util.find_spec(name) is not None
+
+
 @lru_cache(maxsize=None)
 def framework(name: str) -> Framework:
     """Give a framework by name: ``"numpy"``, ``"torch"`` or ``"jax"``.
@@ -166,6 +171,6 @@ def framework(name: str) -> Framework:
     UnavailableError
         If it is not installed.
     """
-    if name != "numpy" and importlib.util.find_spec(name) is None:
+    if not is_installed(name):
         raise UnavailableError(f"{name} is not installed: pip install 'ffverify[{name}]'")
     return _FRAMEWORKS[name]()

@@ -1,204 +1,26 @@
-"""Arrays of high-precision numbers with NumPy's semantics, over two independent arithmetics.
+"""Arrays of high-precision numbers with NumPy's semantics, over any of the arithmetics.
 
 Plain NumPy code runs on a ``PreciseArray`` unchanged: ``np.log(1 + np.exp(x))`` with broadcasting,
-reductions, ``np.where``, indexing and ``@``. Its elements are Arb balls (``BALLS``: every number
-carries a rigorous bound on its own error) or mpmath numbers (``MPMATH``: the second opinion that
-confirms findings). Floats go in exactly. A comparison that the working precision cannot decide
-raises ``Undecided``, never guesses; the caller then asks for more bits.
+reductions, ``np.where``, sorting, indexing, assignment, ``np.einsum`` and ``@``. Its elements are Arb
+balls (``BALLS``: every number carries a rigorous bound on its own error) or mpmath numbers
+(``MPMATH``: the second opinion that confirms findings). Floats go in exactly. A comparison that
+the working precision cannot decide raises ``Undecided``, never guesses; the caller then asks for
+more bits.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
-import flint
-import mpmath
 import numpy as np
 
+from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, mp
 from .formats import Array
 
-arb = flint.arb
-mp = mpmath.mp
-
-
-class Undecided(ArithmeticError):
-    """A comparison, sign or branch that the working precision cannot decide."""
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """One kind of high-precision number: how to make it, and its elementary functions.
-
-    ``functions`` maps NumPy's names to functions of elements; ``matmul``, ``solve`` and ``det`` take
-    matrices as object arrays; ``exact`` makes an element from an int, a float or a Fraction.
-    """
-
-    name: str
-    exact: Callable[[Any], Any]
-    precision: Callable[[int], AbstractContextManager[Any]]
-    functions: dict[str, Callable[..., Any]]
-    matmul: Callable[[Array, Array], Array]
-    solve: Callable[[Array, Array], Array]
-    det: Callable[[Array], Any]
-
-    def array(self, values: Any) -> PreciseArray:
-        """Convert numbers, exactly, to an array of this arithmetic (float, int, bool or Fraction)."""
-        if isinstance(values, PreciseArray):
-            return values
-        given = np.asarray(values)
-        flat = [self.exact(v) for v in given.ravel().tolist()]
-        if given.dtype == np.longdouble:  # tolist keeps longdouble scalars: two floats hold one
-            flat = [self.exact(float(v)) + self.exact(float(v - float(v))) for v in given.ravel()]
-        out = np.empty(given.size, dtype=object)
-        out[:] = flat
-        return PreciseArray(out.reshape(given.shape), self)
-
-
-# ---------------------------------------------------------------------------------------------
-# Arb balls
-# ---------------------------------------------------------------------------------------------
-
-_NAN, _POSITIVE_INFINITY, _NEGATIVE_INFINITY = arb.nan(), arb.pos_inf(), arb.neg_inf()
-
-
-def _ball(value: Any) -> Any:
-    if isinstance(value, Fraction):
-        return arb(value.numerator) / arb(value.denominator)
-    return arb(value)
-
-
-def _ball_log(x: Any) -> Any:
-    return _NEGATIVE_INFINITY if x.is_zero() else x.log()  # Arb: log 0 is nan
-
-
-def _ball_divide(x: Any, y: Any) -> Any:
-    if y.is_zero() and not x.is_zero() and not x.is_nan():  # Arb: x / 0 is nan
-        return x.sgn() * _POSITIVE_INFINITY
-    return x / y
-
-
-def _ball_erfc(x: Any) -> Any:
-    return x.erfc() if x.is_finite() or x.is_nan() else arb(1) - x.sgn()  # Arb: nan at ±inf
-
-
-def _ball_power(x: Any, y: Any) -> Any:
-    if not y.is_integer() or abs(y) > 1024:
-        return x**y
-    n = int(y.unique_fmpz())  # by squaring: Arb's own gives nan when the ball contains 0
-    result, square = arb(1), x
-    for bit in reversed(bin(abs(n))[2:]):
-        if bit == "1":
-            result = result * square
-        square = square * square
-    return result if n >= 0 else _ball_divide(arb(1), result)
-
-
-def _ball_hull(pick: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def extremum(x: Any, y: Any) -> Any:
-        return _NAN if x.is_nan() or y.is_nan() else pick(x, y)
-
-    return extremum
-
-
-def _matrix(a: Array) -> Any:
-    return flint.arb_mat(*a.shape, a.ravel().tolist())
-
-
-def _entries(matrix: Any) -> Array:
-    out = np.empty(matrix.nrows() * matrix.ncols(), dtype=object)
-    out[:] = matrix.entries()
-    return out.reshape(matrix.nrows(), matrix.ncols())
-
-
-def _ball_solve(a: Array, b: Array) -> Array:
-    try:
-        return _entries(_matrix(a).solve(_matrix(b)))
-    except ZeroDivisionError as error:  # singular as far as these balls tell
-        raise Undecided("whether a matrix is singular") from error
-
-
-BALLS = Arithmetic(
-    name="Arb",
-    exact=_ball,
-    precision=flint.ctx.workprec,
-    functions={
-        "exp": arb.exp, "log": _ball_log, "log1p": arb.log1p, "expm1": arb.expm1, "sqrt": arb.sqrt,
-        "sin": arb.sin, "cos": arb.cos, "tan": arb.tan, "arctan": arb.atan, "arcsin": arb.asin,
-        "arccos": arb.acos, "sinh": arb.sinh, "cosh": arb.cosh, "tanh": arb.tanh,
-        "arcsinh": arb.asinh, "arccosh": arb.acosh, "arctanh": arb.atanh,
-        "erf": arb.erf, "erfc": _ball_erfc, "divide": _ball_divide, "power": _ball_power,
-        "maximum": _ball_hull(arb.max), "minimum": _ball_hull(arb.min), "isnan": arb.is_nan,
-    },
-    matmul=lambda a, b: _entries(_matrix(a) * _matrix(b)),
-    solve=_ball_solve,
-    det=lambda a: _matrix(a).det(),
-)  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------
-# mpmath numbers
-# ---------------------------------------------------------------------------------------------
-
-
-def _mpf(value: Any) -> Any:
-    if isinstance(value, Fraction):
-        return mp.mpf(value.numerator) / value.denominator
-    with mp.workprec(1100):  # any float's significand and any int that a program holds, exactly
-        return mp.mpf(value)
-
-
-def _mp_real(function: Callable[..., Any]) -> Callable[..., Any]:
-    def real(*operands: Any) -> Any:
-        result = function(*operands)
-        return mp.nan if isinstance(result, mp.mpc) else result  # mpmath leaves the real line
-
-    return real
-
-
-def _mp_log(x: Any) -> Any:
-    return mp.ninf if x == 0 else _mp_real(mp.log)(x)
-
-
-def _mp_divide(x: Any, y: Any) -> Any:
-    if y == 0:
-        return mp.nan if x == 0 or mp.isnan(x) else mp.sign(x) * mp.inf
-    return x / y
-
-
-def _mp_extremum(pick: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def extremum(x: Any, y: Any) -> Any:
-        return mp.nan if mp.isnan(x) or mp.isnan(y) else pick(x, y)
-
-    return extremum
-
-
-MPMATH = Arithmetic(
-    name="mpmath",
-    exact=_mpf,
-    precision=mp.workprec,
-    functions={
-        "exp": mp.exp, "log": _mp_log, "log1p": _mp_real(mp.log1p), "expm1": mp.expm1,
-        "sqrt": _mp_real(mp.sqrt), "sin": mp.sin, "cos": mp.cos, "tan": mp.tan,
-        "arctan": mp.atan, "arcsin": _mp_real(mp.asin), "arccos": _mp_real(mp.acos),
-        "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh, "arcsinh": mp.asinh,
-        "arccosh": _mp_real(mp.acosh), "arctanh": _mp_real(mp.atanh), "erf": mp.erf,
-        "erfc": mp.erfc, "divide": _mp_divide, "power": _mp_real(mp.power),
-        "maximum": _mp_extremum(max), "minimum": _mp_extremum(min), "isnan": mp.isnan,
-    },
-    matmul=lambda a, b: np.dot(a, b),
-    solve=lambda a, b: np.array((mp.matrix(a.tolist()) ** -1 * mp.matrix(b.tolist())).tolist(), dtype=object),
-    det=lambda a: mp.det(mp.matrix(a.tolist())),
-)  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------
-# The array
-# ---------------------------------------------------------------------------------------------
+__all__ = ["BALLS", "MPMATH", "Arithmetic", "PreciseArray", "Undecided", "arb", "elementwise", "mp"]
 
 
 class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -218,6 +40,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     ndim = property(lambda self: self.values.ndim)
     size = property(lambda self: self.values.size)
     T = property(lambda self: self._like(self.values.T))
+    mT = property(lambda self: self._like(np.swapaxes(self.values, -1, -2)))
 
     def _like(self, values: Any) -> PreciseArray:
         if not isinstance(values, np.ndarray):  # NumPy unwraps 0-d results
@@ -238,21 +61,34 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> PreciseArray:
         return self._like(self.values[index])
 
+    def __setitem__(self, index: Any, values: Any) -> None:
+        self.values[index] = self.arithmetic.array(values).values
+
+    def __array__(self, *_args: Any, **_kwargs: Any) -> Array:
+        raise TypeError(
+            "a precise array cannot become a plain one, its digits would be lost: "
+            "call NumPy's functions on it as it is"
+        )
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        operands = [self.arithmetic.array(x).values for x in inputs]
-        if ufunc is np.matmul:
-            return self._like(_matmul(self.arithmetic, *operands))
-        if ufunc in _COMPARISONS:
-            return _compare(_COMPARISONS[ufunc], *operands)
-        function = _ufunc(self.arithmetic, ufunc.__name__)
-        if method == "reduce":
-            return self._like(function.reduce(*operands, **kwargs))
+        name = ufunc.__name__
+        if method == "reduce" and name in _REDUCTIONS:
+            kwargs = {"axis": 0} | {k: v for k, v in kwargs.items() if k != "out"}
+            return _FUNCTIONS[_REDUCTIONS[name]](*inputs, **kwargs)
         if method != "__call__" or kwargs:
             raise TypeError(
-                f"np.{ufunc.__name__}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
+                f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
             )
-        result = function(*operands)
-        return np.asarray(result, dtype=bool) if ufunc is np.isnan else self._like(result)
+        operands = [self.arithmetic.array(x) for x in inputs]
+        if name in _COMPOSED:
+            return _COMPOSED[name](*operands)
+        values = [x.values for x in operands]
+        if ufunc is np.matmul:
+            return self._like(_matmul(self.arithmetic, *values))
+        if ufunc in _COMPARISONS:
+            return _compare(ufunc, *values)
+        result = _ufunc(self.arithmetic, name)(*values)
+        return np.asarray(result, dtype=bool) if name in _PREDICATES else self._like(result)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in _FUNCTIONS:
@@ -271,14 +107,30 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     def reshape(self, *shape: Any) -> PreciseArray:
         return self._like(self.values.reshape(*shape))
 
-    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Any:
-        return np.sum(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]  # a duck array
+    def copy(self) -> PreciseArray:
+        return self._like(self.values.copy())
 
-    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Any:
-        return np.mean(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]  # a duck array
+    def astype(self, dtype: Any) -> Any:
+        """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
+        kind = np.dtype(dtype).kind
+        if kind == "f":
+            return self
+        whole = self != 0 if kind == "b" else np.trunc(self).values
+        integers = whole if kind == "b" else np.frompyfunc(_integer, 1, 1)(whole)
+        return np.asarray(integers).astype(dtype)
 
-    def max(self, axis: Any = None, *, keepdims: bool = False) -> Any:
-        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]  # a duck array
+    def _reduced(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return getattr(np, name)(self, axis=axis, keepdims=keepdims)
+
+    sum = functools.partialmethod(_reduced, "sum")
+    mean = functools.partialmethod(_reduced, "mean")
+    max = functools.partialmethod(_reduced, "max")
+    min = functools.partialmethod(_reduced, "min")
+    prod = functools.partialmethod(_reduced, "prod")
+
+
+def _integer(x: Any) -> int:
+    return int(x.unique_fmpz() if isinstance(x, arb) else x)
 
 
 def _unwrap(argument: Any, arithmetic: Arithmetic) -> Any:
@@ -290,6 +142,207 @@ def _unwrap(argument: Any, arithmetic: Arithmetic) -> Any:
     return argument
 
 
+# ---------------------------------------------------------------------------------------------
+# Elements
+# ---------------------------------------------------------------------------------------------
+
+# Operators of elements: NumPy applies them to object arrays itself.
+_OPERATORS: dict[str, Any] = {
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "negative": np.negative,
+    "positive": np.positive, "absolute": np.absolute, "fabs": np.absolute, "square": np.square,
+}  # fmt: skip
+
+_BINARY = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "arctan2", "polygamma", "zeta")  # fmt: skip
+_PREDICATES = ("isnan", "isfinite")
+
+
+@functools.lru_cache(maxsize=None)
+def _ufunc(arithmetic: Arithmetic, name: str) -> Any:
+    if name in arithmetic.functions:
+        return np.frompyfunc(arithmetic.functions[name], 2 if name in _BINARY else 1, 1)
+    if name in _OPERATORS:
+        return _OPERATORS[name]
+    raise TypeError(
+        f"np.{name} has no precise form: add one line to precise.py, or write the definition without it"
+    )
+
+
+def elementwise(name: str, *operands: Any) -> PreciseArray:
+    """Apply a function that NumPy does not have (``erf``, ``lgamma``) to every element."""
+    arithmetic = _arithmetic(operands)
+    result = _ufunc(arithmetic, name)(*(arithmetic.array(x).values for x in operands))
+    return PreciseArray(np.asarray(result, dtype=object), arithmetic)
+
+
+def _arithmetic(operands: Sequence[Any]) -> Arithmetic:
+    return next(a for a in operands if isinstance(a, PreciseArray)).arithmetic
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    return x - np.floor(x / y) * y
+
+
+# Functions that are short formulas of others, over precise arrays.
+_COMPOSED: dict[str, Callable[..., Any]] = {
+    "reciprocal": lambda x: 1 / x, "exp2": lambda x: np.exp(x * np.log(1 + np.ones_like(x))),
+    "log2": lambda x: np.log(x) / np.log(1 + np.ones_like(x)),
+    "log10": lambda x: np.log(x) / np.log(9 + np.ones_like(x)),
+    "logaddexp": lambda x, y: np.maximum(x, y) + np.log1p(np.exp(-abs(x - y))),
+    "hypot": lambda x, y: np.sqrt(x * x + y * y), "trunc": lambda x: np.sign(x) * np.floor(abs(x)),
+    "remainder": _remainder, "floor_divide": lambda x, y: np.floor(x / y),
+    "fmod": lambda x, y: x - np.trunc(x / y) * y, "float_power": np.power, "cbrt": lambda x: np.sign(x) * abs(x) ** Fraction(1, 3),
+    "isinf": lambda x: ~np.isfinite(x) & ~np.isnan(x), "signbit": lambda x: x < 0,
+    "copysign": lambda x, y: np.where(y < 0, -abs(x), abs(x)),
+    "heaviside": lambda x, half: np.where(x < 0, 0, np.where(x > 0, 1, half)),
+    "fmax": lambda x, y: np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.maximum(x, y))),
+    "fmin": lambda x, y: np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.minimum(x, y))),
+    "logical_not": lambda x: x == 0, "logical_and": lambda x, y: (x != 0) & (y != 0),
+    "logical_or": lambda x, y: (x != 0) | (y != 0),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------
+# Order
+# ---------------------------------------------------------------------------------------------
+
+# Each relation, the one that denies it, and whether a number has it to itself.
+_COMPARISONS = {
+    np.greater: (np.less_equal, False), np.greater_equal: (np.less, True),
+    np.less: (np.greater_equal, False), np.less_equal: (np.greater, True),
+    np.equal: (np.not_equal, True), np.not_equal: (np.equal, False),
+}  # fmt: skip
+
+_same_object = np.frompyfunc(lambda x, y: x is y, 2, 1)
+
+
+def _compare(holds: np.ufunc, a: Array, b: Array) -> Array:
+    """Compare elementwise: balls that overlap satisfy neither relation, and are undecided.
+
+    One object is one number, however wide its ball: ``x == np.max(x)`` is decided.
+    """
+    fails, reflexive = _COMPARISONS[holds]
+    true = np.asarray(holds(a, b), dtype=bool)
+    decided = true | np.asarray(fails(a, b), dtype=bool) | (a != a) | (b != b)  # noqa: PLR0124 - nan
+    if not decided.all():
+        same = np.asarray(_same_object(a, b), dtype=bool)
+        true, decided = true | (same & reflexive), decided | same
+    if not decided.all():
+        i = tuple(np.argwhere(~np.broadcast_to(decided, true.shape))[0])
+        raise Undecided(
+            f"{np.broadcast_to(a, true.shape)[i]} {holds.__name__} {np.broadcast_to(b, true.shape)[i]}"
+        )
+    return true
+
+
+def _order(x: Any, y: Any) -> int:
+    """Say which of two elements sorts first; nan sorts last, as in NumPy."""
+    if x is y or x == y:
+        return 0
+    if x < y or y != y:  # noqa: PLR0124 - nan
+        return -1
+    if x > y or x != x:  # noqa: PLR0124 - nan
+        return 1
+    raise Undecided(f"whether {x} or {y} is larger")
+
+
+def _argsort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> Array:
+    """Sort indirectly; equal elements keep their order."""
+    if axis is None:
+        return _argsort(x.reshape(-1), 0)
+
+    def along(row: Array) -> Array:
+        key = functools.cmp_to_key(lambda i, j: _order(row[i], row[j]))
+        return np.array(sorted(range(len(row)), key=key), dtype=np.int64)
+
+    return np.apply_along_axis(along, axis, x.values) if x.size else np.zeros(x.shape, np.int64)
+
+
+def _sort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> PreciseArray:
+    x = x.reshape(-1) if axis is None else x
+    axis = -1 if axis is None else axis
+    return x._like(np.take_along_axis(x.values, _argsort(x, axis), axis))
+
+
+def _arg_extremum(sign: int) -> Callable[..., Array]:
+    def arg(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Array:
+        def along(row: Array) -> int:
+            best = 0
+            for i in range(1, len(row)):
+                nan = row[i] != row[i] and row[best] == row[best]  # noqa: PLR0124 - the first nan wins
+                if nan or (row[best] == row[best] and sign * _order(row[i], row[best]) > 0):  # noqa: PLR0124
+                    best = i
+            return best
+
+        if axis is None:
+            found = np.asarray(along(x.values.ravel()))
+            return found.reshape((1,) * x.ndim) if keepdims else found
+        found = np.apply_along_axis(along, axis, x.values)
+        return np.expand_dims(found, axis) if keepdims else found
+
+    return arg
+
+
+# ---------------------------------------------------------------------------------------------
+# Reductions and matrices
+# ---------------------------------------------------------------------------------------------
+
+
+def _accumulated(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
+    """Make a NumPy function that sums elements, or products of them, account for long sums."""
+
+    def accumulate(*args: Any, **kwargs: Any) -> PreciseArray:
+        arithmetic = _arithmetic(args)
+        where = [i for i, a in enumerate(args) if isinstance(a, PreciseArray | np.ndarray)]
+
+        def call(*operands: Array) -> Any:
+            full = list(args)
+            for i, operand in zip(where, operands, strict=True):
+                full[i] = operand
+            return function(*full, **kwargs)
+
+        operands = [arithmetic.array(args[i]).values for i in where]
+        result = PreciseArray(operands[0], arithmetic)._like(arithmetic.accumulate(call, *operands))
+        return result if all(a.size for a in operands) else arithmetic.array(result.values)
+
+    return accumulate
+
+
+def _one_axis(x: PreciseArray, axis: Any, *, keepdims: bool) -> tuple[Array, tuple[int, ...]]:
+    """Move the reduced axes to the end and make them one; give also the reduced shape."""
+    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    reduced = {a % x.ndim for a in axes} if x.ndim else set()
+    kept = [i for i in range(x.ndim) if i not in reduced]
+    moved = x.values.transpose([*kept, *sorted(reduced)])
+    shape = tuple(1 if i in reduced else n for i, n in enumerate(x.shape) if keepdims or i in kept)
+    length = int(np.prod([x.shape[i] for i in reduced]))
+    return moved.reshape(*(x.shape[i] for i in kept), length), shape
+
+
+def _folded(name: str) -> Callable[..., PreciseArray]:
+    def fold(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> PreciseArray:
+        rows, shape = _one_axis(x, axis, keepdims=keepdims)
+        if not rows.shape[-1] and name == "multiply":
+            return x.arithmetic.array(np.ones(shape))
+        return x._like(_ufunc(x.arithmetic, name).reduce(rows, axis=-1)).reshape(shape)
+
+    return fold
+
+
+def _cumulative_product(x: PreciseArray, axis: int) -> PreciseArray:
+    return x._like(_ufunc(x.arithmetic, "multiply").accumulate(x.values, axis=axis))
+
+
+def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
+    total = np.sum(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]  # a duck array
+    return total / Fraction(x.size, max(total.size, 1)) if x.size else total / 0
+
+
+def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+    squares = (x - _mean(x, axis, keepdims=True)) ** 2
+    total = np.sum(squares, axis=axis, keepdims=keepdims)
+    return total / (Fraction(x.size, max(total.size, 1)) - Fraction(ddof))
+
+
 def _matmul(arithmetic: Arithmetic, a: Array, b: Array) -> Array:
     """Multiply stacks of matrices with NumPy's rules for vectors and broadcasting."""
     left = a[None, :] if a.ndim == 1 else a
@@ -299,7 +352,7 @@ def _matmul(arithmetic: Arithmetic, a: Array, b: Array) -> Array:
     left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
     right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
     for i in np.ndindex(batch):
-        out[i] = arithmetic.matmul(left[i], right[i])
+        out[i] = arithmetic.accumulate(arithmetic.matmul, left[i], right[i])
     if a.ndim == 1:
         out = out[..., 0, :]
     return out[..., 0] if b.ndim == 1 else out
@@ -307,9 +360,12 @@ def _matmul(arithmetic: Arithmetic, a: Array, b: Array) -> Array:
 
 def _solve(a: PreciseArray, b: PreciseArray) -> PreciseArray:
     """Solve stacks of systems a x = b, b a stack of matrices."""
-    out = np.empty(b.shape, dtype=object)
-    for i in np.ndindex(b.shape[:-2]):
-        out[i] = a.arithmetic.solve(a.values[i], b.values[i])
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    left = np.broadcast_to(a.values, batch + a.shape[-2:])
+    right = np.broadcast_to(b.values, batch + b.shape[-2:])
+    out = np.empty(right.shape, dtype=object)
+    for i in np.ndindex(batch):
+        out[i] = a.arithmetic.solve(left[i], right[i])
     return b._like(out)
 
 
@@ -320,105 +376,56 @@ def _det(a: PreciseArray) -> PreciseArray:
     return a._like(out)
 
 
-_COMPARISONS = {
-    np.greater: (np.greater, np.less_equal),
-    np.greater_equal: (np.greater_equal, np.less),
-    np.less: (np.less, np.greater_equal),
-    np.less_equal: (np.less_equal, np.greater),
-    np.equal: (np.equal, np.not_equal),
-    np.not_equal: (np.not_equal, np.equal),
-}
+def _inverse(a: PreciseArray) -> PreciseArray:
+    return _solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[arg-type,call-overload]  # duck arrays
 
 
-def _compare(pair: tuple[np.ufunc, np.ufunc], a: Array, b: Array) -> Array:
-    """Compare elementwise: balls that overlap satisfy neither relation, and are undecided."""
-    holds, fails = pair
-    true = np.asarray(holds(a, b), dtype=bool)
-    decided = true | np.asarray(fails(a, b), dtype=bool) | (a != a) | (b != b)  # noqa: PLR0124 - nan
-    if not decided.all():
-        i = tuple(np.argwhere(~np.broadcast_to(decided, true.shape))[0])
-        raise Undecided(
-            f"{np.broadcast_to(a, true.shape)[i]} {holds.__name__} {np.broadcast_to(b, true.shape)[i]}"
-        )
-    return true
-
-
-def _sign(x: Any) -> Any:
-    if x > 0:
-        return x**0
-    if x < 0:
-        return -(x**0)
-    if x == 0 or x != x:  # noqa: PLR0124 - nan
-        return x
-    raise Undecided(f"sign of {x}")
-
-
-# Operators of elements: NumPy applies them to object arrays itself.
-_OPERATORS: dict[str, Any] = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "negative": np.negative,
-    "positive": np.positive, "absolute": np.absolute, "fabs": np.absolute, "square": np.square,
-    "sign": np.frompyfunc(_sign, 1, 1),
-}  # fmt: skip
-
-
-@lru_cache(maxsize=None)
-def _named(arithmetic_name: str, name: str) -> Any:
-    function = {a.name: a for a in (BALLS, MPMATH)}[arithmetic_name].functions[name]
-    nin = 2 if name in ("divide", "power", "maximum", "minimum") else 1
-    return np.frompyfunc(function, nin, 1)
-
-
-def _ufunc(arithmetic: Arithmetic, name: str) -> Any:
-    if name in _OPERATORS:
-        return _OPERATORS[name]
-    if name in arithmetic.functions:
-        return _named(arithmetic.name, name)
-    raise TypeError(
-        f"np.{name} has no precise form: add one line to precise.py, or write the definition without it"
-    )
-
-
-def elementwise(name: str, x: PreciseArray) -> PreciseArray:
-    """Apply a function that NumPy does not have (``erf``, ``erfc``) to every element."""
-    return x._like(_ufunc(x.arithmetic, name)(x.values))
+# ---------------------------------------------------------------------------------------------
+# NumPy's functions
+# ---------------------------------------------------------------------------------------------
 
 
 def _where(condition: Array, x: Any, y: Any) -> PreciseArray:
-    arithmetic = next(a for a in (x, y) if isinstance(a, PreciseArray)).arithmetic
+    arithmetic = _arithmetic((x, y))
     return PreciseArray(
         np.where(condition, arithmetic.array(x).values, arithmetic.array(y).values), arithmetic
     )
 
 
-def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
-    total = np.sum(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]  # a duck array
-    return total * Fraction(total.size, max(x.size, 1))
+def _filled(value: float | None) -> Callable[..., PreciseArray]:
+    def fill(x: PreciseArray, fill_value: Any = value, **_dtype: Any) -> PreciseArray:
+        return x.arithmetic.array(np.full(x.shape, fill_value))
+
+    return fill
 
 
-def _extremum(name: str) -> Callable[..., PreciseArray]:
-    def reduce(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> PreciseArray:
-        return x._like(_ufunc(x.arithmetic, name).reduce(x.values, axis=axis, keepdims=keepdims))
-
-    return reduce
+def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
 
 
-def _filled(value: int) -> Callable[..., PreciseArray]:
-    return lambda x: x.arithmetic.array(np.full(x.shape, value))
-
+# What ufunc.reduce is under its own name.
+_REDUCTIONS = {"add": np.sum, "multiply": np.prod, "maximum": np.max, "minimum": np.min}
 
 # Functions with a meaning of their own for precise numbers.
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    np.where: _where, np.mean: _mean, np.max: _extremum("maximum"), np.min: _extremum("minimum"),
-    np.zeros_like: _filled(0), np.ones_like: _filled(1),
-    np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
-    np.linalg.solve: _solve, np.linalg.det: _det,
-    np.clip: lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    np.where: _where, np.mean: _mean, np.var: _variance, np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
+    np.sum: _accumulated(np.sum), np.cumsum: _accumulated(np.cumsum), np.einsum: _accumulated(np.einsum),
+    np.trace: _accumulated(np.trace), np.dot: lambda a, b: _accumulated(np.dot)(a, b),
+    np.prod: _folded("multiply"), np.cumprod: _cumulative_product,
+    np.max: _folded("maximum"), np.min: _folded("minimum"), np.amax: _folded("maximum"),
+    np.amin: _folded("minimum"), np.argmax: _arg_extremum(1), np.argmin: _arg_extremum(-1),
+    np.sort: _sort, np.argsort: _argsort, np.clip: _clip,
+    np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
+    np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
+    np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
+    np.size: lambda x: x.size, np.linalg.solve: _solve, np.linalg.det: _det, np.linalg.inv: _inverse,
 }  # fmt: skip
 
-# Functions that only move or add elements: NumPy's own serve on object arrays.
+# Functions that only move elements: NumPy's own serve on object arrays.
 _STRUCTURAL: Sequence[Any] = (
-    np.sum, np.prod, np.cumsum, np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes,
-    np.squeeze, np.expand_dims, np.broadcast_to, np.concatenate, np.stack, np.split, np.take,
-    np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.diagonal, np.trace, np.einsum,
-    np.outer, np.dot, np.copy, np.diff,
+    np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.squeeze, np.expand_dims,
+    np.broadcast_to, np.concatenate, np.stack, np.hstack, np.vstack, np.split, np.array_split, np.take,
+    np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy, np.diff,
+    np.atleast_1d, np.atleast_2d, np.delete,
 )  # fmt: skip

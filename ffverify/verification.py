@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -152,12 +152,12 @@ def verify(
     done: dict[tuple[str, str, str], Result] = {}
     try:
         runnable = [job for job in jobs if job[1] not in absent]
-        for result in _execute(runnable, workers):
+        for result in _execute(examine, runnable, workers):
             done[result.claim, result.backend, result.dtype] = result
             on_result(result)
     except KeyboardInterrupt:
         report.interrupted = True
-    for claim_id, name, dtype, *_ in jobs:
+    for claim_id, name, dtype in jobs:
         if name in absent:
             done[claim_id, name, dtype] = Result(
                 claim_id, name, dtype, "not available", reason=absent[name]
@@ -178,16 +178,18 @@ def _absence(name: str) -> str:
     return ""
 
 
-def _execute(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+def _execute(
+    examine: Callable[[str, str, str], Result], jobs: list[tuple[str, str, str]], workers: int
+) -> Iterator[Result]:
     if workers == 0:
-        yield from (_job(*job) for job in jobs)
+        yield from (examine(*job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")  # forked threads of torch would deadlock
     pool = ProcessPoolExecutor(
         min(workers, max(len(jobs), 1)), mp_context=context, initializer=_quiet_worker
     )
     try:
-        pending = {pool.submit(_job, *job) for job in jobs}
+        pending = {pool.submit(examine, *job) for job in jobs}
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in finished)
@@ -214,7 +216,10 @@ def _claim(claim_id: str) -> Claim:
     return {c.id: c for c in claims()}[claim_id]
 
 
-def _job(claim_id: str, backend: str, dtype: str, seed: int, max_examples: int | None) -> Result:
+def check_one(
+    claim_id: str, backend: str, dtype: str, *, seed: int = 0, max_examples: int | None = None
+) -> Result:
+    """Run one claim on one backend at one dtype, on one BLAS thread."""
     with _one_thread():
         result = run(
             _claim(claim_id), _backend(backend), dtype, seed_value=seed, max_examples=max_examples

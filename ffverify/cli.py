@@ -1,0 +1,191 @@
+"""The command line: ``ffverify verify | specs | replay``.
+
+Exit codes: 0 everything holds, 1 findings, 2 a word of the call is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, UnknownBackendError, load
+from .claims import Result, claims
+from .claims import replay as replay_claim
+from .formats import FORMATS
+from .frameworks import UnavailableError, is_installed
+from .replay import parse
+from .report import print_report
+from .verification import UnknownClaimError, select
+from .verification import verify as run_verification
+
+INTERRUPTED = 130
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn a wrong word of the user's into one line and exit code 2."""
+    try:
+        yield
+    except (UnknownBackendError, UnknownClaimError, UnavailableError, ValueError) as error:
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    click.echo(f"ffverify: {message}", err=True)
+    sys.exit(2)
+
+
+def main() -> NoReturn:
+    """Run the command line; a wrong word of the call is one line and exit code 2."""
+    try:
+        sys.exit(commands.main(standalone_mode=False))
+    except click.ClickException as error:
+        _refuse(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ffverify")
+def commands() -> None:
+    """Verify feedforward networks and their derivatives against high-precision truth."""
+
+
+@commands.command()
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    help="reference, torch, torch:DEVICE, jax, or a module; repeatable. "
+    "By default reference, and torch where it is installed.",
+)
+@click.option(
+    "--spec",
+    "specs",
+    multiple=True,
+    metavar="PATTERN",
+    help="Claims to run: names with * and ?, or a section; repeatable. All by default.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(sorted(FORMATS)),
+    help="Formats to run in; repeatable. float64 and float32 by default.",
+)
+@click.option(
+    "--max-examples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Inputs per claim, in place of each claim's own number.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Same seed, same inputs, same findings.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="N",
+    help="Worker processes, one per core by default; 0 runs everything in this one.",
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write the whole report as JSON.")  # fmt: skip
+def verify(
+    backends: tuple[str, ...],
+    specs: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    max_examples: int | None,
+    seed: int,
+    workers: int | None,
+    json_path: Path | None,
+) -> None:
+    """Run the chapter's claims on backends and print a matrix and every finding."""
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        _refuse(f"cannot write {json_path}: there is no folder {json_path.absolute().parent}")
+    names = backends or tuple(n for n in DEFAULT_BACKENDS if n == "reference" or is_installed(n))
+    console = Console()
+    with _usage_errors():
+        chosen = select(specs)
+        total = len(chosen) * len(dict.fromkeys(names)) * len(dtypes or DEFAULT_DTYPES)
+        with _progress(total) as advance:
+            report = run_verification(
+                names,
+                specs,
+                dtypes=dtypes or DEFAULT_DTYPES,
+                max_examples=max_examples,
+                seed=seed,
+                workers=os.cpu_count() or 1 if workers is None else workers,
+                on_result=advance,
+            )
+    print_report(report, chosen, console)
+    for name in DEFAULT_BACKENDS:
+        if not backends and name not in names:
+            console.print(
+                f"{name} is not installed and was left out: pip install 'ffverify[{name}]'"
+            )
+    if json_path is not None:
+        report.write_json(json_path)
+    sys.exit(INTERRUPTED if report.interrupted else 0 if report.ok else 1)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=total)
+
+        def advance(result: Result) -> None:
+            progress.update(task, advance=1, description=f"{result.claim} · {result.backend}")
+
+        yield advance
+
+
+@commands.command()
+def specs() -> None:
+    """List the claims by section."""
+    console = Console()
+    section = ""
+    for claim in claims():
+        if claim.section != section:
+            section = claim.section
+            console.print(f"\n[bold]{section}[/bold]", highlight=False)
+        console.print(f"  {claim.id}", style="cyan", highlight=False)
+        console.print(f"      {claim.sentence}", highlight=False, markup=False)
+
+
+@commands.command()
+@click.argument("token")
+def replay(token: str) -> None:
+    """Try a claim again on the one input of a finding."""
+    with _usage_errors():
+        claim_id, backend, dtype, inputs = parse(token)
+        if claim_id not in {c.id for c in claims()}:
+            raise UnknownClaimError(
+                f"this version has no claim {claim_id!r}: `ffverify specs` lists them"
+            )
+        finding = replay_claim(claim_id, load(backend), dtype, inputs)
+    if finding is None:
+        click.echo(f"{claim_id} holds on {backend} {dtype} at this input.")
+        sys.exit(0)
+    click.echo(str(finding))
+    sys.exit(1)

@@ -1,0 +1,86 @@
+"""Reports for people: the matrix claim × backend, the findings, and one line that sums up."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .claims import Claim, Result
+from .verification import Report
+
+# status → (mark, style)
+_MARKS = {
+    "holds": ("✓", "green"),
+    "fails": ("✗", "bold red"),
+    "inconclusive": ("?", "yellow"),
+    "not provided": ("–", "dim"),
+    "not available": ("n/a", "dim"),
+}
+
+
+def matrix(report: Report, claims: list[Claim]) -> Table:
+    """Give the table claim × (backend, dtype): mark and worst error in ulps."""
+    table = Table(
+        title="Worst error in ulps of the exact result",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("§", no_wrap=True)
+    table.add_column("claim", overflow="fold")
+    for backend, dtype in report.columns:
+        table.add_column(f"{backend}\n{dtype}", justify="right", no_wrap=True)
+    cells = {(r.claim, r.backend, r.dtype): r for r in report.results}
+    for claim in claims:
+        row = [cells.get((claim.id, backend, dtype)) for backend, dtype in report.columns]
+        if any(row):
+            table.add_row(claim.section, claim.id, *(_cell(r) for r in row))
+    return table
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    mark, style = _MARKS[result.status]
+    ulps = f" {result.worst_ulps:.2g}" if result.status in ("holds", "fails") else ""
+    known = " known" if result.known else ""
+    return f"[{style}]{mark}{known}{ulps}[/{style}]"
+
+
+def print_report(report: Report, claims: list[Claim], console: Console) -> None:
+    """Print matrix, findings, warnings, unexpected passes and the summary."""
+    console.print(matrix(report, claims))
+    for result in report.results:
+        for finding in result.findings:
+            failed = finding.severity == "error"
+            style = "bold red" if failed else "yellow"
+            where = f"{result.claim} · {result.backend} {result.dtype}"
+            console.print(f"\n[{style}]{finding.severity}[/{style}] {where}", highlight=False)
+            if failed and result.known:
+                console.print(f"  known upstream defect: {escape(result.known)}", highlight=False)
+            console.print(f"  {finding}", markup=False, highlight=False, soft_wrap=True)
+    for result, reason in report.unexpected_passes:
+        console.print(
+            f"\n[yellow]unexpected pass[/yellow] {result.claim} · {result.backend} {result.dtype}: "
+            f"known_defects.toml says “{escape(reason)}”, but no input failed",
+            highlight=False,
+        )
+    for reason in dict.fromkeys(r.reason for r in report.results if r.status == "not available"):
+        console.print(f"\n[dim]not available:[/dim] {escape(reason)}", highlight=False)
+    console.print(f"\n{summary(report)}", highlight=False)
+
+
+def summary(report: Report) -> str:
+    """Give the line that says how it went."""
+    count = {status: sum(r.status == status for r in report.results) for status in _MARKS}
+    known = sum(bool(r.known) for r in report.results)
+    failed = f"{count['fails']} failed" + (f" ({known} by known upstream defects)" if known else "")
+    parts = [f"{count['holds']} held", failed]
+    parts += [
+        f"{count[s]} {s}" for s in ("inconclusive", "not provided", "not available") if count[s]
+    ]
+    note = "Interrupted: this is what was done so far. " if report.interrupted else ""
+    return f"{note}{len(report.results)} checks: {', '.join(parts)}."

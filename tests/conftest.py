@@ -1,0 +1,23 @@
+"""Hypothesis profiles, with everything stated: a profile would inherit the rest from the one in force."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+
+for name, examples in (("dev", 25), ("ci", 100), ("nightly", 5000)):
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        derandomize=True,  # the same inputs in every run and on every worker
+        database=None,
+        deadline=None,  # time is noisy, and no property of the code
+        phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+        print_blob=False,
+        report_multiple_bugs=True,
+        stateful_step_count=50,
+        suppress_health_check=[HealthCheck.too_slow],
+        verbosity=Verbosity.normal,
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))

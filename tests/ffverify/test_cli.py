@@ -1,0 +1,115 @@
+"""The command line as a user meets it: output, exit codes, wrong words, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ffverify import cli
+
+
+def _run(*words: str) -> tuple[int, str, str]:
+    """Run in a process of its own, as a user does."""
+    code = "import sys; from ffverify.cli import main; sys.argv[0] = 'ffverify'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_backend_that_holds_exits_with_0(tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    code, out, _ = _run(
+        "verify",
+        "--backend",
+        "reference",
+        "--spec",
+        "xor_exact*",
+        "--workers",
+        "0",
+        "--json",
+        str(target),
+    )
+    assert code == 0
+    assert "xor_exact_solution" in out
+    assert "2 held, 0 failed" in out
+    assert json.loads(target.read_text(encoding="utf-8"))["ok"]
+
+
+def test_findings_exit_with_1_and_replay() -> None:
+    code, out, _ = _run(
+        "verify", "--backend", "torch", "--spec", "bernoulli_nll_is_softplus", "--workers", "0"
+    )
+    assert code == 1
+    line = next(line for line in out.splitlines() if "ffverify replay" in line)
+    code, out, _ = _run(*line.split()[1:])
+    assert code == 1
+    assert "but should be" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "--backend", "no_such_thing"],
+        ["verify", "--spec", "no_such_claim"],
+        ["verify", "--max-examples", "none"],
+        ["verify", "--max-examples", "0"],
+        ["verify", "--workers", "-1"],
+        ["verify", "--dtype", "float8"],
+        ["verify", "--json", "/no/such/folder/x.json"],
+        ["verify", "--no-such-option"],
+        ["replay", "damaged"],
+        ["no_such_command"],
+    ],
+)
+def test_a_wrong_word_is_one_line_and_exit_2(words: list[str]) -> None:
+    code, out, err = _run(*words)
+    assert code == 2
+    assert not out
+    assert err.startswith("ffverify: ")
+    assert err.count("\n") == 1
+
+
+def test_a_missing_framework_is_one_line_and_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffverify import frameworks
+
+    monkeypatch.setattr(frameworks, "is_installed", lambda name: name != "torch")
+    result = CliRunner().invoke(cli.commands, ["verify", "--backend", "torch"])
+    assert result.exit_code == 2
+    assert result.stderr == "ffverify: torch is not installed: pip install 'ffverify[torch]'\n"
+
+
+def test_specs_lists_every_claim_by_section() -> None:
+    code, out, _ = _run("specs")
+    assert code == 0
+    assert "6.2.2" in out
+    assert out.index("xor_exact_solution") < out.index("bernoulli_nll_is_softplus")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_prints_what_was_done_so_far(workers: str) -> None:
+    code = "import sys; from ffverify.cli import main; sys.argv[0] = 'ffverify'; main()"
+    words = ["verify", "--backend", "reference", "--workers", workers, "--max-examples", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED, err
+    assert "Interrupted: this is what was done so far." in out
+    assert "Traceback" not in err

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffverify import claims as registry
+from ffverify import replay, verification
+from ffverify.backends import UnknownBackendError, load
+from ffverify.claims import Result
+from ffverify.verification import UnknownClaimError, verify
+
+SOME = ["bernoulli_nll_is_softplus", "xor_exact_solution"]
+
+
+def _essence(results: list[Result]) -> list[object]:
+    return [
+        (r.claim, r.backend, r.dtype, r.status, r.findings, r.worst_ulps, r.examples)
+        for r in results
+    ]
+
+
+def test_the_same_seed_gives_the_same_findings_on_any_number_of_workers() -> None:
+    inline = verify(["reference", "torch"], SOME, workers=0, seed=7)
+    spread = verify(["reference", "torch"], SOME, workers=2, seed=7)
+    assert _essence(inline.results) == _essence(spread.results)
+    assert any(r.findings for r in inline.results)
+
+
+def test_another_seed_draws_other_inputs() -> None:
+    first, second = (verify("reference", SOME[:1], seed=s).results[0].worst_ulps for s in (1, 2))
+    assert first != second
+
+
+def test_a_findings_replay_line_shows_it_again() -> None:
+    result = verify("torch", SOME[:1], dtypes=["float64"]).results[0]
+    (finding,) = result.findings
+    claim, backend, dtype, inputs = replay.parse(finding.replay.split()[-1])
+    assert registry.replay(claim, load(backend), dtype, inputs) == finding
+    assert registry.replay(claim, load("reference"), dtype, inputs) is None
+
+
+def test_reports_are_written_whole(tmp_path: Path) -> None:
+    report = verify("reference", "xor_exact_solution")
+    target = tmp_path / "report.json"
+    report.write_json(target)
+    plain = json.loads(target.read_text(encoding="utf-8"))
+    assert plain["ok"] is True
+    assert [r["claim"] for r in plain["results"]] == ["xor_exact_solution"] * 2
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_ctrl_c_keeps_what_was_done() -> None:
+    seen: list[Result] = []
+
+    def stop_after_two(result: Result) -> None:
+        seen.append(result)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    report = verify("reference", SOME, on_result=stop_after_two)
+    assert report.interrupted
+    assert not report.ok
+    assert report.results == seen
+
+
+def test_a_device_that_is_not_here_is_a_row_not_an_error() -> None:
+    report = verify("torch:nowhere", SOME[:1], dtypes=["float64"])
+    assert [r.status for r in report.results] == ["not available"]
+    assert "nowhere" in report.results[0].reason
+    assert report.ok
+
+
+def test_functions_a_module_lacks_are_not_provided(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "half_a_library.py").write_text(
+        "import numpy as np\n\ndef relu(z):\n    return np.maximum(z, 0)\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    report = verify("half_a_library", SOME[:1])
+    assert {r.status for r in report.results} == {"not provided"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"backend": "no_such_module"}, UnknownBackendError, "importable"),
+        ({"backend": "json"}, UnknownBackendError, "catalogue"),
+        ({"specs": "no_such_claim"}, UnknownClaimError, "ffverify specs"),
+        ({"max_examples": 0}, ValueError, "1 or more"),
+        ({"workers": -1}, ValueError, "0 or more"),
+        ({"dtypes": ["float8"]}, ValueError, "bfloat16"),
+    ],
+)
+def test_a_wrong_word_is_one_clear_error(
+    options: dict[str, object], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        verify(**{"backend": "reference", **options})  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_known_defect_is_declared_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = [
+        {
+            "claim": "xor_exact_solution",
+            "backend": "torch",
+            "dtypes": ["float64"],
+            "version": "",
+            "reason": "made up",
+        }
+    ]
+    monkeypatch.setattr(verification, "_defects", lambda: declared)
+    report = verify("torch", "xor_exact_solution")
+    assert [reason for _, reason in report.unexpected_passes] == ["made up"]
+
+
+def test_every_known_defect_names_a_claim_and_gives_a_reason() -> None:
+    ids = {c.id for c in registry.claims()}
+    for defect in verification._defects():
+        assert defect["claim"] in ids
+        assert set(defect) == {"claim", "backend", "dtypes", "version", "reason"}
+        assert any(c.isdigit() for c in defect["reason"]), "a reason gives the size of the error"
+
+
+def test_claims_are_the_same_list_in_every_process() -> None:
+    assert [c.id for c in registry.claims()] == [c.id for c in verification.select(())]
+    assert len({c.id for c in registry.claims()}) == len(registry.claims())
+    assert np.all([c.sentence.endswith(".") for c in registry.claims()])

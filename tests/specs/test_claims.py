@@ -1,0 +1,26 @@
+"""Every claim on every backend, and every planted bug against its claim."""
+
+from __future__ import annotations
+
+import pytest
+
+from ffverify import claims as registry
+from ffverify.backends import load
+from ffverify.claims import Bug, Claim
+from ffverify.pytest_specs import Spec, parametrize_specs
+
+CLAIMS = registry.claims()
+BUGS = [(claim, bug) for claim in CLAIMS for bug in claim.bugs]
+
+
+@parametrize_specs(["reference", "torch"])
+def test_claim(spec: Spec) -> None:
+    spec()
+
+
+@pytest.mark.parametrize(
+    ("claim", "bug"), BUGS, ids=[f"{claim.id}-{bug.sentence}" for claim, bug in BUGS]
+)
+def test_planted_bug_is_rejected(claim: Claim, bug: Bug) -> None:
+    result = registry.run(claim, bug.plant(load("reference")), "float64")
+    assert result.status == "fails", result
