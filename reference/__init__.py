@@ -33,6 +33,7 @@ from .activations import (
     tanh,
     tanhshrink,
 )
+from .catalogue import primitives
 from .compiler import compile, source  # noqa: A004  # as in PyTorch and `re`
 from .elementary import absolute, exp, expm1, log, log1p, sqrt
 from .graph import Graph, Node, trace
@@ -115,6 +116,7 @@ __all__ = [
     "multilinear",
     "prelu",
     "rbf",
+    "primitives",
     "relu",
     "relu6",
     "selu",

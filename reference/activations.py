@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .elementary import clip, exp, expm1, greater, square, where
+from . import special
+from .elementary import absolute, clip, exp, expm1, greater, square, where
 from .primitive import elementwise, reshape
 from .reductions import max_over, sum_
-from .special import erf_forward, erfc_forward
 from .var import Value, shape_of
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
@@ -79,7 +79,16 @@ def _sigmoid(z: Any) -> Any:
     return np.where(np.greater_equal(z, 0), np.ones_like(e), e) / (1 + e)
 
 
-sigmoid = elementwise("sigmoid", _sigmoid, lambda y, z: y * sigmoid(-z), flops=4)
+def _sigmoid_slope(z: Any) -> Any:
+    e = np.exp(-np.absolute(z))
+    return e / (1 + e) / (1 + e)
+
+
+# σ(z) σ(-z): nowhere a difference, so that it is exact in both tails, and its own slope at 0.
+sigmoid_slope = elementwise(
+    "sigmoid_slope", _sigmoid_slope, lambda s, z: -s * tanh(0.5 * z), flops=4
+)
+sigmoid = elementwise("sigmoid", _sigmoid, lambda _y, z: sigmoid_slope(z), flops=4)
 
 
 def _tanh_slope(z: Any, y: Any, out: Any = None) -> Any:
@@ -116,14 +125,29 @@ def log_sigmoid(z: Value) -> Value:
     return -softplus(-z)
 
 
-def softsign(z: Value) -> Value:
-    """Return z / (1 + |z|)."""
-    return z / (1.0 + abs(z))
+# Sums and products of these, as primitives: composed, their slopes would cancel.
+softsign = elementwise(
+    "softsign", special.softsign_forward, lambda _y, z: square(1.0 / (1.0 + absolute(z))), flops=3
+)
+tanhshrink = elementwise(
+    "tanhshrink", special.tanhshrink_forward, lambda _y, z: square(tanh(z)), flops=10
+)
+silu_slope = elementwise(
+    "silu_slope",
+    special.silu_slope_forward,
+    lambda _s, z: sigmoid_slope(z) * (2.0 - z * tanh(0.5 * z)),
+    flops=9,
+)
+silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), flops=6)
 
 
-def tanhshrink(z: Value) -> Value:
-    """Return z - tanh z."""
-    return z - tanh(z)
+def _mish_curvature(_s: Value, z: Value) -> Value:
+    t, s = tanh(softplus(z)), sigmoid(z)
+    return tanh_slope(softplus(z), t) * s * (2.0 + z * sigmoid(-z) - 2.0 * z * t * s)
+
+
+mish_slope = elementwise("mish_slope", special.mish_slope_forward, _mish_curvature, flops=20)
+mish = elementwise("mish", special.mish_forward, lambda _y, z: mish_slope(z), flops=12)
 
 
 # Exponential and Gaussian units ------------------------------------------------------------------------
@@ -138,28 +162,33 @@ def selu(z: Value) -> Value:
     return SELU_SCALE * elu(z, SELU_ALPHA)
 
 
-erf = elementwise("erf", erf_forward, lambda _y, z: 2 / sqrt(pi) * exp(-square(z)))
-erfc = elementwise("erfc", erfc_forward, lambda _y, z: -2 / sqrt(pi) * exp(-square(z)))
+# e^(-z²), the slope of erf up to a factor.
+gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=2)
+erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=60)
+erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=60)
+gelu_slope = elementwise(
+    "gelu_slope",
+    special.gelu_slope_forward,
+    lambda _s, z: (2.0 - z * z) * gauss(z * sqrt(0.5)) / sqrt(2 * pi),
+    flops=70,
+)
+# z Φ(z), exact, with full relative accuracy in the left tail.
+gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), flops=70)
 
 
-def gelu(z: Value) -> Value:
-    """Return z Φ(z), by erfc, which keeps its digits in the left tail."""
-    return 0.5 * z * erfc(z * -sqrt(0.5))
+def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
+    u, u_dot = special.gelu_tanh_argument(z)
+    bend = 6 * 0.044715 * 2 * sqrt(2 / pi) * z  # d²u/dz²
+    return sigmoid_slope(u) * (2.0 * u_dot + z * (bend - u_dot * u_dot * tanh(0.5 * u)))
 
 
-def gelu_tanh(z: Value) -> Value:
-    """GELU with Φ approximated by a tanh."""
-    return z * sigmoid(2 * sqrt(2 / pi) * (z + 0.044715 * z * z * z))
-
-
-def silu(z: Value) -> Value:
-    """Return z σ(z)."""
-    return z * sigmoid(z)
-
-
-def mish(z: Value) -> Value:
-    """Return z tanh(ζ(z))."""
-    return z * tanh(softplus(z))
+gelu_tanh_slope = elementwise(
+    "gelu_tanh_slope", special.gelu_tanh_slope_forward, _gelu_tanh_curvature, flops=17
+)
+# GELU with Φ approximated through a tanh (Hendrycks & Gimpel 2016): z σ(u).
+gelu_tanh = elementwise(
+    "gelu_tanh", special.gelu_tanh_forward, lambda _y, z: gelu_tanh_slope(z), flops=10
+)
 
 
 def rbf(x: Value, W: Value, sigma: Value) -> Value:
