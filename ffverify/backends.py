@@ -81,7 +81,7 @@ class Backend:
     def jvp(
         self, program: Program, args: Sequence[Array], tangents: Sequence[Array | None], dtype: str
     ) -> Array:
-        """Push tangents forward, by the backend's own forward mode; None holds an argument fixed."""
+        """Push tangents forward, by the backend's own forward mode; None: a fixed argument."""
         native = self._native(args, dtype)
         directions = [None if t is None else self._native([t], dtype)[0] for t in tangents]
         _, tangent = self.framework.jvp(self._bound(program), native, directions)
@@ -156,14 +156,16 @@ def _module_backend(name: str) -> Backend:
     except ImportError as error:
         known = ", ".join(_KNOWN)
         raise UnknownBackendError(
-            f"backend {name!r} is neither known ({known}, torch:DEVICE) nor an importable module: {error}"
+            f"backend {name!r} is neither known ({known}, torch:DEVICE) nor an importable module: "
+            f"{error}"
         ) from error
     finally:
         sys.path.remove("")
     functions = _public(module)
     if not functions:
         raise UnknownBackendError(
-            f"module {name!r} has no function of the catalogue: name its functions as in `ffverify specs --functions`"
+            f"module {name!r} has no function of the catalogue: "
+            f"name its functions as there, {', '.join(sorted(CATALOGUE))}"
         )
     return Backend(name, framework(_framework_of(module)), functions)
 

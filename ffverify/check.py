@@ -353,7 +353,7 @@ DISPLAYED = confirm.DIGITS
 def _row(
     args: Sequence[Array], core: Sequence[int] | None, index: tuple[int, ...]
 ) -> tuple[list[Array], tuple[int, ...]]:
-    """Give the arguments of the one application that an index belongs to, and the index within it."""
+    """Give the arguments of the application that an index belongs to, and the index within it."""
     if core is None:
         return list(args), index
     batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))

@@ -103,8 +103,8 @@ def commands() -> None:
     metavar="N",
     help="Worker processes, one per core by default; 0 runs everything in this one.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write the whole report as JSON.")  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False),
+              metavar="FILE", help="Write the whole report as JSON.")  # fmt: skip
 def verify(
     backends: tuple[str, ...],
     specs: tuple[str, ...],

@@ -7,6 +7,7 @@ magnitude) follows. bfloat16, which NumPy has not, is named and carried in float
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -87,10 +88,8 @@ def of(dtype: Any) -> Format:
     """
     name = str(dtype).removeprefix("torch.")
     if name not in FORMATS:
-        try:
+        with contextlib.suppress(TypeError):
             name = np.dtype(dtype).name
-        except TypeError:
-            pass
     if name not in FORMATS:
         raise TypeError(
             f"dtype {name!r} is not a known floating-point format: use one of {', '.join(FORMATS)}"

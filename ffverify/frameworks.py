@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def _torch() -> Framework:
 
     def to_numpy(tensor: Any) -> Array:
         tensor = tensor.detach().cpu()
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # type: ignore[no-any-return]
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # type: ignore[no-any-return]  # torch is typed in part
 
     def vjp(
         fn: Function, args: Sequence[Any], chosen: Sequence[bool], cotangent: Any
@@ -120,7 +120,9 @@ def _torch() -> Framework:
     def jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
         chosen = [t is not None for t in tangents]
         partial, points = _partial(fn, args, chosen)
-        return torch.func.jvp(partial, tuple(points), tuple(t for t in tangents if t is not None))  # type: ignore[no-any-return]
+        directions = tuple(t for t in tangents if t is not None)
+        value, tangent, *_ = torch.func.jvp(partial, tuple(points), directions)
+        return value, tangent
 
     return Framework("torch", native, to_numpy, vjp, jvp)
 
@@ -129,7 +131,7 @@ def _jax() -> Framework:
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - JAX's own signature
+    jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
 
     def native(array: Array, dtype: str, _device: str | None) -> Any:
@@ -162,7 +164,7 @@ def is_installed(name: str) -> bool:
     return name == "numpy" or importlib.util.find_spec(name) is not None
 
 
-@lru_cache(maxsize=None)
+@cache
 def framework(name: str) -> Framework:
     """Give a framework by name: ``"numpy"``, ``"torch"`` or ``"jax"``.
 

@@ -15,6 +15,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the group of options."""
     group = parser.getgroup("ffverify", "verification of backends against the chapter's claims")
     group.addoption(
         "--ffverify-backend",
@@ -49,7 +50,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "ffverify_claim(section): a claim of the chapter, as a test")
+    """Register the marker; refuse wrong options before anything is collected."""
+    config.addinivalue_line("markers", "ffverify_claim: a claim of the chapter, as a test item")
+    names = ("backend", "spec", "dtype", "max-examples", "seed")
+    if any(config.getoption(f"--ffverify-{name}") for name in names):
+        chosen_specs(config)
+
+
+def chosen_specs(config: pytest.Config) -> list[Any]:
+    """Give the specs that the options ask for.
+
+    Raises
+    ------
+    pytest.UsageError
+        If an option names what is not known or not installed.
+    """
+    from .backends import DEFAULT_DTYPES, load
+    from .frameworks import UnavailableError
+    from .pytest_specs import all_specs
+
+    option = config.getoption
+    backends = option("--ffverify-backend") or ["reference"]
+    try:
+        for name in backends:
+            load(name)
+        return list(
+            all_specs(
+                backends,
+                option("--ffverify-spec"),
+                dtypes=option("--ffverify-dtype") or DEFAULT_DTYPES,
+                max_examples=option("--ffverify-max-examples"),
+                seed=option("--ffverify-seed"),
+            )
+        )
+    except (UnavailableError, ValueError) as error:
+        raise pytest.UsageError(f"ffverify: {error}") from error
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -60,34 +95,15 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     origin = Path(found.origin).resolve() if found and found.origin else None
     if origin != (path / "__init__.py").resolve():
         return None
-    return ClaimsDirectory.from_parent(parent, path=path)  # type: ignore[no-any-return]  # pytest's own annotation
+    return ClaimsDirectory.from_parent(parent, path=path)
 
 
 class ClaimsDirectory(pytest.Directory):
     """The package ``ffverify.specs``, one item per claim, backend and dtype."""
 
     def collect(self) -> Iterable[pytest.Item]:
-        from .backends import DEFAULT_DTYPES, UnknownBackendError, load
-        from .frameworks import UnavailableError
-        from .pytest_specs import all_specs
-
-        option = self.config.getoption
-        backends = option("--ffverify-backend") or ["reference"]
-        try:
-            for name in backends:
-                load(name)
-            specs = list(
-                all_specs(
-                    backends,
-                    option("--ffverify-spec"),
-                    dtypes=option("--ffverify-dtype") or DEFAULT_DTYPES,
-                    max_examples=option("--ffverify-max-examples"),
-                    seed=option("--ffverify-seed"),
-                )
-            )
-        except (UnknownBackendError, UnavailableError, ValueError) as error:
-            raise pytest.UsageError(f"ffverify: {error}") from error
-        for spec in specs:
+        """Give one item per spec, in book order."""
+        for spec in chosen_specs(self.config):
             yield ClaimItem.from_parent(self, name=str(spec), spec=spec)
 
 
@@ -102,7 +118,9 @@ class ClaimItem(pytest.Item):
             self.add_marker(pytest.mark.xfail(reason=spec.known, strict=True))
 
     def runtest(self) -> None:
+        """Run the claim."""
         self.spec()
 
     def reportinfo(self) -> tuple[Path, None, str]:
+        """Say where it belongs and what it is called."""
         return self.path, None, self.name

@@ -14,20 +14,21 @@ from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.internal import constants_ast
 from hypothesis.internal.conjecture import providers
 
 
 @contextmanager
 def _no_local_constants() -> Iterator[None]:
-    """Keep Hypothesis from drawing numbers that it found in the source of imported local modules."""
+    """Keep Hypothesis from drawing numbers out of the source of imported local modules."""
     if not hasattr(providers, "_get_local_constants"):  # before 6.131 it did not look
         yield
         return
-    nothing = providers.Constants()
+    nothing = constants_ast.Constants()
     cache = providers.CONSTANTS_CACHE.cache
     cache.clear()
     try:
-        with mock.patch.object(providers, "_get_local_constants", lambda: nothing):
+        with mock.patch.object(providers, "_get_local_constants", return_value=nothing):
             yield
     finally:
         cache.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def neighbours(values: Sequence[float], fmt: Format) -> list[float]:
     return sorted({float(x) for x in near if np.isfinite(x)})
 
 
-@lru_cache(maxsize=None)
+@cache
 def edges_of(fmt: Format) -> tuple[float, ...]:
     """Give the numbers where programs in a format change their behaviour, of both signs."""
     log2 = math.log(2)
@@ -71,14 +71,18 @@ def floats(
     inside_low, inside_high = _inward(low, high, kind)
     if not inside_low <= inside_high:
         raise ValueError(
-            f"no {fmt.name} number lies in [{low}, {high}]: give min_value <= max_value, further apart"
+            f"no {fmt.name} number lies in [{low}, {high}]: "
+            "give min_value <= max_value, further apart"
         )
-    width = 8 * np.dtype(fmt.carrier).itemsize
-    whole = st.floats(inside_low, inside_high, width=width, allow_nan=False, allow_infinity=False)  # type: ignore[arg-type]  # 16, 32 or 64
+    width: Any = 8 * np.dtype(fmt.carrier).itemsize
+
+    def between(a: float, b: float) -> st.SearchStrategy[float]:
+        return st.floats(a, b, width=width, allow_nan=False, allow_infinity=False)
+
+    choices = [between(inside_low, inside_high)]
     moderate_low, moderate_high = _inward(max(low, -64.0), min(high, 64.0), kind)
-    choices = [whole]
     if moderate_low <= moderate_high:
-        choices.append(st.floats(moderate_low, moderate_high, width=width))  # type: ignore[arg-type]  # as above
+        choices.append(between(moderate_low, moderate_high))
     special = [e for e in (*neighbours(edges, fmt), *edges_of(fmt)) if low <= e <= high]
     if special:
         choices.append(st.sampled_from(special))

@@ -1,7 +1,7 @@
 """Truth: exact values and derivatives of a program, each with a bound on its own error.
 
-``value``, ``directional`` and ``gradient`` run a textbook program in ball arithmetic and answer with
-a ``Truth``: for every element a ball that contains the exact result *at the given floats*, and how
+``value``, ``directional`` and ``gradient`` run a program in ball arithmetic and answer with a
+``Truth``: for every element a ball that contains the exact result *at the given floats*, and how
 far the result moves when the inputs move by their rounding. Derivatives are high-precision
 central differences, not differentiation rules, so that they share nothing with what they judge.
 
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,13 @@ class Truth:
 
     def reshape(self, shape: tuple[int, ...]) -> Truth:
         """Give the same truth in another shape."""
-        parts = (a.reshape(shape) for a in (self.exact, self.motion, self.kink, self.resolved))
-        return Truth(*parts, growth=self.growth)
+        return Truth(
+            self.exact.reshape(shape),
+            self.motion.reshape(shape),
+            self.kink.reshape(shape),
+            self.resolved.reshape(shape),
+            self.growth,
+        )
 
 
 def value(
@@ -186,7 +191,7 @@ def _looped(program: Program) -> Program:
     """Apply an unbatched program to every row of its arguments."""
 
     def run(*args: PreciseArray) -> PreciseArray:
-        return np.stack([program(*row) for row in zip(*args, strict=True)])  # type: ignore[return-value,arg-type]  # duck arrays
+        return np.stack([program(*row) for row in zip(*args, strict=True)])  # type: ignore[return-value]  # duck arrays
 
     return run
 
@@ -240,7 +245,7 @@ def _power_of_two(exponents: Array) -> Array:
 def _step_exponents(
     points: Sequence[Array], tangents: Sequence[Array], moved: Sequence[bool], bits: int
 ) -> Array:
-    """Give k per row, h = 2^k: 2^(-bits/3) of the smallest moved coordinate, or of 1 if that is smaller."""
+    """Give k per row, h = 2^k: 2^(-bits/3) of the smallest moved coordinate, at most of 1."""
     smallest = np.ones(len(points[0]))
     for x, v, moves in zip(points, tangents, moved, strict=True):
         if moves:
@@ -302,15 +307,15 @@ def _with_kinks(
     tolerance = arb(2) ** (-(bits // 4))
     zero = arb(0)
     parts = (slope, truncation, left, right)
-    for i, (s, t, l, r) in enumerate(zip(*(a.values.ravel() for a in parts), strict=True)):
-        jump = abs(r - l)
-        suspect = jump > tolerance * (abs(l) + abs(r))
-        balls.ravel()[i] = l.union(r) if suspect else s + arb(0, t.abs_upper())
+    for i, (s, t, before, after) in enumerate(zip(*(a.values.ravel() for a in parts), strict=True)):
+        jump = abs(after - before)
+        suspect = jump > tolerance * (abs(before) + abs(after))
+        balls.ravel()[i] = before.union(after) if suspect else s + arb(0, t.abs_upper())
         jumps.ravel()[i] = jump if suspect else zero
     return balls, jumps
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signs(count: int) -> Array:
     """Give sign patterns, one per row, whose columns are orthogonal up to 8 inputs."""
     if count > 8:
@@ -346,7 +351,7 @@ def _motion(
         ]
         total = total + (run(moved) - exact) ** 2
     mean = (total * inputs / len(patterns)).values
-    return np.frompyfunc(lambda square: square.abs_upper().sqrt(), 1, 1)(mean)  # type: ignore[no-any-return]
+    return np.frompyfunc(lambda square: square.abs_upper().sqrt(), 1, 1)(mean)  # type: ignore[no-any-return]  # a ufunc of objects
 
 
 # ---------------------------------------------------------------------------------------------
@@ -368,6 +373,13 @@ def _narrow(balls: Array, fmt: Format) -> Array:
         return bool(x.rad() < tiny or x.abs_lower() >= huge or (x.rad() == 0))
 
     return np.array([narrow(x) for x in balls.ravel()], dtype=bool).reshape(balls.shape)
+
+
+def _choose(condition: Array, balls: Array, otherwise: Any) -> Array:
+    """Give balls where the condition holds, and one ball elsewhere."""
+    out = np.full(balls.shape, otherwise, dtype=object)
+    out[condition] = balls[condition]
+    return out
 
 
 def _adapt(
@@ -409,9 +421,9 @@ def _adapt(
                 suspect = jump > 0
                 kink = suspect & (2 * jump >= jumps[pending])
                 resolved = (resolved & ~suspect) | kink
-                jumps[pending] = np.where(suspect, jump, arb.pos_inf())
+                jumps[pending] = _choose(suspect, jump, arb.pos_inf())
                 truth.kink[pending] = kink
-                motion = np.where(kink, arb(0), motion)
+                motion = _choose(~kink, motion, arb(0))
             truth.exact[pending], truth.motion[pending] = exact, motion
             truth.resolved[pending] = resolved
         pending = pending[~resolved.reshape(len(pending), -1).all(axis=1)]

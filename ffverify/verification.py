@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Report:
 
     @property
     def unexpected_passes(self) -> list[tuple[Result, str]]:
-        """Results that hold although a known upstream defect says that they fail, with its reason."""
+        """Results that hold although a known defect says that they fail, with its reason."""
         return [
             (r, reason) for r in self.results if r.status == "holds" and (reason := known_defect(r))
         ]
@@ -94,7 +94,8 @@ def select(patterns: Sequence[str] = ()) -> list[Claim]:
         }
         if not matching:
             raise UnknownClaimError(
-                f"no claim matches {pattern!r}: `ffverify specs` lists them, * and ? stand for anything"
+                f"no claim matches {pattern!r}: "
+                "`ffverify specs` lists them, * and ? stand for anything"
             )
         chosen |= matching
     return [c for c in everything if c.id in chosen]
@@ -142,12 +143,8 @@ def verify(
     if unknown:
         raise ValueError(f"dtype {unknown[0]!r} is not known: use one of {', '.join(FORMATS)}")
     absent = {name: reason for name in names if (reason := _absence(name))}
-    jobs = [
-        (c.id, name, dtype, seed, max_examples)
-        for c in chosen
-        for name in names
-        for dtype in dtypes
-    ]
+    jobs = [(c.id, name, dtype) for c in chosen for name in names for dtype in dtypes]
+    examine = partial(check_one, seed=seed, max_examples=max_examples)
     report = Report()
     done: dict[tuple[str, str, str], Result] = {}
     try:
@@ -206,12 +203,12 @@ def _quiet_worker() -> None:
         os.environ.setdefault(name, "1")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _backend(name: str) -> Backend:
     return load(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _claim(claim_id: str) -> Claim:
     return {c.id: c for c in claims()}[claim_id]
 
@@ -241,14 +238,15 @@ def _one_thread() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defects() -> list[dict[str, Any]]:
     text = resources.files("ffverify").joinpath("known_defects.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text).get("defect", [])
+    declared: list[dict[str, Any]] = tomllib.loads(text).get("defect", [])
+    return declared
 
 
 def known_defect(result: Result) -> str:
-    """Give the declared reason why a claim fails on this backend's installed version, or nothing."""
+    """Give the declared reason why a claim fails on the installed version, or nothing."""
     for defect in _defects():
         if (
             defect["claim"] == result.claim
@@ -260,7 +258,7 @@ def known_defect(result: Result) -> str:
     return ""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

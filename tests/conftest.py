@@ -1,4 +1,4 @@
-"""Hypothesis profiles, with everything stated: a profile would inherit the rest from the one in force."""
+"""Hypothesis profiles, with everything stated: what is not would come from the one in force."""
 
 from __future__ import annotations
 

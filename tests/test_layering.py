@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "jax", "distributed", "matplotlib", "scipy", "autograd")
-# The only modules of the harness that load the claims: `claims()` and the tests need them at run time.
+# The only modules of the harness that load the claims.
 LOADS_SPECS = {"cli.py", "pytest_plugin.py", "claims.py", "claim.py"}
 
 
@@ -63,7 +63,10 @@ def test_heavy_packages_are_imported_where_used(folder: str) -> None:
 
 
 def test_importing_ffverify_loads_no_numerical_package() -> None:
-    code = "import sys, ffverify; print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
+    code = (
+        "import sys, ffverify;"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code, *HEAVY, "numpy", "flint", "mpmath", "hypothesis"],
         capture_output=True,

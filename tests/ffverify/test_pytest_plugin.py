@@ -43,7 +43,9 @@ def test_the_decorator_makes_one_test_per_claim_and_dtype(library: pytest.Pytest
         """
         import ffverify
 
-        @ffverify.parametrize_specs("mylib", ["tanh_is_scaled_sigmoid", "xor_exact_solution"], dtypes=["float64"])
+        claims = ["tanh_is_scaled_sigmoid", "xor_exact_solution"]
+
+        @ffverify.parametrize_specs("mylib", claims, dtypes=["float64"])
         def test_mylib(spec):
             spec()
         """
