@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from math import pi, sqrt
+from math import log, pi, sqrt
 from typing import Any
 
 import numpy as np
 
 from . import special
-from .elementary import absolute, clip, exp, expm1, greater, square, where
+from .elementary import (
+    absolute,
+    clip,
+    exp,
+    expm1,
+    greater,
+    greater_equal,
+    less_equal,
+    square,
+    where,
+)
 from .primitive import elementwise, reshape
 from .reductions import max_over, sum_
 from .var import Value, shape_of
@@ -59,9 +69,19 @@ def hard_sigmoid(z: Value) -> Value:
     return clip(z + 3.0, low=0, high=6) / 6.0
 
 
-def hard_swish(z: Value) -> Value:
-    """Return z · hard_sigmoid(z)."""
-    return z * hard_sigmoid(z)
+def _hard_swish(z: Any) -> Any:
+    # z is held above -3, where the product is 0, so that -inf · 0 does not arise.
+    return np.maximum(z, -3) * (np.clip(np.add(z, 3), 0, 6) / 6)
+
+
+# z · hard_sigmoid(z)
+hard_swish = elementwise(
+    "hard_swish",
+    _hard_swish,
+    lambda _y, z: where(less_equal(z, -3.0), 0.0, where(greater_equal(z, 3.0), 1.0, z / 3.0 + 0.5)),
+    kinks={-3.0: 0.0, 3.0: 1.0},
+    flops=4,
+)
 
 
 def maxout(z: Value, k: int) -> Value:
@@ -157,11 +177,18 @@ def elu(z: Value, alpha: float = 1.0) -> Value:
     return where(positive, z, alpha * expm1(where(positive, 0.0, z)))
 
 
-def selu(z: Value) -> Value:
-    """Return the self-normalising ELU."""
-    return SELU_SCALE * elu(z, SELU_ALPHA)
+def _selu(z: Any) -> Any:
+    return SELU_SCALE * np.where(np.greater(z, 0), z, SELU_ALPHA * np.expm1(np.minimum(z, 0)))
 
 
+def _selu_slope(_y: Value, z: Value) -> Value:
+    positive = greater(z, 0)
+    # The factor is put into the exponent: a subnormal e^z would not bear to be multiplied.
+    return where(positive, SELU_SCALE, exp(where(positive, 0.0, z) + log(SELU_SCALE * SELU_ALPHA)))
+
+
+# The self-normalising ELU (Klambauer et al. 2017).
+selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, flops=3)
 # e^(-z²), the slope of erf up to a factor.
 gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=2)
 erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=60)
