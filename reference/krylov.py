@@ -94,10 +94,13 @@ def _operator(n: int, product: Callable[[Array], Array]) -> Any:
     return linear_operator((n, n), matvec=product, rmatvec=product, dtype=np.float64)
 
 
-def extreme_eigenvalues(operator: Any, *, seed: int = 0) -> tuple[float, float]:
+def extreme_eigenvalues(
+    operator: Any, *, tolerance: float = 0.0, seed: int = 0
+) -> tuple[float, float]:
     """Return the smallest and the largest eigenvalue of a symmetric operator, by Lanczos' method.
 
-    The iteration starts from a seeded random vector, so that it returns the same bits every time.
+    Each is off by at most ``tolerance`` times its size, or by rounding only for 0. The iteration
+    starts from a seeded random vector, so that it returns the same bits every time.
     """
     n = operator.shape[0]
     start = np.random.default_rng(seed).standard_normal(n)
@@ -107,7 +110,7 @@ def extreme_eigenvalues(operator: Any, *, seed: int = 0) -> tuple[float, float]:
         return only, only
     eigsh = scipy_module("sparse.linalg").eigsh
     low, high = (
-        eigsh(operator, k=1, which=which, v0=start, return_eigenvectors=False)[0]
+        eigsh(operator, 1, which=which, v0=start, tol=tolerance, return_eigenvectors=False)[0]
         for which in ("SA", "LA")
     )
     return float(low), float(high)

@@ -116,6 +116,27 @@ def test_extreme_eigenvalues(n):
     check_extremes(extreme_eigenvalues, symmetric(n))
 
 
+def test_a_tolerance_saves_products_and_is_kept():
+    matrix = symmetric(300)
+    count = 0
+
+    def product(v):
+        nonlocal count
+        count += 1
+        return matrix @ v
+
+    operator = scipy_module("sparse.linalg").LinearOperator((300, 300), matvec=product, dtype=float)
+    counts = []
+    for tolerance in (0.0, 1e-3):
+        count = 0
+        found = extreme_eigenvalues(operator, tolerance=tolerance)
+        counts.append(count)
+        dense = np.linalg.eigvalsh(matrix)[[0, -1]]
+        bound = tolerance * np.abs(dense) + 2 * 300 * U * np.abs(dense).max()
+        assert np.all(np.abs(found - dense) <= bound)
+    assert counts[1] < counts[0]
+
+
 def test_extreme_eigenvalues_of_a_flat_function():
     check_extremes(extreme_eigenvalues, np.zeros((4, 4)))
 

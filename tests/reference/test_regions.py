@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
+from scipy.sparse.csgraph import connected_components
 
+from ffverify.reference import regions
 from ffverify.reference.network import MLP
 from ffverify.reference.regions import (
     Layer,
@@ -212,9 +214,9 @@ def test_the_maps_are_the_networks(unit, d):
     sizes = [(d, 6), (3 if unit == "maxout" else 6, 4), (2 if unit == "maxout" else 4, 2)]
     layers = [Layer(rng.standard_normal(s), rng.standard_normal(s[1]), unit) for s in sizes[:2]]
     layers.append(Layer(rng.standard_normal(sizes[2]), None, "identity"))
-    regions = activation_regions(layers)
-    assert len({region.pattern for region in regions}) == len(regions)
-    for region in regions:
+    found = activation_regions(layers)
+    assert len({region.pattern for region in found}) == len(found)
+    for region in found:
         expected = tuple(
             b + sum(w * x for w, x in zip(column, region.inside, strict=True))
             for column, b in zip(zip(*region.weights, strict=True), region.bias, strict=True)
@@ -270,13 +272,51 @@ def test_counting_maps_or_patterns_is_rejected(wrong):
         check_linear_regions(wrong)
 
 
+def linear_regions_by_linear_programs(layers: list[Layer]) -> int:
+    """Join cells with equal maps where a disc of positive radius lies between them."""
+    cells = regions._cells(layers, None)
+    touching = np.zeros((len(cells), len(cells)))
+
+    def scaled(a: tuple[int, ...]) -> np.ndarray:
+        return np.array(a, dtype=float) / np.linalg.norm(np.array(a[1:], dtype=float))
+
+    for (i, p), (j, q) in itertools.combinations(enumerate(cells), 2):
+        if regions._map(p) != regions._map(q):
+            continue
+        sides = {a for a in (*p.cone.halfspaces, *q.cone.halfspaces) if any(a[1:])}
+        for a in sides.intersection(p.cone.halfspaces):
+            others = np.array([scaled(b) for b in sides if b not in (a, tuple(-c for c in a))])
+            d = len(a) - 1
+            answer = linprog(  # the largest r with a · x = 0 and b · x >= r for all others b
+                [*np.zeros(d), -1],
+                np.column_stack([-others[:, 1:], np.ones(len(others))]),
+                others[:, 0],
+                [[*scaled(a)[1:], 0]],
+                [-scaled(a)[0]],
+                bounds=[(-1e4, 1e4)] * d + [(0, 1)],
+                method="highs",
+            )
+            touching[i, j] += answer.status == 0 and -answer.fun > 1e-7
+    return connected_components(touching, directed=False)[0]
+
+
+@pytest.mark.parametrize("widths", [[2, 5, 2], [2, 3, 3, 1], [3, 4, 2]])
+def test_linear_regions_against_linear_programs(widths):
+    layers = [
+        Layer(layer.weights, layer.bias - 0.5) for layer in random_layers(widths, seed=len(widths))
+    ]
+    expected = linear_regions_by_linear_programs(layers)
+    assert count_linear_regions(layers) == expected
+    assert count_maps(layers) <= expected < count_activation_regions(layers)
+
+
 def test_integer_weights_do_not_overflow():
     big = np.array([[2**40, -(2**41), 3]])
     layers = [Layer(big, np.array([1, 5, 7])), Layer(np.diag([2**40] * 3), np.array([1, -1, 5]))]
     as_floats = [Layer(layer.weights * 1.0, layer.bias * 1.0) for layer in layers]
-    regions = activation_regions(layers)
-    assert regions == activation_regions(as_floats)
-    assert max(abs(w) for region in regions for row in region.weights for w in row) == 2**81
+    found = activation_regions(layers)
+    assert found == activation_regions(as_floats)
+    assert max(abs(w) for region in found for row in region.weights for w in row) == 2**81
 
 
 def test_touching_in_a_corner_is_not_connected():
