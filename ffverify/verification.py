@@ -190,8 +190,12 @@ def _execute(
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in finished)
+    except BaseException:  # Ctrl-C above all: nobody waits for a claim that is under way
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _quiet_worker() -> None:

@@ -79,8 +79,10 @@ def test_a_wrong_word_is_one_line_and_exit_2(words: list[str]) -> None:
 
 
 def test_a_missing_framework_is_one_line_and_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffverify import frameworks
+    from ffverify import frameworks, verification
 
+    frameworks.framework.cache_clear()
+    verification._backend.cache_clear()
     monkeypatch.setattr(frameworks, "is_installed", lambda name: name != "torch")
     result = CliRunner().invoke(cli.commands, ["verify", "--backend", "torch"])
     assert result.exit_code == 2
