@@ -203,12 +203,9 @@ def _minimise(
         value, slopes = gradient(unravel(x), *data)
         return float(value), ravel(slopes)[0]
 
-    def product(x: Array, v: Array) -> Array:
-        curved: Array = hessian_operator(loss, unravel(x), *data) @ v
-        return curved
+    def hessian(x: Array) -> Any:
+        return hessian_operator(loss, unravel(x), *data)
 
-    second_order = {"hessp": product} if method == "Newton-CG" else {}
-    found = minimize(
-        value_and_slopes, vector, method=method, jac=True, options=options, **second_order
-    )
+    hess = hessian if method == "Newton-CG" else None
+    found = minimize(value_and_slopes, vector, method=method, jac=True, hess=hess, options=options)
     return Fit(unravel(found.x), float(found.fun), found.nit, bool(found.success), found.message)

@@ -259,6 +259,8 @@ def pieces_along(layers: Iterable[Layer], start: Sequence[Any], end: Sequence[An
 
     Neighbouring pieces have different maps, so their ends are the exact breakpoints.
     """
+    if np.shape(start) != np.shape(end):
+        raise ValueError(f"the ends have shapes {np.shape(start)} and {np.shape(end)}: give one")
     p, q = ([_exact(c) for c in point] for point in (start, end))
     direction = [b - a for a, b in zip(p, q, strict=True)]
     segment = Layer(np.array([direction], dtype=object), np.array(p, dtype=object), "identity")

@@ -395,6 +395,13 @@ def test_errors_say_what_to_do(layers, message):
         count_activation_regions(layers)
 
 
+def test_a_segment_needs_two_points_of_one_space():
+    with pytest.raises(ValueError, match="shapes"):
+        pieces_along([Layer(np.eye(2))], [0.0, 0.0], [1.0])
+    (piece,) = pieces_along([Layer(np.eye(2))], [1.0, 2.0], [1.0, 2.0])
+    assert (piece.slope, piece.intercept) == ((0, 0), (1, 2))
+
+
 def test_an_empty_box_is_refused():
     with pytest.raises(ValueError, match="low < high"):
         count_activation_regions([Layer(np.eye(2))], box=(1, 1))
