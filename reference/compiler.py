@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node, argument_names, dynamic_leaves, retrace, trace
+from .graph import Graph, Node, dynamic_leaves, retrace, trace
 from .primitive import Primitive
 from .simplify import frozen, simplify
-from .tree import flatten, unflatten
+from .tree import LEAF, NONE, flatten, unflatten
 from .var import Value, Var
 
-# An array this small is cheaper to make than to look after.
+SMALL = 1024  # an array of fewer bytes is as quick to make as to use again
+OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
 Buffer = tuple[tuple[int, ...], np.dtype[Any]]
 
 
@@ -39,19 +41,66 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
         At the first call, where f branches on a value (``if x > 0``): use np.where.
     """
     programs: dict[Any, tuple[Callable[..., Any], Any]] = {}
+    recent: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 
     @functools.wraps(f, updated=())
     def compiled(*args: Any) -> Any:
+        for program, matches in recent:  # the usual case: arguments like those of the last call
+            leaves = matches(args)
+            if leaves is not None:
+                return program(leaves)
         leaves, structure = flatten(args)
         key = (structure, *map(_signature, leaves))
-        program = programs.get(key)
-        if program is None:
+        if key not in programs:
             if any(type(leaf) is Var for leaf in leaves):
                 return f(*args)  # inside another derivative or trace: let it see the operations
-            program = programs[key] = _build(f, args)[0]
-        return program(leaves)
+            program, _ = _build(f, args)
+            places = list(dynamic_leaves(leaves)[0])
+            programs[key] = program, None if len(places) == len(leaves) else places
+        program, places = programs[key]
+        if places is None:
+            recent[:] = [(program, _matcher(args))]
+        return program(leaves if places is None else [leaves[i] for i in places])
 
     return compiled
+
+
+def _matcher(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], list[Any] | None]:
+    """Return the function that gives the leaves of arguments of the same structure, else None.
+
+    It is written out for these arguments, since going through a pytree in general takes longer than
+    the arithmetic of a small network.
+    """
+    namespace: dict[str, Any] = {"ndarray": np.ndarray}
+    lines, leaves = ["def matches(args):"], []
+
+    def visit(tree: Any, name: str) -> None:
+        kind = type(tree)
+        if kind in (list, tuple, dict):
+            namespace[kind.__name__] = kind
+            labels = tuple(tree) if kind is dict else range(len(tree))
+            same = f"type({name}) is {kind.__name__} and len({name}) == {len(tree)}"
+            if kind is dict:
+                namespace[f"keys_{name}"] = labels
+                same += f" and tuple({name}) == keys_{name}"
+            lines.append(f"    if not ({same}): return None")
+            for i, label in enumerate(labels):
+                key = f"keys_{name}[{i}]" if kind is dict else i
+                lines.append(f"    {name}_{i} = {name}[{key}]")
+                visit(tree[label], f"{name}_{i}")
+        elif kind is np.ndarray:
+            namespace[f"dtype_{name}"] = tree.dtype
+            same = f"type({name}) is ndarray and {name}.shape == {tree.shape}"
+            lines.append(f"    if not ({same} and {name}.dtype is dtype_{name}): return None")
+            leaves.append(name)
+        else:  # anything else goes the general way
+            lines.append("    return None")
+
+    visit(args, "args")
+    text = "\n".join([*lines, f"    return [{', '.join(leaves)}]"])
+    exec(text, namespace)  # noqa: S102  # own text
+    matches: Callable[[tuple[Any, ...]], list[Any] | None] = namespace["matches"]
+    return matches
 
 
 def _signature(leaf: Any) -> Any:
@@ -79,9 +128,7 @@ def _build(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., 
             "be wrong for other arguments: use np.where instead of if, or do not compile it"
         )
     name = getattr(f, "__name__", "program")
-    return _Writer(graph, name if name.isidentifier() else "program").build(
-        len(flatten(args)[0]), args
-    )
+    return _Writer(graph, name if name.isidentifier() else "program").build()
 
 
 def lower(graph: Graph) -> Graph:
@@ -106,36 +153,24 @@ class _Writer:
         # Which memory a value may lie in: buffer numbers, or the nodes that brought it.
         self.memory: dict[Node, frozenset[int | Node]] = {}
 
-    def build(self, leaf_count: int, args: tuple[Any, ...]) -> tuple[Callable[..., Any], str]:
-        """Return the program, which takes the list of argument leaves, and its text."""
+    def build(self) -> tuple[Callable[..., Any], str]:
+        """Return the program, which takes the arrays among the arguments, and its text."""
         lines = self._body()
-        graph = self.graph
-        places = list(dynamic_leaves(flatten(args)[0])[0])
-        assert len(places) == len(graph.inputs)  # noqa: S101  # trace made one input for each
-        del leaf_count
-        parameters = ", ".join(node.name for node in graph.inputs)
         work = [f"work_{i}" for i in range(len(self.buffers))]
-        head = f"def {self.name}({parameters}{', *, work' if work else ''}):"
-        unpack = [f"({', '.join(work)},) = work"] if work else []
-        text = "\n    ".join([head, *unpack, *lines]) + "\n"
+        parameters = ", ".join(["work", *(node.name for node in self.graph.inputs)])
+        unpack = [f"[{', '.join(work)}] = work"] if work else []
+        text = "\n    ".join([f"def {self.name}({parameters}):", *unpack, *lines]) + "\n"
         exec(builtins.compile(text, f"<compiled {self.name}>", "exec"), self.namespace)  # noqa: S102  # own text
-        function = self.namespace[self.name]
-        structure = graph.out_structure
-        pool: list[
-            list[Any]
-        ] = []  # popped and appended atomically: calls may nest or run in threads
-        buffers = self.buffers
+        function, buffers = self.namespace[self.name], self.buffers
+        # Work arrays are popped and appended atomically: calls may nest, or run in threads.
+        pool: list[list[Any]] = []
 
-        def program(leaves: list[Any]) -> Any:
+        def program(leaves: Iterable[Any]) -> Any:
             work = pool.pop() if pool else [np.empty(*buffer) for buffer in buffers]
-            try:
-                with np.errstate(all="ignore"):
-                    results = function(
-                        *[leaves[i] for i in places], **({"work": work} if buffers else {})
-                    )
-            finally:
-                pool.append(work)
-            return unflatten(structure, results)
+            with np.errstate(all="ignore"):
+                result = function(work, *leaves)
+            pool.append(work)
+            return result
 
         return program, text
 
@@ -154,8 +189,23 @@ class _Writer:
             self.text[node] = node.name
             lines.append(f"{node.name} = {self._expression(node, step, last, returned)}")
             self._release(step, last)
-        results = [self._result(node, i) for i, node in enumerate(graph.outputs)]
-        return [*lines, f"return [{', '.join(results)}]"]
+        results = iter([self._result(node, i) for i, node in enumerate(graph.outputs)])
+        return [*lines, f"return {self._tree(graph.out_structure, results)}"]
+
+    def _tree(self, structure: Any, leaves: Iterator[str]) -> str:
+        """Write the expression that puts the result's pytree together."""
+        if structure is LEAF or structure is NONE:
+            return next(leaves) if structure is LEAF else "None"
+        kind, labels, children = structure
+        parts = [self._tree(child, leaves) for child in children]
+        inside = ", ".join(parts)
+        if kind is list:
+            return f"[{inside}]"
+        if kind is tuple:
+            return f"({inside},)" if parts else "()"
+        if kind is dict:
+            return f"{{{', '.join(f'{self._literal(k)}: {v}' for k, v in zip(labels, parts, strict=True))}}}"
+        return f"{self._literal(unflatten)}({self._literal(structure)}, [{inside}])"
 
     def _last_uses(self) -> dict[Node, int]:
         last = {x: step for step, node in enumerate(self.graph.nodes) for x in node.inputs}
@@ -175,9 +225,16 @@ class _Writer:
         arguments = [self.text[x] for x in node.inputs]
         is_ufunc = isinstance(primitive.forward, np.ufunc)
         template = primitive.source
+        if callable(template):
+            template = template(**node.params)
+        if template.startswith("{0}.") and not isinstance(node.inputs[0].value, np.ndarray):
+            template = ""  # a Python float has no such method
+        if not template and primitive.forward in OPERATORS and isinstance(node.value, np.generic):
+            template = f"({{0}} {OPERATORS[primitive.forward]} {{1}})"  # quicker for numbers
         if not template and is_ufunc:
             places = ", ".join(f"{{{i}}}" for i in range(len(arguments)))
             template = f"np.{primitive.forward.__name__}({places}{{out}})"
+        is_ours = bool(template)
         if not template:
             template = self._call(primitive, len(arguments), node.params)
         out = ""
@@ -186,17 +243,20 @@ class _Writer:
             self.memory[node] = frozenset().union(*(self.memory[x] for x in node.inputs))
         elif not isinstance(node.value, np.ndarray) or node in returned:
             self.memory[node] = frozenset([node])
+        elif node.value.nbytes < SMALL:
+            self.memory[node] = frozenset([node])
         else:
             number = self._buffer(
                 node, step, last, inplace=is_ufunc and primitive.slopes is not None
             )
             self.memory[node] = frozenset([number])
             out = f", out=work_{number}"
-        if template.startswith("{") is False and primitive.name in template and not is_ufunc:
+        if template.startswith(f"{primitive.name}("):
             self.namespace[primitive.name] = primitive.forward
-        return template.format(
-            *arguments, out=out, **{k: self._literal(v) for k, v in node.params.items()}
-        )
+        params = {k: self._literal(v) for k, v in node.params.items()}
+        if is_ours:  # a single axis is quicker as a number
+            params = {k: v[1:-2] if re.fullmatch(r"\(\d+,\)", v) else v for k, v in params.items()}
+        return template.format(*arguments, out=out, **params)
 
     def _call(self, primitive: Primitive, count: int, params: dict[str, Any]) -> str:
         name = next(

@@ -81,10 +81,9 @@ matmul = multilinear(
 
 def _affine(x: Any, W: Any, b: Any) -> Any:
     y = np.matmul(x, W)
-    if isinstance(y, np.ndarray) and np.result_type(y, b) == y.dtype:
-        return (
-            np.add(y, b, out=y) if np.broadcast_shapes(y.shape, np.shape(b)) == y.shape else y + b
-        )
+    same = type(y) is type(b) is np.ndarray and y.dtype == b.dtype
+    if same and 0 < b.ndim <= y.ndim and b.shape == y.shape[-b.ndim :]:
+        return np.add(y, b, out=y)
     return y + b
 
 

@@ -17,7 +17,7 @@ from .linalg import log_abs_det, solve_matrix
 from .primitive import general, linear, reshape
 from .reductions import log_softmax, logsumexp, minus_max, softmax_along, sum_, sum_of_losers
 from .shaping import getitem, take_along
-from .var import Value, Var, dtype_of, innermost, shape_of
+from .var import Value, dtype_of, innermost, shape_of
 
 LOG_2PI = log_number(2 * pi)
 
@@ -70,14 +70,20 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
 
 # Softmax with its negative log-likelihood: fused, because p - onehot(y) cancels where it is best known.
 def _labelled(v: Any, y: Any) -> tuple[Any, ...]:
+    if len(shape_of(y)) == 1:
+        return (np.arange(shape_of(y)[0]), y)
     return (*np.ogrid[tuple(slice(n) for n in shape_of(v)[:-1])], y)
 
 
 def _error(p: Any, y: Any, out: Any = None) -> Any:
-    g = np.positive(p, out=out)
-    place = _labelled(p, y)
-    g[place] = 0
-    g[place] = -np.add.reduce(g, axis=-1)
+    g = np.array(p, order="C") if out is None else np.positive(p, out=out)
+    flat, n = g.reshape(-1), g.shape[-1]
+    place = np.arange(0, g.size, n) + y.reshape(-1)
+    if n == 2:  # all others are the one beside it
+        flat[place] = -flat[place ^ 1]
+    else:
+        flat[place] = 0
+        flat[place] = -np.add.reduce(g, axis=-1).reshape(-1)
     return g
 
 
@@ -98,20 +104,11 @@ softmax_error = linear(
 )
 
 
-def at_label(v: Value, y: Value) -> Value:
-    """Return v[..., y]: of each row the element that its label names."""
-    return (
-        getitem(v, _labelled(v, y))
-        if isinstance(v, Var) or isinstance(y, Var)
-        else v[_labelled(v, y)]
-    )
-
-
 def _softmax_nll(z: Any, y: Any) -> Any:
     d = minus_max(z, axis=len(shape_of(z)) - 1)
-    with np.errstate(under="ignore"):
-        rest = sum_of_losers(np.exp(d), d, axis=len(shape_of(z)) - 1)
-    return np.log1p(rest) - at_label(d, y)
+    rest = sum_of_losers(np.exp(d), d, axis=len(shape_of(z)) - 1)
+    at_label = getitem(d, _labelled(z, y))
+    return np.log1p(reshape(rest, shape=shape_of(z)[:-1])) - at_label
 
 
 def _softmax_nll_map(z_dot: Value, _j: Value, z: Value, y: Value) -> Value:

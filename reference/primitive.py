@@ -50,11 +50,12 @@ class Primitive:
     singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
         cotangent (or tangent) then still gives zero, as it must for an unselected branch.
     source : how a compiled program writes the application, such as ``"np.matmul({0}, {1}{out})"``,
-        with params by name; ``{out}`` says that the result can go into a given array. A ufunc needs
-        none; without it the program calls `forward`.
+        with params by name; ``{out}`` says that the result can go into a given array. May be
+        a function of the params. A ufunc needs none; without one the program calls `forward`.
     inline : `forward` is itself plain NumPy code that can be traced, in which a compiler may find
         common subexpressions.
     variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
+    quiet : the forward may overflow on its way to a right result: NumPy shall not warn.
     """
 
     name: str
@@ -66,9 +67,10 @@ class Primitive:
     kinks: Mapping[float, float] | str = ""
     flops: float | Callable[..., float] = 1
     singular: bool = False
-    source: str = ""
+    source: str | Callable[..., str] = ""
     inline: bool = False
     variadic: bool = False
+    quiet: bool = False
     differentiable: bool = True
 
     def __call__(self, *args: Value, **params: Any) -> Value:
@@ -78,6 +80,9 @@ class Primitive:
             if type(arg) is Var and (trace is None or arg.trace.level > trace.level):
                 trace = arg.trace
         if trace is None:
+            if self.quiet:
+                with np.errstate(all="ignore"):
+                    return self.forward(*args, **params)
             return self.forward(*args, **params)
         return trace.apply(self, args, params)
 
@@ -182,16 +187,17 @@ def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitiv
 
 
 def _scale(v: Any, slope: Any) -> Any:
-    with np.errstate(all="ignore"):
-        product = np.multiply(v, slope)
-        if np.isnan(product).any():
-            product = np.where(np.equal(v, 0), np.zeros_like(product), product)
+    product = np.multiply(v, slope)
+    if np.isnan(product).any():
+        product = np.where(np.equal(v, 0), np.zeros_like(product), product)
     return product
 
 
 multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
 # The product in which an exact zero cotangent v wins against an infinite or undefined slope.
-scale = elementwise("scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True)
+scale = elementwise(
+    "scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True, quiet=True
+)
 
 astype = linear(
     "astype",
@@ -211,7 +217,7 @@ reshape = linear(
     lambda x, *, shape: np.reshape(x, shape),
     lambda y_bar, _y, x, **_: reshape(y_bar, shape=shape_of(x)),
     flops=0,
-    source="np.reshape({0}, {shape})",
+    source="{0}.reshape({shape})",
 )
 
 
@@ -244,6 +250,8 @@ def kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
 
 def unbroadcast(x_bar: Value, x: Value) -> Value:
     """Sum a cotangent over the axes along which x was broadcast, and give it x's dtype."""
+    if type(x) is type(x_bar) is np.ndarray and x.shape == x_bar.shape and x.dtype == x_bar.dtype:
+        return x_bar
     shape = shape_of(x)
     found = shape_of(x_bar)
     if found != shape:

@@ -7,6 +7,7 @@ Kinks: a maximum that several elements share gives each of them an equal part of
 from __future__ import annotations
 
 import operator
+from math import isfinite
 from math import prod as product_of
 from typing import Any
 
@@ -53,10 +54,10 @@ def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: b
 
 
 def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    return np.add.reduce(x, axis=axis, keepdims=keepdims) / _count(np.shape(x), axis)
+    return np.add.reduce(x, axis=axis, keepdims=keepdims) / _count(shape_of(x), axis)
 
 
-mean_over = linear("mean", _mean_forward, _mean_transpose, flops=_elements)
+mean_over = linear("mean", _mean_forward, _mean_transpose, flops=_elements, inline=True)
 
 
 def mean(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
@@ -202,12 +203,11 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
 # maximal element out of the sum, so that log1p keeps the digits of a small rest. ---------------------
 
 
-def _minus_max(z: Any, *, axis: int) -> Any:
+def _minus_max(z: Any, *, axis: int, out: Any = None) -> Any:
     largest = np.maximum.reduce(z, axis=axis, keepdims=True)
-    with np.errstate(over="ignore", invalid="ignore"):
-        d = z - largest
-    if not np.isfinite(largest).all():
-        d = np.where(z == largest, np.zeros_like(d), d)  # inf - inf: the limit of equal entries
+    d = np.subtract(z, largest, out=out)
+    if not isfinite(np.add.reduce(largest, axis=None)):
+        d[np.isnan(d) & np.isinf(largest)] = 0  # inf - inf: the limit of equal entries
     return d
 
 
@@ -227,13 +227,21 @@ minus_max = general(
     (_minus_max_map, _minus_max_transpose),
     kinks="ties: slope of the first maximum",
     flops=lambda y, z, **_: 2 * _elements(y, z),
+    source="minus_max({0}, axis={axis}{out})",
+    quiet=True,
 )
 
 
 def _sum_of_losers(e: Any, d: Any, *, axis: int) -> Any:
+    if np.shape(e)[axis] == 2:
+        return np.minimum.reduce(e, axis=axis, keepdims=True)
     e = np.array(e)
-    np.put_along_axis(e, np.argmax(d, axis=axis, keepdims=True), 0, axis)
-    return np.add.reduce(e, axis=axis)
+    winner = np.argmax(d, axis=axis, keepdims=True)
+    if axis == e.ndim - 1 and e.flags.c_contiguous:
+        e.reshape(-1)[winner.reshape(-1) + np.arange(0, e.size, e.shape[-1])] = 0
+    else:
+        np.put_along_axis(e, winner, 0, axis)
+    return np.add.reduce(e, axis=axis, keepdims=True)
 
 
 def _losers(e: Value, d: Value, axis: int) -> Value:
@@ -241,17 +249,15 @@ def _losers(e: Value, d: Value, axis: int) -> Value:
     return where(put_along(np.ones(shape_of(place)), place, axis=axis, shape=shape_of(e)), 0.0, e)
 
 
-# Σ e over all but the first maximum of d.
+# Σ e over all but the first maximum of d, for e = exp(d); keeps the axis, with length 1.
 sum_of_losers = general(
     "sum_of_losers",
     _sum_of_losers,
     (
         lambda e_dot, _s, _e, d, *, axis: sum_over(
-            _losers(e_dot, d, axis), axis=(axis,), keepdims=False
+            _losers(e_dot, d, axis), axis=(axis,), keepdims=True
         ),
-        lambda s_bar, _s, e, d, *, axis: _losers(
-            broadcast_to(expand(s_bar, e, (axis,)), shape=shape_of(e)), d, axis
-        ),
+        lambda s_bar, _s, e, d, *, axis: _losers(broadcast_to(s_bar, shape=shape_of(e)), d, axis),
     ),
     None,
     flops=lambda _s, e, *_, **__: _elements(_s, e),
@@ -260,22 +266,20 @@ sum_of_losers = general(
 
 def _logsumexp(z: Any, *, axis: int, keepdims: bool) -> Any:
     d = minus_max(z, axis=axis)
-    with np.errstate(under="ignore"):
-        rest = sum_of_losers(np.exp(d), d, axis=axis)
-        y = np.maximum.reduce(z, axis=axis) + np.log1p(rest)
-    return expand(y, z, (axis,)) if keepdims else y
+    rest = sum_of_losers(np.exp(d), d, axis=axis)
+    y = np.maximum.reduce(z, axis=axis, keepdims=True) + np.log1p(rest)
+    return y if keepdims else reshape(y, shape=shape_of(y)[:axis] + shape_of(y)[axis + 1 :])[()]
 
 
 def _softmax(z: Any, *, axis: int) -> Any:
-    with np.errstate(under="ignore"):
-        e = np.exp(minus_max(z, axis=axis))
-        return e / np.add.reduce(e, axis=axis, keepdims=True)
+    d = minus_max(z, axis=axis)
+    e = np.exp(d)
+    return e / (1.0 + sum_of_losers(e, d, axis=axis))
 
 
 def _log_softmax(z: Any, *, axis: int) -> Any:
     d = minus_max(z, axis=axis)
-    with np.errstate(under="ignore"):
-        return d - expand(np.log1p(sum_of_losers(np.exp(d), d, axis=axis)), z, (axis,))
+    return d - np.log1p(sum_of_losers(np.exp(d), d, axis=axis))
 
 
 def _relative_to_winner(v: Value, p: Value, axis: int) -> Value:

@@ -6,6 +6,7 @@ scattering, padding by slicing, joining by splitting.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ transpose = linear(
     lambda x, *, axes: np.transpose(x, axes),
     lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
     flops=0,
-    source="np.transpose({0}, {axes})",
+    source="{0}.transpose({axes})",
 )
 
 # Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`
@@ -42,11 +43,28 @@ def _scatter(y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...
     return x
 
 
+def _gather_source(*, index: tuple[Any, ...]) -> str:
+    places = itertools.count(1)
+    parts = []
+    for part in index:
+        if isinstance(part, slice):
+            parts.append(":".join("" if i is None else str(i) for i in (part.start, part.stop)))
+            parts[-1] += "" if part.step is None else f":{part.step}"
+        elif part is None or part is Ellipsis or isinstance(part, int):
+            parts.append("..." if part is Ellipsis else str(part))
+        elif part is ARRAY:
+            parts.append(f"{{{next(places)}}}")
+        else:
+            return ""  # a mask
+    return f"{{0}}[{', '.join(parts)}]" if len(parts) > 1 else f"{{0}}[{parts[0]},]"
+
+
 gather = linear(
     "gather",
     lambda x, *arrays, index: x[_filled(index, arrays)],
     lambda y_bar, _y, x, *arrays, index: scatter(y_bar, *arrays, index=index, shape=shape_of(x)),
     flops=0,
+    source=_gather_source,
 )
 scatter = linear(
     "scatter",

@@ -34,7 +34,7 @@ def simplify(graph: Graph) -> Graph:
         replaced[node] = merged_constant(node)
     for node in graph.nodes:
         assert node.primitive is not None  # noqa: S101  # nodes are applications
-        arguments = tuple(replaced[x] for x in node.inputs)
+        arguments = _without_broadcasts(node, tuple(replaced[x] for x in node.inputs))
         if all(x.is_constant for x in arguments):
             replaced[node] = merged_constant(node)  # its value in the traced run is its value
             continue
@@ -63,6 +63,15 @@ def simplify(graph: Graph) -> Graph:
         graph.out_structure,
         branches,
     )
+
+
+def _without_broadcasts(node: Node, arguments: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Let an elementwise primitive broadcast by itself what was broadcast for it."""
+    assert node.primitive is not None  # noqa: S101  # nodes are applications
+    if node.primitive.slopes is None:
+        return arguments
+    short = tuple(x.inputs[0] if x.primitive is broadcast_to else x for x in arguments)
+    return short if np.broadcast_shapes(*(x.shape for x in short)) == node.shape else arguments
 
 
 def _identity(primitive: Primitive, arguments: tuple[Node, ...], node: Node) -> Node | None:

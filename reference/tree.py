@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 # A structure is hashable: LEAF, NONE, or (kind, what else is needed, child structures).
 LEAF, NONE = "leaf", "none"
 Structure = Any
@@ -23,6 +25,9 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 
 def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     kind = type(tree)
+    if kind is np.ndarray or kind is float:
+        leaves.append(tree)
+        return LEAF
     if kind is list or kind is tuple:
         return (kind, None, tuple([_flatten(child, leaves) for child in tree]))
     if tree is None:

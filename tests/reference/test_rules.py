@@ -90,6 +90,7 @@ ONE_ARGUMENT = {  # textbook function of one number
     "square": lambda z: z * z,
     "tan": mp.tan,
     "tanh": mp.tanh,
+    "tanh_slope": lambda z: 1 / mp.cosh(z) ** 2,
     "tanhshrink": lambda z: z - mp.tanh(z),
 }
 A, B = reals(2, 3), reals(2, 1)  # B is broadcast against A
@@ -142,7 +143,7 @@ def losers(e, d, axis):
     best = np.argmax(np.asarray(d, float), axis=axis)
     mask = np.ones(e.shape)
     np.put_along_axis(mask, np.expand_dims(best, axis), 0, axis)
-    return (e * mask).sum(axis=axis)
+    return (e * mask).sum(axis=axis, keepdims=True)
 
 
 def error_of(p, y):
@@ -253,14 +254,7 @@ for _name, _f in ONE_ARGUMENT.items():
 for _name, (_f, *_args) in TWO_ARGUMENTS.items():
     CASES[_name] = (np.frompyfunc(_f, 2, 1), tuple(_args), {})
 CASES |= ARRAYS
-# tanh_slope is told y = tanh(z), which it does not differentiate.
-_z = np.array([-20.0, -1.2, 0.3, 1.4])
-CASES["tanh_slope"] = (
-    lambda z, y: each(lambda x: 1 / mp.cosh(x) ** 2)(z),
-    (_z, np.tanh(_z)),
-    {},
-)
-UNDIFFERENTIATED = {"tanh_slope": {1}, "copysign": {1}}
+UNDIFFERENTIATED = {"copysign": {1}}
 
 
 def precise(x):
@@ -364,8 +358,6 @@ def test_second_order_in_all_nestings(name):
         full = list(args)
         for k, z in zip(places, zs, strict=True):
             full[k] = z
-            if name == "tanh_slope":  # its second argument follows the first
-                full[1] = np.tanh(z)
         return np.sum(c * primitive(*full, **params))
 
     at = [args[k] for k in places]
@@ -425,7 +417,7 @@ def test_planted_bugs_are_rejected(bug):
         check_first_order(primitive, CASES[row], row)
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"tanh_slope"}))
+@pytest.mark.parametrize("name", sorted(CASES))
 def test_adjoint_identity(name):
     """⟨y_bar, J x_dot⟩ = ⟨Jᵀ y_bar, x_dot⟩ to the rounding of the two inner products."""
     primitive = primitives()[name]
