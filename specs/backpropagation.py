@@ -1,0 +1,320 @@
+"""Section 6.5: back-propagation: what it computes, and that it visits each node once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ffverify import proofs, textbook, truth
+from ffverify.check import Check
+from ffverify.claims import claim
+from ffverify.formats import Array
+from ffverify.inputs import integers
+from ffverify.precise import BALLS
+
+from . import programs
+from .programs import Code
+
+SHAPES = ((), (3,), (2, 3))
+
+
+# ---------------------------------------------------------------------------------------------
+# Memoisation
+# ---------------------------------------------------------------------------------------------
+
+
+@claim(
+    "6.5",
+    "Derivatives are computed once per node and stored: a chain of n diamonds has 2^n paths, and "
+    "its derivative takes 2n applications of rules, one per node, in either mode.",
+    functions=["custom_rule", "vjp", "jvp"],
+    length=integers(1, 100),
+)
+def memoisation_prevents_explosion(check: Check, length: int) -> None:
+    f = programs.namespace(check)
+    one = np.ones((), dtype=check.fmt.carrier)
+    applied = 0
+
+    def rule(v: Any) -> Any:
+        nonlocal applied
+        applied += 1
+        where = f"rules applied on a chain of {length} diamonds with 2 nodes each"
+        check.that(applied <= 2 * length, where, f"more than {2 * length}", 2 * length)
+        return v / 2
+
+    half = f.custom_rule(
+        lambda x: x / 2, vjp=lambda v, _y, _x: (rule(v),), jvp=lambda v, _y, _x: rule(v[0])
+    )
+
+    def chain(x: Any) -> Any:
+        for _ in range(length):
+            x = half(x) + half(x)
+        return x
+
+    for mode in ("reverse", "forward"):
+        applied = 0
+        slope = (
+            f.vjp(chain, one)[1](one)[0] if mode == "reverse" else f.jvp(chain, (one,), (one,))[1]
+        )
+        check.equal(slope, 1.0, f"derivative in {mode} mode")
+        check.that(applied == 2 * length, f"rules applied in {mode} mode", applied, 2 * length)
+
+
+def _swept(
+    f: Any, fn: Callable[..., Any], args: Any, pull_back: Callable[[Any, Any, Any], dict[Any, Any]]
+) -> Any:
+    """Give (value, pullback) as `vjp` does, by a planted way to go back through the graph.
+
+    ``pull_back(graph, y_bar, pulls)`` gives the cotangent of every node; ``pulls(node, y_bar)`` are
+    what a node's rules send to its inputs.
+    """
+    graph = f.trace(fn, *args)
+
+    def pulls(node: Any, y_bar: Any) -> list[tuple[Any, Any]]:
+        values = [x.value for x in node.inputs]
+        return [
+            (x, node.primitive.pull(k, y_bar, node.value, values, node.params))
+            for k, x in enumerate(node.inputs)
+            if node.primitive is not None and node.primitive.differentiates(k)
+        ]
+
+    def pullback(y_bar: Any) -> tuple[Any, ...]:
+        bars = pull_back(graph, y_bar, pulls)
+        return tuple(bars.get(x, np.zeros(x.shape, x.dtype)) for x in graph.inputs)
+
+    return graph(*args), pullback
+
+
+@memoisation_prevents_explosion.bug("vjp", "recursion without memo, path by path")
+def _(f: Any, fn: Any, *args: Any) -> Any:
+    def along_paths(graph: Any, y_bar: Any, pulls: Any) -> dict[Any, Any]:
+        bars: dict[Any, Any] = {}
+
+        def visit(node: Any, y_bar: Any) -> None:
+            bars[node] = bars.get(node, 0) + y_bar
+            for x, x_bar in pulls(node, y_bar):
+                visit(x, x_bar)
+
+        visit(graph.outputs[0], y_bar)
+        return bars
+
+    return _swept(f, fn, args, along_paths)
+
+
+@memoisation_prevents_explosion.bug("jvp", "each operand's tangent computed anew for every use")
+def _(f: Any, fn: Any, primals: Any, tangents: Any) -> Any:
+    graph = f.trace(fn, *primals)
+
+    def tangent(node: Any) -> Any:
+        if node in graph.inputs:
+            return tangents[graph.inputs.index(node)]
+        values = [x.value for x in node.inputs]
+        return sum(
+            node.primitive.push(k, tangent(x), node.value, values, node.params)
+            for k, x in enumerate(node.inputs)
+            if x.primitive is not None or x in graph.inputs
+        )
+
+    return graph(*primals), tangent(graph.outputs[0])
+
+
+# ---------------------------------------------------------------------------------------------
+# Symbols and numbers
+# ---------------------------------------------------------------------------------------------
+
+TANH_FIRST: Code = [["tanh", place] for place in range(len(SHAPES))]
+
+
+@claim(
+    "6.5",
+    "Symbol-to-number and symbol-to-symbol back-propagation apply the same rules and give the same "
+    "bits; only the latter, which gives a graph, lets the derivative be differentiated again.",
+    functions=["grad", "trace", *programs.NEEDED],
+    examples=10,
+    code=programs.code(*SHAPES, names=programs.SMOOTH, start=TANH_FIRST),
+    inputs=programs.inputs(*SHAPES),
+)
+def symbol_to_number_equals_symbol_to_symbol(check: Check, code: Code, inputs: list[Array]) -> None:
+    f = programs.namespace(check)
+    shape = programs.run(textbook.namespace, code, inputs).shape
+    (v,) = typed_v = programs.typed(check, programs.direction(*shape))
+    u = programs.typed(check, *(programs.direction(*s) for s in SHAPES))
+    gradient = f.grad(lambda *xs: (programs.run(f, code, xs) * v).sum(), argnums=(0, 1, 2))
+
+    numbers = gradient(*inputs)
+    graph = f.trace(gradient, *inputs)
+    for i, (symbol, number) in enumerate(zip(graph(*inputs), numbers, strict=True)):
+        kind = type(number).__name__
+        check.that(isinstance(number, np.ndarray | np.generic), f"gradient[{i}]", kind, "numbers")
+        check.equal(symbol, number, f"the graph's gradient[{i}]")
+
+    def slope(t: Any) -> Any:
+        moved = graph(*(x + t * w for x, w in zip(inputs, u, strict=True)))
+        return sum((g * w).sum() for g, w in zip(moved, u, strict=True))
+
+    (zero,) = programs.typed(check, np.zeros(()))
+    second = f.grad(slope)(zero)
+    line = programs.along(code, inputs, u, typed_v[0])
+    exact = truth.value(programs.derivative(line, 2), [zero], check.fmt)
+    scale = programs.running_scale(f, f.grad(slope), zero)
+    programs.agree(check, "the graph differentiated again", second, exact, scale=scale)
+
+
+@symbol_to_number_equals_symbol_to_symbol.bug("tanh", "one rule computes with bare numbers")
+def _(f: Any, z: Any) -> Any:
+    def bare(x: Any) -> Any:
+        while hasattr(x, "value"):
+            x = x.value
+        return x
+
+    return f.custom_rule(np.tanh, vjp=lambda v, y, _z: (v * (1 - bare(y) ** 2),))(z)
+
+
+@symbol_to_number_equals_symbol_to_symbol.bug("trace", "the graph keeps numbers, not operations")
+def _(f: Any, fn: Any, *args: Any) -> Any:
+    numbers = fn(*args)
+    return f.trace(lambda *_args: numbers, *args)
+
+
+@symbol_to_number_equals_symbol_to_symbol.bug("trace", "the graph's numbers are rounded")
+def _(f: Any, fn: Any, *args: Any) -> Any:
+    def rounded(*xs: Any) -> Any:
+        results = fn(*xs)
+        return tuple(y * (1 + 2**-20) for y in results) if isinstance(results, tuple) else results
+
+    return f.trace(rounded, *args)
+
+
+# ---------------------------------------------------------------------------------------------
+# The formulas of a layered network
+# ---------------------------------------------------------------------------------------------
+
+
+def _two_layers(f: Any, *inputs: Any) -> Any:
+    X, W, b, V, c, G = inputs
+    return (f.affine(f.softplus(f.affine(X, W, b)), V, c) * G).sum()
+
+
+def _by_hand(f: Any, *inputs: Any) -> tuple[Any, ...]:
+    """Back-propagate G through the two layers: the cotangents of X, W, b, V and c."""
+    X, W, b, V, _, G = inputs
+    Z = f.affine(X, W, b)
+    H = f.softplus(Z)
+    G_V, G_c, G_H = H.T @ G, G.sum(axis=0), G @ V.T
+    G_Z = G_H * f.sigmoid(Z)
+    return G_Z @ W.T, X.T @ G_Z, G_Z.sum(axis=0), G_V, G_c
+
+
+@claim(
+    "6.5",
+    "For a layer Z = XW + b with cotangent G: G_W = XᵀG, G_b = Σ G over the batch, G_X = GWᵀ; "
+    "through two layers, the engine's gradients and these formulas by hand agree.",
+    functions=["affine", "softplus", "sigmoid"],
+    examples=3,
+    inputs=programs.inputs((3, 2), (2, 2), (2,), (2, 2), (2,), (3, 2)),
+)
+def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
+    backend, dtype = check.backend, check.fmt.name
+    (one,) = programs.typed(check, np.ones(()))
+    gradients = backend.vjp(_two_layers, inputs, one, dtype, wrt=range(5))
+    for i, (name, gradient) in enumerate(zip("XWbVc", gradients, strict=True)):
+        along = programs.direction(*inputs[i].shape)
+
+        def by_differences(t: Any, *a: Any, i: int = i, along: Array = along) -> Any:
+            def line(t: Any) -> Any:
+                moved = a[i] + t * BALLS.array(along)
+                return _two_layers(textbook.namespace, *a[:i], moved, *a[i + 1 :])
+
+            return programs.derivative(line, 1)(t)
+
+        def formula(f: Any, *a: Any, i: int = i) -> Any:
+            return _by_hand(f, *a)[i]
+
+        exact = truth.value(by_differences, [np.zeros(()), *inputs], check.fmt)
+        engine, hand = (
+            programs.inner([g], [along]) for g in (gradient, backend.value(formula, inputs, dtype))
+        )
+        programs.agree(check, f"the engine's G_{name}", engine, exact)
+        programs.agree(check, f"G_{name} by hand", hand, exact)
+        proofs.equal(
+            check,  # 1 + ... on both sides: to 2^-100 absolute, where the gradient vanishes, too
+            lambda _f, *a: 1 + by_differences(BALLS.array(np.zeros(())), *a),
+            lambda f, *a: 1 + (formula(f, *a) * BALLS.array(along)).sum(),
+            *inputs,
+            where=f"the formula of G_{name}",
+        )
+
+
+def _planted_affine(f: Any, X_bar: Any, W_bar: Any, b_bar: Any) -> Any:
+    """Give an affine layer with other formulas for its cotangents."""
+
+    def rule(v: Any, _y: Any, X: Any, W: Any, _b: Any) -> tuple[Any, ...]:
+        return X_bar(v, W), W_bar(v, X), b_bar(v)
+
+    return f.custom_rule(lambda X, W, b: X @ W + b, vjp=rule)
+
+
+@mlp_backprop_formulas.bug("affine", "G_W transposed, which a square W does not notice")
+def _(f: Any, X: Any, W: Any, b: Any) -> Any:
+    return _planted_affine(f, lambda G, W: G @ W.T, lambda G, X: G.T @ X, lambda G: G.sum(axis=0))(
+        X, W, b
+    )
+
+
+@mlp_backprop_formulas.bug("affine", "G_b averaged over the batch instead of summed")
+def _(f: Any, X: Any, W: Any, b: Any) -> Any:
+    return _planted_affine(f, lambda G, W: G @ W.T, lambda G, X: X.T @ G, lambda G: G.mean(axis=0))(
+        X, W, b
+    )
+
+
+@mlp_backprop_formulas.bug("affine", "G_X = GW")
+def _(f: Any, X: Any, W: Any, b: Any) -> Any:
+    return _planted_affine(f, lambda G, W: G @ W, lambda G, X: X.T @ G, lambda G: G.sum(axis=0))(
+        X, W, b
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Forward and reverse mode
+# ---------------------------------------------------------------------------------------------
+
+NETWORK_SHAPES = ((2, 3), (3, 3), (3,))
+NETWORK_FIRST: Code = [["affine", 0, 1, 2], ["tanh", 3]]
+
+
+@claim(
+    "6.5",
+    "Forward and reverse mode compute the same derivative: ⟨v, Ju⟩ = ⟨Jᵀv, u⟩ for random programs "
+    "over a network's layer, and both equal truth.",
+    functions=programs.NEEDED,
+    examples=12,
+    code=programs.code(*NETWORK_SHAPES, most=4, start=NETWORK_FIRST),
+    inputs=programs.inputs(*NETWORK_SHAPES),
+)
+def forward_equals_reverse(check: Check, code: Code, inputs: list[Array]) -> None:
+    if programs.on_a_kink(code, inputs, check.fmt):
+        return
+    forward, reverse, exact = programs.both_modes(check, code, inputs)
+    programs.agree(check, "⟨v, Ju⟩ in forward mode", forward, exact)
+    programs.agree(check, "⟨Jᵀv, u⟩ in reverse mode", reverse, exact)
+
+
+@forward_equals_reverse.bug("affine", "the weights' tangent is dropped in the product")
+def _(f: Any, X: Any, W: Any, b: Any) -> Any:
+    return f.custom_rule(
+        lambda X, W, b: X @ W + b,
+        vjp=lambda v, _y, X, W, _b: (v @ W.T, X.T @ v, v.sum(axis=0)),
+        jvp=lambda dots, _y, _X, W, _b: dots[0] @ W + dots[2],
+    )(X, W, b)
+
+
+@forward_equals_reverse.bug("tanh", "1 - tanh z in reverse mode only")
+def _(f: Any, z: Any) -> Any:
+    return f.custom_rule(
+        np.tanh,
+        vjp=lambda v, y, _z: (v * (1 - y),),
+        jvp=lambda dots, y, _z: dots[0] * (1 - y * y),
+    )(z)
