@@ -119,7 +119,7 @@ def train(
     *,
     steps: int,
     batch_size: int | None = None,
-    compiled: bool = True,
+    compiled: bool = False,
     progress: Callable[[int, float], object] | None = None,
 ) -> TrainingState:
     """Take ``steps`` steps of descent on ``loss(params, *batch)``.
@@ -129,8 +129,8 @@ def train(
     data : arrays with one example per row, taken apart along their first axis together
     batch_size : rows per step, by default all; every epoch takes all rows once in a new order,
         which depends on the seed and the epoch only
-    compiled : compile the gradient's program, once for each size of batch; False for a loss that
-        branches in Python on its values
+    compiled : compile the gradient's program, once for each size of batch: faster steps, for a loss
+        that does not branch in Python on its values
     progress : called as ``progress(step, value)`` after each step, value being the minibatch's loss
 
     Raises

@@ -180,14 +180,22 @@ def test_labels_change_from_batch_to_batch_compiled_or_not():
     assert same_bits(compiled, eager)
 
 
-def test_a_loss_that_branches_is_trained_uncompiled():
-    def branching(theta, x):
-        return np.sum(theta * x) if theta[0] > 0.5 else np.sum(theta * theta)
+def branching(theta, x):
+    return np.sum(theta * x) if theta[0] > 0.5 else np.sum(theta * theta)
 
+
+def test_a_loss_that_branches_is_trained():
     state = start(np.ones(3), sgd(0.25))
     # 1 - ¼ · 2 = ½, where the other branch takes over: ½ - ¼ · 1, ...
-    after = train(branching, state, (np.ones((2, 3)),), sgd(0.25), steps=3, compiled=False)
+    after = train(branching, state, (np.ones((2, 3)),), sgd(0.25), steps=3)
     assert after.params.tolist() == [0.125] * 3
+
+
+@pytest.mark.xfail(reason="compile forgets the graph's branches when it lowers the graph")
+def test_a_loss_that_branches_is_not_compiled():
+    state = start(np.ones(3), sgd(0.25))
+    with pytest.raises(TypeError, match="branches"):
+        train(branching, state, (np.ones((2, 3)),), sgd(0.25), steps=3, compiled=True)
 
 
 def test_an_epoch_takes_every_row_once_in_a_new_order():

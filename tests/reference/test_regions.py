@@ -395,6 +395,11 @@ def test_errors_say_what_to_do(layers, message):
         count_activation_regions(layers)
 
 
+def test_folding_needs_a_unit_per_axis():
+    with pytest.raises(ValueError, match="give n >= d"):
+        montufar_layers(2, 3, 1)
+
+
 def test_a_segment_needs_two_points_of_one_space():
     with pytest.raises(ValueError, match="shapes"):
         pieces_along([Layer(np.eye(2))], [0.0, 0.0], [1.0])
