@@ -21,8 +21,9 @@ from .claims import Result, claims
 from .claims import replay as replay_claim
 from .formats import FORMATS
 from .frameworks import UnavailableError, is_installed
+from .mutants import kill_matrix
 from .replay import parse
-from .report import print_report
+from .report import print_explanation, print_kills, print_report
 from .verification import UnknownClaimError, select
 from .verification import verify as run_verification
 
@@ -117,7 +118,7 @@ def verify(
     """Run the chapter's claims on backends and print a matrix and every finding."""
     if json_path is not None and not json_path.absolute().parent.is_dir():
         _refuse(f"cannot write {json_path}: there is no folder {json_path.absolute().parent}")
-    names = backends or tuple(n for n in DEFAULT_BACKENDS if n == "reference" or is_installed(n))
+    names = backends or _installed()
     console = Console()
     with _usage_errors():
         chosen = select(specs)
@@ -129,7 +130,7 @@ def verify(
                 dtypes=dtypes or DEFAULT_DTYPES,
                 max_examples=max_examples,
                 seed=seed,
-                workers=os.cpu_count() or 1 if workers is None else workers,
+                workers=_workers(workers),
                 on_result=advance,
             )
     print_report(report, chosen, console)
@@ -161,6 +162,47 @@ def _progress(total: int) -> Iterator[Any]:
             progress.update(task, advance=1, description=f"{result.claim} · {result.backend}")
 
         yield advance
+
+
+@commands.command()
+@click.option(
+    "--spec", "specs", multiple=True, metavar="PATTERN", help="Claims whose bugs to plant."
+)
+@click.option("--everywhere", is_flag=True, help="Try every claim that uses the changed function.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the inputs."
+)
+@click.option("--workers", type=click.IntRange(min=0), default=None, metavar="N",
+              help="Worker processes, one per core by default.")  # fmt: skip
+def mutants(specs: tuple[str, ...], *, everywhere: bool, seed: int, workers: int | None) -> None:
+    """Plant every bug and print which claims reject it; one that survives is an error."""
+    with _usage_errors():
+        kills = kill_matrix(specs, everywhere=everywhere, seed=seed, workers=_workers(workers))
+        idle = [c.id for c in select(specs) if not c.bugs]
+    console = Console()
+    clean = print_kills(kills, console)
+    for claim_id in idle:
+        console.print(f"{claim_id} declares no bug: it rejects nothing.", highlight=False)
+    sys.exit(0 if clean and not idle else 1)
+
+
+@commands.command()
+@click.argument("claim_id", metavar="CLAIM")
+@click.option("--backend", "backends", multiple=True, metavar="NAME", help="As in verify.")
+def explain(claim_id: str, backends: tuple[str, ...]) -> None:
+    """Say what a claim means, how it is checked, what it rejects, and how backends fare."""
+    with _usage_errors():
+        (claim, *_) = select([claim_id])
+        report = run_verification(backends or _installed(), claim.id)
+    print_explanation(claim, report, Console())
+
+
+def _workers(given: int | None) -> int:
+    return os.cpu_count() or 1 if given is None else given
+
+
+def _installed() -> tuple[str, ...]:
+    return tuple(n for n in DEFAULT_BACKENDS if n == "reference" or is_installed(n))
 
 
 @commands.command()

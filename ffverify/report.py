@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.syntax import Syntax
 from rich.table import Table
 
 from .claims import Claim, Result
+from .mutants import Kill
+from .textbook import CATALOGUE
 from .verification import Report
+
+BOUND = """\
+The result t may err by g·u·|t|, plus as far as t moves when every input moves by g·u relative, plus
+g of the smallest subnormals: u is the unit roundoff of the format, and g is 8 (four library calls
+of an ulp each) plus the length of the longest reduction. ffverify.truth has the derivation."""
 
 # status → (mark, style)
 _MARKS = {
@@ -84,3 +94,66 @@ def summary(report: Report) -> str:
     ]
     note = "Interrupted: this is what was done so far. " if report.interrupted else ""
     return f"{note}{len(report.results)} checks: {', '.join(parts)}."
+
+
+def print_kills(kills: list[Kill], console: Console) -> bool:
+    """Print the kill matrix; give whether every claim rejects all its bugs and none survives."""
+    table = Table(title="Planted bugs", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("claim", "bug", "changes", "rejected by", "examples"):
+        table.add_column(
+            heading, overflow="fold", justify="right" if heading == "examples" else "left"
+        )
+    survivors = 0
+    for bug, meetings in _by_bug(kills).items():
+        own = next(k for k in meetings if k.own)
+        survivors += not own.killed
+        others = [k.claim for k in meetings if k.killed and not k.own]
+        mark = "[green]✓[/green]" if own.killed else "[bold red]survives[/bold red]"
+        also = f" and {len(others)} other claims" if others else ""
+        table.add_row(bug[0], escape(bug[2]), bug[1], f"{mark}{also}", str(own.examples))
+    console.print(table)
+    killed = len(_by_bug(kills)) - survivors
+    console.print(
+        f"{killed} of {len(_by_bug(kills))} planted bugs are rejected by their claim.",
+        highlight=False,
+    )
+    return survivors == 0
+
+
+def _by_bug(kills: list[Kill]) -> dict[tuple[str, str, str], list[Kill]]:
+    grouped: dict[tuple[str, str, str], list[Kill]] = {}
+    for kill in kills:
+        grouped.setdefault((kill.bug_of, kill.function, kill.sentence), []).append(kill)
+    return grouped
+
+
+def print_explanation(claim: Claim, report: Report, console: Console) -> None:
+    """Print what a claim says, how it is checked, what it must reject, and how backends fare."""
+    console.print(
+        f"[bold]{claim.id}[/bold]  (section {claim.section})\n{escape(claim.sentence)}",
+        highlight=False,
+    )
+    formulas = [CATALOGUE[name] for name in claim.functions if name in CATALOGUE]
+    if formulas:
+        console.print("\n[bold]Formulas[/bold], run in ball arithmetic")
+        for formula in formulas:
+            console.print(
+                Syntax(
+                    inspect.getsource(formula.function).rstrip(),
+                    "python",
+                    background_color="default",
+                )
+            )
+            low, high = formula.domain
+            kinks = f", kinks at {', '.join(map(str, formula.kinks))}" if formula.kinks else ""
+            console.print(f"    domain ({low}, {high}){kinks}", style="dim", highlight=False)
+    console.print("\n[bold]Check[/bold]")
+    console.print(
+        Syntax(inspect.getsource(claim.property).rstrip(), "python", background_color="default")
+    )
+    console.print(f"\n[bold]Bound[/bold]\n{BOUND}", highlight=False)
+    console.print("\n[bold]Must reject[/bold]")
+    for bug in claim.bugs:
+        console.print(f"  {bug.function}: {escape(bug.sentence)}", highlight=False)
+    console.print("\n[bold]Results[/bold]")
+    print_report(report, [claim], console)

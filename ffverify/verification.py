@@ -6,15 +6,11 @@ seeded one by one, so any number of worker processes gives the same results in t
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import importlib.metadata
 import json
-import multiprocessing
-import os
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from importlib import resources
@@ -25,6 +21,7 @@ from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, Backend, load
 from .claims import Claim, Result, claims, run
 from .formats import FORMATS
 from .frameworks import UnavailableError
+from .parallel import execute, one_thread
 
 OnResult = Callable[[Result], None]
 
@@ -149,7 +146,7 @@ def verify(
     done: dict[tuple[str, str, str], Result] = {}
     try:
         runnable = [job for job in jobs if job[1] not in absent]
-        for result in _execute(examine, runnable, workers):
+        for result in execute(examine, runnable, workers):
             done[result.claim, result.backend, result.dtype] = result
             on_result(result)
     except KeyboardInterrupt:
@@ -175,45 +172,14 @@ def _absence(name: str) -> str:
     return ""
 
 
-def _execute(
-    examine: Callable[[str, str, str], Result], jobs: list[tuple[str, str, str]], workers: int
-) -> Iterator[Result]:
-    if workers == 0:
-        yield from (examine(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")  # forked threads of torch would deadlock
-    pool = ProcessPoolExecutor(
-        min(workers, max(len(jobs), 1)), mp_context=context, initializer=_quiet_worker
-    )
-    try:
-        pending = {pool.submit(examine, *job) for job in jobs}
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in finished)
-    except BaseException:  # Ctrl-C above all: nobody waits for a claim that is under way
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _quiet_worker() -> None:
-    """Leave Ctrl-C to the parent, and the other cores to the other workers."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-
-
 @cache
 def _backend(name: str) -> Backend:
     return load(name)
 
 
 @cache
-def _claim(claim_id: str) -> Claim:
+def find_claim(claim_id: str) -> Claim:
+    """Give a claim by its id."""
     return {c.id: c for c in claims()}[claim_id]
 
 
@@ -221,20 +187,15 @@ def check_one(
     claim_id: str, backend: str, dtype: str, *, seed: int = 0, max_examples: int | None = None
 ) -> Result:
     """Run one claim on one backend at one dtype, on one BLAS thread."""
-    with _one_thread():
+    with one_thread():
         result = run(
-            _claim(claim_id), _backend(backend), dtype, seed_value=seed, max_examples=max_examples
+            find_claim(claim_id),
+            _backend(backend),
+            dtype,
+            seed_value=seed,
+            max_examples=max_examples,
         )
     return replace(result, known=known_defect(result) if result.status == "fails" else "")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: sums in one order, so that every run gives the same bits."""
-    import threadpoolctl
-
-    with threadpoolctl.threadpool_limits(1):
-        yield
 
 
 # ---------------------------------------------------------------------------------------------
