@@ -16,7 +16,7 @@ from .elementary import absolute, equal, log, square, where
 from .linalg import log_abs_det, solve_matrix
 from .primitive import general, linear, reshape
 from .reductions import log_softmax, logsumexp, minus_max, softmax_along, sum_, sum_of_losers
-from .shaping import getitem, take_along
+from .shaping import take_along
 from .var import Value, dtype_of, innermost, shape_of
 
 LOG_2PI = log_number(2 * pi)
@@ -105,10 +105,9 @@ softmax_error = linear(
 
 
 def _softmax_nll(z: Any, y: Any) -> Any:
-    d = minus_max(z, axis=len(shape_of(z)) - 1)
-    rest = sum_of_losers(np.exp(d), d, axis=len(shape_of(z)) - 1)
-    at_label = getitem(d, _labelled(z, y))
-    return np.log1p(reshape(rest, shape=shape_of(z)[:-1])) - at_label
+    d = minus_max(z, axis=len(z.shape) - 1)
+    rest = sum_of_losers(np.exp(d), d, axis=len(z.shape) - 1)
+    return np.log1p(rest.reshape(z.shape[:-1])) - d[_labelled(z, y)]
 
 
 def _softmax_nll_map(z_dot: Value, _j: Value, z: Value, y: Value) -> Value:
@@ -146,6 +145,6 @@ def softmax_nll(z: Value, y: Value) -> Value:
         raise TypeError(f"softmax_nll: labels of dtype {dtype_of(y)}: pass integers 0 to {n - 1}")
     if labels.shape != shape_of(z)[:-1]:
         raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape_of(z)}")
-    if labels.size and not 0 <= labels.min() <= labels.max() < n:
+    if labels.size and labels.astype(np.uint64).max() >= n:  # a negative one becomes large
         raise ValueError(f"softmax_nll: labels {labels.min()} to {labels.max()} for {n} classes")
     return softmax_nll_fused(z, y)

@@ -207,14 +207,15 @@ astype = linear(
 )
 broadcast_to = linear(
     "broadcast_to",
-    lambda x, *, shape: np.broadcast_to(x, shape),
+    # A number fills an array faster than NumPy makes a view of it.
+    lambda x, *, shape: np.broadcast_to(x, shape) if np.ndim(x) else np.full(shape, x),
     lambda y_bar, _y, _x, **_: y_bar,  # the engine's unbroadcast is the transpose
     flops=0,
     source="np.broadcast_to({0}, {shape})",
 )
 reshape = linear(
     "reshape",
-    lambda x, *, shape: np.reshape(x, shape),
+    lambda x, *, shape: (x if isinstance(x, np.ndarray) else np.asarray(x)).reshape(shape),
     lambda y_bar, _y, x, **_: reshape(y_bar, shape=shape_of(x)),
     flops=0,
     source="{0}.reshape({shape})",
@@ -228,7 +229,7 @@ def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool = False) -> An
 def _sum_transpose(
     y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False
 ) -> Value:
-    if not keepdims:
+    if not keepdims and shape_of(y_bar) != ():
         y_bar = reshape(y_bar, shape=kept(shape_of(x), axis))
     return broadcast_to(y_bar, shape=shape_of(x))
 

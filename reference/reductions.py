@@ -49,7 +49,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 
 def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
     part = y_bar / _count(shape_of(x), axis)
-    part = part if keepdims else expand(part, x, axis)
+    part = part if keepdims or shape_of(part) == () else expand(part, x, axis)
     return broadcast_to(part, shape=shape_of(x))
 
 

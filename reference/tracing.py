@@ -51,10 +51,6 @@ class Trace:
                 raise TypeError("a value of a finished inner derivative escaped from it")
         return None
 
-    def peel(self, args: tuple[Value, ...]) -> list[Value]:
-        """Return the arguments as the enclosing level sees them."""
-        return [a.value if type(a) is Var and a.trace is self else a for a in args]
-
 
 class Forward(Trace):
     """Forward mode: every `Var` carries its tangent; nothing is kept."""
@@ -69,7 +65,7 @@ class Forward(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value, and y_dot = Σ_k J_k x_dot_k."""
-        values = self.peel(args)
+        values = [a.value if type(a) is Var and a.trace is self else a for a in args]
         y = primitive(*values, **params)
         y_dot = None
         for k, arg in enumerate(args):
@@ -100,10 +96,11 @@ class Recording(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        y = primitive(*self.peel(args), **params)
+        values = [a.value if type(a) is Var and a.trace is self else a for a in args]
+        y = primitive(*values, **params)
         if not (primitive.differentiable or self.records_all):
             return y
-        return self._append(Var(y, self), (primitive, args, params))
+        return self._append(Var(y, self), (primitive, args, params, values))
 
     def _append(self, var: Var, record: Any) -> Var:
         if self.tape is None:
@@ -136,25 +133,23 @@ def pull_back(
     """
     bars: list[Value | None] = [None] * len(tape)
 
-    def accumulate(var: Var, x_bar: Value) -> None:
-        present = bars[var.index]
-        # Never in place: x_bar may be another node's cotangent, or the caller's own array.
-        bars[var.index] = x_bar if present is None else present + x_bar
-
     for out, y_bar in zip(outputs, y_bars, strict=True):
-        if out is not None and y_bar is not None:
-            accumulate(out, y_bar)
+        if out is not None:
+            present = bars[out.index]
+            bars[out.index] = y_bar if present is None else present + y_bar
     for var in reversed(tape):
         y_bar = bars[var.index]
         if y_bar is None or var.record is None:
             continue
         bars[var.index] = None  # this cotangent is complete and about to be used up
-        primitive, args, params = var.record
-        trace = var.trace
-        values = trace.peel(args)
+        primitive, args, params, values = var.record
+        trace, y = var.trace, var.value
         for k, arg in enumerate(args):
             if type(arg) is Var and arg.trace is trace and primitive.differentiates(k):
-                accumulate(arg, primitive.pull(k, y_bar, var.value, values, params))
+                x_bar = primitive.pull(k, y_bar, y, values, params)
+                present = bars[arg.index]
+                # Never in place: x_bar may be another node's cotangent, or the caller's own array.
+                bars[arg.index] = x_bar if present is None else present + x_bar
     return [bars[var.index] for var in inputs]
 
 
@@ -168,9 +163,8 @@ def push_forward(
     for var in tape:
         if var.record is None:
             continue
-        primitive, args, params = var.record
+        primitive, args, params, values = var.record
         trace = var.trace
-        values = trace.peel(args)
         for k, arg in enumerate(args):
             if type(arg) is Var and arg.trace is trace and primitive.differentiates(k):
                 x_dot = dots[arg.index]
@@ -183,6 +177,8 @@ def push_forward(
 
 def is_float(value: Value) -> bool:
     """Whether the value has a derivative: its dtype is a real floating type."""
+    if type(value) is np.ndarray:
+        return value.dtype.kind == "f"
     value = innermost(value)
     return isinstance(value, float) or (
         isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"

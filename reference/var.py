@@ -59,8 +59,8 @@ class Var:
         nested, a `Var` of the enclosing derivative.
     trace : the trace, that is, the derivative or graph, which this `Var` belongs to.
     tangent : its tangent x_dot (forward mode only).
-    index, record : its place on the trace's tape, and ``(primitive, args, params)`` that made it,
-        or None for an input (recording traces only).
+    index, record : its place on the trace's tape, and the ``(primitive, args, params, values of the
+        args)`` that made it, or None for an input (recording traces only).
     """
 
     __slots__ = ("index", "record", "tangent", "trace", "value")
@@ -69,7 +69,7 @@ class Var:
     trace: Trace
     tangent: Value
     index: int
-    record: tuple[Primitive, tuple[Value, ...], dict[str, Any]] | None
+    record: tuple[Primitive, tuple[Value, ...], dict[str, Any], list[Value]] | None
 
     def __init__(self, value: Value, trace: Trace) -> None:
         self.value = value
@@ -252,6 +252,8 @@ def shape_of(value: Value) -> tuple[int, ...]:
 
 def dtype_of(value: Value) -> np.dtype[Any]:
     """Return the dtype of an array, number or `Var`."""
+    if type(value) is np.ndarray:
+        return value.dtype
     value = innermost(value)
     dtype = getattr(value, "dtype", None)
     return np.asarray(value).dtype if dtype is None else dtype
