@@ -1,8 +1,7 @@
-"""Section 6.5: back-propagation: what it computes, and that it visits each node once."""
+"""Section 6.5: back-propagation with symbols and numbers, in a network, and beside forward mode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,113 +10,12 @@ from ffverify import proofs, textbook, truth
 from ffverify.check import Check
 from ffverify.claims import claim
 from ffverify.formats import Array
-from ffverify.inputs import integers
 from ffverify.precise import BALLS
 
 from . import programs
 from .programs import Code
 
 SHAPES = ((), (3,), (2, 3))
-
-
-# ---------------------------------------------------------------------------------------------
-# Memoisation
-# ---------------------------------------------------------------------------------------------
-
-
-@claim(
-    "6.5",
-    "Derivatives are computed once per node and stored: a chain of n diamonds has 2^n paths, and "
-    "its derivative takes 2n applications of rules, one per node, in either mode.",
-    functions=["custom_rule", "vjp", "jvp"],
-    length=integers(1, 100),
-)
-def memoisation_prevents_explosion(check: Check, length: int) -> None:
-    f = programs.namespace(check)
-    one = np.ones((), dtype=check.fmt.carrier)
-    applied = 0
-
-    def rule(v: Any) -> Any:
-        nonlocal applied
-        applied += 1
-        where = f"rules applied on a chain of {length} diamonds with 2 nodes each"
-        check.that(applied <= 2 * length, where, f"more than {2 * length}", 2 * length)
-        return v / 2
-
-    half = f.custom_rule(
-        lambda x: x / 2, vjp=lambda v, _y, _x: (rule(v),), jvp=lambda v, _y, _x: rule(v[0])
-    )
-
-    def chain(x: Any) -> Any:
-        for _ in range(length):
-            x = half(x) + half(x)
-        return x
-
-    for mode in ("reverse", "forward"):
-        applied = 0
-        slope = (
-            f.vjp(chain, one)[1](one)[0] if mode == "reverse" else f.jvp(chain, (one,), (one,))[1]
-        )
-        check.equal(slope, 1.0, f"derivative in {mode} mode")
-        check.that(applied == 2 * length, f"rules applied in {mode} mode", applied, 2 * length)
-
-
-def _swept(
-    f: Any, fn: Callable[..., Any], args: Any, pull_back: Callable[[Any, Any, Any], dict[Any, Any]]
-) -> Any:
-    """Give (value, pullback) as `vjp` does, by a planted way to go back through the graph.
-
-    ``pull_back(graph, y_bar, pulls)`` gives the cotangent of every node; ``pulls(node, y_bar)`` are
-    what a node's rules send to its inputs.
-    """
-    graph = f.trace(fn, *args)
-
-    def pulls(node: Any, y_bar: Any) -> list[tuple[Any, Any]]:
-        values = [x.value for x in node.inputs]
-        return [
-            (x, node.primitive.pull(k, y_bar, node.value, values, node.params))
-            for k, x in enumerate(node.inputs)
-            if node.primitive is not None and node.primitive.differentiates(k)
-        ]
-
-    def pullback(y_bar: Any) -> tuple[Any, ...]:
-        bars = pull_back(graph, y_bar, pulls)
-        return tuple(bars.get(x, np.zeros(x.shape, x.dtype)) for x in graph.inputs)
-
-    return graph(*args), pullback
-
-
-@memoisation_prevents_explosion.bug("vjp", "recursion without memo, path by path")
-def _(f: Any, fn: Any, *args: Any) -> Any:
-    def along_paths(graph: Any, y_bar: Any, pulls: Any) -> dict[Any, Any]:
-        bars: dict[Any, Any] = {}
-
-        def visit(node: Any, y_bar: Any) -> None:
-            bars[node] = bars.get(node, 0) + y_bar
-            for x, x_bar in pulls(node, y_bar):
-                visit(x, x_bar)
-
-        visit(graph.outputs[0], y_bar)
-        return bars
-
-    return _swept(f, fn, args, along_paths)
-
-
-@memoisation_prevents_explosion.bug("jvp", "each operand's tangent computed anew for every use")
-def _(f: Any, fn: Any, primals: Any, tangents: Any) -> Any:
-    graph = f.trace(fn, *primals)
-
-    def tangent(node: Any) -> Any:
-        if node in graph.inputs:
-            return tangents[graph.inputs.index(node)]
-        values = [x.value for x in node.inputs]
-        return sum(
-            node.primitive.push(k, tangent(x), node.value, values, node.params)
-            for k, x in enumerate(node.inputs)
-            if x.primitive is not None or x in graph.inputs
-        )
-
-    return graph(*primals), tangent(graph.outputs[0])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -241,7 +139,7 @@ def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
         proofs.equal(
             check,  # 1 + ... on both sides: to 2^-100 absolute, where the gradient vanishes, too
             lambda _f, *a: 1 + by_differences(BALLS.array(np.zeros(())), *a),
-            lambda f, *a: 1 + (formula(f, *a) * BALLS.array(along)).sum(),
+            lambda f, *a, along=along: 1 + (formula(f, *a) * BALLS.array(along)).sum(),
             *inputs,
             where=f"the formula of G_{name}",
         )

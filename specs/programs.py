@@ -314,6 +314,8 @@ def both_modes(check: Check, code: Code, inputs: Sequence[Array]) -> tuple[Array
 
 def inner(left: Sequence[Array], right: Sequence[Array]) -> Array:
     """Give ⟨left, right⟩ of lists of computed arrays with one rounding: summed in rationals."""
+    if not all(np.isfinite(a).all() for a in (*left, *right)):
+        return np.array(np.nan)
     pairs = zip(
         [x for a in left for x in np.ravel(a).tolist()],
         [y for b in right for y in np.ravel(b).tolist()],
