@@ -1,5 +1,5 @@
 """The chapter's claims, one module per section, in book order; importing this declares them all."""
 
-from . import output_units
+from . import networks, output_units, softmax_units  # isort: skip  # book order
 
-__all__ = ["output_units"]
+__all__ = ["networks", "output_units", "softmax_units"]

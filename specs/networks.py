@@ -1,0 +1,186 @@
+"""Sections 6.0 and 6.1: feedforward networks, and learning XOR."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from ffverify import proofs
+from ffverify.check import Check
+from ffverify.claims import claim
+from ffverify.formats import Array, Format
+from ffverify.inputs import array
+
+XOR_INPUTS = ((0, 0), (0, 1), (1, 0), (1, 1))
+XOR_TARGETS = (0, 1, 1, 0)
+
+
+def _xor(check: Check) -> tuple[Array, Array]:
+    """Give the four inputs [4, 2] and targets [4]."""
+    kind = check.fmt.carrier
+    return np.array(XOR_INPUTS, dtype=kind), np.array(XOR_TARGETS, dtype=kind)
+
+
+# --- 6.1 ---------------------------------------------------------------------------------------
+
+
+@claim(
+    "6.1",
+    "On XOR the linear model xᵀw + b of least mean squared error is w = 0, b = ½: it answers ½ to "
+    "everything, at a loss of ¼; the normal equations and gradient descent both say so.",
+    functions=["affine", "squared_error"],
+    examples=6,
+    W=array(2, 3),
+    b=array(3),
+)
+def xor_linear_regression_is_constant(check: Check, W: Array, b: Array) -> None:
+    # The normal equations AᵀA (w, b) = Aᵀy of the design A = [X 1], in integers.
+    A = np.array([(*x, 1) for x in XOR_INPUTS], dtype=object)
+    best = np.array([0, 0, Fraction(1, 2)], dtype=object)
+    check.that(
+        bool(np.all(A.T @ A @ best == A.T @ np.array(XOR_TARGETS))), "normal equations", best
+    )
+    X, y = _xor(check)
+    Y = np.repeat(y[:, None], 3, axis=1)
+
+    def errors(f: Any, X: Any, W: Any, b: Any, Y: Any) -> Any:  # three models, one per column
+        return f.squared_error(f.affine(X, W, b), Y)
+
+    constant = np.zeros_like(W), np.full_like(b, 0.5)
+    answers = check.backend.value(
+        lambda f, X, W, b: f.affine(X, W, b), [X, *constant], check.fmt.name
+    )
+    check.equal(answers, 0.5, "the best model's answers")
+    loss = check.backend.value(errors, [X, *constant, Y], check.fmt.name).mean()
+    check.equal(loss, 0.25, "the best model's mean squared error")
+
+    check.gradient(errors, X, W, b, Y, wrt=1)
+    # AᵀA/2, the Hessian of the mean, has the eigenvalues ½, (7 ± √33)/4: at rate ½ the error of the
+    # parameters falls by ρ = 1 - (7 - √33)/8 < 0.843 a step, from at most 4√3 + 1 < 8.
+    rate, shrink, u = 0.5, 0.843, check.fmt.unit_roundoff
+    mean = np.full_like(Y, 0.25)
+    for _ in range(math.ceil(math.log(u / 8) / math.log(shrink))):
+        slopes = check.backend.vjp(errors, [X, W, b, Y], mean, check.fmt.name, wrt=[1, 2])
+        W, b = W - W.dtype.type(rate) * slopes[0], b - b.dtype.type(rate) * slopes[1]
+    # Near the end an answer (of size 1) takes 3 roundings, a residual 1, a slope 2 + 4 of at most 1
+    # each, the step 2: together 12u per parameter and step, √3·12u in norm, and a geometric series.
+    allowed = math.sqrt(3) * 12 * u / (1 - shrink) + u
+    off = max(float(np.abs(W).max()), float(np.abs(b - 0.5).max()))
+    check.that(
+        off <= allowed,
+        "distance of what gradient descent learns from w = 0, b = ½",
+        off,
+        f"≤ {allowed}",
+    )
+
+
+@xor_linear_regression_is_constant.bug("affine", "bias omitted")
+def _(_f: Any, x: Any, W: Any, _b: Any) -> Any:
+    return x @ W
+
+
+@xor_linear_regression_is_constant.bug("squared_error", "the error's sign taken for its square")
+def _(_f: Any, prediction: Any, y: Any) -> Any:
+    return abs(prediction - y) / 2
+
+
+def _stack(f: Any, x: Any, *parameters: Any) -> Any:
+    """Apply linear layers (W, b) one after the other."""
+    for W, b in zip(parameters[::2], parameters[1::2], strict=True):
+        x = f.affine(x, W, b)
+    return x
+
+
+def _layers(entries: st.SearchStrategy[float]) -> Any:
+    """Draw (W, b) of one to four layers of width 1 to 3 on 3 inputs."""
+
+    def make(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
+        @st.composite
+        def layers(draw: st.DrawFn) -> list[Array]:
+            widths = [3, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))]
+            shapes = [s for m, n in pairwise(widths) for s in ((m, n), (n,))]
+            sizes = [math.prod(shape) for shape in shapes]
+            flat = [draw(st.lists(entries, min_size=n, max_size=n)) for n in sizes]
+            return [np.array(v, fmt.carrier).reshape(s) for v, s in zip(flat, shapes, strict=True)]
+
+        return layers()
+
+    return make
+
+
+@claim(
+    "6.1",
+    "A stack of linear layers is one linear layer: h = Wx, y = w'h make y = (w'W)x, of any depth.",
+    functions=["affine"],
+    whole=_layers(st.sampled_from([-1.0, 0.0, 1.0])),
+    real=_layers(st.floats(-4, 4, width=16)),
+    x=array(2, 3),
+)
+def linear_layers_collapse(check: Check, whole: list[Array], real: list[Array], x: Array) -> None:
+    # With weights -1, 0, 1 and inputs up to 3 in size no number exceeds 121: every sum is exact in
+    # every format, so both sides must agree bit for bit.
+    steps = np.round(x * 0.75)
+    W, b = np.eye(3, dtype=x.dtype), np.zeros(3, dtype=x.dtype)
+    for layer_W, layer_b in zip(whole[::2], whole[1::2], strict=True):
+        W, b = W @ layer_W, b @ layer_W + layer_b
+    deep = check.backend.value(_stack, [steps, *whole], check.fmt.name)
+    check.equal(
+        deep, check.backend.value(_stack, [steps, W, b], check.fmt.name), "stack = one layer"
+    )
+    check.value(_stack, x, *real)
+    check.gradient(_stack, x, *real)
+
+    def collapsed(f: Any, x: Any, *parameters: Any) -> Any:
+        W, b = parameters[:2]
+        for layer_W, layer_b in zip(parameters[2::2], parameters[3::2], strict=True):
+            W, b = W @ layer_W, b @ layer_W + layer_b
+        return f.affine(x, W, b)
+
+    proofs.equal(check, _stack, collapsed, x, *real)
+
+
+@linear_layers_collapse.bug("affine", "a hidden ReLU")
+def _(f: Any, x: Any, W: Any, b: Any) -> Any:
+    return f.relu(f.affine(x, W, b))
+
+
+@linear_layers_collapse.bug("affine", "the bias left out of square layers")
+def _(f: Any, x: Any, W: Any, b: Any) -> Any:
+    return x @ W if W.shape[0] == W.shape[1] else f.affine(x, W, b)
+
+
+@claim(
+    "6.1",
+    "max(0, xW + c)w + b with W = [[1, 1], [1, 1]], c = [0, -1], w = [1, -2], b = 0 is exact; "
+    "its hidden units map (0, 1) and (1, 0) to the same point.",
+    functions=["affine", "relu"],
+)
+def xor_exact_solution(check: Check) -> None:
+    X, y = _xor(check)
+    W, c, w, b = (np.array(a, X.dtype) for a in ([[1, 1], [1, 1]], [0, -1], [[1], [-2]], [0]))
+
+    def hidden(f: Any, X: Any, W: Any, c: Any) -> Any:
+        return f.relu(f.affine(X, W, c))
+
+    def network(f: Any, X: Any, W: Any, c: Any, w: Any, b: Any) -> Any:
+        return f.affine(hidden(f, X, W, c), w, b)
+
+    h = check.backend.value(hidden, [X, W, c], check.fmt.name)
+    check.equal(h, [[0, 0], [1, 0], [1, 0], [2, 1]], "hidden units at the four inputs")
+    answers = check.backend.value(network, [X, W, c, w, b], check.fmt.name)
+    check.equal(answers, y[:, None], "answers at (0,0), (0,1), (1,0), (1,1)")
+
+
+@xor_exact_solution.bug("affine", "c = [0, 1]")
+def _(f: Any, x: Any, W: Any, b: Any) -> Any:
+    return f.affine(x, W, -b)
+
+
+@xor_exact_solution.bug("relu", "no rectification")
+def _(_f: Any, z: Any) -> Any:
+    return 1 * z
