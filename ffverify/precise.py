@@ -213,6 +213,11 @@ _COMPARISONS = {
 }  # fmt: skip
 
 _same_object = np.frompyfunc(lambda x, y: x is y, 2, 1)
+_nan_of_two = np.frompyfunc(lambda x, y: _is_nan(x) or _is_nan(y), 2, 1)
+
+
+def _is_nan(x: Any) -> bool:
+    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))  # Arb's nan is not != itself
 
 
 def _compare(holds: np.ufunc, a: Array, b: Array) -> Array:
@@ -222,10 +227,12 @@ def _compare(holds: np.ufunc, a: Array, b: Array) -> Array:
     """
     fails, reflexive = _COMPARISONS[holds]
     true = np.asarray(holds(a, b), dtype=bool)
-    decided = true | np.asarray(fails(a, b), dtype=bool) | (a != a) | (b != b)  # noqa: PLR0124 - nan
+    decided = true | np.asarray(fails(a, b), dtype=bool)
     if not decided.all():
         same = np.asarray(_same_object(a, b), dtype=bool)
-        true, decided = true | (same & reflexive), decided | same
+        nan = np.asarray(_nan_of_two(a, b), dtype=bool)
+        true = np.where(nan, holds is np.not_equal, true | (same & reflexive))
+        decided = decided | same | nan
     if not decided.all():
         i = tuple(np.argwhere(~np.broadcast_to(decided, true.shape))[0])
         raise Undecided(
@@ -238,9 +245,9 @@ def _order(x: Any, y: Any) -> int:
     """Say which of two elements sorts first; nan sorts last, as in NumPy."""
     if x is y or x == y:
         return 0
-    if x < y or y != y:  # noqa: PLR0124 - nan
+    if x < y or (_is_nan(y) and not _is_nan(x)):
         return -1
-    if x > y or x != x:  # noqa: PLR0124 - nan
+    if x > y or _is_nan(x):
         return 1
     raise Undecided(f"whether {x} or {y} is larger")
 
@@ -268,8 +275,9 @@ def _arg_extremum(sign: int) -> Callable[..., Array]:
         def along(row: Array) -> int:
             best = 0
             for i in range(1, len(row)):
-                nan = row[i] != row[i] and row[best] == row[best]  # noqa: PLR0124 - the first nan wins
-                if nan or (row[best] == row[best] and sign * _order(row[i], row[best]) > 0):  # noqa: PLR0124
+                if _is_nan(row[best]):  # the first nan wins
+                    break
+                if _is_nan(row[i]) or sign * _order(row[i], row[best]) > 0:
                     best = i
             return best
 
