@@ -100,8 +100,10 @@ class Backend:
 
 def _reference() -> Backend:
     from ffverify import reference
+    from ffverify.reference import accumulation, krylov
 
-    return Backend("reference", framework("numpy"), _public(reference))
+    functions = _public(accumulation) | _public(krylov) | _public(reference)
+    return Backend("reference", framework("numpy"), functions)
 
 
 def _torch(device: str | None = None) -> Backend:
@@ -178,7 +180,12 @@ def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:
 # What claims about the engine itself need, beside the catalogue's functions.
 TRANSFORMS = (
     "MLP", "compile", "custom_rule", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize",
-    "trace", "value_and_grad", "vjp",
+    "simplify", "trace", "value_and_grad", "vjp",
+    # Jacobian accumulation and Krylov methods
+    "Linearised", "bracketing_cost", "eliminate", "extreme_eigenvalues", "forward_bracketing",
+    "forward_order", "hessian_operator", "lanczos", "markowitz_order", "multiply_chain",
+    "newton_step", "optimal_bracketing", "optimal_order", "reverse_bracketing", "reverse_order",
+    "solve",
 )  # fmt: skip
 
 
