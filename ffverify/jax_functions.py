@@ -19,7 +19,8 @@ def jax_functions() -> dict[str, Callable[..., Any]]:
     return {
         "exp": jnp.exp, "log": jnp.log, "log1p": jnp.log1p, "expm1": jnp.expm1, "sqrt": jnp.sqrt,
         "erf": special.erf, "erfc": special.erfc, "identity": nn.identity, "absolute": jnp.abs,
-        "relu": nn.relu, "relu6": nn.relu6, "leaky_relu": nn.leaky_relu, "sigmoid": nn.sigmoid,
+        "relu": nn.relu, "relu6": nn.relu6, "sigmoid": nn.sigmoid,
+        "leaky_relu": lambda z, slope=0.01: nn.leaky_relu(z, slope),
         "tanh": jnp.tanh, "softplus": nn.softplus, "log_sigmoid": nn.log_sigmoid,
         "hard_tanh": nn.hard_tanh, "hard_sigmoid": nn.hard_sigmoid, "hard_swish": nn.hard_swish,
         "clipped_linear": lambda z: jnp.clip(z, 0, 1), "elu": nn.elu, "selu": nn.selu,
