@@ -57,6 +57,16 @@ class Finding:
         What the numbers do not say by themselves.
     replay
         A command that shows the finding again.
+    mode
+        How the number was computed: "reverse", "forward", at second order "rr", "fr", "rf", "ff".
+    index
+        Which element of its array it is.
+    hint
+        A known mistake that makes such numbers.
+    tail
+        Whether the loss is only relative: the absolute error is within rounding of the natural scale.
+    strict
+        Whether losses of digits count as errors, however small.
     """
 
     kind: Verdict
@@ -68,14 +78,25 @@ class Finding:
     dtype: str
     reason: str = ""
     replay: str = ""
+    mode: str = ""
+    index: tuple[int, ...] = ()
+    hint: str = ""
+    tail: bool = False
+    strict: bool = False
 
     @property
     def severity(self) -> str:
-        """``"error"``, or ``"warning"`` for a loss of less than half the digits to rounding."""
+        """``"error"``, or ``"warning"`` for a loss of less than half the digits, or only a tail's."""
         if self.kind is Verdict.INCONCLUSIVE:
             return "warning"
         half = 2.0 ** (FORMATS[self.dtype].precision / 2)
-        return "warning" if self.kind is Verdict.IMPRECISE and self.error_ulps <= half else "error"
+        small = self.kind is Verdict.IMPRECISE and (self.tail or self.error_ulps <= half)
+        return "warning" if small and not self.strict else "error"
+
+    @property
+    def digits_lost(self) -> float:
+        """Decimal digits of the format that the number does not have right (infinite if none)."""
+        return float(np.log10(max(self.error_ulps, 1.0)))
 
     def __str__(self) -> str:
         should = f", but should be {self.exact}" if self.exact else ""
@@ -83,9 +104,8 @@ class Finding:
             f"{self.error_ulps:.3g} ulps of {self.dtype} where {self.allowed_ulps:.3g} are allowed"
         )
         ulps = f" ({size})" if np.isfinite(self.error_ulps) and self.exact else ""
-        reason = f"\n  {self.reason}" if self.reason else ""
-        replay = f"\n  {self.replay}" if self.replay else ""
-        return f"{self.kind}: {self.where} = {self.computed}{should}{ulps}{reason}{replay}"
+        notes = "".join(f"\n  {note}" for note in (self.reason, self.hint, self.replay) if note)
+        return f"{self.kind}: {self.where} = {self.computed}{should}{ulps}{notes}"
 
 
 @dataclass(frozen=True)

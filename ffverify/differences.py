@@ -1,0 +1,275 @@
+"""The last resort where no exact program is known: extrapolated differences, with an error estimate.
+
+A kernel that nobody can run in exact arithmetic is evaluated in the widest float that it takes.
+``ridders`` extrapolates central differences to step 0 (Ridders 1982; Press et al., Numerical Recipes
+§5.7) and estimates its own error; a number is only called wrong when it differs by more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .formats import FORMATS, Array
+from .judging import Judged, Screening, decide
+from .point import Point, gradients_of, random_direction, result_index, signed, tangents_of
+from .precise import arb
+from .subject import Fault, dtype_name, framework_of, is_floating, to_numpy
+from .truth import Truth
+from .verdict import Verdict
+
+_FEW = 32  # elements of an input that differences check one by one
+_PROJECTIONS = 3  # of an input that is larger than that
+_SHRINK = 1.4  # Ridders' ratio of steps
+_ROWS = 12
+_SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
+
+
+def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple[float, float]:
+    """Extrapolate central differences to step 0.
+
+    Parameters
+    ----------
+    slope
+        ``slope(h)`` gives the central difference with step h and the rounding noise in it.
+    step
+        The first step.
+
+    Returns
+    -------
+    The derivative and an estimate of its error (infinite if no two rows agree).
+    """
+    best, error = 0.0, np.inf
+    previous: list[float] = []
+    for row in range(_ROWS):
+        h = step / _SHRINK**row
+        here, noise = slope(h)
+        if not np.isfinite(here):
+            previous = []
+            continue
+        current = [here]
+        factor = _SHRINK**2
+        for k, old in enumerate(previous):
+            current.append((factor * current[k] - old) / (factor - 1))
+            factor *= _SHRINK**2
+            estimate = max(abs(current[-1] - current[-2]), abs(current[-1] - old)) + noise
+            if estimate < error:
+                best, error = current[-1], estimate
+        previous = current
+    return best, _SAFETY * error
+
+
+def widened(native: Sequence[Any], call: Callable[[Sequence[Any]], Any]) -> list[Any]:
+    """Give the inputs in the widest float that the function takes, or as they are."""
+    wide: list[Any] = []
+    for value in native:
+        if not is_floating(value):
+            wide.append(value)
+        elif framework_of([value]) == "torch":
+            wide.append(value.double())
+        elif framework_of([value]) == "numpy":
+            wide.append(np.asarray(value, dtype=np.longdouble))
+        else:
+            wide.append(value)
+    try:
+        call(wide)
+    except Fault:
+        return list(native)
+    return wide
+
+
+def slope_by_differences(
+    evaluate: Callable[[Sequence[Any]], Sequence[Any]],
+    native: Sequence[Any],
+    directions: Sequence[Array | None],
+    weights: Array,
+) -> Any:
+    """Give the slope of ⟨weights, results⟩ along a direction as a ball: the value ± its error.
+
+    ``evaluate(native)`` gives the floating results.
+    """
+    wide = widened(native, evaluate)
+    template = next(w for w in wide if is_floating(w) or _is_long(w))
+    unit = np.finfo(np.longdouble).eps / 2 if _is_long(template) else FORMATS[dtype_name(template)].unit_roundoff  # fmt: skip
+
+    noise = _noise(evaluate, wide, weights)
+
+    def total(t: float) -> tuple[np.longdouble, float]:
+        moved = [
+            w if d is None else _shifted(w, d, t) for w, d in zip(wide, directions, strict=True)
+        ]
+        flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
+        used = weights != 0
+        terms = flat[used] * weights[used]
+        return terms.sum(), float(np.abs(terms).sum())
+
+    def slope(h: float) -> tuple[float, float]:
+        (above, size), (below, _) = total(h), total(-h)
+        return float((above - below) / (2 * np.longdouble(h))), (4 * float(unit) * size + noise) / h
+
+    sizes = [float(np.abs(to_numpy(n)[d != 0]).max()) for n, d in zip(native, directions, strict=True) if d is not None and np.any(d)]  # fmt: skip
+    largest = [float(np.abs(d).max()) for d in directions if d is not None]
+    step = max([*sizes, 2.0**-10]) / 16 / max(largest)
+    value, error = ridders(slope, step)
+    return arb(value, error) if np.isfinite(error) else arb.nan()
+
+
+def _noise(
+    evaluate: Callable[[Sequence[Any]], Sequence[Any]], wide: Sequence[Any], weights: Array
+) -> float:
+    """Measure the rounding noise of ⟨weights, results⟩: what is not smooth between near neighbours.
+
+    At equal steps of a few hundred units of the last place a smooth function is straight, and its
+    second differences vanish; what is left of them is noise.
+    """
+    values = []
+    used = weights != 0
+    for k in range(-3, 4):
+        moved = [
+            w * (1 + k * 2.0**-46)
+            if _is_long(w)
+            else w * (1 + k * 256 * FORMATS[dtype_name(w)].unit_roundoff)
+            if is_floating(w)
+            else w
+            for w in wide
+        ]
+        flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
+        values.append((flat[used] * weights[used]).sum())
+    second = np.diff(np.array(values), n=2)
+    return float(np.abs(second).max()) if np.isfinite(second).all() else float("inf")
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.longdouble
+
+
+def _long(value: Any) -> Array:
+    return np.asarray(
+        value if isinstance(value, np.ndarray) else to_numpy(value), dtype=np.longdouble
+    )
+
+
+def _shifted(value: Any, direction: Array, t: float) -> Any:
+    if framework_of([value]) == "torch":
+        import torch
+
+        return value + t * torch.from_numpy(np.array(direction)).to(value)
+    if framework_of([value]) == "jax":
+        import jax.numpy as jnp
+
+        return value + jnp.asarray(t * direction, dtype=value.dtype)
+    return value + (np.longdouble(t) * direction).astype(value.dtype)
+
+
+def screen_by_differences(point: Point, found: Screening) -> None:
+    """Check against extrapolated differences: every element of a small input, else by projections."""
+    slope = point.formulas.differences
+    assert slope is not None  # noqa: S101 - there is always one of the two
+    usable = np.isfinite(np.concatenate([to_numpy(point.results[k]).ravel() for k in point.places]))
+    if not usable.any():
+        raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
+    weights = np.where(usable, signed(point.rng, usable.size), 0.0)
+    gradients = gradients_of(point, weights)
+    if gradients is not None:
+        elements = [(j, i) for j, g in enumerate(gradients) if g is not None for i in range(g.size)]
+        if len(elements) > _FEW:
+            found.judged += len(elements)
+            elements = _bisected_by_differences(point, weights, gradients, slope)
+        for j, i in elements:
+            g = gradients[j]
+            index = tuple(int(k) for k in np.unravel_index(i, point.points[j].shape))
+            unit = point.unit(j, i)
+            c = float(np.ravel(g)[i])  # type: ignore[arg-type]  # only arrays are listed
+            _judge_by_differences(
+                point, found, point.subject.reverse, j, index, c, slope(weights, unit), weights, unit, g
+            )  # fmt: skip
+    directions = random_direction(point)
+    tangents = tangents_of(point, directions, found.skipped)
+    if tangents is not None:
+        outputs = np.flatnonzero(usable)[:_FEW]
+        for o in outputs:
+            one = np.zeros(tangents.size)
+            one[o] = 1.0
+            k, index = result_index(point, int(o))
+            _judge_by_differences(
+                point, found, point.subject.forward, k, index, float(tangents[o]),
+                slope(one, directions), one, directions, tangents,
+            )  # fmt: skip
+
+
+def _bisected_by_differences(
+    point: Point,
+    weights: Array,
+    gradients: list[Array | None],
+    slope: Callable[[Array, Sequence[Array | None]], Any],
+) -> list[tuple[int, int]]:
+    """Compare a few projections with differences; lead to an element where they disagree."""
+    moved = [j for j, g in enumerate(gradients) if g is not None]
+    owner = np.concatenate([np.full(point.points[j].size, j) for j in moved])
+    place = np.concatenate([np.arange(point.points[j].size) for j in moved])
+    computed = np.concatenate([np.ravel(gradients[j]).astype(np.float64) for j in moved])  # type: ignore[arg-type]  # as listed
+    chosen: list[tuple[int, int]] = []
+    for _ in range(_PROJECTIONS):
+        step = signed(point.rng, computed.size)
+
+        def excess(part: Array, step: Array = step) -> float:
+            d: list[Array | None] = [None] * len(point.points)
+            for j in np.unique(owner[part]):
+                here = part[owner[part] == j]
+                flat = np.zeros(point.points[j].size)
+                flat[place[here]] = step[here]
+                d[j] = flat.reshape(point.points[j].shape)
+            terms = computed[part] * step[part]
+            ball = slope(weights, d) - float(terms.sum())
+            noise = point.growth * point.fmt.unit_roundoff * float(np.abs(terms).sum())
+            if not np.isfinite(terms).all():
+                return np.inf
+            return float(ball.abs_lower()) / (noise + 2.0**-1022) if ball.is_finite() else 0.0
+
+        part = np.arange(computed.size)
+        if excess(part) <= 1:
+            continue
+        while part.size > 1:
+            left, right = np.split(part, [part.size // 2])
+            part = left if excess(left) >= excess(right) else right
+        chosen.append((int(owner[part[0]]), int(place[part[0]])))
+    return chosen
+
+
+def _judge_by_differences(
+    point: Point,
+    found: Screening,
+    mode: str,
+    argument: int,
+    index: tuple[int, ...],
+    computed: float,
+    ball: Any,
+    weights: Array,
+    directions: Sequence[Array | None],
+    gradient: Array | None,
+) -> None:
+    held = np.empty(1, dtype=object)
+    held[0] = ball
+    still = np.empty(1, dtype=object)
+    still[0] = arb(0)
+    exact = Truth(held, still, np.array([False]), np.array([False]), growth=point.growth)
+    verdict, error, allowed = decide(computed, exact, point.fmt, strict=point.strict)
+    if verdict is Verdict.INCONCLUSIVE and ball.is_finite():
+        verdict = (
+            Verdict.CORRECT
+        )  # as far as these differences can tell: `sensitivity` says how far
+    found.judged += verdict is not Verdict.INCONCLUSIVE
+    if ball.is_finite():
+        largest = (
+            float(np.abs(np.ravel(gradient)).max(initial=0.0)) if gradient is not None else 0.0
+        )
+        found.sensitivity = max(found.sensitivity, float(ball.rad()) / (largest or 1.0))
+    if verdict is not Verdict.CORRECT:
+        found.failed.append(
+            Judged(
+                point, mode, argument, index, verdict, computed, exact, error, allowed,
+                False, weights, directions, gradient,
+            )
+        )  # fmt: skip

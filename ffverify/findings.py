@@ -1,0 +1,193 @@
+"""From a failed number to a finding: its place in words, sixty confirmed digits, and code to paste."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import confirm
+from .formats import Array, is_floating
+from .hints import hint
+from .judging import Judged
+from .precise import BALLS, MPMATH, PreciseArray, arb, mp
+from .slopes import projected
+from .subject import to_numpy
+from .truth import CEILING, FIRST_PRECISION, Program
+from .verdict import Finding, Verdict
+
+_SECOND_OPINION = 0.25  # seconds of one run in Arb above which mpmath would take minutes
+_PASTED = 64  # elements of an array that is still written out
+
+
+def finding(judged: Judged) -> Finding:
+    """Make the finding: recompute the exact value in the second arithmetic, name the place."""
+    shown, reason, agree = _exact(judged)
+    kind = judged.kind if agree else Verdict.INCONCLUSIVE
+    if kind is Verdict.INCONCLUSIVE and agree:
+        reason = f"The truth is too wide to tell, or undefined here: {judged.truth.exact[0]}."
+    if judged.tail:
+        reason = (
+            "Only relative accuracy is lost: the error is rounding at the gradient's own scale. "
+            + reason
+        )
+    return Finding(
+        kind=kind,
+        where=_where(judged),
+        computed=repr(judged.computed / _unit(judged)),
+        exact=shown,
+        error_ulps=judged.error_ulps,
+        allowed_ulps=judged.allowed_ulps,
+        dtype=judged.point.fmt.name,
+        reason=reason.strip(),
+        replay=code(judged.point.subject.name, judged.point.native),
+        mode=judged.mode,
+        index=judged.index,
+        hint=_sentence(hint(judged)),
+        tail=judged.tail,
+        strict=judged.point.strict,
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"Hint: {text}" if text else ""
+
+
+def _unit(judged: Judged) -> float:
+    """Give the cotangent where one result stands alone: numbers are shown per unit of it."""
+    used = judged.weights[judged.weights != 0]
+    return float(used[0]) if used.size == 1 and judged.mode in ("reverse", "rr", "rf") else 1.0
+
+
+def _where(judged: Judged) -> str:
+    point = judged.point
+    name, index = point.subject.name, _subscript(judged.index)
+    at = _at(point.points)
+    if judged.mode in ("forward", "fr", "ff"):
+        result = f" of result {judged.argument}" if len(point.results) > 1 else ""
+        return f"JVP of {name}{result}{index}{at}, {judged.mode}"
+    if judged.argument < 0:
+        return f"VJP of {name} along a direction{at}, {judged.mode}"
+    label = point.subject.labels[judged.argument]
+    single = np.count_nonzero(judged.weights) == 1
+    above = name if single else f"⟨v, {name}⟩"
+    if single and point.points[judged.argument].size == 1 and len(point.points) == 1:
+        return f"{name}'{at.removeprefix(' at ')}, {judged.mode}"
+    return f"∂{above}/∂{label}{index}{at}, {judged.mode}"
+
+
+def _at(points: Sequence[Array]) -> str:
+    if sum(x.size for x in points) > 8:
+        return ""
+    return f" at ({', '.join(str(x.tolist()) for x in points)})"
+
+
+def _exact(judged: Judged) -> tuple[str, str, bool]:
+    """Print the exact value; tell whether the second arithmetic agrees."""
+    ball, unit = judged.truth.exact[0], _unit(judged)
+    if judged.point.formulas.forward is None:
+        return ball.str(8, radius=True), judged.reason, True
+    program = projected(judged.point.vector, judged.weights)
+    began = time.perf_counter()
+    with BALLS.precision(FIRST_PRECISION):
+        with contextlib.suppress(ArithmeticError):  # undecided so far: only the time counts here
+            program(
+                *(
+                    BALLS.array(x) if f else x
+                    for x, f in zip(judged.point.points, judged.point.floating, strict=True)
+                )
+            )
+    if time.perf_counter() - began > _SECOND_OPINION:
+        return (
+            (ball / unit).str(20, radius=False),
+            "Too large to be confirmed in a second arithmetic.",
+            True,
+        )
+    if ball.is_nan():
+        return "undefined", judged.reason, True
+    left, right = _second_opinion(program, judged)
+    if left is None or right is None:
+        return (ball / unit).str(20, radius=False), "Not confirmed: mpmath finds no limit.", True
+    with BALLS.precision(4 * FIRST_PRECISION):
+        agree = all(bool(ball.overlaps(arb(v))) or _beside(ball, arb(v)) for v in (left, right))
+    zero = bool(ball.contains(0)) and not judged.truth.kink[0]
+    ends = [mp.mpf(0)] * 2 if zero else sorted((left / unit, right / unit))
+    shown = [confirm.digits(v) for v in ends]
+    text = (
+        shown[0]
+        if not judged.truth.kink[0]
+        else f"in [{shown[0]}, {shown[-1]}], one-sided derivatives"
+    )
+    if agree:
+        return text, judged.reason, True
+    return text, f"Arb and mpmath disagree on the exact value: {ball} against {text}.", False
+
+
+def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
+    """Give left and right slope in mpmath, or None where p and 2p bits do not agree to 60 digits.
+
+    p follows from the size of the slope: one that is far below the values whose difference it is
+    must not be taken for zero because these agree to all digits that there are.
+    """
+    points, directions = judged.point.points, judged.directions
+    size = float(abs(judged.truth.exact[0]).mid())
+    bits = min(512 + 4 * abs(math.frexp(size)[1]) if math.isfinite(size) else 512, CEILING // 2)
+    smallest = [
+        np.abs(x[d != 0] / d[d != 0])
+        for x, d in zip(points, directions, strict=True)
+        if d is not None and np.any(d)
+    ]
+    step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
+
+    def one_sided(sign: int, bits: int) -> Any:
+        with mp.workprec(bits):
+            h = sign * mp.ldexp(mp.mpf(step), -(bits // 3))
+            x = [MPMATH.array(a) if is_floating(a) else a for a in points]
+
+            def at(c: int) -> Any:
+                moved = [
+                    a if d is None else a + PreciseArray(MPMATH.array(d).values * (c * h), MPMATH)
+                    for a, d in zip(x, directions, strict=True)
+                ]
+                return program(*moved).values[()]
+
+            return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
+
+    found = []
+    for sign in (-1, 1):
+        coarse, fine = one_sided(sign, bits), one_sided(sign, 2 * bits)
+        tolerance = abs(fine) * mp.mpf(10) ** -confirm.DIGITS + mp.mpf(2) ** -(bits // 2)
+        with mp.workprec(2 * bits):
+            found.append(fine if abs(fine - coarse) <= tolerance else None)
+    return found[0], found[1]
+
+
+def _beside(ball: Any, other: Any) -> bool:
+    """Tell whether two values agree as far as mpmath's own was settled: see `_second_opinion`."""
+    return bool(abs(ball - other).abs_lower() <= abs(other) * arb(10) ** -50 + arb(2) ** -250)
+
+
+def code(name: str, native: Sequence[Any]) -> str:
+    """Give a call of gradcheck on these inputs as code to paste."""
+    if any(to_numpy(a).size > _PASTED for a in native):
+        return f"gradcheck({name}, report.inputs)  # arrays too long to paste; or report.replay()"
+    return f"gradcheck({name}, [{', '.join(_literal(a) for a in native)}])"
+
+
+def _literal(value: Any) -> str:
+    array = to_numpy(value)
+    root = type(value).__module__.split(".")[0]
+    if root == "torch":
+        text = f"torch.tensor({array.tolist()}, dtype={value.dtype}"
+        return text + (")" if value.device.type == "cpu" else f", device='{value.device}')")
+    if root.startswith("jax"):
+        return f"jnp.array({array.tolist()}, dtype='{value.dtype}')"
+    return f"np.array({array.tolist()}, dtype='{np.asarray(value).dtype.name}')"
+
+
+def _subscript(index: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, index))}]" if index else ""

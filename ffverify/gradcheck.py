@@ -1,0 +1,408 @@
+"""Is this gradient right? ``gradcheck(fn, inputs)`` answers with proof, and no tolerance to tune.
+
+>>> import numpy as np
+>>> from ffverify import gradcheck
+>>> gradcheck(lambda x: np.log1p(np.exp(x)), np.array([0.5, -3.0])).ok
+True
+
+The derivatives that a function's own framework (or the caller) computes are compared with the exact
+derivative of the function, from the same program run in high precision. The verdict says whether
+the formula is wrong, or right but computed with a loss of digits, or not finite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .findings import code, finding
+from .formats import Array
+from .judging import Judged, Screening
+from .oracles import Oracles
+from .point import Point
+from .probe import screen
+from .sidechecks import side_checks
+from .slopes import Unresolved
+from .subject import Fault, Subject, coarsest, is_floating, like, subject, to_numpy
+from .verdict import Finding, Verdict
+
+_ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
+
+
+class GradcheckError(AssertionError):
+    """A gradient check failed; ``report`` has everything."""
+
+    def __init__(self, report: GradcheckReport) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+@dataclass(frozen=True)
+class GradcheckReport:
+    """What a gradient check found.
+
+    Attributes
+    ----------
+    name
+        The function.
+    verdict
+        The worst that was found; ``correct`` if nothing was.
+    findings
+        Errors first, then warnings.
+    truth
+        What the verdict rests on: "shadow", "textbook", "caller" or "differences".
+    modes
+        The modes that were checked.
+    skipped
+        Modes that could not be checked, with the reason.
+    points, judged
+        How many inputs were tried, and how many numbers were judged.
+    worst_ulps
+        The largest error that was looked at closely, in ulps of the exact value.
+    sensitivity
+        The smallest error in a single element of a gradient, in units of its largest element, that
+        each of the inputs would have revealed.
+    inputs
+        The inputs of the first finding (shrunk), or the last ones tried.
+    seconds
+        How long it took.
+    """
+
+    name: str
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    truth: str
+    modes: tuple[str, ...]
+    skipped: dict[str, str]
+    points: int
+    judged: int
+    worst_ulps: float
+    sensitivity: float
+    inputs: tuple[Any, ...]
+    seconds: float
+    _again: Callable[[], GradcheckReport] = field(repr=False, compare=False)
+    _failed: tuple[Judged, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was judged and nothing is an error."""
+        return self.judged > 0 and not any(f.severity == "error" for f in self.findings)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def replay(self) -> GradcheckReport:
+        """Check the input of the first finding (or the last input) again; nothing is raised."""
+        return self._again()
+
+    def __str__(self) -> str:
+        head = f"gradcheck of {self.name}: {self.verdict}" + (
+            "" if self.ok or self.verdict != "correct" else " (nothing could be judged)"
+        )
+        lines = [head, *(_indented(f"{f.severity}: {f}") for f in self.findings)]
+        lines.append(
+            f"  truth: {self.truth}; modes: {', '.join(self.modes) or 'none'}; {self.points} inputs, "
+            f"{self.judged} numbers; worst error {self.worst_ulps:.3g} ulps; {self.seconds:.2f} s"
+        )
+        if self.judged:
+            lines.append(
+                f"  In any single element, an error of {self.sensitivity:.2g} of the largest would have been seen."
+            )
+        lines += [
+            f"  not checked: {mode} mode ({why})" for mode, why in sorted(self.skipped.items())
+        ]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the report as plain dicts, lists, numbers and strings."""
+        return {
+            "name": self.name, "ok": self.ok, "verdict": str(self.verdict), "truth": self.truth,
+            "modes": list(self.modes), "skipped": dict(self.skipped), "points": self.points,
+            "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
+            "seconds": self.seconds,
+            "findings": [
+                {
+                    "kind": str(f.kind), "severity": f.severity, "where": f.where, "mode": f.mode,
+                    "index": list(f.index), "computed": f.computed, "exact": f.exact,
+                    "error_ulps": f.error_ulps, "allowed_ulps": f.allowed_ulps,
+                    "digits_lost": f.digits_lost, "dtype": f.dtype, "reason": f.reason,
+                    "hint": f.hint, "replay": f.replay,
+                }
+                for f in self.findings
+            ],
+        }  # fmt: skip
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the error in ulps along the failing direction; give the matplotlib axes.
+
+        Raises
+        ------
+        ValueError
+            If no finding has a direction to draw along.
+        """
+        from .gradcheck_plot import plot_error
+
+        if not self._failed:
+            raise ValueError("nothing failed, so there is no direction to draw: see print(report)")
+        return plot_error(self._failed[0], ax)
+
+
+def gradcheck(
+    fn: Callable[..., Any],
+    inputs: Any,
+    *,
+    vjp: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    truth: Callable[..., Any] | str | None = None,
+    order: int = 1,
+    strict: bool = False,
+    max_examples: int = 200,
+    seed: int = 0,
+    raise_exception: bool = True,
+) -> GradcheckReport:
+    """Check the derivatives of a function against exact ones.
+
+    Parameters
+    ----------
+    fn
+        A function of NumPy, torch or JAX arrays that returns an array or a tuple of them, or a torch
+        module (its parameters are checked too).
+    inputs
+        One array or Hypothesis strategy, or a tuple or list of them. Arrays are one point; strategies
+        are searched and shrunk. Integer arrays are data.
+    vjp, jvp
+        The caller's own derivatives, ``vjp(cotangent, *inputs)`` (a tuple of cotangents for several
+        results) and ``jvp(tangents, *inputs)``. By default the framework's own modes are checked,
+        for NumPy functions those of `ffverify.reference`.
+    truth
+        A plain NumPy function taken as the definition, or a name of the textbook catalogue.
+    order
+        2 checks the derivatives of both modes by both modes as well.
+    strict
+        Small and only relative losses of digits are errors too, and inputs are taken as exact.
+    max_examples, seed
+        How many inputs to draw from strategies, and the seed of everything random.
+    raise_exception
+        Raise `GradcheckError` if the check fails.
+
+    Raises
+    ------
+    GradcheckError
+        If an error is found, or if nothing could be judged.
+    ValueError
+        If ``order`` is neither 1 nor 2, or the inputs are empty.
+    """
+    __tracebackhide__ = True
+    if order not in (1, 2):
+        raise ValueError(f"order={order!r}: gradcheck knows order=1 and order=2")
+    given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+    if not given:
+        raise ValueError("inputs is empty: give at least one array or strategy")
+    check = _Check(fn, vjp, jvp, truth, order, strict, seed)
+    began = time.perf_counter()
+    if any(_is_strategy(i) for i in given):
+        check.search(given, max_examples)
+    else:
+        check.at([_array(i) for i in given])
+    report = check.report(time.perf_counter() - began)
+    if raise_exception and not report.ok:
+        raise GradcheckError(report)
+    return report
+
+
+def _is_strategy(value: Any) -> bool:
+    return type(value).__module__.startswith("hypothesis") and hasattr(value, "example")
+
+
+def _array(value: Any) -> Any:
+    return value if hasattr(value, "dtype") else np.asarray(value)
+
+
+def _indented(text: str) -> str:
+    return "  " + text.replace("\n", "\n  ")
+
+
+class _Failure(AssertionError):
+    """Carries what failed at one point through Hypothesis."""
+
+
+@dataclass
+class _Check:
+    """One call of gradcheck: what was asked, and what has been found so far."""
+
+    fn: Callable[..., Any]
+    vjp: Callable[..., Any] | None
+    jvp: Callable[..., Any] | None
+    truth: Callable[..., Any] | str | None
+    order: int
+    strict: bool
+    seed: int
+    found: Screening = field(default_factory=Screening)
+    points: int = 0
+    errors: list[tuple[Any, Callable[[], Finding]]] = field(default_factory=list)
+    warnings: dict[Any, tuple[float, Any, Callable[[], Finding]]] = field(default_factory=dict)
+    inputs: list[Any] = field(default_factory=list)
+    modes: dict[str, None] = field(default_factory=dict)
+    oracles: Oracles | None = None
+    name: str = "f"
+    beside: bool = False
+
+    def search(self, given: list[Any], max_examples: int) -> None:
+        """Let Hypothesis draw inputs, and shrink what fails."""
+        from hypothesis import strategies as st
+
+        from .search import search
+
+        drawn = st.tuples(*(i if _is_strategy(i) else st.just(_array(i)) for i in given))
+
+        def examine(inputs: tuple[Any, ...]) -> None:
+            self.errors.clear()
+            self.at([_array(i) for i in inputs], searching=True)
+            if self.errors:
+                raise _Failure
+
+        with contextlib.suppress(
+            _Failure
+        ):  # self.errors holds what the smallest failing input gave
+            search(drawn, examine, seed_value=self.seed, max_examples=max_examples)
+
+    def at(self, inputs: list[Any], *, searching: bool = False) -> None:
+        """Check one point; keep what fails."""
+        self.points += 1
+        self.inputs = inputs
+        made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
+        self.name = made.name
+        if self.oracles is None:
+            self.oracles = Oracles(self.truth)
+        try:
+            worst = self._examine(made, native)
+        except Fault as fault:
+            self._complain(fault.kind, str(fault), "", native)
+            return
+        except Unresolved as unresolved:
+            self._complain(
+                Verdict.INCONCLUSIVE, f"a branch stays undecided at any precision: {unresolved}", "", native
+            )  # fmt: skip
+            return
+        if searching:
+            from hypothesis import target
+
+            target(min(worst, 1e300), label="largest error in ulps")
+
+    def _examine(self, made: Subject, native: list[Any]) -> float:
+        results = made.value(native)
+        if not self.beside:
+            self.beside = True
+            amiss = list(side_checks(made, native, results, self.seed))
+            for kind, sentence, hint in amiss:
+                self._complain(kind, sentence, hint, native)
+            if amiss and not any(is_floating(r) for r in results):
+                return 0.0
+            if any(kind is Verdict.INCONCLUSIVE for kind, _, _ in amiss):
+                self.beside = False
+                return 0.0
+        found = self._screened(made, native, results)
+        if self.order == 2 and not any(j.kind is not Verdict.INCONCLUSIVE for j in found.failed):
+            self._second_order(made, native, results)
+        return found.worst_ulps
+
+    def _screened(self, made: Subject, native: list[Any], results: list[Any]) -> Screening:
+        assert self.oracles is not None  # noqa: S101 - made before
+        formulas = self.oracles.at(made, native, results)
+        point = Point(made, native, formulas, self.seed, self.strict, results)
+        found = screen(point)
+        self.modes |= dict.fromkeys(
+            m for m in (made.reverse, made.forward) if m and m not in found.skipped
+        )
+        self.found.judged += found.judged
+        self.found.worst_ulps = max(self.found.worst_ulps, found.worst_ulps)
+        self.found.sensitivity = max(self.found.sensitivity, found.sensitivity)
+        self.found.skipped |= found.skipped
+        for judged in found.failed:
+            self._keep(judged)
+        return found
+
+    def _second_order(self, made: Subject, native: list[Any], results: list[Any]) -> None:
+        """Check the derivative programs of both modes as functions in their own right."""
+        rng = np.random.default_rng([self.seed, 2])
+        cotangents = [_weights(r, rng) for r in results]
+        tangents = [_weights(a, rng) for a in native]
+        inner = []
+        if made.reverse:
+            inner.append(made.pulled_back(cotangents))
+        if made.forward and made.forward not in self.found.skipped:
+            inner.append(made.pushed_forward(tangents))
+        for derivative in inner:
+            try:
+                self._screened(derivative, native, derivative.value(native))
+            except Fault as fault:
+                self.found.skipped[f"{derivative.reverse}, {derivative.forward}"] = str(fault)
+
+    def _keep(self, judged: Judged) -> None:
+        quick = Finding(
+            judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
+            judged.point.fmt.name, tail=judged.tail, strict=self.strict,
+        )  # fmt: skip
+        if quick.severity == "error":
+            self.errors.append((judged, lambda: finding(judged)))
+            return
+        key = (judged.mode, judged.kind, judged.argument)
+        if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
+            self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
+
+    def _complain(self, kind: Verdict, sentence: str, hint: str, native: list[Any]) -> None:
+        made = Finding(
+            kind, self.name, sentence, "", np.inf, 0.0, coarsest(native).name,
+            hint=f"Hint: {hint}" if hint else "", replay=code(self.name, native),
+            strict=self.strict,
+        )  # fmt: skip
+        if made.severity == "error":
+            self.errors.append((None, lambda: made))
+        else:
+            self.warnings.setdefault(sentence, (0.0, None, lambda: made))
+
+    def report(self, seconds: float) -> GradcheckReport:
+        """Make the findings and the report."""
+        kept = [*self.errors, *((j, m) for _, j, m in self.warnings.values())]
+        findings = sorted(
+            (make() for _, make in kept),
+            key=lambda f: (f.severity != "error", _ORDER.index(f.kind)),
+        )
+        failed = tuple(j for j, _ in kept if j is not None)
+        inputs = tuple(self.inputs)
+
+        def again() -> GradcheckReport:
+            return gradcheck(
+                self.fn, list(inputs), vjp=self.vjp, jvp=self.jvp, truth=self.truth, order=self.order,
+                strict=self.strict, seed=self.seed, raise_exception=False,
+            )  # fmt: skip
+
+        return GradcheckReport(
+            name=self.name,
+            verdict=min((f.kind for f in findings), key=_ORDER.index, default=Verdict.CORRECT),
+            findings=tuple(findings),
+            truth=self.oracles.name if self.oracles else "none",
+            modes=tuple(self.modes),
+            skipped=self.found.skipped,
+            points=self.points,
+            judged=self.found.judged,
+            worst_ulps=self.found.worst_ulps,
+            sensitivity=self.found.sensitivity,
+            inputs=inputs,
+            seconds=seconds,
+            _again=again,
+            _failed=failed,
+        )
+
+
+def _weights(value: Any, rng: np.random.Generator) -> Any:
+    if not is_floating(value):
+        return None
+    shape = to_numpy(value).shape
+    numbers: Array = rng.choice([-1.0, 1.0], shape) * rng.choice([1.0, 1.25, 1.5, 1.75], shape)
+    return like(value, numbers)

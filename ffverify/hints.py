@@ -1,0 +1,106 @@
+"""Hints: what mistake makes such numbers. A hint never decides anything.
+
+``hint(judged)`` compares a failed number with its exact value and names the known pattern: a flipped
+sign, a missing factor, a transposed index, a zero gradient, a cancellation, an overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .judging import Judged
+from .point import projected_vector
+from .slopes import projection_slope
+from .subject import to_numpy
+from .verdict import Verdict
+
+_CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
+
+
+def hint(judged: Judged) -> str:
+    """Give one sentence on what may have gone wrong, or an empty one."""
+    if judged.kind is Verdict.NONFINITE:
+        return _nonfinite(judged)
+    if judged.kind not in (Verdict.WRONG, Verdict.IMPRECISE):
+        return ""
+    exact = float(judged.truth.exact[0].mid())
+    if not (math.isfinite(exact) and math.isfinite(judged.computed)):
+        return ""
+    if judged.kind is Verdict.IMPRECISE:
+        return _imprecise(judged, exact)
+    if judged.computed == 0:
+        return _zero(judged)
+    if exact == 0:
+        return "the exact derivative is zero: a term may be left over, or a mask not applied."
+    return _ratio(judged, judged.computed / exact) or _transposed(judged)
+
+
+def _nonfinite(judged: Judged) -> str:
+    values = [to_numpy(judged.point.results[k]) for k in judged.point.places]
+    if all(np.isfinite(v).all() for v in values):
+        return (
+            "the value is finite, its derivative is not: 0·inf, as from a `where` branch that is not "
+            "selected (make its argument harmless too), or an overflow on the way."
+        )
+    return "the value is not finite either: an overflow on the way, as of exp before log."
+
+
+def _imprecise(judged: Judged, exact: float) -> str:
+    if judged.computed == 0:
+        return "all digits are lost to an underflow or a cancellation such as 1 - σ near σ = 1."
+    if abs(judged.computed - exact) > abs(exact) * judged.point.fmt.unit_roundoff**0.5:
+        return (
+            "most digits are lost: a cancellation such as 1 - σ near σ = 1, 1 - tanh², x - log(…)."
+        )
+    return ""
+
+
+def _zero(judged: Judged) -> str:
+    missing = (
+        "the result does not depend on this input as far as the framework sees (detached, or a "
+        "branch without gradient)"
+    )
+    gradient = judged.gradient
+    whole = gradient is not None and not np.any(gradient)
+    return (
+        f"zero gradient: {missing}."
+        if whole
+        else "zero here: a mask, a threshold or a missing term."
+    )
+
+
+def _ratio(judged: Judged, ratio: float) -> str:
+    def near(value: float) -> bool:
+        return abs(ratio - value) <= _CLOSE * abs(value)
+
+    if near(-1):
+        return "the sign is flipped."
+    if near(2) or near(0.5):
+        return f"off by a factor {'2' if near(2) else '½'}: a square's 2, or a term counted {'twice' if near(2) else 'once instead of twice'}."
+    sizes = sorted({n for a in judged.point.points for n in (*a.shape, a.size) if n > 1})
+    for n in sizes:
+        if near(n):
+            return f"off by a factor {n}: a mean over {n} elements without its 1/{n}, or one sum too many."
+        if near(1 / n):
+            return f"off by a factor 1/{n}: not summed over an axis of {n} elements, or one mean too many."
+    return ""
+
+
+def _transposed(judged: Judged) -> str:
+    if judged.mode not in ("reverse", "rr", "rf") or len(judged.index) < 2:
+        return ""
+    point, x = judged.point, judged.point.points[judged.argument]
+    other = tuple(reversed(judged.index))
+    if other == judged.index or any(i >= n for i, n in zip(other, x.shape, strict=True)):
+        return ""
+    direction = point.unit(judged.argument, int(np.ravel_multi_index(other, x.shape)))
+    slope: Any = projection_slope(
+        projected_vector(point, judged.weights), np.ones(1), point.points, direction, 128
+    )
+    exact = float(slope.mid())
+    if math.isfinite(exact) and exact and abs(judged.computed - exact) <= _CLOSE * abs(exact):
+        return f"this is the derivative at {list(other)}: transposed."
+    return ""

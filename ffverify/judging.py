@@ -1,0 +1,313 @@
+"""Judge single numbers of a derivative against their own exact slopes.
+
+``judge_reverse`` and ``judge_forward`` judge one element of a VJP or JVP and keep it in the
+``Screening`` if it fails; ``decide`` is the rule by which a number is wrong, imprecise or right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .formats import Array, Format
+from .point import Point, result_index
+from .precise import arb
+from .slopes import along, projected, projection_slope
+from .subject import to_numpy
+from .truth import LIBRARY_ROUNDINGS, Program, Truth
+from .verdict import Verdict, judge
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One number that failed, with what there is to say about it.
+
+    ``argument`` is an argument's position (reverse mode) or a result's (forward mode), ``index`` the
+    element in it. ``program`` and ``directions`` restate the exact slope, for the second arithmetic.
+    """
+
+    point: Point
+    mode: str
+    argument: int
+    index: tuple[int, ...]
+    kind: Verdict
+    computed: float
+    truth: Truth
+    error_ulps: float
+    allowed_ulps: float
+    tail: bool
+    weights: Array
+    directions: Sequence[Array | None]
+    gradient: Array | None = None
+    reason: str = ""
+
+
+@dataclass
+class Screening:
+    """What the screening of one point found."""
+
+    failed: list[Judged] = field(default_factory=list)
+    judged: int = 0
+    worst_ulps: float = 0.0
+    sensitivity: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def note_sensitivity(
+    point: Point, found: Screening, expected: Array, noise: float, smallest: float
+) -> None:
+    """Note the smallest error in an element, beside the largest element, that shows at this point."""
+    finite = np.abs(expected[np.isfinite(expected)])
+    largest = float(finite.max(initial=0.0))
+    if largest == 0:
+        return
+    seen = LIBRARY_ROUNDINGS * point.fmt.unit_roundoff + noise / smallest / largest
+    found.sensitivity = max(found.sensitivity, seen)
+
+
+def _moving(point: Point, i: int | None) -> list[Array | None]:
+    """Tell whose rounding moves a slope: that of every input, or, elementwise, of element i only."""
+    out: list[Array | None] = []
+    for x, f in zip(point.points, point.floating, strict=True):
+        if not f:
+            out.append(None)
+            continue
+        mask = x != 0
+        if i is not None:
+            mask = mask & (np.arange(x.size).reshape(x.shape) == i)
+        out.append(mask)
+    return out
+
+
+def judge_reverse(
+    point: Point,
+    found: Screening,
+    j: int,
+    i: int,
+    gradients: list[Array | None],
+    formula: list[Array] | None,
+    weights: Array,
+    *,
+    elementwise: bool = False,
+) -> None:
+    """Judge element i of the gradient by argument j."""
+    g = gradients[j]
+    assert g is not None  # noqa: S101 - callers asked
+    index = tuple(int(k) for k in np.unravel_index(i, g.shape))
+    exact_formula = None if formula is None else formula[j].ravel()[i]
+    _judge(
+        point, found, point.subject.reverse, j, index, float(g.ravel()[i]), weights,
+        point.unit(j, i), exact_formula, i if elementwise else None, gradient=g,
+    )  # fmt: skip
+
+
+def judge_forward(
+    point: Point,
+    found: Screening,
+    o: int,
+    tangents: Array,
+    directions: Sequence[Array | None],
+    *,
+    elementwise: bool = False,
+) -> None:
+    """Judge element o of the joined tangents."""
+    weights = np.zeros(tangents.size)
+    weights[o] = 1.0
+    k, index = result_index(point, o)
+    _judge(
+        point, found, point.subject.forward, k, index, float(tangents[o]), weights,
+        directions, None, o if elementwise else None, gradient=tangents,
+    )  # fmt: skip
+
+
+def judge_direction(
+    point: Point,
+    found: Screening,
+    gradients: list[Array | None],
+    directions: list[Array | None],
+    weights: Array,
+) -> None:
+    """Judge a VJP along a whole direction: elements that are right one by one can be wrong together.
+
+    At a tie every element of a maximum's gradient may be anything from 0 to 1, but their sum is 1. The
+    bound allows each element half its digits: only a term too many or too few goes beyond that.
+    """
+    program = projected(point.vector, weights)
+    moving = _moving(point, None)
+    exact = along(program, point.points, directions, point.fmt, growth=point.growth, moving=moving)
+    pairs = [
+        (g, d)
+        for g, d in zip(gradients, directions, strict=True)
+        if g is not None and d is not None
+    ]
+    terms = np.concatenate([(g.astype(np.float64) * d).ravel() for g, d in pairs])
+    if exact.kink[0] or not exact.resolved[0] or not np.isfinite(terms).all():
+        return
+    computed = math.fsum(terms)
+    t = float(exact.exact[0].mid())
+    allowed = point.fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
+    ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([math.frexp(t)[1]]))[0])
+    if abs(computed - t) > allowed:
+        found.failed.append(
+            Judged(
+                point, point.subject.reverse, -1, (), Verdict.WRONG, computed, exact,
+                abs(computed - t) / ulp, allowed / ulp, False, weights, directions,
+                reason="Elements that sit on a kink are right one by one, but not together.",
+            )
+        )  # fmt: skip
+
+
+def _judge(
+    point: Point,
+    found: Screening,
+    mode: str,
+    argument: int,
+    index: tuple[int, ...],
+    computed: float,
+    weights: Array,
+    directions: Sequence[Array | None],
+    formula: Any,
+    element: int | None,
+    *,
+    gradient: Array,
+) -> None:
+    """Judge one number against its own exact slope and keep it if it fails."""
+    program = projected(point.vector, weights)
+    growth = LIBRARY_ROUNDINGS if element is not None else point.growth
+    exact = along(
+        program, point.points, directions, point.fmt, growth=growth, moving=_moving(point, element)
+    )
+    verdict, error, allowed = decide(
+        computed, exact, point.fmt, formula=formula, strict=point.strict,
+        running=lambda: _running(point, weights, mode, argument, index),
+    )  # fmt: skip
+    if np.isfinite(error):
+        found.worst_ulps = max(found.worst_ulps, error)
+    if verdict is Verdict.CORRECT:
+        return
+    tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _is_tail(
+        point,
+        program,
+        directions,
+        computed,
+        exact,
+        gradient if element is None else None,
+        same=not _differs(formula, exact, point.fmt),
+    )
+    if tail:
+        verdict = Verdict.IMPRECISE
+    found.failed.append(
+        Judged(
+            point, mode, argument, index, verdict, computed, exact, error, allowed, tail,
+            weights, directions, gradient,
+        )
+    )  # fmt: skip
+
+
+def _running(point: Point, weights: Array, mode: str, argument: int, index: tuple[int, ...]) -> Any:
+    """Bound what the roundings of the derivative program can add up to in one element, or None."""
+    program = point.formulas.backward
+    if program is None or mode != point.subject.reverse:
+        return None
+    from .shadow import running_bound
+
+    cotangents = [to_numpy(v) for v in point.split(weights) if v is not None]
+    radii = running_bound(program, [*point.points, *cotangents], point.fmt)
+    position = sum(point.floating[:argument])
+    return radii[position][index]
+
+
+def _differs(formula: Any, exact: Truth, fmt: Format) -> bool:
+    """Tell whether the formula, in exact arithmetic, is off by more than its rounded constants."""
+    if formula is None:
+        return False
+    t, motion = exact.exact[0], exact.motion[0]
+    slack = LIBRARY_ROUNDINGS * (
+        arb(fmt.unit_roundoff) * t.abs_upper() + arb(2) ** fmt.smallest_exponent
+    )
+    if motion.is_finite():
+        slack += motion.abs_upper() * LIBRARY_ROUNDINGS / exact.growth
+    return not formula.is_finite() or bool((formula - t).abs_lower() > slack)
+
+
+def decide(
+    computed: float,
+    exact: Truth,
+    fmt: Format,
+    *,
+    formula: Any = None,
+    strict: bool = False,
+    running: Callable[[], Any] = lambda: None,
+) -> tuple[Verdict, float, float]:
+    """Give the verdict on one number, its error and the allowed one in ulps.
+
+    ``formula`` is what the derivative program gives in exact arithmetic: if it differs from the truth
+    the number is wrong, whatever rounding adds; if it agrees, rounding is to blame as far as the
+    running bound goes.
+    """
+    number = np.array([computed])
+    first = judge(number, exact, fmt, inputs_exact=strict)
+    verdict = Verdict(first.verdicts[0])
+    error, allowed = float(first.error_ulps[0]), float(first.allowed_ulps[0])
+    t = exact.exact[0]
+    off = bool(exact.resolved[0]) and _differs(formula, exact, fmt)
+    if verdict is Verdict.CORRECT and off and formula.is_finite() and not exact.kink[0]:
+        c = arb(computed) if np.isfinite(computed) else arb.nan()
+        if bool(2 * abs(c - formula) < abs(formula - t)):
+            return Verdict.WRONG, error, allowed
+    if verdict not in (Verdict.IMPRECISE, Verdict.WRONG):
+        return verdict, error, allowed
+    if off:
+        return Verdict.WRONG, error, allowed
+    bound = running()
+    if bound is not None:
+        held = np.empty(1, dtype=object)
+        held[0] = bound
+        second = judge(number, exact, fmt, inputs_exact=strict, running=held)
+        verdict = Verdict(second.verdicts[0])
+    return verdict, error, allowed
+
+
+def _is_tail(
+    point: Point,
+    program: Program,
+    directions: Sequence[Array | None],
+    computed: float,
+    exact: Truth,
+    gradient: Array | None,
+    *,
+    same: bool,
+) -> bool:
+    """Tell whether an error is only relative: within g·u of the gradient's natural scale.
+
+    The natural scale of an element is the largest magnitude among the elements of its own array
+    (unless the function maps elementwise: then they are points of their own) and the exact slopes in
+    its own place at the inputs scaled by ½, ¼, … 2^-6 and 0. A formula that is off in itself is a tail's
+    loss only where it gives zero, and g is that of one library call: nothing piles up there.
+    """
+    if not np.isfinite(computed) or (not same and computed != 0):
+        return False
+    distance = (arb(computed) - exact.exact[0]).abs_upper()
+    growth = exact.growth if same else LIBRARY_ROUNDINGS
+    unit = arb(growth * point.fmt.unit_roundoff)
+    finite = np.zeros(0) if gradient is None else np.abs(gradient[np.isfinite(gradient)])
+    if finite.size and bool(distance <= unit * float(finite.max())):
+        return True
+    for factor in (*(2.0**-k for k in range(1, 7)), 0.0):
+        scaled = [
+            x.astype(np.float64) * factor if f else x
+            for x, f in zip(point.points, point.floating, strict=True)
+        ]
+        try:
+            slope = projection_slope(
+                lambda *args: program(*args).reshape(1), np.ones(1), scaled, directions, 128
+            )
+        except Exception:  # noqa: BLE001, S112 - a program fixed at one point need not hold elsewhere
+            continue
+        if slope.is_finite() and bool(distance <= unit * slope.abs_lower()):
+            return True
+    return False

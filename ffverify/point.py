@@ -1,0 +1,257 @@
+"""One input of a function under test: its numbers, its directions, and what was computed there.
+
+A ``Point`` knows the exact programs that hold at it (``Formulas``) and computes there, by the
+function's own modes: ``gradients_of``, ``tangents_of``, and ``formula_of`` for what the derivative
+program gives in exact arithmetic. Directions and cotangents are exact in every format.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .formats import Array, Format
+from .precise import BALLS
+from .slopes import Unresolved, exact_value, joined, projected
+from .subject import Fault, Subject, coarsest, is_floating, like, to_numpy
+from .truth import LIBRARY_ROUNDINGS, Program
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """What is known exactly about a function at a point (see `ffverify.shadow`).
+
+    ``name`` says what the truth rests on; ``forward`` and ``backward`` are programs, None if unknown;
+    ``differences(weights, directions)`` gives a slope as a ball where ``forward`` is None.
+    """
+
+    name: str
+    forward: Program | None
+    backward: Program | None = None
+    differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
+
+
+@dataclass
+class Point:
+    """One input of a function under test, and what was computed there."""
+
+    subject: Subject
+    native: list[Any]
+    formulas: Formulas
+    seed: int
+    strict: bool = False
+    results: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.points = [to_numpy(a) for a in self.native]
+        self.floating = [is_floating(a) for a in self.native]
+        if not self.results:
+            self.results = self.subject.value(self.native)
+        self.places = [k for k, r in enumerate(self.results) if is_floating(r)]
+        self.shapes = [to_numpy(self.results[k]).shape for k in self.places]
+        self.sizes = [int(np.prod(s)) for s in self.shapes]
+        moved = [a for a, f in zip(self.native, self.floating, strict=True) if f]
+        self.fmt: Format = coarsest([*moved, *(self.results[k] for k in self.places)])
+        dims = [n for a in (*self.points, *map(np.empty, self.shapes)) for n in a.shape]
+        self.growth = LIBRARY_ROUNDINGS + max(dims, default=0)
+        key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))
+        self.rng = np.random.default_rng([self.seed, key])
+
+    @property
+    def vector(self) -> Program:
+        """The exact program, its floating results raveled and joined."""
+        assert self.formulas.forward is not None  # noqa: S101 - callers asked
+        return joined(self.formulas.forward, self.places)
+
+    def split(self, flat: Array) -> list[Any | None]:
+        """Cut a vector over all floating results into native cotangents, None for other results."""
+        out: list[Any | None] = [None] * len(self.results)
+        ends = np.cumsum(self.sizes)
+        for k, shape, part in zip(self.places, self.shapes, np.split(flat, ends[:-1]), strict=True):
+            out[k] = like(self.results[k], part.reshape(shape))
+        return out
+
+    def unit(self, j: int, i: int) -> list[Array | None]:
+        """Give the direction along one element of one argument."""
+        e = np.zeros(self.points[j].shape)
+        e.ravel()[i] = 1.0
+        return [e if k == j else None for k in range(len(self.points))]
+
+
+def signed(rng: np.random.Generator, size: int) -> Array:
+    """Draw signs times 1, 1.25, 1.5 or 1.75: exact in every format, and no two errors cancel often."""
+    drawn: Array = rng.choice([-1.0, 1.0], size) * rng.choice([1.0, 1.25, 1.5, 1.75], size)
+    return drawn
+
+
+def powers_of_two(x: Array) -> Array:
+    """Give the power of two at or below each |x| (1 for zeros)."""
+    return np.where(x == 0, 1.0, np.ldexp(0.5, np.frexp(np.where(x == 0, 1.0, np.abs(x)))[1]))
+
+
+def random_direction(point: Point) -> list[Array | None]:
+    """Draw a direction: signs of like size, or proportional to the inputs where these spread far."""
+    exponents = [
+        np.frexp(x[x != 0])[1] for x, f in zip(point.points, point.floating, strict=True) if f
+    ]
+    found = np.concatenate([e.ravel() for e in exponents])
+    spread = found.size and int(found.max()) - int(found.min()) > 30
+    return [
+        signed(point.rng, x.size).reshape(x.shape)
+        * (powers_of_two(x.astype(np.float64)) if spread else 1.0)
+        if f
+        else None
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
+def tied_direction(point: Point) -> list[Array | None]:
+    """Draw a direction that keeps equal inputs equal and zeros zero: it runs along most kinks."""
+    flat = [
+        x.ravel().astype(np.float64) for x, f in zip(point.points, point.floating, strict=True) if f
+    ]
+    values, inverse = np.unique(np.abs(np.concatenate(flat)), return_inverse=True)
+    steps = np.where(
+        values == 0, 0.0, np.abs(signed(point.rng, values.size)) * powers_of_two(values)
+    )
+    parts = iter(
+        np.split(
+            steps[inverse] * np.sign(np.concatenate(flat)), np.cumsum([f.size for f in flat])[:-1]
+        )
+    )
+    return [
+        next(parts).reshape(x.shape) if f else None
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
+def finite_results(point: Point) -> Array:
+    """Tell which results are finite, representable numbers: only these have derivatives to check."""
+    exact = exact_value(point.vector, point.points)
+    overflow = BALLS.exact(point.fmt.overflow)
+    usable = np.array([bool(y.is_finite() and abs(y) < overflow) for y in exact], dtype=bool)
+    if not usable.any():
+        raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
+    return usable
+
+
+def is_elementwise(point: Point) -> bool:
+    """Find out whether the function maps elementwise: half of the inputs change half of the results."""
+    inputs = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    size = inputs[0].size
+    if len(point.places) != 1 or any(x.shape != point.shapes[0] for x in inputs):
+        return False
+    if size == 1:
+        return True
+    half = np.random.default_rng(size).permutation(size) < size // 2
+    try:
+        here = exact_value(point.vector, point.points)
+        for mask in (half, ~half):
+            moved = [
+                np.where(mask.reshape(x.shape), _elsewhere(x), x) if f else x
+                for x, f in zip(point.points, point.floating, strict=True)
+            ]
+            there = exact_value(point.vector, moved)
+            if not all(_same(a, b) for a, b in zip(here[~mask], there[~mask], strict=True)):
+                return False
+    except Unresolved:
+        return False
+    return True
+
+
+def _elsewhere(x: Array) -> Array:
+    """Give other numbers, far enough off to be felt."""
+    wide = x.astype(np.float64)
+    return np.where(np.abs(wide) < 0.015625, 0.03125, wide * 0.9375)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool((a.is_nan() and b.is_nan()) or (a.mid() == b.mid() and a.rad() == b.rad()))
+
+
+def projected_vector(point: Point, weights: Array) -> Program:
+    """Give ⟨weights, results⟩ of a point's exact program as a vector of one element."""
+    inner = projected(point.vector, weights)
+    return lambda *args: inner(*args).reshape(1)
+
+
+def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:
+    """Compute the VJP; zeros for an input without a gradient; None if there is no such mode."""
+    if not point.subject.reverse:
+        return None
+    native = point.subject.vjp(point.native, point.split(weights))
+    out: list[Array | None] = []
+    for j, (g, x) in enumerate(zip(native, point.points, strict=True)):
+        if not point.floating[j]:
+            out.append(None)
+            continue
+        array = np.zeros(x.shape) if g is None else to_numpy(g)
+        if array.shape != x.shape:
+            raise Fault(
+                f"the gradient of {point.subject.name} by {point.subject.labels[j]} has shape "
+                f"{array.shape} instead of {x.shape}",
+                Verdict.WRONG,
+            )
+        out.append(array)
+    return out
+
+
+def tangents_of(
+    point: Point, directions: Sequence[Array | None], skipped: dict[str, str]
+) -> Array | None:
+    """Compute the JVP as one vector over the floating results; None if there is no such mode."""
+    mode = point.subject.forward
+    if not mode or mode in skipped:
+        return None
+    tangents = [
+        None if d is None else like(a, d) for d, a in zip(directions, point.native, strict=True)
+    ]
+    try:
+        native = point.subject.jvp(point.native, tangents)
+    except Fault as fault:
+        skipped[mode] = str(fault)
+        return None
+    parts = [to_numpy(native[k]) for k in point.places]
+    for part, shape, k in zip(parts, point.shapes, point.places, strict=True):
+        if part.shape != shape:
+            raise Fault(
+                f"the tangent of result {k} has shape {part.shape} instead of {shape}",
+                Verdict.WRONG,
+            )
+    return np.concatenate([p.ravel() for p in parts]).astype(np.float64)
+
+
+def formula_of(point: Point, weights: Array) -> list[Array] | None:
+    """Run the derivative program in exact arithmetic: one object array per argument."""
+    program = point.formulas.backward
+    if program is None:
+        return None
+    cotangents = [v for v in point.split(weights) if v is not None]
+    try:
+        with BALLS.precision(192):
+            args = [
+                BALLS.array(x) if f else x
+                for x, f in zip(point.points, point.floating, strict=True)
+            ]
+            bars = program(*args, *(BALLS.array(to_numpy(v)) for v in cotangents))
+    except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+        point.formulas = replace(point.formulas, backward=None)
+        return None
+    results = iter(bars)
+    return [
+        next(results).values if f else np.zeros(x.shape, dtype=object)
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
+def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:
+    """Give which result, and which element of it, position o of the joined vector is."""
+    ends = np.cumsum(point.sizes)
+    k = int(np.searchsorted(ends, o, side="right"))
+    inner = np.unravel_index(o - (ends[k] - point.sizes[k]), point.shapes[k])
+    return point.places[k], tuple(int(n) for n in inner)

@@ -1,0 +1,139 @@
+"""What a row of the detection corpus is: a buggy function, its correct twin, where it is tried, whence.
+
+A row is declared in plain NumPy with its own derivative, so that every checker can be shown it through
+its own framework (see `compare.py`), or in torch or JAX where the bug is in how those are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ffverify.frameworks import framework
+from ffverify.strategies import arrays
+
+ROWS: dict[str, Row] = {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One function with its derivatives; both None: its framework's own."""
+
+    fn: Callable[..., Any]
+    vjp: Callable[..., Any] | None = None
+    jvp: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One declaration of the corpus.
+
+    ``inputs(framework)`` gives strategies or arrays; ``expected`` is the verdict on the buggy one.
+    """
+
+    name: str
+    source: str
+    expected: str
+    buggy: Case
+    twin: Case
+    inputs: tuple[Any, ...]
+    framework: str = "numpy"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def drawn(self) -> list[Any]:
+        """Give the inputs for gradcheck: strategies for boxes, arrays as they are."""
+        native = framework(self.framework).native
+        return [
+            i.strategy(self.framework) if isinstance(i, Box) else native(i, i.dtype.name, None)
+            for i in self.inputs
+        ]
+
+    def sample(self, seed: int) -> list[np.ndarray]:
+        """Give one input as ndarrays, for checkers that do not search."""
+        rng = np.random.default_rng(seed)
+        return [i.sample(rng) if isinstance(i, Box) else np.asarray(i) for i in self.inputs]
+
+
+@dataclass(frozen=True)
+class Box:
+    """An input drawn from a box."""
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    dtype: str = "float64"
+
+    def strategy(self, framework: str) -> Any:
+        return arrays(
+            self.dtype, self.shape, min_value=self.low, max_value=self.high, framework=framework
+        )
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(self.low, self.high, self.shape).astype(self.dtype)
+
+
+def box(*shape: int, low: float = -3.0, high: float = 3.0, dtype: str = "float64") -> Box:
+    """Give an input drawn from a box."""
+    return Box(shape, low, high, dtype)
+
+
+def add(row: Row) -> None:
+    """Declare a row."""
+    assert row.name not in ROWS, f"{row.name} is declared twice"
+    ROWS[row.name] = row
+
+
+def numpy_row(
+    name: str,
+    source: str,
+    f: Callable[..., Any],
+    bad: Callable[..., Any],
+    good: Callable[..., Any],
+    *inputs: Any,
+    expected: str = "wrong",
+    **options: Any,
+) -> None:
+    """Declare a NumPy function with a wrong and a right VJP ``vjp(v, *inputs)``."""
+    add(Row(name, source, expected, Case(f, bad), Case(f, good), inputs, "numpy", options))
+
+
+def numpy_jvp_row(
+    name: str,
+    source: str,
+    f: Callable[..., Any],
+    bad: Callable[..., Any],
+    good: Callable[..., Any],
+    *inputs: Any,
+    expected: str = "wrong",
+    **options: Any,
+) -> None:
+    """Declare a NumPy function with a wrong and a right JVP ``jvp(tangents, *inputs)``."""
+    add(
+        Row(
+            name,
+            source,
+            expected,
+            Case(f, None, bad),
+            Case(f, None, good),
+            inputs,
+            "numpy",
+            options,
+        )
+    )
+
+
+def native_row(
+    name: str,
+    source: str,
+    framework: str,
+    buggy: Callable[..., Any],
+    twin: Callable[..., Any],
+    *inputs: Any,
+    expected: str = "wrong",
+    **options: Any,
+) -> None:
+    """Declare two functions of a framework, differentiated by it."""
+    add(Row(name, source, expected, Case(buggy), Case(twin), inputs, framework, options))
