@@ -51,7 +51,7 @@ from .losses import (
 from .numpy_functions import implements
 from .primitive import Primitive, constant, elementwise, general, linear, multilinear
 from .reductions import log_softmax, logsumexp, softmax
-from .simplify import simplify
+from .simplification import simplify
 from .transforms import (
     custom_rule,
     grad,

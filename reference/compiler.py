@@ -19,13 +19,13 @@ import numpy as np
 
 from .graph import Graph, Node, dynamic_leaves, retrace, trace
 from .primitive import Primitive
-from .simplify import frozen, simplify
+from .simplification import frozen, simplify
 from .tree import LEAF, NONE, flatten, unflatten
 from .var import Value, Var
 
 SMALL = 1024  # an array of fewer bytes is as quick to make as to use again
 OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
-Buffer = tuple[tuple[int, ...], np.dtype[Any]]
+Buffer = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]  # shape, dtype, strides
 
 
 def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in PyTorch and `re`
@@ -33,7 +33,8 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
 
     Arrays and floats among the arguments may change from call to call; a program is made for each
     new combination of shapes and dtypes, and of everything else (ints, strings, structure).
-    Programs raise no floating-point warnings.
+    Programs raise no floating-point warnings. The result has the same bits as f's own, for arguments
+    laid out in memory as at the first call (NumPy sums in the order of memory).
 
     Raises
     ------
@@ -103,6 +104,12 @@ def _matcher(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], list[Any] | N
     return matches
 
 
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...]) -> Any:
+    """Make an array with the axes in the memory order of the traced one, in which sums are taken."""
+    order = sorted(range(len(shape)), key=lambda a: -abs(strides[a]))
+    return np.empty([shape[a] for a in order], dtype).transpose(np.argsort(order))
+
+
 def _signature(leaf: Any) -> Any:
     kind = type(leaf)
     if kind is np.ndarray:
@@ -121,12 +128,13 @@ def source(f: Callable[..., Any], *args: Any) -> str:
 
 def _build(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], str]:
     with np.errstate(all="ignore"):
-        graph = lower(simplify(trace(f, *args)))
-    if graph.branches:
-        raise TypeError(
-            f"compile: the program branches on the value of {graph.branches[0]!r}, so that it would "
-            "be wrong for other arguments: use np.where instead of if, or do not compile it"
-        )
+        graph = trace(f, *args)
+        if graph.branches:
+            raise TypeError(
+                f"compile: the program branches on the value of {graph.branches[0]!r}, so that it "
+                "would be wrong for other arguments: use np.where instead of if, or do not compile"
+            )
+        graph = lower(simplify(graph))
     name = getattr(f, "__name__", "program")
     return _Writer(graph, name if name.isidentifier() else "program").build()
 
@@ -166,7 +174,7 @@ class _Writer:
         pool: list[list[Any]] = []
 
         def program(leaves: Iterable[Any]) -> Any:
-            work = pool.pop() if pool else [np.empty(*buffer) for buffer in buffers]
+            work = pool.pop() if pool else [_allocate(*buffer) for buffer in buffers]
             with np.errstate(all="ignore"):
                 result = function(work, *leaves)
             pool.append(work)
@@ -286,10 +294,10 @@ class _Writer:
         return name
 
     def _buffer(self, node: Node, step: int, last: dict[Node, int], *, inplace: bool) -> int:
-        kind = (node.shape, node.dtype)
+        kind = (node.shape, node.dtype, node.value.strides)
         if inplace:  # an elementwise ufunc may write over an operand that nothing else needs
             for x in node.inputs:
-                if (x.shape, x.dtype) == kind and last[x] == step:
+                if last[x] == step:
                     for number in self.memory[x]:
                         if isinstance(number, int) and self._owners(number, step, last) == [x]:
                             if self.buffers[number] == kind and len(self.memory[x]) == 1:

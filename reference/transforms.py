@@ -58,9 +58,7 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
         ]
         with np.errstate(all="ignore"):
             x_bars = pull_back(tape, outputs, y_bars, inputs)
-        return unflatten(  # type: ignore[no-any-return]  # the structure of args is a tuple
-            structure, [_zeros_unless(v, leaf) for v, leaf in zip(x_bars, leaves, strict=True)]
-        )
+        return unflatten(structure, _owned(x_bars, leaves, y_bars))  # type: ignore[no-any-return]  # a tuple
 
     value = unflatten(out_structure, values)
     return (value, pullback, _peeled(trace, aux)) if has_aux else (value, pullback)
@@ -92,10 +90,8 @@ def jvp(
         leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
     ]
     _check_floats(values, "jvp: the result")
-    y_dots = [
-        _zeros_unless(None if var is None else var.tangent, value)
-        for var, value in zip(outputs, values, strict=True)
-    ]
+    found = [None if var is None else var.tangent for var in outputs]
+    y_dots = _owned(found, values, x_dots)
     value, y_dot = unflatten(out_structure, values), unflatten(out_structure, y_dots)
     return (value, y_dot, _peeled(trace, aux)) if has_aux else (value, y_dot)
 
@@ -136,8 +132,7 @@ def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
         ]
         with np.errstate(all="ignore"):
             tangent_of = push_forward(tape, inputs, x_dots)
-        y_dots = [_zeros_unless(tangent_of(var), v) for var, v in zip(outputs, values, strict=True)]
-        return unflatten(out_structure, y_dots)
+        return unflatten(out_structure, _owned(list(map(tangent_of, outputs)), values, x_dots))
 
     return unflatten(out_structure, values), linear_map
 
@@ -364,8 +359,18 @@ def _matching(v: Value, like: Value, what: str) -> Value:
     return _cast_like(v, like)
 
 
-def _zeros_unless(v: Value | None, like: Value) -> Value:
-    return np.zeros(shape_of(like), dtype_of(like)) if v is None else v
+def _owned(found: list[Value | None], like: list[Value], given: list[Value]) -> list[Value]:
+    """Fill in zeros for None, and copy what is not an array of its own: the caller may write to it."""
+    taken = set(map(id, given))
+    owned = []
+    for v, x in zip(found, like, strict=True):
+        if v is None:
+            v = np.zeros(shape_of(x), dtype_of(x))  # noqa: PLW2901  # that is what None means
+        elif type(v) is np.ndarray and (v.base is not None or id(v) in taken):
+            v = v.copy()  # noqa: PLW2901  # it replaces the view
+        taken.add(id(v))
+        owned.append(v)
+    return owned
 
 
 def _peeled(trace: Recording | Forward, aux: Any) -> Any:
