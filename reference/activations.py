@@ -19,7 +19,7 @@ from .elementary import (
     square,
     where,
 )
-from .primitive import elementwise, reshape
+from .primitive import Primitive, elementwise, reshape
 from .reductions import max_over, sum_
 from .var import Value, shape_of
 
@@ -125,7 +125,7 @@ tanh_slope = elementwise(
     quiet=True,
     source="tanh_slope({0}{out})",
 )
-tanh = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z))
+tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z))
 softplus = elementwise(
     "softplus",
     lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.absolute(z))),

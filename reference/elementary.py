@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import astype, constant, elementwise, general, multiply, scale
+from .primitive import Primitive, astype, constant, elementwise, general, multiply, scale
 from .var import Value
 
 __all__ = ["astype", "multiply", "scale"]  # declared with the engine, in primitive.py
@@ -70,9 +70,9 @@ def _power_slope_in_p(y: Value, x: Value, p: Value) -> Value:
     return where(flat, 0.0, y * log(where(flat, 1.0, x)))
 
 
-power = elementwise("power", _power, _power_slope_in_x, _power_slope_in_p, singular=True)
+power: Primitive = elementwise("power", _power, _power_slope_in_x, _power_slope_in_p, singular=True)
 # x**p with a number p that is the same for every element; p is no operand, so it has no slope.
-power_number = elementwise(
+power_number: Primitive = elementwise(
     "power_number",
     lambda x, *, p: _power(x, p),
     lambda _y, x, *, p: 0.0 if p == 0 else p * power_number(x, p=p - 1),
@@ -94,10 +94,10 @@ log1p = elementwise(
 
 # Trigonometric and hyperbolic functions; tanh is with the activations ---------------------------
 sin = elementwise("sin", np.sin, lambda _y, x: cos(x))
-cos = elementwise("cos", np.cos, lambda _y, x: -sin(x))
+cos: Primitive = elementwise("cos", np.cos, lambda _y, x: -sin(x))
 tan = elementwise("tan", np.tan, lambda y, _x: 1.0 + y * y)
 sinh = elementwise("sinh", np.sinh, lambda _y, x: cosh(x))
-cosh = elementwise("cosh", np.cosh, lambda _y, x: sinh(x))
+cosh: Primitive = elementwise("cosh", np.cosh, lambda _y, x: sinh(x))
 arcsin = elementwise(
     "arcsin",
     np.arcsin,
@@ -164,7 +164,7 @@ clip = elementwise(
     lambda _y, x, *, low, high: logical_and(greater(x, low), less(x, high)),
     kinks="x = low, x = high: slope 0",
 )
-where = general(
+where: Primitive = general(
     "where",
     np.where,
     None,
@@ -177,29 +177,29 @@ where = general(
         lambda y_bar, _y, c, _a, _b: where(c, 0.0, y_bar),
     ),
 )
-copysign = elementwise(
+copysign: Primitive = elementwise(
     "copysign", np.copysign, lambda _y, a, b: copysign(1.0, a) * copysign(1.0, b), None
 )
 
 # No derivative: piecewise constant ---------------------------------------------------------------
-sign = constant("sign", np.sign)
+sign: Primitive = constant("sign", np.sign)
 floor = constant("floor", np.floor)
 ceil = constant("ceil", np.ceil)
 rint = constant("rint", np.rint)
 trunc = constant("trunc", np.trunc)
-floor_divide = constant("floor_divide", np.floor_divide)
+floor_divide: Primitive = constant("floor_divide", np.floor_divide)
 signbit = constant("signbit", np.signbit)
 spacing = constant("spacing", np.spacing)
-equal = constant("equal", np.equal)
+equal: Primitive = constant("equal", np.equal)
 not_equal = constant("not_equal", np.not_equal)
-less = constant("less", np.less)
+less: Primitive = constant("less", np.less)
 less_equal = constant("less_equal", np.less_equal)
-greater = constant("greater", np.greater)
-greater_equal = constant("greater_equal", np.greater_equal)
+greater: Primitive = constant("greater", np.greater)
+greater_equal: Primitive = constant("greater_equal", np.greater_equal)
 isfinite = constant("isfinite", np.isfinite)
 isinf = constant("isinf", np.isinf)
 isnan = constant("isnan", np.isnan)
-logical_and = constant("logical_and", np.logical_and)
+logical_and: Primitive = constant("logical_and", np.logical_and)
 logical_or = constant("logical_or", np.logical_or)
 logical_not = constant("logical_not", np.logical_not)
 logical_xor = constant("logical_xor", np.logical_xor)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import broadcast_to, constant, general, multilinear, reshape, sum_over
+from .primitive import Primitive, broadcast_to, constant, general, multilinear, reshape
 from .reductions import sum_
-from .shaping import gather, getitem, transpose
+from .shaping import getitem, transpose
 from .var import Value, shape_of
 
 
@@ -69,7 +69,7 @@ def _matmul_flops(y: Value, a: Value, _b: Value, *_: Value) -> float:
     return 2.0 * prod(shape_of(y)) * shape_of(a)[-1]
 
 
-matmul = multilinear(
+matmul: Primitive = multilinear(
     "matmul",
     np.matmul,
     _matmul_transpose_a,
@@ -204,7 +204,7 @@ def einsum(subscripts: str, *operands: Value, optimize: Any = False) -> Value:  
         output = output.replace("...", "".join(dots))
     joined = "".join(labels)
     if not arrow:
-        single = sorted(c for c in set(joined) if joined.count(c) == 1 or c in "".join(labels[:0]))
+        single = sorted(c for c in set(joined) if joined.count(c) == 1)
         output = "".join(single)
         if "..." in text:
             output = "".join(dots) + "".join(c for c in single if c not in dots)
@@ -263,7 +263,7 @@ def _solve_transpose_a(x_bar: Value, x: Value, a: Value, _b: Value) -> Value:
     return -matmul(solve_matrix(matrix_transpose(a), x_bar), matrix_transpose(x))
 
 
-solve_matrix = general(
+solve_matrix: Primitive = general(
     "solve",
     np.linalg.solve,
     (_solve_map_a, _solve_transpose_a),
@@ -282,7 +282,7 @@ def solve(a: Value, b: Value) -> Value:
     return solve_matrix(a, b)
 
 
-inv = general(
+inv: Primitive = general(
     "inv",
     np.linalg.inv,
     (

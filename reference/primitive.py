@@ -199,13 +199,13 @@ scale = elementwise(
     "scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True, quiet=True
 )
 
-astype = linear(
+astype: Primitive = linear(
     "astype",
     lambda x, *, dtype: np.asarray(x).astype(dtype)[()],
     lambda y_bar, _y, x, **_: astype(y_bar, dtype=dtype_of(x)),
     flops=0,
 )
-broadcast_to = linear(
+broadcast_to: Primitive = linear(
     "broadcast_to",
     # A number fills an array faster than NumPy makes a view of it.
     lambda x, *, shape: np.broadcast_to(x, shape) if np.ndim(x) else np.full(shape, x),
@@ -213,7 +213,7 @@ broadcast_to = linear(
     flops=0,
     source="np.broadcast_to({0}, {shape})",
 )
-reshape = linear(
+reshape: Primitive = linear(
     "reshape",
     lambda x, *, shape: (x if isinstance(x, np.ndarray) else np.asarray(x)).reshape(shape),
     lambda y_bar, _y, x, **_: reshape(y_bar, shape=shape_of(x)),

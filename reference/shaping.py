@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import broadcast_to, constant, general, kept, linear, reshape
+from .primitive import Primitive, broadcast_to, constant, general, kept, linear, reshape
 from .var import Value, Var, concrete, dtype_of, shape_of
 
 __all__ = ["broadcast_to", "reshape"]  # declared with the engine, in primitive.py
 
-transpose = linear(
+transpose: Primitive = linear(
     "transpose",
     lambda x, *, axes: x.transpose(axes),
     lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
@@ -59,14 +59,14 @@ def _gather_source(*, index: tuple[Any, ...]) -> str:
     return f"{{0}}[{', '.join(parts)}]" if len(parts) > 1 else f"{{0}}[{parts[0]},]"
 
 
-gather = linear(
+gather: Primitive = linear(
     "gather",
     lambda x, *arrays, index: x[_filled(index, arrays)],
     lambda y_bar, _y, x, *arrays, index: scatter(y_bar, *arrays, index=index, shape=shape_of(x)),
     flops=0,
     source=_gather_source,
 )
-scatter = linear(
+scatter: Primitive = linear(
     "scatter",
     _scatter,
     lambda x_bar, _x, _y, *arrays, index, shape: gather(x_bar, *arrays, index=index),
@@ -90,7 +90,7 @@ def getitem(x: Value, index: Any) -> Value:
     return gather(x, *arrays, index=tuple(template))
 
 
-take_along = linear(
+take_along: Primitive = linear(
     "take_along",
     lambda x, indices, *, axis: np.take_along_axis(x, indices, axis),
     lambda y_bar, _y, x, indices, *, axis: put_along(y_bar, indices, axis=axis, shape=shape_of(x)),
@@ -106,7 +106,7 @@ def _put_along(y: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> An
     return x
 
 
-put_along = linear(
+put_along: Primitive = linear(
     "put_along",
     _put_along,
     lambda x_bar, _x, _y, indices, *, axis, shape: take_along(x_bar, indices, axis=axis),
@@ -152,7 +152,7 @@ def flip(x: Value, axis: int) -> Value:
     return gather(x, index=(slice(None),) * (axis % len(shape_of(x))) + (slice(None, None, -1),))
 
 
-cumsum = linear(
+cumsum: Primitive = linear(
     "cumsum",
     lambda x, *, axis: np.cumsum(x, axis=axis),
     lambda y_bar, _y, _x, *, axis: flip(cumsum(flip(y_bar, axis), axis=axis), axis),

@@ -178,7 +178,7 @@ def push_forward(
 def is_float(value: Value) -> bool:
     """Whether the value has a derivative: its dtype is a real floating type."""
     if type(value) is np.ndarray:
-        return value.dtype.kind == "f"
+        return bool(value.dtype.kind == "f")
     value = innermost(value)
     return isinstance(value, float) or (
         isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"

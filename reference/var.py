@@ -215,8 +215,8 @@ class Var:
     __invert__ = _unary(np.invert)
     __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
     __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
-    __eq__: Callable[[Any, Any], Any] = _binary(np.equal)  # type: ignore[assignment]  # elementwise
-    __ne__: Callable[[Any, Any], Any] = _binary(np.not_equal)  # type: ignore[assignment]  # elementwise
+    __eq__: Callable[[Any, Any], Any] = _binary(np.equal)
+    __ne__: Callable[[Any, Any], Any] = _binary(np.not_equal)
 
     sum, prod, mean, var, std = map(_method, ("sum", "prod", "mean", "var", "std"))
     max, min, argmax, argmin = map(_method, ("max", "min", "argmax", "argmin"))
@@ -255,7 +255,7 @@ def dtype_of(value: Value) -> np.dtype[Any]:
     if type(value) is np.ndarray:
         return value.dtype
     value = innermost(value)
-    dtype = getattr(value, "dtype", None)
+    dtype: np.dtype[Any] | None = getattr(value, "dtype", None)
     return np.asarray(value).dtype if dtype is None else dtype
 
 
