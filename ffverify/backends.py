@@ -34,7 +34,8 @@ class Backend:
     """An implementation under test.
 
     A *program* is a function ``program(f, *arrays)`` that takes every operation from ``f``, the
-    backend's functions as attributes; the same program runs on the textbook's definitions.
+    backend's functions as attributes; the same program runs on the textbook's definitions. Both
+    also have ``f.second_derivative(g, z)`` for an elementwise ``g``.
     """
 
     name: str
@@ -94,7 +95,8 @@ class Backend:
         return self.framework.numpy(result)
 
     def _bound(self, program: Program) -> Callable[..., Any]:
-        namespace = SimpleNamespace(**self.functions)
+        twice = self.framework.second_derivative
+        namespace = SimpleNamespace(**self.functions, second_derivative=twice)
         return lambda *args: program(namespace, *args)
 
 

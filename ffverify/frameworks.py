@@ -39,6 +39,8 @@ class Framework:
         where the framework gives none or none was asked.
     jvp
         ``jvp(fn, args, tangents)``: value and tangent; a tangent None holds its argument fixed.
+    second_derivative
+        ``second_derivative(fn, z)`` of an elementwise function: the gradient, differentiated.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Framework:
     numpy: Callable[[Any], Array]
     vjp: Callable[[Function, Sequence[Any], Sequence[bool], Any], tuple[Any, list[Any]]]
     jvp: Callable[[Function, Sequence[Any], Sequence[Any]], tuple[Any, Any]]
+    second_derivative: Callable[[Function, Any], Any]
 
 
 def _partial(
@@ -89,7 +92,10 @@ def _numpy() -> Framework:
         )
         return value, tangent
 
-    return Framework("numpy", native, np.asarray, vjp, jvp)
+    def second_derivative(fn: Function, z: Any) -> Any:
+        return reference.hvp(lambda z: np.sum(fn(z)), z, np.ones_like(z))
+
+    return Framework("numpy", native, np.asarray, vjp, jvp, second_derivative)
 
 
 def _torch() -> Framework:
@@ -124,7 +130,14 @@ def _torch() -> Framework:
         value, tangent, *_ = torch.func.jvp(partial, tuple(points), directions)
         return value, tangent
 
-    return Framework("torch", native, to_numpy, vjp, jvp)
+    def second_derivative(fn: Function, z: Any) -> Any:
+        z = z.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(fn(z).sum(), z, create_graph=True)
+        if not slope.requires_grad:  # a constant
+            return torch.zeros_like(z)
+        return torch.autograd.grad(slope.sum(), z, materialize_grads=True)[0]
+
+    return Framework("torch", native, to_numpy, vjp, jvp, second_derivative)
 
 
 def _jax() -> Framework:
@@ -153,7 +166,10 @@ def _jax() -> Framework:
         value, tangent = jax.jvp(partial, points, [t for t in tangents if t is not None])
         return value, tangent
 
-    return Framework("jax", native, to_numpy, vjp, jvp)
+    def second_derivative(fn: Function, z: Any) -> Any:
+        return jax.jvp(jax.grad(lambda z: fn(z).sum()), (z,), (jnp.ones_like(z),))[1]
+
+    return Framework("jax", native, to_numpy, vjp, jvp, second_derivative)
 
 
 _FRAMEWORKS: dict[str, Callable[[], Framework]] = {"numpy": _numpy, "torch": _torch, "jax": _jax}

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .curvature import second_derivative
 from .precise import PreciseArray, elementwise
 
 
@@ -331,4 +332,6 @@ def mixture_nll(logits: Any, means: Any, precisions: Any, y: Any) -> Any:
     return -np.log(np.sum(weights * density, axis=-1))
 
 
-namespace = SimpleNamespace(**{name: d.function for name, d in CATALOGUE.items()})
+namespace = SimpleNamespace(
+    **{name: d.function for name, d in CATALOGUE.items()}, second_derivative=second_derivative
+)
