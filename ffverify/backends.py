@@ -8,6 +8,7 @@ backend lacks is *not provided*; it never counts as passed.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,7 +105,9 @@ def _reference() -> Backend:
     from ffverify import reference
     from ffverify.reference import accumulation, krylov
 
-    functions = _public(accumulation) | _public(krylov) | _public(reference)
+    functions = _public(accumulation) | _public(reference)
+    if importlib.util.find_spec("scipy") is not None:  # which the Krylov methods are given to
+        functions |= _public(krylov)
     return Backend("reference", framework("numpy"), functions)
 
 
