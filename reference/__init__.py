@@ -6,6 +6,7 @@
 0.5
 """
 
+from . import accumulation, krylov, optimise, outputs, regions
 from .activations import (
     clipped_linear,
     elu,
@@ -48,6 +49,7 @@ from .losses import (
     softmax_nll,
     squared_error,
 )
+from .network import MLP
 from .numpy_functions import implements
 from .primitive import Primitive, constant, elementwise, general, linear, multilinear
 from .reductions import log_softmax, logsumexp, softmax
@@ -67,12 +69,14 @@ from .tree import flatten, tree_map, unflatten
 from .var import Var
 
 __all__ = [
+    "MLP",
     "Graph",
     "Node",
     "Primitive",
     "Var",
     "absolute",
     "absolute_error",
+    "accumulation",
     "affine",
     "bernoulli_nll",
     "clipped_linear",
@@ -102,6 +106,7 @@ __all__ = [
     "implements",
     "jacobian",
     "jvp",
+    "krylov",
     "leaky_relu",
     "linear",
     "linearize",
@@ -114,9 +119,12 @@ __all__ = [
     "mish",
     "mixture_nll",
     "multilinear",
+    "optimise",
+    "outputs",
     "prelu",
-    "rbf",
     "primitives",
+    "rbf",
+    "regions",
     "relu",
     "relu6",
     "selu",

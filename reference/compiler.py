@@ -249,9 +249,9 @@ class _Writer:
         if "{out}" not in template:
             # A function that we do not know may return a view of its arguments.
             self.memory[node] = frozenset().union(*(self.memory[x] for x in node.inputs))
-        elif not isinstance(node.value, np.ndarray) or node in returned:
-            self.memory[node] = frozenset([node])
-        elif node.value.nbytes < SMALL:
+        elif (
+            not isinstance(node.value, np.ndarray) or node in returned or node.value.nbytes < SMALL
+        ):
             self.memory[node] = frozenset([node])
         else:
             number = self._buffer(
@@ -277,9 +277,9 @@ class _Writer:
 
     def _literal(self, value: Any) -> str:
         """Write a parameter into the program, by name where its repr does not read back."""
-        if value is None or isinstance(value, bool | int | str):
+        if value is None or type(value) in (bool, int, str):
             return repr(value)
-        if isinstance(value, float) and np.isfinite(value):
+        if type(value) is float and np.isfinite(value):
             return repr(value)
         if value is Ellipsis:
             return "..."
@@ -295,14 +295,16 @@ class _Writer:
 
     def _buffer(self, node: Node, step: int, last: dict[Node, int], *, inplace: bool) -> int:
         kind = (node.shape, node.dtype, node.value.strides)
-        if inplace:  # an elementwise ufunc may write over an operand that nothing else needs
-            for x in node.inputs:
-                if last[x] == step:
-                    for number in self.memory[x]:
-                        if isinstance(number, int) and self._owners(number, step, last) == [x]:
-                            if self.buffers[number] == kind and len(self.memory[x]) == 1:
-                                self.memory[x] = frozenset()
-                                return number
+        for x in node.inputs if inplace else ():
+            # An elementwise ufunc may write over an operand that nothing else needs.
+            if last[x] != step or len(self.memory[x]) != 1:
+                continue
+            (number,) = self.memory[x]
+            if isinstance(number, Node) or self.buffers[number] != kind:
+                continue
+            if self._owners(number, step, last) == [x]:
+                self.memory[x] = frozenset()
+                return number
         free = self.free.get(kind)
         if free:
             return free.pop()

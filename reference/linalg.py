@@ -99,7 +99,7 @@ affine = general(
         lambda y_bar, y, x, W, _b: _matmul_transpose_b(y_bar, y, x, W),
     ),
     (lambda b_dot, _y, _x, _W, _b: b_dot, lambda y_bar, _y, _x, _W, _b: y_bar),
-    flops=lambda y, x, W, b: _matmul_flops(y, x, W) + prod(shape_of(y)),
+    flops=lambda y, x, W, _b: _matmul_flops(y, x, W) + prod(shape_of(y)),
     source="np.add(np.matmul({0}, {1}{out}), {2}{out})",
 )
 
@@ -166,8 +166,8 @@ def _einsum_transpose(y_bar: Value, _y: Value, *xs: Value, subscripts: str, k: i
     return x_bar
 
 
-def _einsum_flops(y: Value, *xs: Value, subscripts: str) -> float:
-    labels = subscripts.split("->")[0].split(",")
+def _einsum_flops(_y: Value, *xs: Value, subscripts: str) -> float:
+    labels = subscripts.partition("->")[0].split(",")
     sizes = {
         c: n
         for label, x in zip(labels, xs, strict=True)
@@ -241,18 +241,20 @@ def trace(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
 
 def tril(x: Value, k: int = 0) -> Value:
     """As `numpy.tril`."""
-    return x * np.tri(*shape_of(x)[-2:], k=k, dtype=bool)
+    rows, columns = shape_of(x)[-2:]
+    return x * np.tri(rows, columns, k, dtype=bool)
 
 
 def triu(x: Value, k: int = 0) -> Value:
     """As `numpy.triu`."""
-    return x * ~np.tri(*shape_of(x)[-2:], k=k - 1, dtype=bool)
+    rows, columns = shape_of(x)[-2:]
+    return x * ~np.tri(rows, columns, k - 1, dtype=bool)
 
 
 # Factorisations ----------------------------------------------------------------------------------------
 def _cubic(_y: Value, a: Value, *_: Value) -> float:
     shape = shape_of(a)
-    return prod(shape[:-2]) * shape[-1] ** 3.0
+    return prod(shape[:-2]) * float(shape[-1]) ** 3
 
 
 def _solve_map_a(a_dot: Value, x: Value, a: Value, _b: Value) -> Value:

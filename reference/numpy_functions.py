@@ -76,9 +76,7 @@ UFUNCS |= {
 
 # Reductions by ufunc.reduce, whose axis is 0 unless given ----------------------------------------------
 def _reducer(function: Callable[..., Value]) -> Callable[..., Value]:
-    def reduce(
-        x: Value, axis: Axis = 0, dtype: Any = None, out: Any = None, keepdims: bool = False
-    ) -> Value:  # noqa: ARG001  # NumPy's
+    def reduce(x: Value, axis: Axis = 0, dtype: Any = None, *, keepdims: bool = False) -> Value:
         if dtype is not None:
             raise TypeError("reduce: dtype= is not supported on a traced value: use astype")
         return function(x, axis=axis, keepdims=keepdims)
@@ -93,7 +91,7 @@ REDUCTIONS |= {
     np.minimum: _reducer(reductions.min_),
 }
 
-for _numpy, _ours in {
+_SERVED: dict[Any, Callable[..., Any]] = {
     np.sum: reductions.sum_,
     np.mean: reductions.mean,
     np.prod: reductions.prod,
@@ -137,8 +135,8 @@ for _numpy, _ours in {
     np.isscalar: lambda _x: False,
     np.iscomplexobj: lambda _x: False,
     np.result_type: lambda *xs: np.result_type(*(dtype_of(x) for x in xs)),
-}.items():
-    FUNCTIONS[_numpy] = _ours
+}
+FUNCTIONS |= _SERVED
 
 
 # Shapes ------------------------------------------------------------------------------------------------

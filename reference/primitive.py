@@ -46,7 +46,7 @@ class Primitive:
     slopes, maps, transposes : one entry per argument; see the module's text.
     domain : open interval of the first argument on which y is defined.
     kinks : where the slope jumps: {point: slope taken there}, or a sentence.
-    flops : floating-point operations per element of y, or a function of (y, \\*xs, \\*\\*params).
+    flops : floating-point operations per element of y, or a function of (y, *xs, **params).
     singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
         cotangent (or tangent) then still gives zero, as it must for an unselected branch.
     source : how a compiled program writes the application, such as ``"np.matmul({0}, {1}{out})"``,
@@ -222,7 +222,7 @@ reshape: Primitive = linear(
 )
 
 
-def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any = False) -> Any:
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .elementary import absolute, divide, equal, multiply, square, where
 from .primitive import broadcast_to, constant, general, linear, reshape, sum_over
-from .shaping import expand, gather, put_along, take_along, transpose, concatenate
+from .shaping import concatenate, expand, gather, put_along, take_along, transpose
 from .var import Value, shape_of
 
 Axis = Any  # None, int or tuple of ints
@@ -53,7 +53,7 @@ def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: b
     return broadcast_to(part, shape=shape_of(x))
 
 
-def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any) -> Any:
     return np.add.reduce(x, axis=axis, keepdims=keepdims) / _count(shape_of(x), axis)
 
 

@@ -69,7 +69,7 @@ gather: Primitive = linear(
 scatter: Primitive = linear(
     "scatter",
     _scatter,
-    lambda x_bar, _x, _y, *arrays, index, shape: gather(x_bar, *arrays, index=index),
+    lambda x_bar, _x, _y, *arrays, index, **_: gather(x_bar, *arrays, index=index),
 )
 
 
@@ -109,7 +109,7 @@ def _put_along(y: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> An
 put_along: Primitive = linear(
     "put_along",
     _put_along,
-    lambda x_bar, _x, _y, indices, *, axis, shape: take_along(x_bar, indices, axis=axis),
+    lambda x_bar, _x, _y, indices, *, axis, **_: take_along(x_bar, indices, axis=axis),
 )
 
 # Joining, padding ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 
 
 def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
-    """Return f(\\*args) and the pullback: cotangents of the result to cotangents of the arguments.
+    """Return f(*args) and the pullback: cotangents of the result to cotangents of the arguments.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
 def jvp(
     f: Function, primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: bool = False
 ) -> tuple[Any, ...]:
-    """Return f(\\*primals) and its derivative in the direction `tangents`, in forward mode.
+    """Return f(*primals) and its derivative in the direction `tangents`, in forward mode.
 
     `primals` and `tangents` are sequences with one pytree per argument; a tangent None means zero.
     """
@@ -109,7 +109,7 @@ def _tangent_leaves(primals: tuple[Any, ...], tangents: Sequence[Any]) -> list[V
 
 
 def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return f(\\*args) and the linear map ``tangents -> y_dot``; f itself runs only once."""
+    """Return f(*args) and the linear map ``tangents -> y_dot``; f itself runs only once."""
     leaves, structure = flatten(args)
     _check_floats(leaves, "linearize")
     trace = Recording()

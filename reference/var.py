@@ -27,7 +27,10 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
 
 
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    return lambda a, b: UFUNCS[ufunc](a, b)
+    def operator(a: Any, b: Any) -> Any:
+        return UFUNCS[ufunc](a, b)
+
+    return operator
 
 
 def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -35,7 +38,10 @@ def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
 
 
 def _unary(ufunc: np.ufunc) -> Callable[[Any], Any]:
-    return lambda a: UFUNCS[ufunc](a)
+    def operator(a: Any) -> Any:
+        return UFUNCS[ufunc](a)
+
+    return operator
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -168,7 +174,7 @@ class Var:
     def __int__(self) -> int:
         self._number("int")
 
-    def __index__(self) -> int:
+    def __index__(self) -> int:  # noqa: PLE0305  # it always raises
         self._number("int")
 
     def item(self) -> float:
@@ -252,10 +258,12 @@ def shape_of(value: Value) -> tuple[int, ...]:
 
 def dtype_of(value: Value) -> np.dtype[Any]:
     """Return the dtype of an array, number or `Var`."""
+    dtype: np.dtype[Any] | None
     if type(value) is np.ndarray:
-        return value.dtype
-    value = innermost(value)
-    dtype: np.dtype[Any] | None = getattr(value, "dtype", None)
+        dtype = value.dtype
+    else:
+        value = innermost(value)
+        dtype = getattr(value, "dtype", None)
     return np.asarray(value).dtype if dtype is None else dtype
 
 
