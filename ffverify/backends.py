@@ -55,7 +55,7 @@ class Backend:
 
     def value(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
         """Run a program at a dtype; ndarrays in and out."""
-        return self._numpy(self._bound(program)(*self._native(args, dtype)))
+        return self._numpy(self.bound(program)(*self.native(args, dtype)))
 
     def vjp(
         self,
@@ -70,9 +70,9 @@ class Backend:
 
         An argument for which the backend reports no gradient has a zero one.
         """
-        native = self._native([*args, cotangent], dtype)
+        native = self.native([*args, cotangent], dtype)
         chosen = [i in wrt for i in range(len(args))]
-        _, gradients = self.framework.vjp(self._bound(program), native[:-1], chosen, native[-1])
+        _, gradients = self.framework.vjp(self.bound(program), native[:-1], chosen, native[-1])
         return [
             np.zeros(args[i].shape, args[i].dtype)
             if gradients[i] is None
@@ -84,18 +84,20 @@ class Backend:
         self, program: Program, args: Sequence[Array], tangents: Sequence[Array | None], dtype: str
     ) -> Array:
         """Push tangents forward, by the backend's own forward mode; None: a fixed argument."""
-        native = self._native(args, dtype)
-        directions = [None if t is None else self._native([t], dtype)[0] for t in tangents]
-        _, tangent = self.framework.jvp(self._bound(program), native, directions)
+        native = self.native(args, dtype)
+        directions = [None if t is None else self.native([t], dtype)[0] for t in tangents]
+        _, tangent = self.framework.jvp(self.bound(program), native, directions)
         return self._numpy(tangent)
 
-    def _native(self, args: Sequence[Array], dtype: str) -> list[Any]:
+    def native(self, args: Sequence[Array], dtype: str) -> list[Any]:
+        """Give ndarrays as the framework's arrays, floats in a dtype."""
         return [self.framework.native(a, dtype, self.device) for a in args]
 
     def _numpy(self, result: Any) -> Array:
         return self.framework.numpy(result)
 
-    def _bound(self, program: Program) -> Callable[..., Any]:
+    def bound(self, program: Program) -> Callable[..., Any]:
+        """Give a program as a function of the framework's arrays, with this backend's functions."""
         twice = self.framework.second_derivative
         namespace = SimpleNamespace(**self.functions, second_derivative=twice)
         return lambda *args: program(namespace, *args)

@@ -9,7 +9,7 @@ only made when somebody reads it: Hypothesis throws most violations away while i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy as np
 from . import confirm, replay, textbook, truth
 from .backends import Backend
 from .formats import Array, Format
-from .precise import BALLS, Undecided, arb
+from .precise import BALLS, arb
+from .rounding import own_bound
 from .truth import Program, Truth
 from .verdict import Finding, Judgement, Verdict, judge
 
@@ -49,6 +50,8 @@ class Check:
         The largest error so far, in ulps of the exact result.
     examples
         How many inputs the claim was tried on.
+    measured
+        What a claim that measures has to report, with its interval; it sets this itself.
     """
 
     def __init__(self, backend: Backend, fmt: Format) -> None:
@@ -56,6 +59,7 @@ class Check:
         self.fmt = fmt
         self.worst_ulps = 0.0
         self.examples = 0
+        self.measured = ""
         self.inputs: Mapping[str, Any] = {}
         self._claim = ""
         self._judged = self._inconclusive = 0
@@ -104,8 +108,8 @@ class Check:
         )
         exact_program = self._exact(program)
         exact = truth.value(exact_program, args, self.fmt, core=core)
-        running = _running_bound(exact_program, args, self.fmt, exact) if core is not None else None
-        judgement = self._judge(name, args, computed, exact, scale=scale, running=running)
+        explain = partial(own_bound, self.backend, program, args, exact, self.fmt)
+        judgement = self._judge(name, args, computed, exact, scale=scale, explain=explain)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = _row(args, core, index)
@@ -145,9 +149,10 @@ class Check:
         )
         exact_program = self._exact(program)
         exact = truth.gradient(exact_program, args, v, wrt, self.fmt, core=core)
-        if computed.shape != exact.exact.shape:
-            self.that(False, f"shape of the gradient of {name}", computed.shape, exact.exact.shape)
-        judgement = self._judge(name, args, computed, exact, scale=scale)
+        explain = partial(
+            own_bound, self.backend, program, args, exact, self.fmt, wrt=wrt, cotangent=v
+        )
+        judgement = self._judge(name, args, computed, exact, scale=scale, explain=explain)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = _row(args, core, index)
@@ -182,7 +187,10 @@ class Check:
         )
         exact_program = self._exact(program)
         exact = truth.directional(exact_program, args, tangents, self.fmt, core=core)
-        judgement = self._judge(name, args, computed, exact, scale=scale)
+        explain = partial(
+            own_bound, self.backend, program, args, exact, self.fmt, tangents=tangents
+        )
+        judgement = self._judge(name, args, computed, exact, scale=scale, explain=explain)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = _row(args, core, index)
@@ -265,11 +273,16 @@ class Check:
         exact: Truth,
         *,
         scale: float,
-        running: Array | None = None,
+        explain: Callable[[], Array | None],
     ) -> Judgement:
+        """Judge; ask whether rounding explains the errors only where there are some."""
         if computed.shape != exact.exact.shape:
             self.that(False, f"shape of {name}({_join(args)})", computed.shape, exact.exact.shape)
-        judgement = judge(computed, exact, self.fmt, scale=scale, running=running)
+        judgement = judge(computed, exact, self.fmt, scale=scale)
+        if np.isin(judgement.verdicts, [Verdict.IMPRECISE, Verdict.WRONG]).any():
+            running = explain()
+            if running is not None:
+                judgement = judge(computed, exact, self.fmt, scale=scale, running=running)
         finite = judgement.error_ulps[np.isfinite(judgement.error_ulps)]
         self.worst_ulps = max(self.worst_ulps, float(finite.max(initial=0.0)))
         self._judged += computed.size
@@ -314,22 +327,6 @@ class Check:
             raise ClaimViolation(make)
         if self._warning is None or error > self._warning[0]:
             self._warning = (error, make)
-
-
-def _running_bound(program: Program, args: Sequence[Array], fmt: Format, exact: Truth) -> Array:
-    """Bound what the roundings of the naive formula, run in this very format, can add up to.
-
-    Ball arithmetic at the format's own precision is a running error analysis (Higham, §3.3):
-    every operation widens the ball by its own rounding. Library functions err by a few ulps
-    where Arb's round once: hence the growth factor.
-    """
-    with BALLS.precision(fmt.precision):
-        try:
-            points = [BALLS.array(a) if np.issubdtype(a.dtype, np.floating) else a for a in args]
-            radii = np.frompyfunc(arb.rad, 1, 1)(program(*points).values)
-        except Undecided:
-            return np.full(exact.exact.shape, arb.pos_inf(), dtype=object)
-    return np.reshape(radii * (2 * exact.growth), exact.exact.shape)
 
 
 def _agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:

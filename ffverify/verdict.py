@@ -118,10 +118,15 @@ class Judgement:
 
     @property
     def worst(self) -> tuple[int, ...] | None:
-        """Index of the failed element with the largest error over bound; None if all are correct."""
+        """Index of the failed element with the largest error over bound; None if all are correct.
+
+        What cannot be judged comes last.
+        """
         failed = self.verdicts != Verdict.CORRECT
         if not failed.any():
             return None
+        judged = failed & (self.verdicts != Verdict.INCONCLUSIVE)
+        failed = judged if judged.any() else failed
         rank = np.where(failed, self.error_ulps / np.maximum(self.allowed_ulps, 1e-300), -1.0)
         rank = np.where(failed & np.isnan(rank), np.inf, rank)
         return tuple(int(i) for i in np.unravel_index(np.argmax(rank), rank.shape))
