@@ -192,6 +192,7 @@ def run(
         check.worst_ulps,
         check.examples,
         time.perf_counter() - started,
+        reason=check.measured,
     )
 
 

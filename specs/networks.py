@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ffverify import proofs
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claims import Draw, claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import array
 
@@ -24,6 +25,123 @@ def _xor(check: Check) -> tuple[Array, Array]:
     """Give the four inputs [4, 2] and targets [4]."""
     kind = check.fmt.carrier
     return np.array(XOR_INPUTS, dtype=kind), np.array(XOR_TARGETS, dtype=kind)
+
+
+# --- 6.0 ---------------------------------------------------------------------------------------
+
+
+def _network(f: Any, x: Any, *parameters: Any) -> Any:
+    """Apply layers (W, b), all but the last with hidden tanh units."""
+    *hidden, W, b = parameters
+    for V, a in zip(hidden[::2], hidden[1::2], strict=True):
+        x = f.tanh(f.affine(x, V, a))
+    return f.affine(x, W, b)
+
+
+def _layers(entries: st.SearchStrategy[float]) -> Draw:
+    """Draw (W, b) of one to four layers of width 1 to 3 on 3 inputs."""
+
+    def make(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
+        @st.composite
+        def layers(draw: st.DrawFn) -> list[Array]:
+            widths = [3, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))]
+            shapes = [s for m, n in pairwise(widths) for s in ((m, n), (n,))]
+            sizes = [math.prod(shape) for shape in shapes]
+            flat = [draw(st.lists(entries, min_size=n, max_size=n)) for n in sizes]
+            return [np.array(v, fmt.carrier).reshape(s) for v, s in zip(flat, shapes, strict=True)]
+
+        return layers()
+
+    return make
+
+
+@claim(
+    "6.0",
+    "A network y = f(x; θ) is the composition of its layers, f₃(f₂(f₁(x))): as many as it is deep, "
+    "with Σ (m + 1)n numbers in θ for layers of m inputs and n units.",
+    functions=["affine", "tanh"],
+    parameters=_layers(st.floats(-2, 2, width=16)),
+    x=array(2, 3),
+)
+def network_is_composition(check: Check, parameters: list[Array], x: Array) -> None:
+    whole = check.value(_network, x, *parameters)
+    h = x
+    for W, b in list(zip(parameters[::2], parameters[1::2], strict=True))[:-1]:
+        layer = check.backend.value(lambda f, h, W, b: f.affine(h, W, b), [h, W, b], check.fmt.name)
+        h = check.backend.value(lambda f, z: f.tanh(z), [layer], check.fmt.name)
+    W, b = parameters[-2:]
+    last = check.backend.value(lambda f, h, W, b: f.affine(h, W, b), [h, W, b], check.fmt.name)
+    check.equal(whole, last, "network = layer after layer")
+    if check.backend.provides("MLP"):
+        widths = (3, *(len(b) for b in parameters[1::2]))
+        network = check.backend.functions["MLP"](widths, hidden="tanh")
+        theta = [{"W": W, "b": b} for W, b in zip(parameters[::2], parameters[1::2], strict=True)]
+        check.equal(network(theta, x), whole, "MLP = its layers")
+        count = sum((m + 1) * n for m, n in pairwise(widths))
+        shape = network.depth, network.width, network.parameter_count
+        told = len(widths) - 1, max(widths[1:-1], default=0), count
+        check.that(shape == told, "depth, width, number of parameters", shape, told)
+
+
+@network_is_composition.bug("affine", "a layer applied twice")
+def _(f: Any, x: Any, W: Any, b: Any) -> Any:
+    y = f.affine(x, W, b)
+    return f.affine(y, W, b) if W.shape[0] == W.shape[1] else y
+
+
+@network_is_composition.bug("MLP", "a tanh on the output layer")
+def _(f: Any, *args: Any, **options: Any) -> Any:
+    return f.MLP(*args, **{**options, "output": "tanh"})
+
+
+@claim(
+    "6.0",
+    "Information flows forward: no layer's activations depend on the parameters of a later layer, "
+    "and there is no feedback of outputs.",
+    functions=["MLP", "vjp"],
+    examples=12,
+    parameters=_layers(st.floats(-2, 2, width=16)),
+    x=array(2, 3),
+)
+def information_flows_forward(check: Check, parameters: list[Array], x: Array) -> None:
+    widths = (3, *(len(b) for b in parameters[1::2]))
+    network = check.backend.functions["MLP"](widths, hidden="tanh")
+    theta = [{"W": W, "b": b} for W, b in zip(parameters[::2], parameters[1::2], strict=True)]
+    for i in range(len(theta)):
+        h, pullback = check.backend.functions["vjp"](
+            lambda theta, i=i: network.activations(theta, x)[i], theta
+        )
+        slopes = pullback(np.ones_like(h))[0]
+        check.that(bool(np.any(slopes[i]["b"])), f"∂h{i + 1}/∂b{i + 1}", slopes[i]["b"], "not zero")
+        for j in range(i + 1, len(theta)):
+            check.equal(slopes[j]["W"], 0, f"∂h{i + 1}/∂W{j + 1}")
+            check.equal(slopes[j]["b"], 0, f"∂h{i + 1}/∂b{j + 1}")
+        changed = [
+            {name: p + (j > i) for name, p in layer.items()} for j, layer in enumerate(theta)
+        ]
+        check.equal(network.activations(changed, x)[i], h, f"h{i + 1} with later layers changed")
+
+
+@information_flows_forward.bug("MLP", "the last layer's bias fed back into the first layer")
+def _(f: Any, *args: Any, **options: Any) -> Any:
+    network = f.MLP(*args, **options)
+
+    def activations(theta: Any, x: Any) -> Any:
+        first, *rest = network.activations(theta, x)
+        return [first + np.sum(theta[-1]["b"]), *rest]
+
+    return SimpleNamespace(activations=activations)
+
+
+@information_flows_forward.bug("MLP", "the output fed back into the first layer")
+def _(f: Any, *args: Any, **options: Any) -> Any:
+    network = f.MLP(*args, **options)
+
+    def activations(theta: Any, x: Any) -> Any:
+        first, *rest = network.activations(theta, x)
+        return [first * (1 + np.sum(rest[-1])) if rest else first, *rest]
+
+    return SimpleNamespace(activations=activations)
 
 
 # --- 6.1 ---------------------------------------------------------------------------------------
@@ -96,23 +214,6 @@ def _stack(f: Any, x: Any, *parameters: Any) -> Any:
     return x
 
 
-def _layers(entries: st.SearchStrategy[float]) -> Any:
-    """Draw (W, b) of one to four layers of width 1 to 3 on 3 inputs."""
-
-    def make(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
-        @st.composite
-        def layers(draw: st.DrawFn) -> list[Array]:
-            widths = [3, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))]
-            shapes = [s for m, n in pairwise(widths) for s in ((m, n), (n,))]
-            sizes = [math.prod(shape) for shape in shapes]
-            flat = [draw(st.lists(entries, min_size=n, max_size=n)) for n in sizes]
-            return [np.array(v, fmt.carrier).reshape(s) for v, s in zip(flat, shapes, strict=True)]
-
-        return layers()
-
-    return make
-
-
 @claim(
     "6.1",
     "A stack of linear layers is one linear layer: h = Wx, y = w'h make y = (w'W)x, of any depth.",
@@ -156,8 +257,8 @@ def _(f: Any, x: Any, W: Any, b: Any) -> Any:
 
 @claim(
     "6.1",
-    "max(0, xW + c)w + b with W = [[1, 1], [1, 1]], c = [0, -1], w = [1, -2], b = 0 is exact; "
-    "its hidden units map (0, 1) and (1, 0) to the same point.",
+    "max(0, xW + c)w with W = [[1, 1], [1, 1]], c = [0, -1], w = [1, -2] is XOR, bit for bit; its "
+    "hidden units map (0, 1) and (1, 0) to the same point.",
     functions=["affine", "relu"],
 )
 def xor_exact_solution(check: Check) -> None:
@@ -182,5 +283,71 @@ def _(f: Any, x: Any, W: Any, b: Any) -> Any:
 
 
 @xor_exact_solution.bug("relu", "no rectification")
+def _(_f: Any, z: Any) -> Any:
+    return 1 * z
+
+
+STARTS, STEPS, RATE = 200, 400, 0.2
+
+
+def _wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Give the 99% score interval of a share (Wilson 1927)."""
+    z = 2.5758293035489004  # the normal distribution's 0.995 quantile
+    share, spread = successes / trials, z * z / trials
+    centre, half = share + spread / 2, math.sqrt(spread * (share * (1 - share) + spread / 4))
+    return (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+
+
+@claim(
+    "6.1",
+    "Gradient descent teaches XOR to 2-2-1 rectifier networks from some of 200 random starts (loss "
+    "below 0.001), by other parameters than the clean ones; a linear model never learns it.",
+    functions=["affine", "relu", "squared_error"],
+)
+def xor_is_learnable(check: Check) -> None:
+    X, y = _xor(check)
+    random = np.random.default_rng(0)
+    kind = X.dtype.type
+    # All networks side by side: hidden units 2k and 2k + 1, and their weights w, are network k's.
+    W = random.uniform(-1, 1, (2, 2 * STARTS)).astype(kind)
+    w = random.uniform(-1, 1, 2 * STARTS).astype(kind)
+    c, b = np.zeros(2 * STARTS, kind), np.zeros(STARTS, kind)
+    Y = np.repeat(y[:, None], STARTS, axis=1)
+
+    def errors(f: Any, X: Any, W: Any, c: Any, w: Any, b: Any, Y: Any) -> Any:
+        hidden = f.relu(f.affine(X, W, c))
+        return f.squared_error((hidden * w).reshape(4, -1, 2).sum(-1) + b, Y)
+
+    parameters = (1, 2, 3, 4)
+    one = X, W[:, :2], c[:2] + kind(0.125), w[:2], b[:1], Y[:, :1]
+    for parameter in parameters:
+        check.gradient(errors, *one, wrt=parameter)
+    theta, mean = [W, c, w, b], np.full_like(Y, 0.25)
+    for _ in range(STEPS):
+        slopes = check.backend.vjp(errors, [X, *theta, Y], mean, check.fmt.name, wrt=parameters)
+        theta = [p - kind(RATE) * g for p, g in zip(theta, slopes, strict=True)]
+    loss = check.backend.value(errors, [X, *theta, Y], check.fmt.name).mean(axis=0)
+    solved = loss < 1e-3
+    low, high = _wilson(int(solved.sum()), STARTS)
+    clean = np.abs(theta[0] - 1).reshape(2, -1, 2).max(axis=(0, 2)) < 0.1
+    stuck = np.median(loss[~solved])
+    check.measured = (
+        f"{solved.sum()} of {STARTS} starts learn XOR (99% interval {low:.0%} to {high:.0%}), "
+        f"{(solved & ~clean).sum()} of them by other weights than W = 1; the stuck ones' median "
+        f"loss is {stuck:.3g}"
+    )
+    check.that(low > 0, "share of starts that learn", check.measured, "above a linear model's 0")
+    check.that(bool(np.any(solved & ~clean)), "learned weights", theta[0], "other than W = 1")
+
+
+@xor_is_learnable.bug("affine", "gradient of c dropped")
+def _(f: Any, x: Any, W: Any, b: Any) -> Any:
+    def vjp(y_bar: Any, _y: Any, x: Any, W: Any, _b: Any) -> Any:
+        return y_bar @ W.T, x.T @ y_bar, None
+
+    return f.custom_rule(f.affine, vjp=vjp)(x, W, b)
+
+
+@xor_is_learnable.bug("relu", "no rectification: a linear model")
 def _(_f: Any, z: Any) -> Any:
     return 1 * z
