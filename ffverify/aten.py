@@ -156,14 +156,14 @@ def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> A
 
 
 def _native_index(numbers: Any, indices: Any) -> Any:
-    native = [None if i is None else torch.from_numpy(np.ascontiguousarray(i)) for i in indices]
+    native = [None if i is None else torch.from_numpy(np.array(i)) for i in indices]
     return torch.ops.aten.index(torch.from_numpy(numbers), native).numpy()
 
 
 def _positions(x: Any, dim: int, index: Any) -> Any:
     """Give the flat position in x of every element that a scatter along dim writes."""
     numbers = torch.arange(x.size).reshape(x.shape)
-    return torch.gather(numbers, dim, torch.from_numpy(np.ascontiguousarray(index))).numpy()
+    return torch.gather(numbers, dim, torch.from_numpy(np.array(index))).numpy()
 
 
 def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
@@ -261,6 +261,7 @@ ATEN: dict[str, Callable[..., Any]] = {
     "linalg_inv_ex": lambda a, check_errors=False: (_op("inverse")(a), np.zeros(a.shape[:-2], np.int32)),
     "_linalg_det": lambda a: (_op("determinant")(a), a, None),
     "_to_copy": _convert, "convert_element_type": _prims_convert, "clone": _identity, "copy": lambda _x, y, *_: y,
+    "copy_": lambda _x, y, *_: y,
     "detach": _identity, "detach_copy": _identity, "alias": _identity, "alias_copy": _identity, "lift_fresh": _identity,
     "lift_fresh_copy": _identity, "lift": _identity, "contiguous": _identity, "positive": _identity,
     "view_of": _identity, "zeros_like": lambda x, dtype=None: _full_like(x, 0, dtype),

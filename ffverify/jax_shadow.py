@@ -391,3 +391,8 @@ _LAX: dict[str, Callable[..., Any]] = {
         "stop_gradient copy copy_p reduce_precision optimization_barrier real name pvary device_put "
         "sharding_constraint").split()},
 }  # fmt: skip
+
+
+def like(a: Any) -> Any:
+    """Give an ndarray as a JAX array."""
+    return jnp.asarray(a)

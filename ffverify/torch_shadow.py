@@ -188,7 +188,7 @@ class _Interpreter:
 
 def _laid_out(numbers: Any, node: Any) -> torch.Tensor:
     """Give labels the strides that the tensor had, for operations that look at its storage."""
-    plain = torch.from_numpy(np.ascontiguousarray(numbers))
+    plain = torch.from_numpy(np.array(numbers))
     val = node.meta.get("val") if isinstance(node, Node) else None
     if val is None or tuple(val.shape) != numbers.shape or val.is_contiguous():
         return plain
@@ -212,7 +212,7 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
 
 
 def _native_value(x: Value) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
+    return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
 
 
 def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Value:
@@ -261,3 +261,8 @@ def numpy(a: Any) -> Any:
     """Give a tensor as an ndarray, bfloat16 widened."""
     a = a.detach().cpu()
     return (a.float() if a.dtype == torch.bfloat16 else a).numpy()
+
+
+def like(a: Any) -> Any:
+    """Give an ndarray as a tensor."""
+    return torch.from_numpy(np.array(a))
