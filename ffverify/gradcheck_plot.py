@@ -8,7 +8,7 @@ import numpy as np
 
 from .formats import Array
 from .judging import Judged
-from .slopes import projected, projection_slope
+from .slopes import Inputs, projected, projection_slope
 from .subject import Fault, like, to_numpy
 
 _POINTS = 41
@@ -60,7 +60,7 @@ def _error(judged: Judged, t: float) -> float:
         slope = projection_slope(
             lambda *args: program(*args).reshape(1),
             np.ones(1),
-            [to_numpy(a) for a in native],
+            Inputs([to_numpy(a) for a in native]),
             judged.directions,
             _BITS,
         )

@@ -98,7 +98,7 @@ def _transposed(judged: Judged) -> str:
         return ""
     direction = point.unit(judged.argument, int(np.ravel_multi_index(other, x.shape)))
     slope: Any = projection_slope(
-        projected_vector(point, judged.weights), np.ones(1), point.points, direction, 128
+        projected_vector(point, judged.weights), np.ones(1), point.inputs, direction, 128
     )
     exact = float(slope.mid())
     if math.isfinite(exact) and exact and abs(judged.computed - exact) <= _CLOSE * abs(exact):

@@ -16,7 +16,7 @@ import numpy as np
 from .formats import Array, Format
 from .point import Point, result_index
 from .precise import arb
-from .slopes import along, projected, projection_slope
+from .slopes import Inputs, along, projected, projection_slope
 from .subject import to_numpy
 from .truth import LIBRARY_ROUNDINGS, Program, Truth
 from .verdict import Verdict, judge
@@ -138,7 +138,7 @@ def judge_direction(
     """
     program = projected(point.vector, weights)
     moving = _moving(point, None)
-    exact = along(program, point.points, directions, point.fmt, growth=point.growth, moving=moving)
+    exact = along(program, point.inputs, directions, point.fmt, growth=point.growth, moving=moving)
     pairs = [
         (g, d)
         for g, d in zip(gradients, directions, strict=True)
@@ -179,7 +179,7 @@ def _judge(
     program = projected(point.vector, weights)
     growth = LIBRARY_ROUNDINGS if element is not None else point.growth
     exact = along(
-        program, point.points, directions, point.fmt, growth=growth, moving=_moving(point, element)
+        program, point.inputs, directions, point.fmt, growth=growth, moving=_moving(point, element)
     )
     verdict, error, allowed = decide(
         computed, exact, point.fmt, formula=formula, strict=point.strict,
@@ -304,7 +304,7 @@ def _is_tail(
         ]
         try:
             slope = projection_slope(
-                lambda *args: program(*args).reshape(1), np.ones(1), scaled, directions, 128
+                lambda *args: program(*args).reshape(1), np.ones(1), Inputs(scaled), directions, 128
             )
         except Exception:  # noqa: BLE001, S112 - a program fixed at one point need not hold elsewhere
             continue

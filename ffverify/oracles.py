@@ -17,7 +17,7 @@ from .differences import slope_by_differences
 from .formats import Array, Format
 from .point import Formulas
 from .precise import BALLS
-from .slopes import exact_value, joined
+from .slopes import Inputs, exact_value, joined
 from .subject import Fault, Subject, coarsest, is_floating, to_numpy
 from .truth import LIBRARY_ROUNDINGS
 
@@ -117,7 +117,7 @@ def _reproduces(formulas: Formulas, native: Sequence[Any], results: Sequence[Any
     assert formulas.forward is not None  # noqa: S101 - callers asked
     vector = joined(formulas.forward, places)
     try:
-        exact = exact_value(vector, points)
+        exact = exact_value(vector, Inputs(points))
     except Exception:  # noqa: BLE001 - a program fixed at another point may fail here in any way
         return False
     values = np.concatenate([to_numpy(results[k]).ravel() for k in places]).astype(np.float64)

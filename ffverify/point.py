@@ -10,16 +10,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .formats import Array, Format
 from .precise import BALLS
-from .slopes import Unresolved, exact_value, joined, projected
+from .slopes import Inputs, Unresolved, exact_value, joined, projected
 from .subject import Fault, Subject, coarsest, is_floating, like, to_numpy
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
+
+_PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Point:
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]
+        self.inputs = Inputs(self.points)
         self.floating = [is_floating(a) for a in self.native]
         if not self.results:
             self.results = self.subject.value(self.native)
@@ -62,7 +66,12 @@ class Point:
         key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))
         self.rng = np.random.default_rng([self.seed, key])
 
-    @property
+    @cached_property
+    def exact(self) -> Array:
+        """The exact results, raveled and joined, as balls."""
+        return exact_value(self.vector, self.inputs)
+
+    @cached_property
     def vector(self) -> Program:
         """The exact program, its floating results raveled and joined."""
         assert self.formulas.forward is not None  # noqa: S101 - callers asked
@@ -132,9 +141,8 @@ def tied_direction(point: Point) -> list[Array | None]:
 
 def finite_results(point: Point) -> Array:
     """Tell which results are finite, representable numbers: only these have derivatives to check."""
-    exact = exact_value(point.vector, point.points)
     overflow = BALLS.exact(point.fmt.overflow)
-    usable = np.array([bool(y.is_finite() and abs(y) < overflow) for y in exact], dtype=bool)
+    usable = np.array([bool(y.is_finite() and abs(y) < overflow) for y in point.exact], dtype=bool)
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
     return usable
@@ -150,14 +158,13 @@ def is_elementwise(point: Point) -> bool:
         return True
     half = np.random.default_rng(size).permutation(size) < size // 2
     try:
-        here = exact_value(point.vector, point.points)
         for mask in (half, ~half):
             moved = [
                 np.where(mask.reshape(x.shape), _elsewhere(x), x) if f else x
                 for x, f in zip(point.points, point.floating, strict=True)
             ]
-            there = exact_value(point.vector, moved)
-            if not all(_same(a, b) for a, b in zip(here[~mask], there[~mask], strict=True)):
+            there = exact_value(point.vector, Inputs(moved))
+            if not all(_same(a, b) for a, b in zip(point.exact[~mask], there[~mask], strict=True)):
                 return False
     except Unresolved:
         return False
@@ -234,11 +241,7 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
     cotangents = [v for v in point.split(weights) if v is not None]
     try:
         with BALLS.precision(192):
-            args = [
-                BALLS.array(x) if f else x
-                for x, f in zip(point.points, point.floating, strict=True)
-            ]
-            bars = program(*args, *(BALLS.array(to_numpy(v)) for v in cotangents))
+            bars = program(*point.inputs.balls, *(BALLS.array(to_numpy(v)) for v in cotangents))
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         point.formulas = replace(point.formulas, backward=None)
         return None
@@ -255,3 +258,65 @@ def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:
     k = int(np.searchsorted(ends, o, side="right"))
     inner = np.unravel_index(o - (ends[k] - point.sizes[k]), point.shapes[k])
     return point.places[k], tuple(int(n) for n in inner)
+
+
+# ---------------------------------------------------------------------------------------------
+# Conditioning, as far as floats tell
+# ---------------------------------------------------------------------------------------------
+
+
+def reverse_motion(point: Point, weights: Array) -> list[Array | None]:
+    """Estimate how far each gradient element moves when the inputs move by g·u; None if unknown."""
+    cotangents = point.split(weights)
+    return _motion(
+        point,
+        lambda native: [
+            None if g is None else to_numpy(g).ravel()
+            for g in point.subject.vjp(native, cotangents)
+        ],
+        len(point.points),
+    )
+
+
+def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | None:
+    """Estimate how far each tangent moves when the inputs move by g·u; None if unknown."""
+    dots = [
+        None if d is None else like(a, d) for d, a in zip(directions, point.native, strict=True)
+    ]
+
+    def tangents(native: Sequence[Any]) -> list[Array | None]:
+        parts = point.subject.jvp(native, dots)
+        return [np.concatenate([to_numpy(parts[k]).ravel() for k in point.places])]
+
+    return _motion(point, tangents, 1)[0]
+
+
+def _motion(
+    point: Point, compute: Callable[[Sequence[Any]], list[Array | None]], count: int
+) -> list[Array | None]:
+    """Measure the conditioning term of the bound (see `ffverify.truth`) in the format itself.
+
+    Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
+    it by g·u·√m/δ, so that an error cannot excuse itself: beyond ¼ of that nothing is said, nor where
+    inputs are to be taken as exact.
+    """
+    moved = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    delta = 2.0 ** -(point.fmt.precision // 2)
+    scale = point.growth * point.fmt.unit_roundoff / delta * np.sqrt(sum(x.size for x in moved))
+    if scale > 0.25 or point.strict:
+        return [None] * count
+    squares: list[Any] = [0.0] * count
+    before = compute(point.native)
+    for _ in range(_PATTERNS):
+        native = [
+            like(a, (x * (1 + delta * point.rng.choice([-1.0, 1.0], x.shape))).astype(x.dtype))
+            if f
+            else a
+            for a, x, f in zip(point.native, point.points, point.floating, strict=True)
+        ]
+        with np.errstate(all="ignore"):
+            for k, (a, b) in enumerate(zip(compute(native), before, strict=True)):
+                if a is not None and b is not None:
+                    squares[k] = squares[k] + (a.astype(np.float64) - b) ** 2
+    roots = [scale * np.sqrt(q / _PATTERNS) for q in squares]
+    return [np.where(np.isfinite(r), r, 0.0) if np.ndim(r) else None for r in roots]

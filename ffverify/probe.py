@@ -28,11 +28,13 @@ from .point import (
     Point,
     finite_results,
     formula_of,
+    forward_motion,
     gradients_of,
     is_elementwise,
     powers_of_two,
     projected_vector,
     random_direction,
+    reverse_motion,
     signed,
     tangents_of,
     tied_direction,
@@ -79,7 +81,14 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
         directions: list[Array | None] = [
             steps if k == j else None for k in range(len(point.points))
         ]
-        exact = slopes(point.vector, point.points, directions, point.fmt, each=x.size <= _SMALL)
+        exact = slopes(
+            point.vector,
+            point.inputs,
+            directions,
+            point.fmt,
+            here=point.exact,
+            each=x.size <= _SMALL,
+        )
         with np.errstate(over="ignore"):  # an infinite expectation is judged by its exact value
             expected = _floats(exact.exact) / steps.ravel()
         if gradients is not None:
@@ -100,12 +109,16 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
 
 def _modes(point: Point, directions: list[Array | None], usable: Array, found: Screening) -> bool:
     """Check both modes along one direction; tell whether any result has a kink there."""
-    exact = slopes(point.vector, point.points, directions, point.fmt)
+    exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
     smooth = usable & ~exact.kink & np.array([bool(e.is_finite()) for e in exact.exact], dtype=bool)
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None and smooth.any():
         found.judged += int(smooth.sum())
-        for o in _suspects(point, tangents, _floats(exact.exact), smooth):
+        suspects = _suspects(point, tangents, _floats(exact.exact), smooth)
+        if suspects:
+            motion = forward_motion(point, directions)
+            suspects = _suspects(point, tangents, _floats(exact.exact), smooth, motion)
+        for o in suspects:
             judge_forward(point, found, o, tangents, directions)
     if smooth.any():
         weights = np.where(smooth, signed(point.rng, smooth.size), 0.0)
@@ -125,12 +138,17 @@ def _reverse(
 ) -> None:
     formula = formula_of(point, weights)
     suspects: list[tuple[int, int]] = []
+    motion: list[Array | None] | None = None
     for j, g in enumerate(gradients):
         if g is None:
             continue
         expected = _floats(formula[j]) if formula is not None else g.ravel()
         wanted = np.ones(g.size, dtype=bool)
-        suspects += [(j, i) for i in _suspects(point, g, expected, wanted)]
+        bad = _suspects(point, g, expected, wanted)
+        if bad:
+            motion = motion or reverse_motion(point, weights)
+            bad = _suspects(point, g, expected, wanted, motion[j])
+        suspects += [(j, i) for i in bad]
         found.judged += g.size
     before = len(found.failed)
     for j, i in suspects:
@@ -226,7 +244,7 @@ class _Projection:
         return projection_slope(
             projected_vector(self.point, used),
             np.ones(1),
-            self.point.points,
+            self.point.inputs,
             directions,
             self.bits // 2,
         )
@@ -267,14 +285,21 @@ def _floats(balls: Array) -> Array:
     return np.array([float(b.mid()) for b in balls.ravel()])
 
 
-def _suspects(point: Point, computed: Any, expected: Array, wanted: Array) -> list[int]:
-    """Give elements that differ from what is expected by more than plain rounding, worst first."""
+def _suspects(
+    point: Point, computed: Any, expected: Array, wanted: Array, motion: Array | None = None
+) -> list[int]:
+    """Give elements that differ from what is expected by more than plain rounding, worst first.
+
+    ``motion`` is how far the elements move with their inputs' rounding, as far as that is known.
+    """
     g = np.zeros(expected.size) if computed is None else np.ravel(computed).astype(np.float64)
     with np.errstate(all="ignore"):
         error = np.abs(g - expected)
         error[g == expected] = 0.0
         allowed = point.fmt.unit_roundoff * np.abs(expected) + 2.0**point.fmt.smallest_exponent
         bad = wanted & ~(error <= LIBRARY_ROUNDINGS * allowed)
+        if motion is not None:
+            bad &= ~(error <= motion)
         broken = bad & ~np.isfinite(g)
         relative = np.where(bad, np.where(broken, np.inf, error / allowed), -1.0)
         absolute = np.where(bad & ~broken, error, -1.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,18 @@ class Slopes:
     value: Array
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A point as ndarrays, and as balls: floats are exact at any precision, so these are made once."""
+
+    arrays: Sequence[Array]
+
+    @cached_property
+    def balls(self) -> list[Any]:
+        """The floating arrays as precise arrays, the others as they are."""
+        return [BALLS.array(a) if is_floating(a) else a for a in self.arrays]
+
+
 def joined(program: Program, places: Sequence[int] | None = None) -> Program:
     """Give a program whose result is one vector: its results (those at ``places``), raveled."""
 
@@ -78,7 +91,7 @@ def projected(vector: Program, weights: Array) -> Program:
     return run
 
 
-def exact_value(vector: Program, points: Sequence[Array], *, bits: int = FIRST_PRECISION) -> Array:
+def exact_value(vector: Program, inputs: Inputs, *, bits: int = FIRST_PRECISION) -> Array:
     """Run a program in balls; widen the precision while a branch is undecided.
 
     Raises
@@ -89,7 +102,7 @@ def exact_value(vector: Program, points: Sequence[Array], *, bits: int = FIRST_P
     while bits <= CEILING:
         try:
             with BALLS.precision(bits):
-                return vector(*_balls(points)).values  # type: ignore[no-any-return]  # an object array
+                return vector(*inputs.balls).values  # type: ignore[no-any-return]  # an object array
         except Undecided as undecided:
             last = str(undecided)
             bits *= 2
@@ -98,17 +111,18 @@ def exact_value(vector: Program, points: Sequence[Array], *, bits: int = FIRST_P
 
 def slopes(
     vector: Program,
-    points: Sequence[Array],
+    inputs: Inputs,
     directions: Weights,
     fmt: Format,
     *,
+    here: Array | None = None,
     each: bool = False,
 ) -> Slopes:
     """Differentiate all results of a program along a direction.
 
     Precision doubles until every slope is narrow: beside the largest one, or with ``each`` beside
     itself (up to `EACH` bits: a slope of exactly 0 may never be). A jump that survives a doubling is
-    a kink.
+    a kink. ``here`` is the program's exact result, if it is known already.
 
     Raises
     ------
@@ -121,7 +135,9 @@ def slopes(
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                exact, jump, here = _differences(vector, points, directions, bits)
+                exact, jump, value = _differences(
+                    vector, inputs, directions, bits, here=here if bits == FIRST_PRECISION else None
+                )
             except Undecided as undecided:
                 last = str(undecided)
                 bits *= 2
@@ -133,7 +149,7 @@ def slopes(
                     [bool(2 * a >= b) for a, b in zip(jump, jumps, strict=True)]
                 )
             jumps = jump
-            found = Slopes(exact, kink, here)
+            found = Slopes(exact, kink, value)
             known = kink | (_narrow_enough(exact, fmt, each=each and bits < EACH) & ~suspect)
             if rounds >= _HOPELESS:
                 known |= np.array([not e.is_finite() for e in exact], dtype=bool)
@@ -147,15 +163,16 @@ def slopes(
 
 
 def projection_slope(
-    vector: Program, weights: Array, points: Sequence[Array], directions: Weights, bits: int
+    vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
 ) -> Any:
     """Give the slope of ⟨weights, program⟩ from two runs: for bisection, where a glance suffices."""
     while bits <= CEILING:
         with BALLS.precision(bits):
-            h = _step(points, directions, bits)
-            x = _balls(points)
+            h = _step(inputs, directions, bits)
+            shifts = _shifts(directions, h)
+            x = inputs.balls
             try:
-                near = [(vector(*_moved(x, directions, c * h)) * weights).sum() for c in (1, -1)]
+                near = [(vector(*_moved(x, shifts, c)) * weights).sum() for c in (1, -1)]
             except Undecided:
                 bits *= 2
                 continue
@@ -165,7 +182,7 @@ def projection_slope(
 
 def along(
     program: Program,
-    points: Sequence[Array],
+    inputs: Inputs,
     directions: Weights,
     fmt: Format,
     *,
@@ -193,12 +210,13 @@ def along(
     while bits <= CEILING and not resolved and undefined <= _HOPELESS:
         with BALLS.precision(bits):
             try:
-                ball, jump, _ = _differences(_boxed(program), points, directions, bits)
+                ball, jump, _ = _differences(_boxed(program), inputs, directions, bits)
                 total = arb(0)
-                h = _step(points, directions, bits)
+                h = _step(inputs, directions, bits)
+                shifts = _shifts(directions, h)
                 for pattern in patterns:
-                    moved = _with_rounding(points, places, pattern, *rounding)
-                    near = [program(*_moved(moved, directions, c * h)) for c in (1, -1)]
+                    moved = _with_rounding(inputs, places, pattern, *rounding)
+                    near = [program(*_moved(moved, shifts, c)) for c in (1, -1)]
                     slope = ((near[0] - near[1]) / (2 * h)).values[()]
                     total += (slope - ball[0]) ** 2
                 square = total * count / max(len(patterns), 1)
@@ -232,30 +250,27 @@ def _boxed(program: Program) -> Program:
     return lambda *args: program(*args).reshape(1)
 
 
-def _balls(points: Sequence[Array]) -> list[Any]:
-    return [BALLS.array(a) if is_floating(a) else a for a in points]
-
-
 def _with_rounding(
-    points: Sequence[Array], places: Sequence[Array], pattern: Array, size: float, least: Any
+    inputs: Inputs, places: Sequence[Array], pattern: Array, size: float, least: Any
 ) -> list[Any]:
     """Move the elements at ``places`` by ``size`` relative plus ``least``, with a pattern's signs."""
     out, start = [], 0
-    for x, p in zip(_balls(points), places, strict=True):
+    up, down = 1 + arb(size), 1 - arb(size)
+    for x, p in zip(inputs.balls, places, strict=True):
         if p.size:
             values = x.values.ravel().copy()
-            for i, sign in zip(p, pattern[start : start + p.size], strict=True):
-                values[i] = values[i] * (1 + arb(float(sign) * size)) + int(sign) * least
+            positive = pattern[start : start + p.size] > 0
+            values[p] = values[p] * np.where(positive, up, down) + np.where(positive, least, -least)
             start += p.size
             x = PreciseArray(values.reshape(x.shape), BALLS)  # noqa: PLW2901 - moved, else as it was
         out.append(x)
     return out
 
 
-def _step(points: Sequence[Array], directions: Weights, bits: int) -> Any:
+def _step(inputs: Inputs, directions: Weights, bits: int) -> Any:
     """Give h = 2^k: 2^(-bits/3) of how far the direction goes in units of the coordinates it moves."""
     smallest = 0
-    for x, v in zip(points, directions, strict=True):
+    for x, v in zip(inputs.arrays, directions, strict=True):
         if v is not None:
             moved = (v != 0) & (x != 0)
             ratio = np.abs(x[moved].astype(np.float64)) / np.abs(v[moved].astype(np.float64))
@@ -265,35 +280,47 @@ def _step(points: Sequence[Array], directions: Weights, bits: int) -> Any:
     return arb(2) ** (smallest - bits // 3)
 
 
-def _moved(x: Sequence[Any], directions: Weights, step: Any) -> list[Any]:
-    out = []
-    for a, v in zip(x, directions, strict=True):
+def _shifts(directions: Weights, step: Any) -> list[tuple[Array, Array] | None]:
+    """Give where each argument moves, and by how much."""
+    out: list[tuple[Array, Array] | None] = []
+    for v in directions:
         if v is None:
+            out.append(None)
+            continue
+        places = np.flatnonzero(v)
+        out.append((places, BALLS.array(v.ravel()[places].astype(np.float64)).values * step))
+    return out
+
+
+def _moved(x: Sequence[Any], shifts: Sequence[tuple[Array, Array] | None], c: int) -> list[Any]:
+    out = []
+    for a, shift in zip(x, shifts, strict=True):
+        if shift is None:
             out.append(a)
             continue
+        places, amounts = shift
         values = a.values.ravel().copy()
-        flat = v.ravel()
-        for i in np.flatnonzero(flat):
-            values[i] = values[i] + step * float(flat[i])
+        values[places] = values[places] + (amounts if c == 1 else amounts * c)
         out.append(PreciseArray(values.reshape(a.shape), BALLS))
     return out
 
 
 def _differences(
-    vector: Program, points: Sequence[Array], directions: Weights, bits: int
+    vector: Program, inputs: Inputs, directions: Weights, bits: int, *, here: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Give slopes as balls, jumps between one-sided slopes where suspected, and the values."""
-    x = _balls(points)
-    h = _step(points, directions, bits)
-    here = vector(*x)
-    near = [vector(*_moved(x, directions, c * h)) for c in (1, -1)]
-    wide = [vector(*_moved(x, directions, c * h)) for c in (2, -2)]
+    x = inputs.balls
+    h = _step(inputs, directions, bits)
+    shifts = _shifts(directions, h)
+    value = vector(*x) if here is None else PreciseArray(here, BALLS)
+    near = [vector(*_moved(x, shifts, c)) for c in (1, -1)]
+    wide = [vector(*_moved(x, shifts, c)) for c in (2, -2)]
     slope = (near[0] - near[1]) / (2 * h)
     truncation = abs(slope - (wide[0] - wide[1]) / (4 * h))
-    right = (4 * near[0] - 3 * here - wide[0]) / (2 * h)
-    left = (wide[1] - 4 * near[1] + 3 * here) / (2 * h)
+    right = (4 * near[0] - 3 * value - wide[0]) / (2 * h)
+    left = (wide[1] - 4 * near[1] + 3 * value) / (2 * h)
     exact, jump = truth._with_kinks(slope, truncation, left, right, bits)  # noqa: SLF001 - one package
-    return exact, jump, here.values
+    return exact, jump, value.values
 
 
 def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:
