@@ -65,7 +65,8 @@ def own_bound(
             formula = own(*points)[position].values
     except (ArithmeticError, Undecided):
         return None
-    right = np.frompyfunc(lambda f, t: bool(f.overlaps(t)), 2, 1)(formula, exact.exact)
+    overlap = np.frompyfunc(lambda f, t: bool(f.overlaps(t)), 2, 1)(formula, exact.exact)
+    right = np.asarray(overlap, dtype=bool)  # NumPy unwraps 0-d results
     out = np.full(exact.exact.shape, arb(0), dtype=object)
-    out[right.astype(bool)] = radii[right.astype(bool)]
+    out[right] = radii[right]
     return out
