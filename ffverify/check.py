@@ -259,7 +259,8 @@ class Check:
 
     def _compute(self, name: str, args: Sequence[Array], compute: Callable[[], Array]) -> Array:
         try:
-            return compute()
+            with np.errstate(all="ignore"):  # infinities and NaNs are judged, not warned about
+                return compute()
         except Exception as error:  # whatever the code under test raises is its failure, not ours
             message = f"{type(error).__name__}: {error}"
             self.that(False, f"{name}({_join(args)})", f"an exception: {message}", "a number")

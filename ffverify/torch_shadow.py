@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch._decomp import decomposition_table
+from torch._library.custom_ops import OPDEFS
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from .aten import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS
+from .aten_formulas import FORMULAS
 from .operations import Program, UnknownOperation, Value, arithmetic_of, labels, listed, moved
 from .precise import BALLS, Arithmetic, PreciseArray
 
@@ -85,7 +87,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about its own internals
-        graph = _traced(lambda *a: tuple(listed(fn(*a))), examples, {})
+        graph = _traced(lambda *a: tuple(listed(fn(*a))), examples, _custom_operations() | _AS_EXECUTED)
         graph = _traced(
             torch.func.functionalize(graph, remove="mutations_and_views"), examples, _DECOMPOSITIONS
         )
@@ -254,7 +256,20 @@ _DECOMPOSITIONS = {
     for op, formula in decomposition_table.items()
     if isinstance(op, torch._ops.OpOverload)
     and op._schema.name.split("::")[-1] not in {*ATEN, *MOVES}
+} | FORMULAS
+
+
+# Functionalisation replaces this one by a formula of other roundings than the one that runs.
+_AS_EXECUTED = {
+    op: decomposition_table[op]
+    for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
 }
+
+
+def _custom_operations() -> dict[Any, Any]:
+    """Give the Python code of operations declared with torch.library.custom_op."""
+    own = {k: d for k, d in OPDEFS.items() if not k.startswith("prims::")}
+    return {d._opoverload: d._init_fn for d in own.values()}
 
 
 def numpy(a: Any) -> Any:

@@ -148,7 +148,7 @@ def judge(
     computed
         Array of the truth's shape.
     scale
-        Natural scale of the result where only absolute accuracy is promised.
+        Natural scale of the result where only absolute accuracy is promised; ulps are then of it.
     inputs_exact
         Leave the motion of the inputs out of the bound.
     running
@@ -174,7 +174,7 @@ def judge(
     runnings = [None] * count if running is None else running.ravel().tolist()
     exacts = truth.exact.ravel().tolist()
     sizes = np.array([float(t.mid()) for t in exacts])
-    ulps = fmt.ulp_exponents(sizes)
+    ulps = fmt.ulp_exponents(np.maximum(np.abs(sizes), scale))
     for i, (c, t, motion, resolved, run) in enumerate(
         zip(
             computed.astype(np.float64).ravel().tolist(),
