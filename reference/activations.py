@@ -122,7 +122,6 @@ tanh_slope = elementwise(
     _tanh_slope,
     lambda s, z: -2.0 * tanh(z) * s,
     flops=3,
-    quiet=True,
     source="tanh_slope({0}{out})",
 )
 tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z))

@@ -148,6 +148,69 @@ def lower(graph: Graph) -> Graph:
     return simplify(retrace(graph, apply))
 
 
+class _Memory:
+    """Which work array each value lies in, and from when on it can hold another."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.buffers: list[Buffer] = []
+        self.free: dict[Buffer, list[int]] = {}
+        # Where a value may lie: numbers of work arrays, or nodes with memory of their own.
+        self.places: dict[Node, frozenset[int | Node]] = {}
+        self.holders: dict[int, set[Node]] = {}  # values still needed, by work array
+        self.last = {node: step for step, node in enumerate(graph.nodes)}
+        self.last.update((x, step) for step, node in enumerate(graph.nodes) for x in node.inputs)
+        self.last.update(dict.fromkeys(graph.outputs, len(graph.nodes)))
+        self.ending: dict[int, list[Node]] = {}
+        for node, step in self.last.items():
+            self.ending.setdefault(step, []).append(node)
+
+    def own(self, node: Node) -> None:
+        """Note that the value has memory of its own: an argument, a constant, a new array."""
+        self.places[node] = frozenset([node])
+
+    def follow(self, node: Node) -> None:
+        """Note that the value may lie wherever the operands lie."""
+        self.places[node] = frozenset().union(*(self.places[x] for x in node.inputs))
+        for number in self.places[node]:
+            if isinstance(number, int):
+                self.holders[number].add(node)
+
+    def take(self, node: Node, step: int, *, inplace: bool) -> int:
+        """Return the number of a work array for the value: a dying operand's, a free one, or new."""
+        kind = (node.shape, node.dtype, node.value.strides)
+        number = self._dying_operand(node, step, kind) if inplace else None
+        if number is None:
+            free = self.free.get(kind)
+            if free:
+                number = free.pop()
+            else:
+                number = len(self.buffers)
+                self.buffers.append(kind)
+        self.places[node] = frozenset([number])
+        self.holders[number] = {node}
+        return number
+
+    def _dying_operand(self, node: Node, step: int, kind: Buffer) -> int | None:
+        """Return the work array of an operand that nothing else needs, to be written over."""
+        for x in node.inputs:
+            if self.last[x] == step and len(self.places[x]) == 1:
+                (number,) = self.places[x]
+                if isinstance(number, Node) or self.buffers[number] != kind:
+                    continue
+                if self.holders[number] == {x}:
+                    self.places[x] = frozenset()
+                    return number
+        return None
+
+    def release(self, step: int) -> None:
+        """Give back the work arrays in which no value lies that a later step needs."""
+        for x in self.ending.get(step, ()):
+            for number in sorted(n for n in self.places[x] if isinstance(n, int)):
+                self.holders[number].discard(x)
+                if not self.holders[number]:
+                    self.free.setdefault(self.buffers[number], []).append(number)
+
+
 class _Writer:
     """Writes the source of one graph: names, buffers by liveness, one line per node."""
 
@@ -155,21 +218,18 @@ class _Writer:
         self.graph = graph
         self.name = name
         self.namespace: dict[str, Any] = {"np": np}
-        self.buffers: list[Buffer] = []
-        self.free: dict[Buffer, list[int]] = {}
+        self.memory = _Memory(graph)
         self.text: dict[Node, str] = {}
-        # Which memory a value may lie in: buffer numbers, or the nodes that brought it.
-        self.memory: dict[Node, frozenset[int | Node]] = {}
 
     def build(self) -> tuple[Callable[..., Any], str]:
         """Return the program, which takes the arrays among the arguments, and its text."""
         lines = self._body()
-        work = [f"work_{i}" for i in range(len(self.buffers))]
+        work = [f"work_{i}" for i in range(len(self.memory.buffers))]
         parameters = ", ".join(["work", *(node.name for node in self.graph.inputs)])
         unpack = [f"[{', '.join(work)}] = work"] if work else []
         text = "\n    ".join([f"def {self.name}({parameters}):", *unpack, *lines]) + "\n"
         exec(builtins.compile(text, f"<compiled {self.name}>", "exec"), self.namespace)  # noqa: S102  # own text
-        function, buffers = self.namespace[self.name], self.buffers
+        function, buffers = self.namespace[self.name], self.memory.buffers
         # Work arrays are popped and appended atomically: calls may nest, or run in threads.
         pool: list[list[Any]] = []
 
@@ -186,17 +246,16 @@ class _Writer:
         graph = self.graph
         for i, node in enumerate(graph.constants):
             self.text[node] = self._constant(node, i)
-            self.memory[node] = frozenset([node])
+            self.memory.own(node)
         for node in graph.inputs:
             self.text[node] = node.name
-            self.memory[node] = frozenset([node])
-        last = self._last_uses()
+            self.memory.own(node)
         returned = set(graph.outputs)
         lines = []
         for step, node in enumerate(graph.nodes):
             self.text[node] = node.name
-            lines.append(f"{node.name} = {self._expression(node, step, last, returned)}")
-            self._release(step, last)
+            lines.append(f"{node.name} = {self._expression(node, step, returned)}")
+            self.memory.release(step)
         results = iter([self._result(node, i) for i, node in enumerate(graph.outputs)])
         return [*lines, f"return {self._tree(graph.out_structure, results)}"]
 
@@ -212,13 +271,9 @@ class _Writer:
         if kind is tuple:
             return f"({inside},)" if parts else "()"
         if kind is dict:
-            return f"{{{', '.join(f'{self._literal(k)}: {v}' for k, v in zip(labels, parts, strict=True))}}}"
+            keys = map(self._literal, labels)
+            return f"{{{', '.join(f'{k}: {v}' for k, v in zip(keys, parts, strict=True))}}}"
         return f"{self._literal(unflatten)}({self._literal(structure)}, [{inside}])"
-
-    def _last_uses(self) -> dict[Node, int]:
-        last = {x: step for step, node in enumerate(self.graph.nodes) for x in node.inputs}
-        last.update(dict.fromkeys(self.graph.outputs, len(self.graph.nodes)))
-        return last
 
     def _constant(self, node: Node, i: int) -> str:
         if type(node.value) in (int, float, bool) and np.isfinite(node.value):
@@ -227,7 +282,7 @@ class _Writer:
         self.namespace[name] = node.value
         return name
 
-    def _expression(self, node: Node, step: int, last: dict[Node, int], returned: set[Node]) -> str:
+    def _expression(self, node: Node, step: int, returned: set[Node]) -> str:
         primitive = node.primitive
         assert primitive is not None  # noqa: S101  # nodes are applications
         arguments = [self.text[x] for x in node.inputs]
@@ -247,18 +302,14 @@ class _Writer:
             template = self._call(primitive, len(arguments), node.params)
         out = ""
         if "{out}" not in template:
-            # A function that we do not know may return a view of its arguments.
-            self.memory[node] = frozenset().union(*(self.memory[x] for x in node.inputs))
+            self.memory.follow(node)  # a function that we do not know may return a view
         elif (
             not isinstance(node.value, np.ndarray) or node in returned or node.value.nbytes < SMALL
         ):
-            self.memory[node] = frozenset([node])
+            self.memory.own(node)
         else:
-            number = self._buffer(
-                node, step, last, inplace=is_ufunc and primitive.slopes is not None
-            )
-            self.memory[node] = frozenset([number])
-            out = f", out=work_{number}"
+            elementwise = is_ufunc and primitive.slopes is not None
+            out = f", out=work_{self.memory.take(node, step, inplace=elementwise)}"
         if template.startswith(f"{primitive.name}("):
             self.namespace[primitive.name] = primitive.forward
         params = {k: self._literal(v) for k, v in node.params.items()}
@@ -293,42 +344,9 @@ class _Writer:
         self.namespace[name] = value
         return name
 
-    def _buffer(self, node: Node, step: int, last: dict[Node, int], *, inplace: bool) -> int:
-        kind = (node.shape, node.dtype, node.value.strides)
-        for x in node.inputs if inplace else ():
-            # An elementwise ufunc may write over an operand that nothing else needs.
-            if last[x] != step or len(self.memory[x]) != 1:
-                continue
-            (number,) = self.memory[x]
-            if isinstance(number, Node) or self.buffers[number] != kind:
-                continue
-            if self._owners(number, step, last) == [x]:
-                self.memory[x] = frozenset()
-                return number
-        free = self.free.get(kind)
-        if free:
-            return free.pop()
-        self.buffers.append(kind)
-        return len(self.buffers) - 1
-
-    def _owners(self, number: int, step: int, last: dict[Node, int]) -> list[Node]:
-        return [
-            x for x, places in self.memory.items() if number in places and last.get(x, -1) >= step
-        ]
-
-    def _release(self, step: int, last: dict[Node, int]) -> None:
-        """Give back the buffers in which no value lies that a later step needs."""
-        dead = [x for x in self.memory if last.get(x, -1) <= step]
-        places = {n for x in dead for n in self.memory[x] if isinstance(n, int)}
-        for x in dead:
-            self.memory[x] = frozenset()
-        held: set[Any] = set().union(*self.memory.values()) if self.memory else set()
-        for number in sorted(places - held):
-            self.free.setdefault(self.buffers[number], []).append(number)
-
     def _result(self, node: Node, i: int) -> str:
         text = self.text[node]
-        fresh = self.memory.get(node) == frozenset([node]) and node.primitive is not None
+        fresh = self.memory.places[node] == {node} and node.primitive is not None
         first = self.graph.outputs.index(node) == i
         if (fresh and first) or not isinstance(node.value, np.ndarray):
             return text

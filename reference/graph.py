@@ -110,9 +110,10 @@ class Graph:
         """Run the graph on the leaves of its inputs; returns the leaves of the result."""
         values: dict[Node, Value] = {node: node.value for node in self.constants}
         values.update(zip(self.inputs, leaves, strict=True))
-        for node in self.nodes:
-            assert node.primitive is not None  # noqa: S101  # nodes are applications
-            values[node] = node.primitive(*(values[x] for x in node.inputs), **node.params)
+        with np.errstate(all="ignore"):
+            for node in self.nodes:
+                assert node.primitive is not None  # noqa: S101  # nodes are applications
+                values[node] = node.primitive(*(values[x] for x in node.inputs), **node.params)
         return [values[node] for node in self.outputs]
 
     def __str__(self) -> str:

@@ -19,6 +19,8 @@ from .var import Value, shape_of
 
 def matrix_transpose(x: Value) -> Value:
     """Exchange the last two axes."""
+    if x.ndim == 2:
+        return x.T
     n = len(shape_of(x))
     return transpose(x, axes=(*range(n - 2), n - 1, n - 2))
 
@@ -42,25 +44,23 @@ def _flat_rows(v: Value) -> Value:
 
 
 def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
-    a_vector, b_vector = len(shape_of(a)) == 1, len(shape_of(b)) == 1
-    if a_vector and b_vector:
+    if a.ndim > 1 < b.ndim:
+        return matmul(y_bar, matrix_transpose(b))
+    if a.ndim == b.ndim == 1:
         return y_bar * b
-    if b_vector:
+    if b.ndim == 1:
         return _column(y_bar) * b
-    if a_vector:
-        return _uncolumn(matmul(b, _column(y_bar)))
-    return matmul(y_bar, matrix_transpose(b))
+    return _uncolumn(matmul(b, _column(y_bar)))
 
 
 def _matmul_transpose_b(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
-    a_vector, b_vector = len(shape_of(a)) == 1, len(shape_of(b)) == 1
-    if a_vector and b_vector:
+    if a.ndim == b.ndim == 1:
         return y_bar * a
-    if b_vector:
+    if b.ndim == 1:
         return _uncolumn(matmul(matrix_transpose(a), _column(y_bar)))
-    if a_vector:
+    if a.ndim == 1:
         return _column(a) * _row(y_bar)
-    if len(shape_of(a)) > 2 and len(shape_of(b)) == 2:  # sum over the batch inside one product
+    if a.ndim > 2 == b.ndim:  # sum over the batch inside one product
         a, y_bar = _flat_rows(a), _flat_rows(y_bar)
     return matmul(matrix_transpose(a), y_bar)
 

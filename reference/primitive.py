@@ -55,7 +55,8 @@ class Primitive:
     inline : `forward` is itself plain NumPy code that can be traced, in which a compiler may find
         common subexpressions.
     variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
-    quiet : the forward may overflow on its way to a right result: NumPy shall not warn.
+    quiet : the forward may overflow on its way to a right result: NumPy shall not warn. (Rules and
+        slopes are computed without such warnings anyway.)
     """
 
     name: str
@@ -108,16 +109,27 @@ class Primitive:
     ) -> Value:
         """VJP: the cotangent J_kᵀ y_bar, in the shape and dtype of x_k."""
         if self.slopes is not None:
-            return unbroadcast(self._scaled(k, y_bar, y, xs, params), xs[k])
-        rule, params = self._rule(self.transposes, k, params)
-        return unbroadcast(rule(y_bar, y, *xs, **params), xs[k])
+            x_bar = self._scaled(k, y_bar, y, xs, params)
+        else:
+            rule, params = self._rule(self.transposes, k, params)
+            x_bar = rule(y_bar, y, *xs, **params)
+        x = xs[k]
+        if (
+            type(x) is type(x_bar) is np.ndarray
+            and x.shape == x_bar.shape
+            and x.dtype == x_bar.dtype
+        ):
+            return x_bar
+        return unbroadcast(x_bar, x)
 
     def _rule(
         self, rules: tuple[Rule | None, ...], k: int, params: dict[str, Any]
     ) -> tuple[Rule, dict[str, Any]]:
-        rule = rules[0 if self.variadic else k]
+        if self.variadic:
+            k, params = 0, {**params, "k": k}
+        rule = rules[k]
         assert rule is not None  # noqa: S101  # differentiates(k) was asked first
-        return rule, {**params, "k": k} if self.variadic else params
+        return rule, params
 
     def _scaled(
         self, k: int, v: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
@@ -195,9 +207,7 @@ def _scale(v: Any, slope: Any) -> Any:
 
 multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
 # The product in which an exact zero cotangent v wins against an infinite or undefined slope.
-scale = elementwise(
-    "scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True, quiet=True
-)
+scale = elementwise("scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True)
 
 astype: Primitive = linear(
     "astype",
@@ -251,15 +261,13 @@ def kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
 
 def unbroadcast(x_bar: Value, x: Value) -> Value:
     """Sum a cotangent over the axes along which x was broadcast, and give it x's dtype."""
-    if type(x) is type(x_bar) is np.ndarray and x.shape == x_bar.shape and x.dtype == x_bar.dtype:
-        return x_bar
     shape = shape_of(x)
     found = shape_of(x_bar)
     if found != shape:
         extra = len(found) - len(shape)
-        axis = tuple(range(extra)) + tuple(
-            extra + i for i, n in enumerate(shape) if n == 1 and found[extra + i] != 1
-        )
+        axis = tuple(range(extra))
+        if found[extra:] != shape:
+            axis += tuple(extra + i for i, n in enumerate(shape) if n == 1 != found[extra + i])
         if axis:
             x_bar = sum_over(x_bar, axis=axis, keepdims=False)
         if shape_of(x_bar) != shape:

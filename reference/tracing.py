@@ -92,7 +92,9 @@ class Recording(Trace):
 
     def input(self, value: Value) -> Var:
         """Make a `Var` that the trace starts from."""
-        return self._append(Var(value, self), None)
+        var = Var(value, self)
+        var.record = None
+        return self._append(var)
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
@@ -100,15 +102,16 @@ class Recording(Trace):
         y = primitive(*values, **params)
         if not (primitive.differentiable or self.records_all):
             return y
-        return self._append(Var(y, self), (primitive, args, params, values))
+        var = Var(y, self)
+        var.record = (primitive, args, params, values)
+        return self._append(var)
 
-    def _append(self, var: Var, record: Any) -> Var:
+    def _append(self, var: Var) -> Var:
         if self.tape is None:
             raise TypeError(
                 "a value of a finished derivative is used outside of it: "
                 "return it from the differentiated function (has_aux=True) instead of keeping it"
             )
-        var.record = record
         var.index = len(self.tape)
         self.tape.append(var)
         return var

@@ -84,6 +84,8 @@ class Var:
     # NumPy's protocols -----------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs and ufunc in UFUNCS:
+            return UFUNCS[ufunc](*args)
         table: dict[np.ufunc, Any] = {"__call__": UFUNCS, "reduce": REDUCTIONS}.get(method, {})
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if any(out is not None for out in kwargs.pop("out", None) or ()):

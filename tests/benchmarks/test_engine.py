@@ -1,0 +1,246 @@
+"""Gradients side by side: compiled, eager, hand-written NumPy, torch, autograd, JAX.
+
+    OMP_NUM_THREADS=1 pytest tests/benchmarks -k engine --benchmark-only -s
+
+prints, before pytest-benchmark's own table, each one's time as a multiple of hand-written NumPy:
+medians of interleaved repetitions of one thread's CPU time, float64. Nothing here asserts a time.
+"""
+
+import importlib.util
+import itertools
+import statistics
+import time
+
+import numpy as np
+import pytest
+
+from ffverify.reference import (
+    affine,
+    compile,  # noqa: A004  # the engine's name
+    flatten,
+    grad,
+    hvp,
+    logsumexp,
+    mixture_nll,
+    softmax_nll,
+    value_and_grad,
+)
+
+SHAPES = {
+    "2-2-2 x4": ([2, 2, 2], 4),
+    "10-32-32-2 x32": ([10, 32, 32, 2], 32),
+    "784-128-10 x64": ([784, 128, 10], 64),
+    "784-1024-1024-10 x256": ([784, 1024, 1024, 10], 256),
+    "20 layers of 32 x32": ([32] * 21, 32),
+}
+
+
+def problem(name):
+    widths, n = SHAPES[name]
+    rng = np.random.default_rng(0)
+    params = [
+        (rng.normal(size=(a, b)) / np.sqrt(a), np.zeros(b)) for a, b in itertools.pairwise(widths)
+    ]
+    return params, rng.normal(size=(n, widths[0])), rng.integers(0, widths[-1], n)
+
+
+def loss(params, X, Y):
+    h = X
+    for W, b in params[:-1]:
+        h = np.tanh(affine(h, W, b))
+    W, b = params[-1]
+    return np.mean(softmax_nll(affine(h, W, b), Y))
+
+
+def handwritten(params, X, Y):
+    """Back-propagation as one writes it by hand; like most, it takes tanh' as 1 - h²."""
+    n = len(Y)
+    rows = np.arange(n)
+    hs = [X]
+    for W, b in params[:-1]:
+        hs.append(np.tanh(hs[-1] @ W + b))
+    W, b = params[-1]
+    z = hs[-1] @ W + b
+    z = z - z.max(axis=1, keepdims=True)
+    e = np.exp(z)
+    s = e.sum(axis=1, keepdims=True)
+    value = np.mean(np.log(s[:, 0]) - z[rows, Y])
+    g = e / s
+    g[rows, Y] -= 1
+    g /= n
+    gradients = []
+    for i in range(len(params) - 1, -1, -1):
+        gradients.append((hs[i].T @ g, g.sum(axis=0)))
+        if i:
+            g = (g @ params[i][0].T) * (1 - hs[i] * hs[i])
+    return value, gradients[::-1]
+
+
+def torch_gradient(params, X, Y):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    tensors = [tuple(torch.tensor(a, requires_grad=True) for a in layer) for layer in params]
+    inputs, labels = torch.tensor(X), torch.tensor(Y)
+    leaves = [t for layer in tensors for t in layer]
+
+    def run():
+        h = inputs
+        for W, b in tensors[:-1]:
+            h = torch.tanh(torch.addmm(b, h, W))
+        W, b = tensors[-1]
+        cost = torch.nn.functional.cross_entropy(torch.addmm(b, h, W), labels)
+        return cost, torch.autograd.grad(cost, leaves)
+
+    return run
+
+
+def autograd_gradient(params, X, Y):
+    autograd = pytest.importorskip("autograd")
+    anp = pytest.importorskip("autograd.numpy")
+
+    def cost(params):
+        h = X
+        for W, b in params[:-1]:
+            h = anp.tanh(anp.dot(h, W) + b)
+        W, b = params[-1]
+        z = anp.dot(h, W) + b
+        z = z - anp.max(z, axis=1, keepdims=True)
+        return anp.mean(anp.log(anp.sum(anp.exp(z), axis=1)) - z[np.arange(len(Y)), Y])
+
+    gradient = autograd.value_and_grad(cost)
+    return lambda: gradient(params)
+
+
+def jax_gradient(params, X, Y):
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    jnp = jax.numpy
+
+    def cost(params, X, Y):
+        h = X
+        for W, b in params[:-1]:
+            h = jnp.tanh(h @ W + b)
+        W, b = params[-1]
+        z = jax.nn.log_softmax(h @ W + b)
+        return -jnp.mean(z[jnp.arange(len(Y)), Y])
+
+    gradient = jax.jit(jax.value_and_grad(cost))
+    arrays = jax.tree.map(jnp.asarray, (params, X, Y))
+    return lambda: jax.block_until_ready(gradient(*arrays))
+
+
+def contenders(name):
+    params, X, Y = problem(name)
+    eager = value_and_grad(loss)
+    program = compile(eager)
+    found = {
+        "hand-written": lambda: handwritten(params, X, Y),
+        "compiled": lambda: program(params, X, Y),
+        "eager": lambda: eager(params, X, Y),
+    }
+    for package, make in [("torch", torch_gradient), ("autograd", autograd_gradient)]:
+        if importlib.util.find_spec(package):
+            found[package] = make(params, X, Y)
+    return found
+
+
+def interleaved(functions, *, seconds=1.0, minimum=5):
+    """Median CPU time of each, taken in turns so that the machine's moods meet all alike."""
+    times = {name: [] for name in functions}
+    for f in functions.values():
+        f()
+    start = time.thread_time()
+    functions["hand-written"]()
+    repeat = max(1, int(1e-3 / max(time.thread_time() - start, 1e-7)))
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["hand-written"]) < minimum:
+        for name, f in functions.items():
+            start = time.thread_time()
+            for _ in range(repeat):
+                f()
+            times[name].append((time.thread_time() - start) / repeat)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_engine_agrees_with_handwritten(name):
+    params, X, Y = problem(name)
+    expected = flatten(handwritten(params, X, Y))[0]
+    for f in (value_and_grad(loss), compile(value_and_grad(loss))):
+        for found, true in zip(flatten(f(params, X, Y))[0], expected, strict=True):
+            # Fewer than 10^4 roundings at the size of the largest entry.
+            np.testing.assert_allclose(found, true, rtol=0, atol=1e4 * 2**-53 * np.abs(true).max())
+
+
+def test_engine_ratios(benchmark, capsys):
+    def table():
+        return {name: interleaved(contenders(name)) for name in SHAPES}
+
+    rows = benchmark.pedantic(table, rounds=1)
+    with capsys.disabled():
+        print("\nas a multiple of hand-written NumPy")  # noqa: T201  # this is its purpose
+        for name, row in rows.items():
+            base = row["hand-written"]
+            ratios = "  ".join(
+                f"{k} {v / base:5.2f}" for k, v in row.items() if k != "hand-written"
+            )
+            print(f"{name:24s} {base * 1e6:10.1f} µs  {ratios}")  # noqa: T201  # this is its purpose
+
+
+@pytest.mark.parametrize("which", ["hand-written", "compiled", "eager", "torch", "autograd", "jax"])
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_engine_gradient(benchmark, name, which):
+    benchmark.group = f"gradient {name}"
+    if which == "jax":
+        run = jax_gradient(*problem(name))
+    else:
+        run = contenders(name).get(which)
+        if run is None:
+            pytest.skip(f"{which} is not installed")
+    run()
+    benchmark(run)
+
+
+@pytest.mark.parametrize("which", ["value", "gradient", "compiled gradient"])
+def test_engine_logsumexp_of_a_million(benchmark, which):
+    x = np.random.default_rng(0).normal(size=10**6)
+    f = {
+        "value": logsumexp,
+        "gradient": grad(logsumexp),
+        "compiled gradient": compile(grad(logsumexp)),
+    }
+    benchmark.group = "log-sum-exp of 10^6 values"
+    benchmark(f[which], x)
+
+
+@pytest.mark.parametrize("which", ["value", "gradient", "compiled gradient"])
+def test_engine_gaussian_mixture(benchmark, which):
+    rng = np.random.default_rng(0)
+    n, d, k = 1000, 10, 25
+    y, args = rng.normal(size=(n, d)), (rng.normal(size=k), rng.normal(size=(k, d)), np.ones(k))
+
+    def cost(logits, means, precisions):
+        return np.mean(mixture_nll(logits, means, precisions, y))
+
+    f = {"value": cost, "gradient": grad(cost, (0, 1, 2)), "compiled gradient": None}
+    f["compiled gradient"] = compile(f["gradient"])
+    benchmark.group = "Gaussian mixture, n=1000, d=10, k=25"
+    benchmark(f[which], *args)
+
+
+@pytest.mark.parametrize("depth", [2, 8, 32, 128])
+def test_engine_growth_with_depth(benchmark, depth):
+    SHAPES["depth"] = ([32] * (depth + 1), 32)
+    args = problem("depth")
+    del SHAPES["depth"]
+    benchmark.group = "growth with depth, 32 wide"
+    benchmark(value_and_grad(loss), *args)
+
+
+@pytest.mark.parametrize("width", [8, 32, 128, 512])
+def test_engine_growth_with_width(benchmark, width):
+    SHAPES["width"] = ([width] * 4, 32)
+    params, X, Y = problem("width")
+    del SHAPES["width"]
+    benchmark.group = "growth of an HVP with width, 3 layers"
+    benchmark(lambda: hvp(lambda p: loss(p, X, Y), params, params))
