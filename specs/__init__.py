@@ -2,6 +2,8 @@
 
 from . import (  # isort: skip  # book order
     networks,
+    costs,
+    conditional_statistics,
     output_units,
     softmax_units,
     rectifiers,
@@ -11,6 +13,8 @@ from . import (  # isort: skip  # book order
 
 __all__ = [
     "approximation",
+    "conditional_statistics",
+    "costs",
     "networks",
     "output_units",
     "rectifiers",
