@@ -284,7 +284,7 @@ _EXACT = frozenset({
     "isnan", "isfinite", "maximum", "minimum", "sign", "floor", "ceil", "rint", "negative", "positive",
     "absolute", "fabs",
 })  # fmt: skip
-_CORRECT = frozenset({"add", "subtract", "multiply", "divide", "square", "sqrt"})
+_CORRECT = frozenset({"multiply", "divide", "square", "sqrt"})
 _SPECIAL = frozenset({"erfinv", "lgamma", "digamma", "polygamma", "zeta", "i0", "i1"})
 _ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
 
@@ -298,8 +298,9 @@ def rounded(fmt: Format) -> Arithmetic:
     Numerical Algorithms, 2nd ed., §3.3) with intervals. A sum of n terms in any order, or n products
     and their sum, is widened by n·u/(1 - n·u) of the sum of magnitudes (§3.1, §4.2). A result that may be
     subnormal is widened by the smallest normal number, since libraries and devices may flush it to
-    zero. From the overflow threshold on the ball is the whole line. Exact results that the format
-    holds stay exact.
+    zero. From the overflow threshold on the ball is the whole line. Exact products that the format
+    holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
+    kernels scale terms before they add them.
     """
     u = arb(fmt.unit_roundoff)
     normal = arb(2) ** fmt.emin
@@ -331,10 +332,17 @@ def rounded(fmt: Format) -> Arithmetic:
 
         return operate
 
-    operators = {
-        "add": lambda x, y: x + y, "subtract": lambda x, y: x - y, "multiply": lambda x, y: x * y,
-        "square": lambda x: x * x,
-    }  # fmt: skip
+    def adding(function: Callable[..., Any]) -> Callable[..., Any]:
+        def operate(x: Any, y: Any) -> Any:
+            total = function(x, y)
+            if x.is_zero() or y.is_zero() or not total.is_finite():
+                return total
+            return widened(total, 1, x.abs_upper() + y.abs_upper())
+
+        return operate
+
+    operators = {"multiply": lambda x, y: x * y, "square": lambda x: x * x}
+    sums = {"add": adding(lambda x, y: x + y), "subtract": adding(lambda x, y: x - y)}
     functions = {
         name: function
         if name in _EXACT
@@ -343,7 +351,7 @@ def rounded(fmt: Format) -> Arithmetic:
             function,
         )
         for name, function in {**BALLS.functions, **operators}.items()
-    }
+    } | sums
 
     sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
     present = np.frompyfunc(lambda x: arb(0 if x.is_zero() else 1), 1, 1)

@@ -272,5 +272,8 @@ ATEN: dict[str, Callable[..., Any]] = {
     "new_full": lambda x, size, value: x.arithmetic.array(np.full(size, value)),
 }  # fmt: skip
 
+# Operations whose dtype says more than how many digits: it may be an integer one.
+TYPED = frozenset("_to_copy zeros_like ones_like full_like empty_like".split())
+
 # Elementwise operations that turn integers into floats.
 ON_NUMBERS = frozenset("div pow exp log sqrt mean sigmoid".split())

@@ -67,7 +67,8 @@ def moved(arrays: Sequence[PreciseArray], places: Array) -> PreciseArray:
     pool = np.empty(sum(a.size for a in arrays) + 2, dtype=object)
     pool[0], pool[-1] = zero, nan
     pool[1:-1] = np.concatenate([a.values.ravel() for a in arrays])
-    return PreciseArray(pool[np.where(places < 0, -1, places)], arithmetic)
+    taken = pool[np.where(places < 0, -1, places).ravel()]
+    return PreciseArray(taken.reshape(places.shape), arithmetic)
 
 
 # ---------------------------------------------------------------------------------------------

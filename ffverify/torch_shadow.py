@@ -22,7 +22,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from .aten import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS
+from .aten import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .aten_formulas import FORMULAS
 from .operations import Program, UnknownOperation, Value, arithmetic_of, labels, listed, moved
 from .precise import BALLS, Arithmetic, PreciseArray
@@ -158,7 +158,10 @@ class _Interpreter:
         if name in ATEN and (some or (floating and name in ON_NUMBERS)):
             if not some:
                 args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
-            return ATEN[name](*args, **{k: v for k, v in kwargs.items() if k not in IGNORED})
+            said = {k: v for k, v in kwargs.items() if k not in IGNORED}
+            if name in TYPED and "dtype" in kwargs:
+                said["dtype"] = kwargs["dtype"]
+            return ATEN[name](*args, **said)
         return _native(node.target, args, kwargs, arithmetic)
 
     def _move(self, node: Node, args: Any, kwargs: Any) -> Value:

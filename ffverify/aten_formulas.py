@@ -1,0 +1,305 @@
+"""Formulas of ATen operations for which torch has kernels but no reference decomposition.
+
+Each is what the kernel computes, written in torch's own simpler operations, so that a trace can go on
+through it. ``FORMULAS`` maps operations to them, as in torch's decomposition tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+FORMULAS: dict[Any, Callable[..., Any]] = {}
+
+
+def _formula(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        FORMULAS.update(dict.fromkeys(operations, function))
+        return function
+
+    return register
+
+
+# --- units and losses ---------------------------------------------------------------------------
+
+
+@_formula(aten.softshrink_backward.default, aten.hardshrink_backward.default)
+def _shrink_backward(g: Tensor, x: Tensor, lambd: float) -> Tensor:
+    return torch.where((x >= -lambd) & (x <= lambd), 0.0, g)
+
+
+def _per_element(g: Tensor, reduction: int, count: int) -> Tensor:
+    """Give the cotangent of the elements of a loss from that of their mean (1) or sum (2)."""
+    return g / count if reduction == 1 else g
+
+
+@_formula(aten.multi_margin_loss_backward.default)
+def _multi_margin_loss_backward(
+    g: Tensor, x: Tensor, target: Tensor, p: int, margin: float, weight: Any = None, reduction: int = 1
+) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
+    t = target.reshape(-1, 1)
+    u = margin - rows.gather(1, t) + rows
+    other = torch.arange(rows.shape[1]) != t
+    slope = torch.ones_like(u) if p == 1 else 2 * u
+    slope = torch.where(other & (u > 0), slope, 0.0)
+    if weight is not None:
+        slope = slope * weight[t]
+    slope = slope.scatter_add(1, t, -slope.sum(1, keepdim=True)) / rows.shape[1]
+    g = _per_element(g, reduction, rows.shape[0]).reshape(-1, 1)
+    return (g * slope).reshape(x.shape)
+
+
+@_formula(aten.multilabel_margin_loss_backward.default)
+def _multilabel_margin_loss_backward(
+    g: Tensor, x: Tensor, target: Tensor, reduction: int, is_target: Tensor
+) -> Tensor:
+    classes = x.shape[-1] if x.ndim else 1
+    rows, t = x.reshape(-1, classes), target.reshape(-1, classes)
+    is_target = is_target.reshape(rows.shape)
+    listed = (t < 0).cumsum(1) == 0  # targets end at the first -1
+    z = 1 - rows.gather(1, t.clamp(min=0))[:, :, None] + rows[:, None, :]
+    violated = (z > 0) & listed[:, :, None] & (is_target == 0)[:, None, :]
+    slope = violated.to(x.dtype)
+    bars = slope.sum(1).scatter_add(1, t.clamp(min=0), -slope.sum(2)) / rows.shape[1]
+    g = _per_element(g, reduction, rows.shape[0]).reshape(-1, 1)
+    return (g * bars).reshape(x.shape)
+
+
+@_formula(aten._trilinear.default)
+def _trilinear(
+    a: Tensor, b: Tensor, c: Tensor, expand_a: Any, expand_b: Any, expand_c: Any, over: Any, unroll: int = 1
+) -> Tensor:
+    for axis in expand_a:
+        a = a.unsqueeze(axis)
+    for axis in expand_b:
+        b = b.unsqueeze(axis)
+    for axis in expand_c:
+        c = c.unsqueeze(axis)
+    return (a * b * c).sum(over) if over else a * b * c
+
+
+# --- distances ----------------------------------------------------------------------------------
+
+
+def _norm(d: Tensor, p: float) -> Tensor:
+    if p == 0:
+        return (d != 0).to(d.dtype).sum(-1)
+    if p == float("inf"):
+        return d.abs().amax(-1)
+    if p == 1:
+        return d.abs().sum(-1)
+    return (d * d).sum(-1).sqrt() if p == 2 else (d.abs() ** p).sum(-1) ** (1 / p)
+
+
+def _norm_backward(g: Tensor, d: Tensor, p: float, norm: Tensor) -> Tensor:
+    """Give the cotangent of differences d from that of their p-norm; 0 where the norm is 0."""
+    g, norm = g[..., None], norm[..., None]
+    if p == 0:
+        return torch.zeros_like(d) * g
+    if p == 1:
+        return d.sign() * g
+    if p == float("inf"):
+        return torch.where(d.abs() == norm, d.sign() * g, 0.0)
+    safe = torch.where(norm == 0, 1.0, norm)
+    slope = d / safe if p == 2 else d.sign() * (d.abs() / safe) ** (p - 1)
+    return torch.where(norm == 0, 0.0, g * slope)
+
+
+def _pairs(n: int) -> tuple[Tensor, Tensor]:
+    i, j = torch.triu_indices(n, n, 1).unbind()
+    return i, j
+
+
+@_formula(aten._pdist_forward.default)
+def _pdist_forward(x: Tensor, p: float = 2.0) -> Tensor:
+    i, j = _pairs(x.shape[0])
+    return _norm(x[i] - x[j], p)
+
+
+@_formula(aten._pdist_backward.default)
+def _pdist_backward(g: Tensor, x: Tensor, p: float, pdist: Tensor) -> Tensor:
+    i, j = _pairs(x.shape[0])
+    bars = _norm_backward(g, x[i] - x[j], p, pdist)
+    return torch.zeros_like(x).index_add(0, i, bars).index_add(0, j, -bars)
+
+
+@_formula(aten._cdist_forward.default)
+def _cdist_forward(a: Tensor, b: Tensor, p: float, _mode: Any) -> Tensor:
+    return _norm(a[..., :, None, :] - b[..., None, :, :], p)
+
+
+@_formula(aten._cdist_backward.default)
+def _cdist_backward(g: Tensor, a: Tensor, b: Tensor, p: float, cdist: Tensor) -> Tensor:
+    bars = _norm_backward(g, a[..., :, None, :] - b[..., None, :, :], p, cdist)
+    return bars.sum(-2)
+
+
+# --- windows ------------------------------------------------------------------------------------
+
+
+def _several(given: Any, dims: int) -> list[int]:
+    given = [given] if isinstance(given, int) else list(given)
+    return given * dims if len(given) == 1 else given
+
+
+def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """Put zeros around the trailing axes (negative: cut them)."""
+    ends = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
+    return aten.constant_pad_nd(x, ends) if any(ends) else x  # type: ignore[no-any-return]
+
+
+def _windows(x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """Give all windows of the trailing axes: (..., \*places, \*size)."""
+    lead = x.ndim - len(size)
+    for i, (k, s, d) in enumerate(zip(size, stride, dilation, strict=True)):
+        x = x.unfold(lead + i, (k - 1) * d + 1, s)[..., ::d]
+    return x
+
+
+def _columns(
+    x: Tensor, size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Give windows as matrices (groups, batch·places, channels·size), and the places' shape."""
+    dims = len(size)
+    windows = _windows(_padded(x, padding, padding), size, stride, dilation)
+    places = tuple(windows.shape[2 : 2 + dims])
+    split = windows.reshape(x.shape[0], groups, x.shape[1] // groups, prod(places), prod(size))
+    return split.permute(1, 0, 3, 2, 4).reshape(groups, x.shape[0] * prod(places), -1), places
+
+
+def _rows(y: Tensor, groups: int) -> Tensor:
+    """Give channels as matrices (groups, batch·places, channels)."""
+    split = y.reshape(y.shape[0], groups, y.shape[1] // groups, -1)
+    return split.permute(1, 0, 3, 2).reshape(groups, -1, y.shape[1] // groups)
+
+
+def _correlated(x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+    columns, places = _columns(x, w.shape[2:], stride, padding, dilation, groups)
+    kernels = w.reshape(groups, w.shape[0] // groups, -1).transpose(1, 2)
+    y = (columns @ kernels).reshape(groups, x.shape[0], prod(places), -1)
+    return y.permute(1, 0, 3, 2).reshape(x.shape[0], w.shape[0], *places)
+
+
+def _transposed(
+    x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, extra: Any, groups: int
+) -> Tensor:
+    """Convolve with strides turned into zeros between elements: the transpose of `_correlated`."""
+    dims = w.ndim - 2
+    for i, s in enumerate(stride):
+        axis = 2 + i
+        spread = _padded(x.unsqueeze(axis + 1).movedim(axis + 1, -1), [0], [s - 1])
+        x = spread.movedim(-1, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, (x.shape[axis] - 1) * s + 1)
+    before = [d * (k - 1) - p for k, p, d in zip(w.shape[2:], padding, dilation, strict=True)]
+    x = _padded(x, before, [b + e for b, e in zip(before, extra, strict=True)])
+    grouped = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).transpose(1, 2)
+    flipped = grouped.flatten(0, 1).flip(list(range(2, 2 + dims)))
+    return _correlated(x, flipped, [1] * dims, [0] * dims, dilation, groups)
+
+
+@_formula(aten.convolution.default)
+def _convolution(
+    x: Tensor, w: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, extra: Any, groups: int
+) -> Tensor:
+    dims = w.ndim - 2
+    stride, padding, dilation, extra = (_several(a, dims) for a in (stride, padding, dilation, extra))
+    if transposed:
+        y = _transposed(x, w, stride, padding, dilation, extra, groups)
+    else:
+        y = _correlated(x, w, stride, padding, dilation, groups)
+    return y if bias is None else y + bias.reshape(-1, *[1] * dims)
+
+
+@_formula(aten.convolution_backward.default)
+def _convolution_backward(
+    g: Tensor, x: Tensor, w: Tensor, _bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    extra: Any, groups: int, wanted: Sequence[bool],
+) -> tuple[Any, ...]:  # fmt: skip
+    dims = w.ndim - 2
+    stride, padding, dilation, extra = (_several(a, dims) for a in (stride, padding, dilation, extra))
+    x_bar = w_bar = None
+    if wanted[0] and transposed:
+        x_bar = _correlated(g, w, stride, padding, dilation, groups)
+    elif wanted[0]:
+        reach = [
+            (o - 1) * s - 2 * p + d * (k - 1) + 1
+            for o, s, p, d, k in zip(g.shape[2:], stride, padding, dilation, w.shape[2:], strict=True)
+        ]
+        extra = [n - r for n, r in zip(x.shape[2:], reach, strict=True)]
+        x_bar = _transposed(g, w, stride, padding, dilation, extra, groups)
+    if wanted[1]:
+        moving, still = (g, x) if transposed else (x, g)
+        columns, _ = _columns(moving, w.shape[2:], stride, padding, dilation, groups)
+        w_bar = (_rows(still, groups).transpose(1, 2) @ columns).reshape(w.shape)
+    return x_bar, w_bar, g.sum([0, *range(2, g.ndim)]) if wanted[2] else None
+
+
+def _pooling(
+    x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool, count_pads: bool, divisor: Any, dims: int
+) -> tuple[list[int], list[int], list[int], list[int], Any]:
+    """Give size, stride, zeros before and after, and the number that each window is divided by."""
+    size, padding = _several(size, dims), _several(padding, dims)
+    stride = _several(stride, dims) if stride else size
+    after = []
+    for n, k, s, p in zip(x.shape[-dims:], size, stride, padding, strict=True):
+        places = (n + 2 * p - k + (s - 1 if ceil_mode else 0)) // s + 1
+        places -= (places - 1) * s >= n + p  # the last window starts inside
+        after.append(max((places - 1) * s + k - n - p, p))
+    if divisor is not None:
+        return size, stride, padding, after, divisor
+    inside = torch.ones(x.shape[-dims:], dtype=x.dtype)
+    if count_pads:
+        inside = torch.ones([n + 2 * p for n, p in zip(x.shape[-dims:], padding, strict=True)], dtype=x.dtype)
+        inside = _padded(inside, [0] * dims, [a - p for a, p in zip(after, padding, strict=True)])
+    else:
+        inside = _padded(inside, padding, after)
+    counts = _windows(inside, size, stride, [1] * dims).sum(list(range(-dims, 0)))
+    return size, stride, padding, after, counts
+
+
+def _average(dims: int) -> Callable[..., Tensor]:
+    def pool(
+        x: Tensor, size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: Any = None,
+    ) -> Tensor:  # fmt: skip
+        size, stride, before, after, divisor = _pooling(
+            x, size, stride, padding, ceil_mode, count_include_pad, divisor_override, dims
+        )
+        windows = _windows(_padded(x, before, after), size, stride, [1] * dims)
+        return windows.sum(list(range(-dims, 0))) / divisor
+
+    return pool
+
+
+def _average_backward(dims: int) -> Callable[..., Tensor]:
+    def pull(
+        g: Tensor, x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
+        divisor_override: Any,
+    ) -> Tensor:  # fmt: skip
+        size, stride, before, after, divisor = _pooling(
+            x, size, stride, padding, ceil_mode, count_include_pad, divisor_override, dims
+        )
+        shape = [n + b + a for n, b, a in zip(x.shape[-dims:], before, after, strict=True)]
+        places = _windows(torch.arange(prod(shape)).reshape(shape), size, stride, [1] * dims)
+        shares = (g / divisor).reshape(*g.shape, *[1] * dims).expand(*g.shape, *size)
+        lead = x.shape[:-dims]
+        total = torch.zeros((*lead, prod(shape)), dtype=x.dtype).index_add(
+            -1, places.flatten(), shares.reshape(*lead, places.numel())
+        )
+        cut = [-b for b in before], [-a for a in after]
+        return _padded(total.reshape(*lead, *shape), *cut)
+
+    return pull
+
+
+FORMULAS |= {
+    aten.avg_pool2d.default: _average(2),
+    aten.avg_pool3d.default: _average(3),
+    aten.avg_pool2d_backward.default: _average_backward(2),
+    aten.avg_pool3d_backward.default: _average_backward(3),
+}
