@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .elementary import absolute, divide, equal, multiply, square, where
-from .primitive import broadcast_to, constant, general, linear, reshape, sum_over
+from .primitive import astype, broadcast_to, constant, general, linear, reshape, sum_over
 from .shaping import concatenate, expand, gather, put_along, take_along, transpose
-from .var import Value, shape_of
+from .var import Value, dtype_of, shape_of
 
 Axis = Any  # None, int or tuple of ints
 
@@ -53,8 +53,13 @@ def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: b
     return broadcast_to(part, shape=shape_of(x))
 
 
-def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any) -> Any:
-    return np.add.reduce(x, axis=axis, keepdims=keepdims) / _count(shape_of(x), axis)
+def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    dtype = dtype_of(x)
+    if dtype == np.float16:  # as NumPy does: the sum of many would overflow
+        wide = _mean_forward(astype(x, dtype=np.float32), axis=axis, keepdims=keepdims)
+        return astype(wide, dtype=dtype)
+    total = sum_over(x, axis=axis, keepdims=keepdims)
+    return total / dtype.type(_count(shape_of(x), axis))
 
 
 mean_over = linear("mean", _mean_forward, _mean_transpose, flops=_elements, inline=True)
@@ -353,5 +358,13 @@ def log_softmax(z: Value, axis: int = -1) -> Value:
 
 
 def logsumexp(z: Value, axis: Axis = -1, *, keepdims: bool = False) -> Value:
-    """Return log Σ_j exp(z_j) along an axis: the soft maximum."""
-    return logsumexp_along(z, axis=axes(z, axis)[0], keepdims=keepdims)
+    """Return log Σ exp(z) over an axis, several, or (None) all: the soft maximum."""
+    chosen = axes(z, axis)
+    if len(chosen) == 1:
+        return logsumexp_along(z, axis=chosen[0], keepdims=keepdims)
+    shape = shape_of(z)
+    others = tuple(a for a in range(len(shape)) if a not in chosen)
+    rows = transpose(z, axes=others + chosen) if shape else z
+    rows = reshape(rows, shape=(*(shape[a] for a in others), _count(shape, chosen)))
+    y = logsumexp_along(rows, axis=len(others), keepdims=False)
+    return expand(y, z, chosen) if keepdims else y

@@ -98,7 +98,7 @@ def domain(name, dtype):
     if name == "log1p":
         points = POINTS[POINTS > -1]
     if name in ("exp", "expm1"):
-        points = POINTS[POINTS < np.log(float(np.finfo(dtype).max))]
+        points = POINTS[np.log(float(np.finfo(dtype).max)) > POINTS]
     if dtype != np.float64:
         points = points[::2]
     if dtype == np.float16:
@@ -144,6 +144,11 @@ def test_known_tail_values():
     assert np.hypot(3e300, 4e300) == 5e300
 
 
+def test_half_precision_means_do_not_overflow():
+    x = np.full(3000, 60.0, np.float16)
+    assert reference.value_and_grad(np.mean)(x)[0] == 60
+
+
 @pytest.mark.parametrize("name", sorted(set(TEXTBOOK) - {"log", "sqrt", "log1p", "exp", "expm1"}))
 def test_limits_and_nan(name):
     f = getattr(reference, name)
@@ -154,5 +159,5 @@ def test_limits_and_nan(name):
     assert not np.isnan(y[:2]).any()
     assert not np.isnan(x_bar[:2]).any()
     far = np.array([-1e308, 1e308])
-    value, pullback = vjp(f, far)
+    _, pullback = vjp(f, far)
     np.testing.assert_array_equal(pullback(np.ones(2))[0], x_bar[:2])
