@@ -23,7 +23,8 @@ from .verdict import Verdict
 _FEW = 32  # elements of an input that differences check one by one
 _PROJECTIONS = 3  # of an input that is larger than that
 _SHRINK = 1.4  # Ridders' ratio of steps
-_ROWS = 12
+_ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
+_ORDERS = 4
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 
 
@@ -41,7 +42,7 @@ def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple
     -------
     The derivative and an estimate of its error (infinite if no two rows agree).
     """
-    best, error = 0.0, np.inf
+    kept: list[tuple[float, float]] = []
     previous: list[float] = []
     for row in range(_ROWS):
         h = step / _SHRINK**row
@@ -51,14 +52,23 @@ def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple
             continue
         current = [here]
         factor = _SHRINK**2
-        for k, old in enumerate(previous):
+        candidates = []
+        for k, old in enumerate(previous[:_ORDERS]):
             current.append((factor * current[k] - old) / (factor - 1))
             factor *= _SHRINK**2
             estimate = max(abs(current[-1] - current[-2]), abs(current[-1] - old)) + noise
-            if estimate < error:
-                best, error = current[-1], estimate
+            candidates.append((estimate, current[-1]))
         previous = current
-    return best, _SAFETY * error
+        if candidates:
+            kept.append(min(candidates))
+    if len(kept) < 2:
+        return 0.0, np.inf
+    best = min(range(len(kept)), key=lambda i: kept[i][0])
+    error, value = kept[best]
+    beside = [kept[i] for i in (best - 1, best + 1) if 0 <= i < len(kept)]
+    # An extrapolation that its neighbours in step do not bear out was a coincidence.
+    spread = max(abs(value - other) for _, other in beside)
+    return value, _SAFETY * max(error, min(spread, max(e for e, _ in beside)))
 
 
 def widened(native: Sequence[Any], call: Callable[[Sequence[Any]], Any]) -> list[Any]:
@@ -170,7 +180,7 @@ def screen_by_differences(point: Point, found: Screening) -> None:
     usable = np.isfinite(np.concatenate([to_numpy(point.results[k]).ravel() for k in point.places]))
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
-    weights = np.where(usable, signed(point.rng, usable.size), 0.0)
+    weights = np.where(usable, signed(point, usable.size), 0.0)
     gradients = gradients_of(point, weights)
     if gradients is not None:
         elements = [(j, i) for j, g in enumerate(gradients) if g is not None for i in range(g.size)]
@@ -212,7 +222,7 @@ def _bisected_by_differences(
     computed = np.concatenate([np.ravel(gradients[j]).astype(np.float64) for j in moved])  # type: ignore[arg-type]  # as listed
     chosen: list[tuple[int, int]] = []
     for _ in range(_PROJECTIONS):
-        step = signed(point.rng, computed.size)
+        step = signed(point, computed.size)
 
         def excess(part: Array, step: Array = step) -> float:
             d: list[Array | None] = [None] * len(point.points)

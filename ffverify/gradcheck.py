@@ -69,6 +69,8 @@ class GradcheckReport:
         each of the inputs would have revealed.
     inputs
         The inputs of the first finding (shrunk), or the last ones tried.
+    notes
+        Why the truth rests on less than an exact program, where it does.
     seconds
         How long it took.
     """
@@ -84,6 +86,7 @@ class GradcheckReport:
     worst_ulps: float
     sensitivity: float
     inputs: tuple[Any, ...]
+    notes: tuple[str, ...]
     seconds: float
     _again: Callable[[], GradcheckReport] = field(repr=False, compare=False)
     _failed: tuple[Judged, ...] = field(default=(), repr=False, compare=False)
@@ -113,6 +116,7 @@ class GradcheckReport:
             lines.append(
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would have been seen."
             )
+        lines += [f"  no exact program: {note}" for note in self.notes]
         lines += [
             f"  not checked: {mode} mode ({why})" for mode, why in sorted(self.skipped.items())
         ]
@@ -124,6 +128,7 @@ class GradcheckReport:
             "name": self.name, "ok": self.ok, "verdict": str(self.verdict), "truth": self.truth,
             "modes": list(self.modes), "skipped": dict(self.skipped), "points": self.points,
             "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
+            "notes": list(self.notes),
             "seconds": self.seconds,
             "findings": [
                 {
@@ -394,6 +399,7 @@ class _Check:
             worst_ulps=self.found.worst_ulps,
             sensitivity=self.found.sensitivity,
             inputs=inputs,
+            notes=tuple(self.oracles.reasons) if self.oracles else (),
             seconds=seconds,
             _again=again,
             _failed=failed,

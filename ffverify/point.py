@@ -92,15 +92,24 @@ class Point:
         return [e if k == j else None for k in range(len(self.points))]
 
 
-def signed(rng: np.random.Generator, size: int) -> Array:
-    """Draw signs times 1, 1.25, 1.5 or 1.75: exact in every format, and no two errors cancel often."""
-    drawn: Array = rng.choice([-1.0, 1.0], size) * rng.choice([1.0, 1.25, 1.5, 1.75], size)
+def signed(point: Point, size: int) -> Array:
+    """Draw signs times numbers from 1 to 2, exact in the format, so that no two errors cancel often."""
+    steps = 2 ** min(point.fmt.precision - 1, 20)
+    signs = point.rng.choice([-1.0, 1.0], size)
+    drawn: Array = signs * (1 + point.rng.integers(0, steps, size) / steps)
     return drawn
 
 
-def powers_of_two(x: Array) -> Array:
-    """Give the power of two at or below each |x| (1 for zeros)."""
-    return np.where(x == 0, 1.0, np.ldexp(0.5, np.frexp(np.where(x == 0, 1.0, np.abs(x)))[1]))
+def plain(point: Point, size: int) -> Array:
+    """Draw ±1 and ±2: cotangents of single results, which a report can divide out exactly."""
+    drawn: Array = point.rng.choice([-2.0, -1.0, 1.0, 2.0], size)
+    return drawn
+
+
+def powers_of_two(point: Point, x: Array) -> Array:
+    """Give the power of two at or below each |x| (1 for zeros), well inside the format's range."""
+    sizes = np.ldexp(0.5, np.frexp(np.where(x == 0, 1.0, np.abs(x.astype(np.float64))))[1])
+    return np.clip(sizes, 2.0 ** (point.fmt.emin // 2), 2.0 ** (point.fmt.emax // 2))
 
 
 def random_direction(point: Point) -> list[Array | None]:
@@ -111,8 +120,7 @@ def random_direction(point: Point) -> list[Array | None]:
     found = np.concatenate([e.ravel() for e in exponents])
     spread = found.size and int(found.max()) - int(found.min()) > 30
     return [
-        signed(point.rng, x.size).reshape(x.shape)
-        * (powers_of_two(x.astype(np.float64)) if spread else 1.0)
+        signed(point, x.size).reshape(x.shape) * (powers_of_two(point, x) if spread else 1.0)
         if f
         else None
         for x, f in zip(point.points, point.floating, strict=True)
@@ -126,7 +134,7 @@ def tied_direction(point: Point) -> list[Array | None]:
     ]
     values, inverse = np.unique(np.abs(np.concatenate(flat)), return_inverse=True)
     steps = np.where(
-        values == 0, 0.0, np.abs(signed(point.rng, values.size)) * powers_of_two(values)
+        values == 0, 0.0, np.abs(signed(point, values.size)) * powers_of_two(point, values)
     )
     parts = iter(
         np.split(

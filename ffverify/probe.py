@@ -31,6 +31,7 @@ from .point import (
     forward_motion,
     gradients_of,
     is_elementwise,
+    plain,
     powers_of_two,
     projected_vector,
     random_direction,
@@ -71,13 +72,13 @@ def screen(point: Point) -> Screening:
 
 def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
     """Check every element: one exact slope per input gives both modes all their truths."""
-    weights = np.where(usable, signed(point.rng, usable.size), 0.0)
+    weights = np.where(usable, plain(point, usable.size), 0.0)
     gradients = gradients_of(point, weights)
     formula = formula_of(point, weights)
     for j, x in enumerate(point.points):
         if not point.floating[j]:
             continue
-        steps = powers_of_two(x.astype(np.float64))
+        steps = powers_of_two(point, x)
         directions: list[Array | None] = [
             steps if k == j else None for k in range(len(point.points))
         ]
@@ -107,6 +108,11 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
                 judge_forward(point, found, i, tangents, directions, elementwise=True)
 
 
+def cotangents(point: Point, size: int) -> Array:
+    """Draw a cotangent for all results; of a single one, a number to divide by exactly."""
+    return plain(point, size) if size == 1 else signed(point, size)
+
+
 def _modes(point: Point, directions: list[Array | None], usable: Array, found: Screening) -> bool:
     """Check both modes along one direction; tell whether any result has a kink there."""
     exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
@@ -121,7 +127,7 @@ def _modes(point: Point, directions: list[Array | None], usable: Array, found: S
         for o in suspects:
             judge_forward(point, found, o, tangents, directions)
     if smooth.any():
-        weights = np.where(smooth, signed(point.rng, smooth.size), 0.0)
+        weights = np.where(smooth, cotangents(point, smooth.size), 0.0)
         gradients = gradients_of(point, weights)
         if gradients is not None:
             _reverse(point, weights, gradients, exact, directions, found)
@@ -166,7 +172,7 @@ def _reverse(
 
 def _kinked_elements(point: Point, usable: Array, found: Screening) -> None:
     """Judge single elements that sit on a kink: zeros and ties, against the hull of one-sided slopes."""
-    weights = np.where(usable, signed(point.rng, usable.size), 0.0)
+    weights = np.where(usable, cotangents(point, usable.size), 0.0)
     gradients = gradients_of(point, weights)
     if gradients is None:
         return
