@@ -286,6 +286,7 @@ _EXACT = frozenset({
 })  # fmt: skip
 _CORRECT = frozenset({"multiply", "divide", "square", "sqrt"})
 _SPECIAL = frozenset({"erfinv", "lgamma", "digamma", "polygamma", "zeta", "i0", "i1"})
+_ROOTED = frozenset({"lgamma", "digamma"})  # only absolutely accurate around their zeros
 _ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
 
 
@@ -323,12 +324,12 @@ def rounded(fmt: Format) -> Arithmetic:
         x = x + arb(0, slack.abs_upper())
         return x if x.abs_upper() < overflow else line
 
-    def rounding(units: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    def rounding(units: int, function: Callable[..., Any], base: int = 0) -> Callable[..., Any]:
         def operate(*operands: Any) -> Any:
             x = function(*operands)
             if x.is_zero() or (units == 1 and held(x) and all(o.is_exact() for o in operands)):
                 return x
-            return widened(x, units, x.abs_upper())
+            return widened(x, units, x.abs_upper() + base)
 
         return operate
 
@@ -349,6 +350,7 @@ def rounded(fmt: Format) -> Arithmetic:
         else rounding(
             1 if name in _CORRECT else _SPECIAL_UNITS if name in _SPECIAL else _ELEMENTARY_UNITS,
             function,
+            1 if name in _ROOTED else 0,
         )
         for name, function in {**BALLS.functions, **operators}.items()
     } | sums

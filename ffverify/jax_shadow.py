@@ -82,7 +82,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals), instantiate=True)
     unknown = sorted(_unknown(jaxpr))
     if unknown:
-        raise UnknownOperation(", ".join(unknown))
+        raise UnknownOperation(*unknown)
     places: dict[Any, Any] = {}
 
     def run(*given: Value) -> tuple[Any, ...]:

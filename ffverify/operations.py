@@ -25,7 +25,7 @@ Program = Callable[..., tuple[Any, ...]]
 
 
 class UnknownOperation(TypeError):
-    """An operation without a line in the table; its name is the message."""
+    """An operation without a line in the table; its ``args`` are the names."""
 
 
 def listed(results: Any) -> list[Any]:

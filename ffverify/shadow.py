@@ -80,7 +80,7 @@ def shadow(
             program = front.trace(function, points)
             _tried(program, [front.numpy(a) for a in points])
         except UnknownOperation as error:
-            unknown.update(dict.fromkeys(str(error).split(", ")))
+            unknown.update(dict.fromkeys(error.args))
         except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
             unknown[f"{type(error).__name__}: {error}".splitlines()[0]] = None
         else:

@@ -87,15 +87,40 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about its own internals
-        graph = _traced(lambda *a: tuple(listed(fn(*a))), examples, _custom_operations() | _AS_EXECUTED)
-        graph = _traced(
-            torch.func.functionalize(graph, remove="mutations_and_views"), examples, _DECOMPOSITIONS
-        )
+        seen = _traced(lambda *a: tuple(listed(fn(*a))), examples, _custom_operations())
+        pure = torch.func.functionalize(seen, remove="mutations_and_views")
+        graph = _traced(pure, examples, _DECOMPOSITIONS)
     graph.graph.eliminate_dead_code()
     unknown = sorted({_name(n) for n in graph.graph.nodes if not _known(n)})
     if unknown:
-        raise UnknownOperation(", ".join(unknown))
+        raise UnknownOperation(*unknown)
+    _check_complete(fn, seen, examples)
     return _Interpreter(graph)
+
+
+def _check_complete(fn: Callable[..., Any], graph: GraphModule, examples: Sequence[Any]) -> None:
+    """Refuse a trace that values have gone around (through .numpy() or .item()), as constants.
+
+    A step of half the digits aside, the trace and the function run the same kernels on the same
+    numbers; a constant in place of a value would leave them half the digits apart.
+    """
+    moved_by = [_aside(a) if _floats(a) else a for a in examples]
+    expected = listed(fn(*(_copied(a) for a in moved_by)))
+    for ours, theirs in zip(graph(*(_copied(a) for a in moved_by)), expected, strict=True):
+        if not _floats(theirs):
+            continue
+        theirs = theirs.detach().cpu()
+        slack = 8 * torch.finfo(theirs.dtype).eps
+        if not torch.allclose(ours, theirs, rtol=slack, atol=0.0, equal_nan=True):
+            raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
+
+
+def _aside(a: torch.Tensor) -> torch.Tensor:
+    return a * (1 + torch.finfo(a.dtype).eps ** 0.5)
+
+
+def _copied(a: Any) -> Any:
+    return a.detach().clone() if isinstance(a, torch.Tensor) else a
 
 
 def _traced(fn: Callable[..., Any], args: Sequence[Any], table: Any) -> GraphModule:
