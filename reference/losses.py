@@ -17,41 +17,48 @@ from .linalg import log_abs_det, solve_matrix
 from .primitive import general, linear, reshape
 from .reductions import log_softmax, logsumexp, minus_max, softmax_along, sum_, sum_of_losers
 from .shaping import take_along
-from .var import Value, dtype_of, innermost, shape_of
+from .var import Value, Var, dtype_of, innermost, shape_of
 
 LOG_2PI = log_number(2 * pi)
 
 
+def _data(y: Value, like: Value) -> Value:
+    """Return integer or boolean data in the dtype of the prediction, which they must not widen."""
+    if dtype_of(y).kind == "f":
+        return y
+    return y.astype(dtype_of(like)) if isinstance(y, Var) else np.asarray(y, dtype_of(like))
+
+
 def squared_error(prediction: Value, y: Value) -> Value:
     """Return (prediction - y)², elementwise."""
-    return square(prediction - y)
+    return square(prediction - _data(y, prediction))
 
 
 def absolute_error(prediction: Value, y: Value) -> Value:
     """Return |prediction - y|, elementwise."""
-    return absolute(prediction - y)
+    return absolute(prediction - _data(y, prediction))
 
 
 def gaussian_nll(mean: Value, y: Value) -> Value:
     """-log N(y; mean, I) = ½‖y - mean‖² + (n/2) log 2π over the last axis: [..., n] to [...]."""
     n = shape_of(mean)[-1]
-    return 0.5 * sum_(square(mean - y), axis=-1) + 0.5 * n * LOG_2PI
+    return 0.5 * sum_(square(mean - _data(y, mean)), axis=-1) + 0.5 * n * LOG_2PI
 
 
 def bernoulli_nll(z: Value, y: Value) -> Value:
     """-log σ((2y - 1) z) = ζ((1 - 2y) z), elementwise, for y in {0, 1} (section 6.2.2.2)."""
-    return softplus((1 - 2 * y) * z)
+    return softplus((1.0 - 2.0 * _data(y, z)) * z)
 
 
 def heteroscedastic_nll(mean: Value, precision: Value, y: Value) -> Value:
     """½ (β (y - μ)² - log β), elementwise, by the precision β > 0 (section 6.2.2.4)."""
-    return 0.5 * (precision * square(mean - y) - log(precision))
+    return 0.5 * (precision * square(mean - _data(y, mean)) - log(precision))
 
 
 def covariance_nll(mean: Value, factor: Value, y: Value) -> Value:
     """Negative log-density of N(mean, B Bᵀ): mean, y [..., n], factor B [..., n, n] to [...]."""
     n = shape_of(mean)[-1]
-    r = mean - y
+    r = mean - _data(y, mean)
     white = solve_matrix(factor, reshape(r, shape=(*shape_of(r), 1)))
     return 0.5 * sum_(square(white), axis=(-2, -1)) + log_abs_det(factor) + 0.5 * n * LOG_2PI
 
@@ -63,7 +70,7 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
     """
     d = shape_of(means)[-1]
     y = reshape(y, shape=(*shape_of(y)[:-1], 1, d))
-    distance = sum_(square(means - y), axis=-1)
+    distance = sum_(square(means - _data(y, means)), axis=-1)
     log_density = 0.5 * (d * log(precisions) - precisions * distance - d * LOG_2PI)
     return -logsumexp(log_softmax(logits) + log_density)
 
@@ -147,4 +154,4 @@ def softmax_nll(z: Value, y: Value) -> Value:
         raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape_of(z)}")
     if labels.size and labels.astype(np.uint64).max() >= n:  # a negative one becomes large
         raise ValueError(f"softmax_nll: labels {labels.min()} to {labels.max()} for {n} classes")
-    return softmax_nll_fused(z, y)
+    return softmax_nll_fused(z, y if isinstance(y, Var) else labels)

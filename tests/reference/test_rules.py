@@ -211,7 +211,11 @@ ARRAYS = {
         (A,),
         {"axis": (1,), "keepdims": False},
     ),
-    "pad_zeros": (lambda x, widths: np.pad(x, pad_width=widths), (A,), {"widths": ((1, 0), (0, 2))}),
+    "pad_zeros": (
+        lambda x, widths: np.pad(x, pad_width=widths),
+        (A,),
+        {"widths": ((1, 0), (0, 2))},
+    ),
     "power_number": (lambda x, p: x**p, (A,), {"p": 3}),
     "put_along": (
         lambda y, i, axis, shape: np.stack(
