@@ -1,0 +1,59 @@
+"""The detection corpus: every buggy function is found with the expected verdict, no twin is accused."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from ffverify.gradcheck import gradcheck
+
+ROOT = Path(__file__).parents[1] / "corpus"
+
+
+def _corpus():
+    """Import the package beside this folder, which is on no path."""
+    spec = importlib.util.spec_from_file_location("ffverify_corpus", ROOT / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ffverify_corpus"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+ROWS = _corpus().ROWS
+EXAMPLES = 25
+
+
+def check(row, case, seed=0):
+    return gradcheck(
+        case.fn, row.drawn(), vjp=case.vjp, jvp=case.jvp, max_examples=EXAMPLES, seed=seed,
+        raise_exception=False, **row.options,
+    )  # fmt: skip
+
+
+def skip_without(row):
+    if row.framework != "numpy":
+        pytest.importorskip(row.framework)
+
+
+def test_there_are_at_least_eighty_rows_each_with_a_source():
+    assert len(ROWS) >= 80
+    assert all(row.source for row in ROWS.values())
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_buggy_function_is_found(row):
+    skip_without(row)
+    report = check(row, row.buggy)
+    assert not report.ok
+    errors = {str(f.kind) for f in report.findings if f.severity == "error"}
+    assert row.expected in errors, str(report)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_twin_is_not_accused(row):
+    skip_without(row)
+    report = check(row, row.twin)
+    assert report.ok, str(report)
