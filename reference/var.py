@@ -104,7 +104,15 @@ class Var:
     ) -> Any:
         if func not in FUNCTIONS:
             _unsupported(func.__name__, [known.__name__ for known in FUNCTIONS])
-        return FUNCTIONS[func](*args, **kwargs)
+        try:
+            return FUNCTIONS[func](*args, **kwargs)
+        except TypeError as error:
+            here = error.__traceback__ is not None and error.__traceback__.tb_next is None
+            if not here:  # raised within the function, not by calling it
+                raise
+            raise TypeError(
+                f"numpy.{func.__name__}: an argument that is not supported on a traced value: {error}"
+            ) from None
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ffverify.reference import (
     affine,
     compile,  # noqa: A004  # the engine's name
+    custom_rule,
     elementwise,
     flatten,
     grad,
@@ -268,6 +269,13 @@ def test_forgetting_views_would_be_noticed(monkeypatch):
     monkeypatch.setattr(f"{memory}.follow", lambda self, node: self.own(node))
     x = rng.normal(size=(20, 20))
     assert compile(with_view)(x) != with_view(x)
+
+
+def test_custom_rules_compile():
+    cube = custom_rule(lambda x: x**3, vjp=lambda y_bar, y, x: (y_bar * 3 * x**2,))
+    f = value_and_grad(lambda x: np.sum(cube(x) + cube(np.sin(x))))
+    x = np.linspace(-1, 1, 5)
+    same(compile(f)(x), f(x))
 
 
 UNARY = [np.tanh, np.exp, np.sin, np.negative, np.abs, lambda x: x.T, lambda x: x[::-1]]

@@ -187,6 +187,7 @@ def test_integer_casts_end_the_derivative():
         (np.modf, "modf"),
         (lambda x: np.exp(x, out=np.zeros(4)), "out="),
         (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
+        (lambda x: np.sum(x, where=x > 0), "numpy.sum: an argument.*where"),
         (np.add.accumulate, "add.accumulate"),
         (np.asarray, "cannot become a plain array"),
         (lambda x: np.array([x, x]), "np.stack"),
