@@ -7,7 +7,8 @@ second is what ``Check`` judges; the first is shown here, at the same inputs, on
     proofs.positive(check, lambda f, z: f.softplus(z) - f.relu(z), z)
 
 A strict inequality is proven: the ball lies on one side. Equality of real numbers cannot be; it is
-shown to ``BITS`` bits. What does not hold is a finding like any other.
+shown to ``BITS`` bits of the larger side, or of the smallest double if that is larger. What does
+not hold is a finding like any other.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from .precise import BALLS, PreciseArray, Undecided, arb
 from .truth import CEILING, FIRST_PRECISION, Program
 
 BITS = 100
+SMALLEST = -1074  # exponent of the smallest double
 
 
-def balls(program: Program, *args: Any) -> PreciseArray:
-    """Evaluate a program of textbook definitions at given floats, at the working precision."""
-    points = [BALLS.array(a) if is_floating(np.asarray(a)) else a for a in args]
-    return BALLS.array(program(textbook.namespace, *points))
+def balls(program: Program, *args: Any, bits: int = FIRST_PRECISION) -> PreciseArray:
+    """Evaluate a program of textbook definitions at given floats."""
+    with BALLS.precision(bits):
+        points = [BALLS.array(a) if is_floating(np.asarray(a)) else a for a in args]
+        return BALLS.array(program(textbook.namespace, *points))
 
 
 def slopes(
@@ -45,15 +48,21 @@ def slopes(
     return truth.gradient(exact, args, ones, wrt, check.fmt, core=core).exact
 
 
+def agree(check: Check, exact: Array, formula: Array, where: str) -> None:
+    """Check that a formula's balls meet those around the exact slopes."""
+    meet = np.frompyfunc(lambda a, b: a.overlaps(b), 2, 1)(exact, formula)
+    check.that(bool(np.all(meet)), where, formula, exact)
+
+
 def equal(
     check: Check, left: Program, right: Program, *args: Array, where: str = "left = right"
 ) -> None:
-    """Show that two programs agree at ``args``, to ``BITS`` bits of the larger of them."""
+    """Show that two programs agree at ``args``."""
 
     def settled(a: Any, b: Any) -> bool | None:
         if not a.overlaps(b):
             return False
-        size = arb.max(a.abs_upper(), b.abs_upper())
+        size = arb.max(arb.max(a.abs_upper(), b.abs_upper()), arb(2) ** SMALLEST)
         narrow = (a - b).abs_upper() * arb(2) ** BITS <= size
         return True if narrow or not (a.is_finite() or a.is_nan()) else None
 
@@ -90,7 +99,7 @@ def _decide(
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                sides = np.broadcast_arrays(*(balls(p, *args).values for p in programs))
+                sides = np.broadcast_arrays(*(balls(p, *args, bits=bits).values for p in programs))
                 elements = list(zip(*(np.ravel(s) for s in sides), strict=True))
                 answers = [settled(*element) for element in elements]
             except Undecided:

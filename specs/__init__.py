@@ -6,6 +6,7 @@ from . import (  # isort: skip  # book order
     conditional_statistics,
     output_units,
     softmax_units,
+    softmax_losses,
     rectifiers,
     sigmoidal_units,
     approximation,
@@ -19,5 +20,6 @@ __all__ = [
     "output_units",
     "rectifiers",
     "sigmoidal_units",
+    "softmax_losses",
     "softmax_units",
 ]

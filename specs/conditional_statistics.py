@@ -37,7 +37,8 @@ def _table_cost(name: str) -> Any:
 
 
 def _exactly(a: Array) -> Array:
-    return np.vectorize(Fraction, otypes=[object])(a.astype(float))
+    fractions: Array = np.vectorize(Fraction, otypes=[object])(a.astype(float))
+    return fractions
 
 
 @claim(

@@ -13,6 +13,7 @@ from ffverify.claims import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import labels, points, rows
 from ffverify.strategies import arrays
+from ffverify.truth import LIBRARY_ROUNDINGS
 
 CLASSES = 3
 
@@ -30,13 +31,58 @@ def _whole_numbers(shape_of: Any, *, bits: int) -> Any:
     return make
 
 
-def _one_hot(y: Array, z: Array) -> Array:
+def one_hot(y: Array, z: Array) -> Array:
+    """Give one row per label, of z's width and dtype, with a 1 at the label."""
     codes: Array = (np.arange(z.shape[-1]) == y[:, None]).astype(z.dtype)
     return codes
 
 
 @claim(
-    "6.2.2",
+    "6.2.2.3",
+    "softmax gives a distribution: entries of at least 0 that sum to 1, in the order of the logits, "
+    "permuted as they are, along any axis.",
+    functions=["softmax"],
+    examples=8,
+    z=rows(CLASSES),
+)
+def softmax_on_simplex(check: Check, z: Array) -> None:
+    def along(axis: int) -> Any:
+        return lambda f, z: f.softmax(z, axis=axis)
+
+    p = check.value("softmax", z, scale=1.0)
+    check.that(bool(np.all(p >= 0)), "probabilities", p, "≥ 0")
+    # A row divided by its own sum adds up to 1 within n additions, n divisions and a few library
+    # roundings, whatever its conditioning (Higham, §3.1).
+    roundings = (LIBRARY_ROUNDINGS + 2 * CLASSES) * check.fmt.unit_roundoff
+    total = p.astype(np.float64).sum(axis=1)
+    check.that(bool(np.all(np.abs(total - 1) <= roundings)), "Σ p", total, f"1 ± {roundings}")
+    order = np.argsort(z, axis=1)
+    ranked = np.take_along_axis(p, order, axis=1).astype(np.float64)
+    falls = ranked[:, 1:] < ranked[:, :-1] * (1 - roundings)  # two logits that are all but equal
+    check.that(not falls.any(), "probabilities in the order of the logits", ranked, "ascending")
+    check.value("softmax", z[:, ::-1].copy(), scale=1.0)
+    check.value(along(0), z, scale=1.0)
+    check.value(along(1), z.reshape(-1, CLASSES, 1), scale=1.0)
+    proofs.equal(check, lambda f, z: f.softmax(z), lambda f, z: f.softmax(z[:, ::-1])[:, ::-1], z)
+    proofs.equal(
+        check, along(0), lambda f, z: np.swapaxes(f.softmax(np.swapaxes(z, 0, 1)), 0, 1), z
+    )
+    proofs.equal(check, lambda f, z: f.softmax(z).sum(axis=1), lambda _f, z: 1 + 0 * z[:, 0], z)
+
+
+@softmax_on_simplex.bug("softmax", "maximum taken over the whole array")
+def _(_f: Any, z: Any, axis: int = -1) -> Any:
+    e = np.exp(z - np.max(z))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+@softmax_on_simplex.bug("softmax", "always along the last axis")
+def _(f: Any, z: Any, axis: int = -1) -> Any:
+    return f.softmax(z) + 0 * axis
+
+
+@claim(
+    "6.2.2.3",
     "softmax(z) = softmax(z + c): a number added to every logit changes nothing.",
     functions=["softmax"],
     examples=12,
@@ -54,7 +100,7 @@ def softmax_shift_invariance(check: Check, z: Array, c: Array, anything: Array) 
     proofs.equal(check, shifted, lambda f, z, _c: f.softmax(z), z, c)
     check.value("softmax", anything)  # at the rounded sum, whatever was added
     check.gradient(
-        shifted, z, c, cotangent=_one_hot(np.arange(len(z)) % CLASSES, z), core=(1, 1), scale=1.0
+        shifted, z, c, cotangent=one_hot(np.arange(len(z)) % CLASSES, z), core=(1, 1), scale=1.0
     )
 
 
@@ -89,7 +135,7 @@ def _with_absent_classes(fmt: Format, batch: int) -> st.SearchStrategy[Any]:
 
 
 @claim(
-    "6.2.2",
+    "6.2.2.3",
     "softmax and its logarithm never overflow: logits of any finite size and spread, and classes "
     "excluded by -inf, give no NaN, and one far above the rest gets 1 and the rest 0.",
     functions=["softmax", "log_softmax", "logsumexp"],
@@ -130,7 +176,7 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
 
 
 @claim(
-    "6.2.2",
+    "6.2.2.3",
     "log softmax(z)_i = z_i - log Σ exp(z_j), accurate where softmax itself underflows.",
     functions=["log_softmax"],
     examples=12,
@@ -138,7 +184,7 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
 )
 def log_softmax_formula(check: Check, z: Array) -> None:
     check.value("log_softmax", z, scale=1.0)
-    check.gradient("log_softmax", z, cotangent=_one_hot(np.arange(len(z)) % CLASSES, z), scale=1.0)
+    check.gradient("log_softmax", z, cotangent=one_hot(np.arange(len(z)) % CLASSES, z), scale=1.0)
     proofs.equal(
         check, lambda f, z: f.log_softmax(z), lambda f, z: np.log(f.softmax(z)), np.clip(z, -99, 99)
     )
@@ -158,50 +204,64 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
 
 
 @claim(
-    "6.2.2",
-    "∂J/∂z = (softmax(z) - onehot(y))/N for the mean over N examples: the slopes sum to 0, descent "
-    "raises z_y and lowers every other logit.",
-    functions=["softmax_nll"],
+    "6.2.2.3",
+    "log Σ exp z is a soft maximum: max z ≤ lse ≤ max z + log n, and it tends to max z as the gap "
+    "grows; its derivative is softmax(z), which sums to 1 however large the logits.",
+    functions=["logsumexp"],
     examples=12,
-    z=rows(CLASSES),
-    y=labels(CLASSES),
+    z=rows(CLASSES, low=-64, high=64),
+    offset=lambda _fmt, _batch: st.sampled_from([0.0, 1e3, 1e15]),
 )
-def softmax_nll_gradient(check: Check, z: Array, y: Array) -> None:
-    share = np.full(len(z), 1 / len(z), dtype=z.dtype)
-    check.value("softmax_nll", z, y, scale=1.0)
-    slope = check.gradient("softmax_nll", z, y, cotangent=share, scale=1.0)
-    onehot = _one_hot(y, z)
+def logsumexp_is_soft_maximum(check: Check, z: Array, offset: float) -> None:
+    def log_sum(f: Any, z: Any) -> Any:
+        return f.logsumexp(z)
+
+    logits = z + z.dtype.type(offset)
+    check.value("logsumexp", logits, scale=1.0)
+    ones = np.ones_like(z[:, 0])
+    slope = check.backend.vjp(log_sum, [logits], ones, check.fmt.name, wrt=[0])[0]
+    roundings = (LIBRARY_ROUNDINGS + 2 * CLASSES) * check.fmt.unit_roundoff  # as for softmax
+    total = slope.astype(np.float64).sum(axis=1)
     check.that(
-        bool(np.all(np.where(onehot == 1, slope <= 0, slope >= 0))),
-        "signs of the slopes",
-        slope,
-        "≤ 0 at y, else ≥ 0",
+        bool(np.all(np.abs(total - 1) <= roundings)), "sum of the slopes", total, f"1 ± {roundings}"
+    )
+    check.gradient("logsumexp", logits, scale=1.0)
+    ordered = np.sort(z, axis=1)
+    proofs.positive(check, lambda f, z: f.logsumexp(z) - z[:, -1], ordered, where="lse - max z")
+    proofs.positive(
+        check,
+        lambda f, z: z[:, -1] + np.log(0 * z[:, 0] + CLASSES) - f.logsumexp(z),
+        ordered,
+        where="max z + log n - lse",
+        or_zero=True,
+    )
+    proofs.positive(
+        check,
+        lambda f, z: z[:, -1] + (CLASSES - 1) * np.exp(z[:, -2] - z[:, -1]) - f.logsumexp(z),
+        ordered,
+        where="max z + (n - 1)e^-gap - lse",
+    )
+    exact = proofs.slopes(check, log_sum, z, core=(1,))
+    proofs.agree(
+        check, exact, proofs.balls(lambda f, z: f.softmax(z), z).values, "derivative of lse"
     )
 
-    exact = proofs.slopes(check, lambda f, z, y: f.softmax_nll(z, y), z, y, core=(1, 0))
-    formula = proofs.balls(lambda f, z: f.softmax(z) - onehot, z).values
-    agree = np.frompyfunc(lambda a, b: a.overlaps(b), 2, 1)(exact, formula)
-    check.that(bool(agree.all()), "softmax(z) - onehot(y)", formula, exact)
-    check.that(all(s.contains(0) for s in exact.sum(axis=-1)), "sum of the slopes", exact, 0)
+
+@logsumexp_is_soft_maximum.bug("logsumexp", "derivative exp(z - lse)")
+def _(f: Any, z: Any, axis: int = -1) -> Any:
+    def vjp(y_bar: Any, y: Any, z: Any) -> Any:
+        return (np.expand_dims(y_bar, axis) * np.exp(z - np.expand_dims(y, axis)),)
+
+    return f.custom_rule(lambda z: f.logsumexp(z, axis), vjp=vjp)(z)
 
 
-@softmax_nll_gradient.bug("softmax_nll", "missing 1/N")
-def _(f: Any, z: Any, y: Array) -> Any:
-    def vjp(j_bar: Any, _j: Any, z: Any) -> Any:
-        return (
-            (len(y) * j_bar)[:, None] * (f.softmax(z) - (np.arange(z.shape[-1]) == y[:, None])),
-        )
-
-    return f.custom_rule(lambda z: f.softmax_nll(z, y), vjp=vjp)(z)
-
-
-@softmax_nll_gradient.bug("softmax_nll", "softmax applied twice")
-def _(f: Any, z: Any, y: Array) -> Any:
-    return f.softmax_nll(f.softmax(z), y)
+@logsumexp_is_soft_maximum.bug("logsumexp", "the maximum itself")
+def _(_f: Any, z: Any, axis: int = -1) -> Any:
+    return np.max(z, axis=axis)
 
 
 @claim(
-    "6.2.2",
+    "6.2.2.3",
     "softmax of two logits is the sigmoid of their difference: softmax([z, 0])_1 = σ(z).",
     functions=["softmax", "sigmoid"],
     z=points(),
@@ -231,3 +291,56 @@ def _(f: Any, z: Any) -> Any:
 @two_class_softmax_is_sigmoid.bug("softmax", "probabilities in reverse order")
 def _(f: Any, z: Any, axis: int = -1) -> Any:
     return f.softmax(-z, axis)
+
+
+@claim(
+    "6.2.2.3",
+    "n logits are one too many: z_n = 0 gives every distribution. The Jacobian diag(p) - ppᵀ is "
+    "symmetric, positive semidefinite, of rank n - 1 with null vector 1, and off its diagonal "
+    "negative: classes compete.",
+    functions=["softmax"],
+    examples=12,
+    z=rows(CLASSES, low=-16, high=16),
+)
+def softmax_is_overparametrised(check: Check, z: Array) -> None:
+    def entry(f: Any, z: Any, onehot: Any) -> Any:
+        return (f.softmax(z) * onehot).sum(axis=-1)
+
+    pinned = z - z[:, -1:]
+    check.value("softmax", pinned, scale=1.0)
+    proofs.equal(check, lambda f, z: f.softmax(z), lambda f, z: f.softmax(z - z[:, -1:]), z)
+
+    one = np.repeat(z[:1], CLASSES, axis=0)  # row i of the Jacobian from cotangent i
+    unit = np.eye(CLASSES, dtype=z.dtype)
+    jacobian = check.gradient("softmax", one, cotangent=unit, scale=1.0)
+    check.that(bool(np.all(jacobian[unit == 0] <= 0)), "Jacobian off its diagonal", jacobian, "≤ 0")
+    exact = proofs.slopes(check, entry, one, unit, core=(1, 1))
+    p = proofs.balls(lambda f, z: f.softmax(z), z[0])
+    formula = np.diag(p.values) - p.values[:, None] * p.values
+    proofs.agree(check, exact, formula, "diag(p) - ppᵀ")
+    proofs.agree(check, exact, exact.T, "transposed Jacobian")
+    check.that(all(s.contains(0) for s in exact.sum(axis=1)), "Jacobian times 1", exact, 0)
+
+    # All leading minors but the last positive, with the null vector: semidefinite, of rank n - 1.
+    def minor(size: int) -> Any:
+        def determinant(f: Any, z: Any) -> Any:
+            p = f.softmax(z)[:size]
+            return np.linalg.det(np.eye(size) * p - p[:, None] * p)
+
+        return determinant
+
+    for size in range(1, CLASSES):
+        proofs.positive(check, minor(size), z[0], where=f"leading minor of size {size}")
+
+
+@softmax_is_overparametrised.bug("softmax", "Jacobian diag(p(1 - p))")
+def _(f: Any, z: Any, axis: int = -1) -> Any:
+    def vjp(p_bar: Any, p: Any, _z: Any) -> Any:
+        return (p_bar * p * (1 - p),)
+
+    return f.custom_rule(lambda z: f.softmax(z, axis), vjp=vjp)(z)
+
+
+@softmax_is_overparametrised.bug("softmax", "an absent class of logit 0 added")
+def _(_f: Any, z: Any, axis: int = -1) -> Any:
+    return np.exp(z) / (1 + np.sum(np.exp(z), axis=axis, keepdims=True))

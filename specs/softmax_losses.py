@@ -1,0 +1,176 @@
+"""Section 6.2.2.3: the negative log-likelihood of softmax units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ffverify import proofs
+from ffverify.check import Check
+from ffverify.claims import claim
+from ffverify.formats import Array
+from ffverify.inputs import labels, rows
+from ffverify.truth import LIBRARY_ROUNDINGS
+
+from .softmax_units import CLASSES, one_hot
+
+# Where scale=1.0 is given, accuracy is absolute: see softmax_units.
+
+
+@claim(
+    "6.2.2.3",
+    "∂J/∂z = (softmax(z) - onehot(y))/N for the mean over N examples: the slopes sum to 0, descent "
+    "raises z_y and lowers every other logit.",
+    functions=["softmax_nll"],
+    examples=12,
+    z=rows(CLASSES),
+    y=labels(CLASSES),
+)
+def softmax_nll_gradient(check: Check, z: Array, y: Array) -> None:
+    share = np.full(len(z), 1 / len(z), dtype=z.dtype)
+    check.value("softmax_nll", z, y, scale=1.0)
+    slope = check.gradient("softmax_nll", z, y, cotangent=share, scale=1.0)
+    onehot = one_hot(y, z)
+    check.that(
+        bool(np.all(np.where(onehot == 1, slope <= 0, slope >= 0))),
+        "signs of the slopes",
+        slope,
+        "≤ 0 at y, else ≥ 0",
+    )
+
+    exact = proofs.slopes(check, lambda f, z, y: f.softmax_nll(z, y), z, y, core=(1, 0))
+    formula = proofs.balls(lambda f, z: f.softmax(z) - onehot, z).values
+    proofs.agree(check, exact, formula, "softmax(z) - onehot(y)")
+    check.that(all(s.contains(0) for s in exact.sum(axis=-1)), "sum of the slopes", exact, 0)
+
+
+@softmax_nll_gradient.bug("softmax_nll", "missing 1/N")
+def _(f: Any, z: Any, y: Array) -> Any:
+    def vjp(j_bar: Any, _j: Any, z: Any) -> Any:
+        return (
+            (len(y) * j_bar)[:, None] * (f.softmax(z) - (np.arange(z.shape[-1]) == y[:, None])),
+        )
+
+    return f.custom_rule(lambda z: f.softmax_nll(z, y), vjp=vjp)(z)
+
+
+@softmax_nll_gradient.bug("softmax_nll", "softmax applied twice")
+def _(f: Any, z: Any, y: Array) -> Any:
+    return f.softmax_nll(f.softmax(z), y)
+
+
+@claim(
+    "6.2.2.3",
+    "The most active wrong class is penalised most: J is max z - z_y to within log n, and of all "
+    "wrong classes it has the largest slope.",
+    functions=["softmax_nll"],
+    examples=12,
+    z=rows(CLASSES, low=-1e4, high=1e4),
+    y=labels(CLASSES),
+)
+def most_active_wrong_class_is_penalised_most(check: Check, z: Array, y: Array) -> None:
+    check.value("softmax_nll", z, y, scale=1.0)
+    slope = check.gradient("softmax_nll", z, y, scale=1.0)
+
+    def excess(f: Any, z: Any, y: Any) -> Any:
+        right = np.take_along_axis(z, y[:, None], axis=1)[:, 0]
+        return f.softmax_nll(z, y) - (np.max(z, axis=1) - right)
+
+    proofs.positive(check, excess, z, y, where="J - (max z - z_y)", or_zero=True)
+    proofs.positive(
+        check,
+        lambda f, z, y: np.log(0 * z[:, 0] + CLASSES) - excess(f, z, y),
+        z,
+        y,
+        where="log n - (J - (max z - z_y))",
+        or_zero=True,
+    )
+    wrong = np.where(one_hot(y, z) == 1, -np.inf, z)
+    fastest = np.take_along_axis(slope, wrong.argmax(axis=1)[:, None], axis=1)
+    # Classes as active as each other to within rounding have slopes equal to within rounding.
+    slack = LIBRARY_ROUNDINGS * check.fmt.unit_roundoff
+    slower = np.where(one_hot(y, z) == 1, 0, slope) <= fastest * (1 + slack)
+    check.that(bool(slower.all()), "slope at the most active wrong class", fastest, slope)
+
+
+@most_active_wrong_class_is_penalised_most.bug("softmax_nll", "uniform label smoothing left on")
+def _(f: Any, z: Any, y: Array) -> Any:
+    return 0.9 * f.softmax_nll(z, y) - 0.1 * np.mean(f.log_softmax(z), axis=-1)
+
+
+@most_active_wrong_class_is_penalised_most.bug("softmax_nll", "only the average wrong class counts")
+def _(f: Any, z: Any, y: Array) -> Any:
+    n = z.shape[-1]
+    right = np.sum(z * one_hot(y, z), axis=-1)
+    return f.softplus((np.sum(z, axis=-1) - right) / (n - 1) - right)
+
+
+@claim(
+    "6.2.2.3",
+    "A confident right answer costs next to nothing: a gap g to the runner-up gives J ≤ (n - 1)e^-g.",
+    functions=["softmax_nll"],
+    examples=12,
+    z=rows(CLASSES, low=-300, high=300),
+)
+def confident_right_answer_costs_nothing(check: Check, z: Array) -> None:
+    y = z.argmax(axis=1)
+    check.value("softmax_nll", z, y, scale=1.0)
+    check.gradient("softmax_nll", z, y, scale=1.0)
+
+    def room(f: Any, z: Any, y: Any, ordered: Any) -> Any:
+        return (CLASSES - 1) * np.exp(ordered[:, -2] - ordered[:, -1]) - f.softmax_nll(z, y)
+
+    proofs.positive(check, room, z, y, np.sort(z, axis=1), where="(n - 1)e^-g - J")
+
+
+@confident_right_answer_costs_nothing.bug("softmax_nll", "ε added inside the log")
+def _(f: Any, z: Any, y: Array) -> Any:
+    return -np.log(np.sum(f.softmax(z) * one_hot(y, z), axis=-1) + 1e-4)
+
+
+@confident_right_answer_costs_nothing.bug("softmax_nll", "a cost of margin: at least 1 by hinge")
+def _(f: Any, z: Any, y: Array) -> Any:
+    return f.softmax_nll(z - one_hot(y, z), y)
+
+
+@claim(
+    "6.2.2.3",
+    "Where softmax saturates its own derivatives vanish; the slopes of its negative log-likelihood "
+    "for a wrong class do not, but go to -1 at the right class and +1 at the winner.",
+    functions=["softmax", "softmax_nll"],
+    examples=8,
+    z=rows(CLASSES, low=-300, high=300),
+    y=labels(CLASSES),
+)
+def softmax_saturates_but_its_nll_does_not(check: Check, z: Array, y: Array) -> None:
+    def likelihood(f: Any, z: Any, y: Any) -> Any:
+        return f.softmax_nll(z, y)
+
+    here = one_hot(y, z)
+    check.gradient("softmax", z, cotangent=here, scale=1.0)
+    check.gradient("softmax_nll", z, y, scale=1.0)
+    ordered = np.sort(z.astype(np.float64), axis=1)
+    rest = proofs.balls(
+        lambda _f, z: (CLASSES - 1) * np.exp(z[:, -2] - z[:, -1])[:, None], ordered
+    ).values  # a bound on the shares of all classes but the winner together
+    own = proofs.slopes(
+        check, lambda f, z, onehot: (f.softmax(z) * onehot).sum(axis=-1), z, here, core=(1, 1)
+    )
+    check.that(not np.any(abs(own) > rest), "|∂softmax_y/∂z|", own, "≤ (n - 1)e^-gap")
+    exact = proofs.slopes(check, likelihood, z, y, core=(1, 0))
+    wrong = z.argmax(axis=1) != y
+    limit = np.eye(CLASSES, dtype=int)[z.argmax(axis=1)] - here.astype(int)
+    far = (abs(exact - limit) > rest)[wrong]
+    check.that(not np.any(far), "slope of the NLL", exact[wrong], "-1 at y, +1 at the winner")
+
+
+@softmax_saturates_but_its_nll_does_not.bug("softmax_nll", "log of a clipped softmax")
+def _(f: Any, z: Any, y: Array) -> Any:
+    p = np.clip(f.softmax(z), 1e-6, 1.0)
+    return -np.log(np.sum(p * one_hot(y, z), axis=-1))
+
+
+@softmax_saturates_but_its_nll_does_not.bug("softmax", "straight-through gradient")
+def _(f: Any, z: Any, axis: int = -1) -> Any:
+    return f.custom_rule(lambda z: f.softmax(z, axis), vjp=lambda p_bar, _p, _z: (p_bar,))(z)
