@@ -106,9 +106,9 @@ def _sigmoid_slope(z: Any) -> Any:
 
 # σ(z) σ(-z): nowhere a difference, so that it is exact in both tails, and its own slope at 0.
 sigmoid_slope = elementwise(
-    "sigmoid_slope", _sigmoid_slope, lambda s, z: -s * tanh(0.5 * z), flops=4
+    "sigmoid_slope", _sigmoid_slope, lambda s, z: -s * tanh(0.5 * z), flops=14
 )
-sigmoid = elementwise("sigmoid", _sigmoid, lambda _y, z: sigmoid_slope(z), flops=4)
+sigmoid = elementwise("sigmoid", _sigmoid, lambda _y, z: sigmoid_slope(z), flops=13)
 
 
 def _tanh_slope(z: Any, out: Any = None) -> Any:
@@ -121,15 +121,15 @@ tanh_slope = elementwise(
     "tanh_slope",
     _tanh_slope,
     lambda s, z: -2.0 * tanh(z) * s,
-    flops=3,
+    flops=12,
     source="tanh_slope({0}{out})",
 )
-tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z))
+tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z), flops=10)
 softplus = elementwise(
     "softplus",
     lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.absolute(z))),
     lambda _y, z: sigmoid(z),
-    flops=4,
+    flops=23,
 )
 
 
@@ -143,15 +143,15 @@ softsign = elementwise(
     "softsign", special.softsign_forward, lambda _y, z: square(1.0 / (1.0 + absolute(z))), flops=3
 )
 tanhshrink = elementwise(
-    "tanhshrink", special.tanhshrink_forward, lambda _y, z: square(tanh(z)), flops=10
+    "tanhshrink", special.tanhshrink_forward, lambda _y, z: square(tanh(z)), flops=20
 )
 silu_slope = elementwise(
     "silu_slope",
     special.silu_slope_forward,
     lambda _s, z: sigmoid_slope(z) * (2.0 - z * tanh(0.5 * z)),
-    flops=9,
+    flops=19,
 )
-silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), flops=6)
+silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), flops=16)
 
 
 def _mish_curvature(_s: Value, z: Value) -> Value:
@@ -159,8 +159,8 @@ def _mish_curvature(_s: Value, z: Value) -> Value:
     return tanh_slope(softplus(z)) * s * (2.0 + z * sigmoid(-z) - 2.0 * z * t * s)
 
 
-mish_slope = elementwise("mish_slope", special.mish_slope_forward, _mish_curvature, flops=20)
-mish = elementwise("mish", special.mish_forward, lambda _y, z: mish_slope(z), flops=12)
+mish_slope = elementwise("mish_slope", special.mish_slope_forward, _mish_curvature, flops=30)
+mish = elementwise("mish", special.mish_forward, lambda _y, z: mish_slope(z), flops=22)
 
 
 # Exponential and Gaussian units ------------------------------------------------------------------------
@@ -181,19 +181,19 @@ def _selu_slope(_y: Value, z: Value) -> Value:
 
 
 # The self-normalising ELU (Klambauer et al. 2017).
-selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, flops=3)
+selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, flops=11)
 # e^(-z²), the slope of erf up to a factor.
-gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=2)
-erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=60)
-erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=60)
+gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=12)
+erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=70)
+erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=70)
 gelu_slope = elementwise(
     "gelu_slope",
     special.gelu_slope_forward,
     lambda _s, z: (2.0 - z * z) * gauss(z * sqrt(0.5)) / sqrt(2 * pi),
-    flops=70,
+    flops=80,
 )
 # z Φ(z), exact, with full relative accuracy in the left tail.
-gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), flops=70)
+gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), flops=80)
 
 
 def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
@@ -203,11 +203,11 @@ def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
 
 
 gelu_tanh_slope = elementwise(
-    "gelu_tanh_slope", special.gelu_tanh_slope_forward, _gelu_tanh_curvature, flops=17
+    "gelu_tanh_slope", special.gelu_tanh_slope_forward, _gelu_tanh_curvature, flops=27
 )
 # GELU with Φ approximated through a tanh (Hendrycks & Gimpel 2016): z σ(u).
 gelu_tanh = elementwise(
-    "gelu_tanh", special.gelu_tanh_forward, lambda _y, z: gelu_tanh_slope(z), flops=10
+    "gelu_tanh", special.gelu_tanh_forward, lambda _y, z: gelu_tanh_slope(z), flops=20
 )
 
 

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import Primitive, astype, constant, elementwise, general, multiply, scale
+from .primitive import (
+    ELEMENTARY,
+    Primitive,
+    astype,
+    constant,
+    elementwise,
+    general,
+    multiply,
+    scale,
+)
 from .var import Value
 
 __all__ = ["astype", "multiply", "scale"]  # declared with the engine, in primitive.py
@@ -24,8 +33,8 @@ subtract = elementwise("subtract", np.subtract, 1, -1)
 divide = elementwise(
     "divide", np.divide, lambda _y, _a, b: 1.0 / b, lambda y, _a, b: -y / b, singular=True
 )
-negative = elementwise("negative", np.negative, -1)
-positive = elementwise("positive", np.positive, 1)
+negative = elementwise("negative", np.negative, -1, flops=0)
+positive = elementwise("positive", np.positive, 1, flops=0)
 square = elementwise("square", np.square, lambda _y, x: 2.0 * x)
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda y, _x: -y * y, singular=True)
 remainder = elementwise(
@@ -36,13 +45,16 @@ remainder = elementwise(
     kinks="a/b an integer: jumps",
 )
 sqrt = elementwise("sqrt", np.sqrt, lambda y, _x: 0.5 / y, domain=(0, inf), singular=True)
-cbrt = elementwise("cbrt", np.cbrt, lambda y, _x: 1.0 / (3.0 * y * y), singular=True)
+cbrt = elementwise(
+    "cbrt", np.cbrt, lambda y, _x: 1.0 / (3.0 * y * y), singular=True, flops=ELEMENTARY
+)
 hypot = elementwise(
     "hypot",
     np.hypot,
     lambda y, a, _b: _ratio_or_zero(a, y),
     lambda y, _a, b: _ratio_or_zero(b, y),
     kinks="a = b = 0: slope 0",
+    flops=4,
 )
 
 
@@ -70,40 +82,60 @@ def _power_slope_in_p(y: Value, x: Value, p: Value) -> Value:
     return where(flat, 0.0, y * log(where(flat, 1.0, x)))
 
 
-power: Primitive = elementwise("power", _power, _power_slope_in_x, _power_slope_in_p, singular=True)
+power: Primitive = elementwise(
+    "power", _power, _power_slope_in_x, _power_slope_in_p, singular=True, flops=ELEMENTARY
+)
 # x**p with a number p that is the same for every element; p is no operand, so it has no slope.
 power_number: Primitive = elementwise(
     "power_number",
     lambda x, *, p: _power(x, p),
     lambda _y, x, *, p: 0.0 if p == 0 else p * power_number(x, p=p - 1),
     singular=True,
+    flops=ELEMENTARY,
 )
 
 # Exponentials, logarithms ------------------------------------------------------------------------
-exp = elementwise("exp", np.exp, lambda y, _x: y)
-exp2 = elementwise("exp2", np.exp2, lambda y, _x: y * LN2)
-expm1 = elementwise("expm1", np.expm1, lambda _y, x: exp(x))  # y + 1 would be 0 below -38
-log = elementwise("log", np.log, lambda _y, x: 1.0 / x, domain=(0, inf), singular=True)
-log2 = elementwise("log2", np.log2, lambda _y, x: 1.0 / (x * LN2), domain=(0, inf), singular=True)
+exp = elementwise("exp", np.exp, lambda y, _x: y, flops=ELEMENTARY)
+exp2 = elementwise("exp2", np.exp2, lambda y, _x: y * LN2, flops=ELEMENTARY)
+expm1 = elementwise(
+    "expm1", np.expm1, lambda _y, x: exp(x), flops=ELEMENTARY
+)  # y + 1 would be 0 below -38
+log = elementwise(
+    "log", np.log, lambda _y, x: 1.0 / x, domain=(0, inf), singular=True, flops=ELEMENTARY
+)
+log2 = elementwise(
+    "log2", np.log2, lambda _y, x: 1.0 / (x * LN2), domain=(0, inf), singular=True, flops=ELEMENTARY
+)
 log10 = elementwise(
-    "log10", np.log10, lambda _y, x: 1.0 / (x * LN10), domain=(0, inf), singular=True
+    "log10",
+    np.log10,
+    lambda _y, x: 1.0 / (x * LN10),
+    domain=(0, inf),
+    singular=True,
+    flops=ELEMENTARY,
 )
 log1p = elementwise(
-    "log1p", np.log1p, lambda _y, x: 1.0 / (1.0 + x), domain=(-1, inf), singular=True
+    "log1p",
+    np.log1p,
+    lambda _y, x: 1.0 / (1.0 + x),
+    domain=(-1, inf),
+    singular=True,
+    flops=ELEMENTARY,
 )
 
 # Trigonometric and hyperbolic functions; tanh is with the activations ---------------------------
-sin = elementwise("sin", np.sin, lambda _y, x: cos(x))
-cos: Primitive = elementwise("cos", np.cos, lambda _y, x: -sin(x))
-tan = elementwise("tan", np.tan, lambda y, _x: 1.0 + y * y)
-sinh = elementwise("sinh", np.sinh, lambda _y, x: cosh(x))
-cosh: Primitive = elementwise("cosh", np.cosh, lambda _y, x: sinh(x))
+sin = elementwise("sin", np.sin, lambda _y, x: cos(x), flops=ELEMENTARY)
+cos: Primitive = elementwise("cos", np.cos, lambda _y, x: -sin(x), flops=ELEMENTARY)
+tan = elementwise("tan", np.tan, lambda y, _x: 1.0 + y * y, flops=ELEMENTARY)
+sinh = elementwise("sinh", np.sinh, lambda _y, x: cosh(x), flops=ELEMENTARY)
+cosh: Primitive = elementwise("cosh", np.cosh, lambda _y, x: sinh(x), flops=ELEMENTARY)
 arcsin = elementwise(
     "arcsin",
     np.arcsin,
     lambda _y, x: 1.0 / sqrt((1.0 - x) * (1.0 + x)),
     domain=(-1, 1),
     singular=True,
+    flops=ELEMENTARY,
 )
 arccos = elementwise(
     "arccos",
@@ -111,22 +143,27 @@ arccos = elementwise(
     lambda _y, x: -1.0 / sqrt((1.0 - x) * (1.0 + x)),
     domain=(-1, 1),
     singular=True,
+    flops=ELEMENTARY,
 )
-arctan = elementwise("arctan", np.arctan, lambda _y, x: square(1.0 / hypot(1.0, x)))
+arctan = elementwise(
+    "arctan", np.arctan, lambda _y, x: square(1.0 / hypot(1.0, x)), flops=ELEMENTARY
+)
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
     lambda _y, a, b: _ratio_or_zero(_ratio_or_zero(b, hypot(a, b)), hypot(a, b)),
     lambda _y, a, b: -_ratio_or_zero(_ratio_or_zero(a, hypot(a, b)), hypot(a, b)),
     kinks="a = 0, b <= 0: jumps",
+    flops=ELEMENTARY,
 )
-arcsinh = elementwise("arcsinh", np.arcsinh, lambda _y, x: 1.0 / hypot(1.0, x))
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda _y, x: 1.0 / hypot(1.0, x), flops=ELEMENTARY)
 arccosh = elementwise(
     "arccosh",
     np.arccosh,
     lambda _y, x: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)),
     domain=(1, inf),
     singular=True,
+    flops=ELEMENTARY,
 )
 arctanh = elementwise(
     "arctanh",
@@ -134,6 +171,7 @@ arctanh = elementwise(
     lambda _y, x: 1.0 / ((1.0 - x) * (1.0 + x)),
     domain=(-1, 1),
     singular=True,
+    flops=ELEMENTARY,
 )
 
 # Choices: at a tie each side gets half, which is a subgradient ----------------------------------
@@ -155,7 +193,7 @@ minimum = elementwise(
 
 
 def _share(mine: Value, tied: Value) -> Value:
-    return 0.5 * tied + mine
+    return where(tied, 0.5, mine)
 
 
 clip = elementwise(
@@ -176,6 +214,7 @@ where: Primitive = general(
         lambda b_dot, _y, c, _a, _b: where(c, 0.0, b_dot),
         lambda y_bar, _y, c, _a, _b: where(c, 0.0, y_bar),
     ),
+    flops=0,
 )
 copysign: Primitive = elementwise(
     "copysign", np.copysign, lambda _y, a, b: copysign(1.0, a) * copysign(1.0, b), None

@@ -57,7 +57,7 @@ logaddexp = elementwise(
     np.logaddexp,
     _logaddexp_slope,
     lambda y, a, b: _logaddexp_slope(y, b, a),
-    flops=6,
+    flops=22,
 )
 UFUNCS |= {
     np.power: _power,

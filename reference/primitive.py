@@ -34,6 +34,7 @@ from .var import Value, Var, dtype_of, shape_of
 Rule = Callable[..., Value]
 # A slope that is the same everywhere is given as the number: 1 and -1 cost no multiplication.
 Slope = Rule | int | None
+ELEMENTARY = 10
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +47,9 @@ class Primitive:
     slopes, maps, transposes : one entry per argument; see the module's text.
     domain : open interval of the first argument on which y is defined.
     kinks : where the slope jumps: {point: slope taken there}, or a sentence.
-    flops : floating-point operations per element of y, or a function of (y, *xs, **params).
+    flops : floating-point operations per element of y, or a function of (y, *xs, **params). An
+        addition, multiplication, division or square root counts 1, an elementary function 10
+        (`ELEMENTARY`), comparing, choosing and changing signs nothing.
     singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
         cotangent (or tangent) then still gives zero, as it must for an unselected branch.
     source : how a compiled program writes the application, such as ``"np.matmul({0}, {1}{out})"``,
@@ -192,7 +195,7 @@ def general(
 
 def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitive:
     """Declare an operation with no derivative: comparisons, rounding, indices."""
-    return Primitive(name, forward, differentiable=False, **options)
+    return Primitive(name, forward, differentiable=False, flops=0, **options)
 
 
 # The primitives that the engine itself needs to scale, sum and broadcast cotangents. ---------------

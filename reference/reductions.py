@@ -318,7 +318,7 @@ softmax_along = general(
         lambda z_dot, p, _z, *, axis: p * _spread(z_dot, p, axis),
         lambda p_bar, p, _z, *, axis: p * _spread(p_bar, p, axis),
     ),
-    flops=lambda y, z, **_: 4 * _elements(y, z),
+    flops=lambda y, z, **_: 13 * _elements(y, z),
     inline=True,
 )
 log_softmax_along = general(
@@ -328,7 +328,7 @@ log_softmax_along = general(
         lambda z_dot, _y, z, *, axis: _spread(z_dot, softmax_along(z, axis=axis), axis),
         _log_softmax_transpose,
     ),
-    flops=lambda y, z, **_: 4 * _elements(y, z),
+    flops=lambda y, z, **_: 13 * _elements(y, z),
     inline=True,
 )
 logsumexp_along = general(
@@ -342,7 +342,7 @@ logsumexp_along = general(
             (y_bar if keepdims else expand(y_bar, z, (axis,))) * softmax_along(z, axis=axis)
         ),
     ),
-    flops=lambda y, z, **_: 4 * _elements(y, z),
+    flops=lambda y, z, **_: 13 * _elements(y, z),
     inline=True,
 )
 

@@ -74,7 +74,7 @@ def test_a_graph_can_be_read():
     assert graph.nodes[1].dtype == np.float64
     assert [c.value for c in graph.constants] == [2.0]
     assert graph.counts() == {"add": 1, "multiply": 1, "sum": 1, "tanh": 1}
-    assert graph.flops == 4 * 6
+    assert graph.flops == (10 + 1 + 1 + 1) * 6
     assert graph.memory == 8 * (3 * 6 + 1)
     assert "multiply_1: float64[2, 3] = multiply(tanh_1, y)" in str(graph)
     assert "tanh_1 -> multiply_1;" in graph.dot()
