@@ -55,7 +55,7 @@ def torch_function(forward, backward):
         def backward(ctx, v):
             return backward(v, *ctx.saved_tensors)
 
-    return lambda *inputs: Custom.apply(*inputs)
+    return Custom.apply
 
 
 def lazily(make):
