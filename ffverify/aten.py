@@ -146,7 +146,7 @@ def _full_like(x: Any, value: Any, dtype: Any = None) -> Any:
 def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     numbers = np.arange(x.size).reshape(x.shape)
     place = tuple(slice(None) if i is None else np.asarray(i) for i in indices)
-    positions = _native_index(numbers, indices) if None in indices else numbers[place]
+    positions = _native_index(numbers, indices) if any(i is None for i in indices) else numbers[place]
     if accumulate:
         return _op("scatter_add")(x, positions, values)
     out = x.reshape(-1).copy()

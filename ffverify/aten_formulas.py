@@ -84,6 +84,11 @@ def _trilinear(
     return (a * b * c).sum(over) if over else a * b * c
 
 
+@_formula(aten.addbmm.default)
+def _addbmm(x: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
+    return beta * x + alpha * (a @ b).sum(0)
+
+
 # --- distances ----------------------------------------------------------------------------------
 
 

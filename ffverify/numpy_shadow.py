@@ -16,6 +16,7 @@ from ffverify import reference
 from ffverify.reference.graph import Graph, Node
 from ffverify.reference.shaping import ARRAY
 
+from . import textbook
 from .formats import is_floating
 from .operations import (
     OPERATIONS,
@@ -181,7 +182,7 @@ def _apply(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
         return _ENGINE[primitive.name](*xs, **node.params)
     if primitive.name in OPERATIONS and isinstance(primitive.forward, np.ufunc):
         return _op(primitive.name)(*xs)
-    # The primitive's own code is plain NumPy: it runs on precise arrays as it is.
+    # A caller's primitive (custom_rule) is plain NumPy: it runs on precise arrays as it is.
     return primitive.forward(*xs, **node.params)
 
 
@@ -280,6 +281,7 @@ _ENGINE: dict[str, Callable[..., Any]] = {
     "min": lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims),
     "all": lambda x, axis=None, keepdims=False: np.all(x != 0, axis=axis, keepdims=keepdims),
     "any": lambda x, axis=None, keepdims=False: np.any(x != 0, axis=axis, keepdims=keepdims),
+    "mean": lambda x, axis, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),
     "norm": lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)),
     "minus_max": _minus_max,
     "sum_of_losers": lambda e, d, axis: np.sum(
@@ -302,6 +304,16 @@ _ENGINE: dict[str, Callable[..., Any]] = {
     "cholesky": lambda a: _op("cholesky")(a),
     "log_abs_det": lambda a: np.log(abs(np.linalg.det(a))),
     "sign_of_det": lambda a: np.sign(np.linalg.det(a)),
+    "argmax": lambda x, axis=None, keepdims=False: np.argmax(x, axis=axis, keepdims=keepdims),
+    "argmin": lambda x, axis=None, keepdims=False: np.argmin(x, axis=axis, keepdims=keepdims),
+    "argsort": lambda x, axis: np.argsort(x, axis=axis),
+    "cumsum": lambda x, axis: np.cumsum(x, axis=axis),
+    "solve": _op("solve"),
+    "logical_xor": lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0),
+    "relu": lambda z: np.maximum(z, 0),
+    "prelu": lambda z, alpha: np.where(z > 0, z, alpha * z),
+    "hard_swish": lambda z: z * np.clip(z + 3, 0, 6) / 6,
+    "selu": textbook.CATALOGUE["selu"].function,
     "sigmoid": _op("sigmoid"),
     "sigmoid_slope": _bump,
     "tanh_slope": lambda z: 1 / np.cosh(z) ** 2,

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import BALLS, Undecided, arb, rounded
+from .arithmetic import BALLS, MPMATH, Undecided, arb, rounded
 from .formats import Array, Format, is_floating
-from .operations import Program, UnknownOperation
+from .operations import Program, UnknownOperation, listed
 from .precise import PreciseArray
 
 _TRIAL_PRECISION = 128
@@ -163,10 +163,11 @@ def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple
             ],
             bits,
         )
-    if exact is None:
-        raise ArithmeticError("the exact program is undecided up to the highest precision")
+    if exact is None:  # mpmath, which always decides, tells the shapes
+        exact = listed(program(*(MPMATH.array(a) if is_floating(a) else a for a in args)))
+        wide = None
     if wide is None:
-        return tuple(_filled(r.shape) for r in exact)
+        return tuple(_filled(np.shape(r)) for r in exact)
     with BALLS.precision(bits):
         return tuple(_distance(w, r) for w, r in zip(wide, exact, strict=True))
 
@@ -175,8 +176,7 @@ def _results(program: Program, points: Sequence[Any], bits: int) -> list[Any] | 
     while bits <= _CEILING:
         try:
             with BALLS.precision(bits):
-                results = program(*points)
-                return list(results) if isinstance(results, tuple | list) else [results]
+                return listed(program(*points))
         except Undecided:
             bits *= 2
     return None

@@ -205,7 +205,7 @@ class _Interpreter:
             leaves = [_native_value(x) for x in leaves]
             for i, numbers in zip(where, labels(arrays), strict=True):
                 leaves[i] = (
-                    _laid_out(numbers, nodes[i])
+                    _laid_out(numbers, nodes[i], _name(node))
                     if numbers.ndim or isinstance(nodes[i], Node)
                     else int(numbers)
                 )
@@ -216,11 +216,11 @@ class _Interpreter:
         return pytree.tree_map_only(np.ndarray, lambda p: moved(arrays, p), places)
 
 
-def _laid_out(numbers: Any, node: Any) -> torch.Tensor:
-    """Give labels the strides that the tensor had, for operations that look at its storage."""
+def _laid_out(numbers: Any, node: Any, name: str) -> torch.Tensor:
+    """Give labels as a tensor; for operations on its storage, with the strides that it had."""
     plain = torch.from_numpy(np.array(numbers))
     val = node.meta.get("val") if isinstance(node, Node) else None
-    if val is None or tuple(val.shape) != numbers.shape or val.is_contiguous():
+    if val is None or not name.startswith("as_strided") or val.is_contiguous():
         return plain
     return torch.empty_strided(val.shape, val.stride(), dtype=torch.int64).copy_(plain)
 
