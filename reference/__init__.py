@@ -36,6 +36,7 @@ from .activations import (
 )
 from .catalogue import primitives
 from .compiler import compile, source  # noqa: A004  # as in PyTorch and `re`
+from .custom import custom_rule
 from .elementary import absolute, exp, expm1, log, log1p, sqrt
 from .graph import Graph, Node, trace
 from .linalg import affine
@@ -55,7 +56,6 @@ from .primitive import Primitive, constant, elementwise, general, linear, multil
 from .reductions import log_softmax, logsumexp, softmax
 from .simplification import simplify
 from .transforms import (
-    custom_rule,
     grad,
     hessian,
     hvp,

@@ -155,6 +155,7 @@ silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), fl
 
 
 def _mish_curvature(_s: Value, z: Value) -> Value:
+    z = clip(z, low=-12000, high=12000)  # beyond, 0 · z might overflow
     t, s = tanh(softplus(z)), sigmoid(z)
     return tanh_slope(softplus(z)) * s * (2.0 + z * sigmoid(-z) - 2.0 * z * t * s)
 
@@ -189,7 +190,7 @@ erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * g
 gelu_slope = elementwise(
     "gelu_slope",
     special.gelu_slope_forward,
-    lambda _s, z: (2.0 - z * z) * gauss(z * sqrt(0.5)) / sqrt(2 * pi),
+    lambda _s, z: (2.0 - square(clip(z, low=-200, high=200))) * gauss(z * sqrt(0.5)) / sqrt(2 * pi),
     flops=80,
 )
 # z Φ(z), exact, with full relative accuracy in the left tail.
@@ -197,6 +198,7 @@ gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), fl
 
 
 def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
+    z = clip(z, low=-60, high=60)
     u, u_dot = special.gelu_tanh_argument(z)
     bend = 6 * 0.044715 * 2 * sqrt(2 / pi) * z  # d²u/dz²
     return sigmoid_slope(u) * (2.0 * u_dot + z * (bend - u_dot * u_dot * tanh(0.5 * u)))
@@ -212,6 +214,7 @@ gelu_tanh = elementwise(
 
 
 def rbf(x: Value, W: Value, sigma: Value) -> Value:
-    """Return exp(-‖W_j - x‖²/σ²): x[..., d], templates W[m, d] to [..., m]."""
+    """Return exp(-‖W_j - x‖²/σ²): x[..., d], templates W[m, d], width sigma[...] to [..., m]."""
     x = reshape(x, shape=(*shape_of(x)[:-1], 1, shape_of(x)[-1]))
+    sigma = reshape(sigma, shape=(*shape_of(sigma), 1))
     return exp(-sum_(square(W - x), axis=-1) / square(sigma))

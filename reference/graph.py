@@ -198,7 +198,7 @@ def _assemble(
             nodes[var.index] = Node(next(free_names), None, (), {}, var.value)
             graph.inputs.append(nodes[var.index])
             continue
-        primitive, args, params, _ = var.record
+        primitive, args, params = var.record[:3]
         name = re.sub(r"\W", "_", primitive.name)
         counts[name] += 1
         inputs = tuple(map(node_of, args))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -75,6 +75,20 @@ class Forward(Trace):
         return y if y_dot is None else self.input(y, y_dot)
 
 
+class Record(NamedTuple):
+    """One application of a primitive on a tape.
+
+    `args` are what it was applied to, `values` the same as the enclosing level sees them; `parents`
+    are the pairs (k, place on the tape) of the arguments in which it is differentiated.
+    """
+
+    primitive: Primitive
+    args: tuple[Value, ...]
+    params: dict[str, Any]
+    values: list[Value]
+    parents: list[tuple[int, int]]
+
+
 class Recording(Trace):
     """A tape of every application, in the order of execution, which is a topological order."""
 
@@ -98,12 +112,17 @@ class Recording(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        values = [a.value if type(a) is Var and a.trace is self else a for a in args]
+        values, parents = list(args), []
+        for k, arg in enumerate(args):
+            if type(arg) is Var and arg.trace is self:
+                values[k] = arg.value
+                if primitive.differentiates(k):
+                    parents.append((k, arg.index))
         y = primitive(*values, **params)
-        if not (primitive.differentiable or self.records_all):
+        if not (parents or self.records_all):
             return y
         var = Var(y, self)
-        var.record = (primitive, args, params, values)
+        var.record = Record(primitive, args, params, values, parents)
         return self._append(var)
 
     def _append(self, var: Var) -> Var:
@@ -145,14 +164,12 @@ def pull_back(
         if y_bar is None or var.record is None:
             continue
         bars[var.index] = None  # this cotangent is complete and about to be used up
-        primitive, args, params, values = var.record
-        trace, y = var.trace, var.value
-        for k, arg in enumerate(args):
-            if type(arg) is Var and arg.trace is trace and primitive.differentiates(k):
-                x_bar = primitive.pull(k, y_bar, y, values, params)
-                present = bars[arg.index]
-                # Never in place: x_bar may be another node's cotangent, or the caller's own array.
-                bars[arg.index] = x_bar if present is None else present + x_bar
+        primitive, _, params, values, parents = var.record
+        for k, index in parents:
+            x_bar = primitive.pull(k, y_bar, var.value, values, params)
+            present = bars[index]
+            # Never in place: x_bar may be another node's cotangent, or the caller's own array.
+            bars[index] = x_bar if present is None else present + x_bar
     return [bars[var.index] for var in inputs]
 
 
@@ -166,15 +183,13 @@ def push_forward(
     for var in tape:
         if var.record is None:
             continue
-        primitive, args, params, values = var.record
-        trace = var.trace
-        for k, arg in enumerate(args):
-            if type(arg) is Var and arg.trace is trace and primitive.differentiates(k):
-                x_dot = dots[arg.index]
-                if x_dot is not None:
-                    term = primitive.push(k, x_dot, var.value, values, params)
-                    present = dots[var.index]
-                    dots[var.index] = term if present is None else present + term
+        primitive, _, params, values, parents = var.record
+        for k, index in parents:
+            x_dot = dots[index]
+            if x_dot is not None:
+                term = primitive.push(k, x_dot, var.value, values, params)
+                present = dots[var.index]
+                dots[var.index] = term if present is None else present + term
     return lambda var: None if var is None else dots[var.index]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import Primitive, _cast_like, reshape
+from .primitive import _cast_like, reshape
 from .shaping import concatenate
 from .tracing import Forward, Recording, is_float, pull_back, push_forward
 from .tree import flatten, flatten_like, unflatten
@@ -28,7 +28,8 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
     Returns
     -------
     value, pullback, and f's auxiliary result if `has_aux`; ``pullback(y_bar)`` is a tuple with one
-    pytree per argument. The pullback may be called any number of times.
+    pytree per argument. The pullback may be called any number of times; the arguments may be written
+    to meanwhile, but no array that f brings along.
 
     Raises
     ------
@@ -36,6 +37,15 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
         Where an argument or the result is not of a real floating type.
     """
     leaves, structure = flatten(args)
+    return _vjp(f, [_saved(leaf) for leaf in leaves], structure, has_aux=has_aux)
+
+
+def _saved(leaf: Value) -> Value:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _vjp(f: Function, leaves: list[Value], structure: Any, *, has_aux: bool) -> tuple[Any, ...]:
+    """Compute `vjp` for leaves that nobody writes to before the last pullback."""
     _check_floats(leaves, "vjp")
     trace = Recording()
     inputs = [trace.input(leaf) for leaf in leaves]
@@ -111,6 +121,7 @@ def _tangent_leaves(primals: tuple[Any, ...], tangents: Sequence[Any]) -> list[V
 def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
     """Return f(*args) and the linear map ``tangents -> y_dot``; f itself runs only once."""
     leaves, structure = flatten(args)
+    leaves = [_saved(leaf) for leaf in leaves]
     _check_floats(leaves, "linearize")
     trace = Recording()
     inputs = [trace.input(leaf) for leaf in leaves]
@@ -151,9 +162,9 @@ def value_and_grad(
     @functools.wraps(f, updated=())
     def differentiated(*args: Any, **kwargs: Any) -> Any:
         chosen = _chosen(argnums, len(args))
-        value, pullback, *aux = vjp(
+        value, pullback, *aux = _vjp(
             lambda *xs: f(*_replaced(args, chosen, xs), **kwargs),
-            *(args[i] for i in chosen),
+            *flatten(tuple([args[i] for i in chosen])),
             has_aux=has_aux,
         )
         if shape_of(value) != ():
@@ -280,61 +291,6 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
     x and v are one pytree each; the Hessian is never formed (Pearlmutter 1994).
     """
     return jvp(grad(f), (x,), (v,))[1]
-
-
-def custom_rule(
-    f: Function,
-    *,
-    vjp: Callable[..., Sequence[Value | None]] | None = None,  # noqa: A002, RUF100  # the term
-    jvp: Callable[..., Value] | None = None,
-) -> Function:
-    """Give f, from arrays to one array, its own derivative rule; f itself may be any code.
-
-    Parameters
-    ----------
-    vjp : ``vjp(y_bar, y, *args)`` returns one cotangent, or None for zero, per argument.
-    jvp : ``jvp(tangents, y, *args)`` returns the tangent of y for a tuple of tangents.
-
-    With only one of them the other is its transpose, found by differentiating it, since a rule is
-    linear in its tangents or cotangents. A rule written with NumPy functions can be differentiated
-    again.
-    """
-    if vjp is None and jvp is None:
-        raise ValueError("custom_rule: give vjp=, jvp= or both")
-
-    def map_(x_dot: Value, y: Value, *xs: Value, k: int) -> Value:
-        if jvp is not None:
-            zeros = [np.zeros(shape_of(x), dtype_of(x)) for x in xs]
-            return jvp((*zeros[:k], x_dot, *zeros[k + 1 :]), y, *xs)
-        y_zero = np.zeros(shape_of(y), dtype_of(y))
-        return _transposed(lambda y_bar: transpose_(y_bar, y, *xs, k=k), y_zero)(x_dot)
-
-    def transpose_(y_bar: Value, y: Value, *xs: Value, k: int) -> Value:
-        if vjp is not None:
-            x_bars = vjp(y_bar, y, *xs)
-            if not isinstance(x_bars, tuple | list) or len(x_bars) != len(xs):
-                raise TypeError(
-                    f"custom_rule: vjp of {name} returned {x_bars!r}: return a tuple with one "
-                    f"cotangent for each of the {len(xs)} arguments"
-                )
-            x_bar = x_bars[k]
-            return np.zeros(shape_of(xs[k]), dtype_of(xs[k])) if x_bar is None else x_bar
-        x_zero = np.zeros(shape_of(xs[k]), dtype_of(xs[k]))
-        return _transposed(lambda x_dot: map_(x_dot, y, *xs, k=k), x_zero)(y_bar)
-
-    name = getattr(f, "__name__", "custom")
-    primitive = Primitive(name, f, maps=(map_,), transposes=(transpose_,), variadic=True)
-
-    @functools.wraps(f, updated=())
-    def with_rule(*args: Value) -> Value:
-        return primitive(*args)
-
-    return with_rule
-
-
-def _transposed(linear_map: Callable[[Value], Value], at: Value) -> Callable[[Value], Value]:
-    pullback = vjp(linear_map, at)[1]
-    return lambda v: pullback(v)[0]
 
 
 # Checks -------------------------------------------------------------------------------------------------

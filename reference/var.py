@@ -15,7 +15,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .primitive import Primitive
-    from .tracing import Trace
+    from .tracing import Record, Trace
 
 # What flows through a program: an ndarray, a NumPy or Python number, or a Var.
 Value = Any
@@ -65,8 +65,8 @@ class Var:
         nested, a `Var` of the enclosing derivative.
     trace : the trace, that is, the derivative or graph, which this `Var` belongs to.
     tangent : its tangent x_dot (forward mode only).
-    index, record : its place on the trace's tape, and the ``(primitive, args, params, values of the
-        args)`` that made it, or None for an input (recording traces only).
+    index, record : its place on the trace's tape, and the application that made it, None for an
+        input (recording traces only).
     """
 
     __slots__ = ("index", "record", "tangent", "trace", "value")
@@ -75,7 +75,7 @@ class Var:
     trace: Trace
     tangent: Value
     index: int
-    record: tuple[Primitive, tuple[Value, ...], dict[str, Any], list[Value]] | None
+    record: Record | None
 
     def __init__(self, value: Value, trace: Trace) -> None:
         self.value = value

@@ -115,3 +115,4 @@ def test_maxout_and_rbf():
     true = np.exp(-np.sum((x[:, None] - W) ** 2, axis=-1) / 0.25)
     close(f.rbf(x, W, 0.5), true)
     close(f.rbf(x[0], W, 0.5), true[0])
+    close(f.rbf(x, W, np.array([0.5, 1.0])), [true[0], true[1] ** 0.25])
