@@ -7,8 +7,10 @@ from . import (  # isort: skip  # book order
     output_units,
     softmax_units,
     softmax_losses,
+    distributions,
     rectifiers,
     sigmoidal_units,
+    hidden_units,
     approximation,
 )
 
@@ -16,6 +18,8 @@ __all__ = [
     "approximation",
     "conditional_statistics",
     "costs",
+    "hidden_units",
+    "distributions",
     "networks",
     "output_units",
     "rectifiers",
