@@ -91,8 +91,8 @@ def test_wrong_labels_are_refused(y, error):
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.bool_, np.int32])
 def test_data_of_any_dtype_neither_widen_nor_wrap(kind):
-    y = np.array([0, 1, 1]).astype(kind)
-    z = np.array([0.5, -1.0, 2.0], np.float32)
+    y = np.array([[0, 1, 1]]).astype(kind)  # two axes: NumPy 1 widens single numbers by itself
+    z = np.array([[0.5, -1.0, 2.0]], np.float32)
     for loss in (f.squared_error, f.absolute_error, f.gaussian_nll, f.bernoulli_nll):
         value, pullback = f.vjp(lambda z, loss=loss: loss(z, y), z)
         assert value.dtype == np.float32
