@@ -32,7 +32,8 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     """Return a function with f's results that runs compiled programs.
 
     Arrays and floats among the arguments may change from call to call; a program is made for each
-    new combination of shapes and dtypes, and of everything else (ints, strings, structure).
+    new combination of shapes and dtypes, and of everything else (ints, strings, structure). Arrays
+    that f brings along, as a closure does, are part of the program: they must not change.
     Programs raise no floating-point warnings. The result has the same bits as f's own, for arguments
     laid out in memory as at the first call (NumPy sums in the order of memory).
 

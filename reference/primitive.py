@@ -252,7 +252,9 @@ sum_over = linear(
     _sum_forward,
     _sum_transpose,
     flops=lambda _y, x, **_: float(prod(shape_of(x))),
-    source="np.add.reduce({0}, axis={axis}, keepdims={keepdims}{out})",
+    source=lambda *, keepdims=False, **_: (
+        f"np.add.reduce({{0}}, axis={{axis}}{', keepdims=True' if keepdims else ''}{{out}})"
+    ),
 )
 
 

@@ -21,7 +21,7 @@ transpose: Primitive = linear(
     lambda x, *, axes: x.transpose(axes),
     lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
     flops=0,
-    source="{0}.transpose({axes})",
+    source=lambda *, axes: "{0}.T" if axes == (1, 0) else "{0}.transpose({axes})",
 )
 
 # Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`
