@@ -105,9 +105,9 @@ class Backend:
 
 def _reference() -> Backend:
     from ffverify import reference
-    from ffverify.reference import accumulation, krylov
+    from ffverify.reference import accumulation, krylov, regions
 
-    functions = _public(accumulation) | _public(reference)
+    functions = _public(accumulation) | _public(regions) | _public(reference)
     if importlib.util.find_spec("scipy") is not None:  # which the Krylov methods are given to
         functions |= _public(krylov)
     return Backend("reference", framework("numpy"), functions)
@@ -193,6 +193,8 @@ TRANSFORMS = (
     "forward_order", "hessian_operator", "lanczos", "markowitz_order", "multiply_chain",
     "newton_step", "optimal_bracketing", "optimal_order", "reverse_bracketing", "reverse_order",
     "solve",
+    # Exact counting of linear regions
+    "Layer", "count_activation_regions", "count_linear_regions", "montufar_layers",
 )  # fmt: skip
 
 

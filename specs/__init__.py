@@ -12,10 +12,12 @@ from . import (  # isort: skip  # book order
     sigmoidal_units,
     hidden_units,
     approximation,
+    architecture,
 )
 
 __all__ = [
     "approximation",
+    "architecture",
     "conditional_statistics",
     "costs",
     "distributions",
