@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import reference, strategies
     from .claims import claims
-    from .gradcheck import GradcheckError, GradcheckReport, gradcheck
+    from .gradients import GradcheckError, GradcheckReport, gradcheck
     from .pytest_specs import parametrize_specs
     from .verification import verify
 
 _HOME = {
-    "GradcheckError": "gradcheck",
-    "GradcheckReport": "gradcheck",
+    "GradcheckError": "gradients",
+    "GradcheckReport": "gradients",
     "claims": "claims",
-    "gradcheck": "gradcheck",
+    "gradcheck": "gradients",
     "parametrize_specs": "pytest_specs",
     "verify": "verification",
 }

@@ -20,7 +20,7 @@ from .subject import to_numpy
 from .truth import CEILING, FIRST_PRECISION, Program
 from .verdict import Finding, Verdict
 
-_SECOND_OPINION = 0.25  # seconds of one run in Arb above which mpmath would take minutes
+_SECOND_OPINION = 0.02  # seconds of one run in Arb above which mpmath would take minutes
 _PASTED = 64  # elements of an array that is still written out
 
 
@@ -93,17 +93,11 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
         return ball.str(8, radius=True), judged.reason, True
     program = projected(judged.point.vector, judged.weights)
     began = time.perf_counter()
-    with BALLS.precision(FIRST_PRECISION):
-        with contextlib.suppress(ArithmeticError):  # undecided so far: only the time counts here
-            program(
-                *(
-                    BALLS.array(x) if f else x
-                    for x, f in zip(judged.point.points, judged.point.floating, strict=True)
-                )
-            )
+    with BALLS.precision(FIRST_PRECISION), contextlib.suppress(ArithmeticError):
+        program(*judged.point.inputs.balls)  # undecided, perhaps: only the time counts here
     if time.perf_counter() - began > _SECOND_OPINION:
         return (
-            (ball / unit).str(20, radius=False),
+            _ball_digits(ball, unit),
             "Too large to be confirmed in a second arithmetic.",
             True,
         )
@@ -111,11 +105,12 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
         return "undefined", judged.reason, True
     left, right = _second_opinion(program, judged)
     if left is None or right is None:
-        return (ball / unit).str(20, radius=False), "Not confirmed: mpmath finds no limit.", True
+        return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", True
     with BALLS.precision(4 * FIRST_PRECISION):
         agree = all(bool(ball.overlaps(arb(v))) or _beside(ball, arb(v)) for v in (left, right))
     zero = bool(ball.contains(0)) and not judged.truth.kink[0]
-    ends = [mp.mpf(0)] * 2 if zero else sorted((left / unit, right / unit))
+    with mp.workprec(2 * CEILING):
+        ends = [mp.mpf(0)] * 2 if zero else sorted((left / unit, right / unit))
     shown = [confirm.digits(v) for v in ends]
     text = (
         shown[0]
@@ -125,6 +120,11 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     if agree:
         return text, judged.reason, True
     return text, f"Arb and mpmath disagree on the exact value: {ball} against {text}.", False
+
+
+def _ball_digits(ball: Any, unit: float) -> str:
+    with BALLS.precision(4 * FIRST_PRECISION):
+        return str((ball / unit).str(20, radius=False))
 
 
 def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
@@ -143,16 +143,21 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
     ]
     step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
 
+    x = [MPMATH.array(a) if is_floating(a) else a for a in points]
+
     def one_sided(sign: int, bits: int) -> Any:
         with mp.workprec(bits):
             h = sign * mp.ldexp(mp.mpf(step), -(bits // 3))
-            x = [MPMATH.array(a) if is_floating(a) else a for a in points]
 
             def at(c: int) -> Any:
-                moved = [
-                    a if d is None else a + PreciseArray(MPMATH.array(d).values * (c * h), MPMATH)
-                    for a, d in zip(x, directions, strict=True)
-                ]
+                moved = []
+                for a, d in zip(x, directions, strict=True):
+                    if d is None:
+                        moved.append(a)
+                        continue
+                    values, places = a.values.ravel().copy(), np.flatnonzero(d)
+                    values[places] += MPMATH.array(d.ravel()[places]).values * (c * h)
+                    moved.append(PreciseArray(values.reshape(a.shape), MPMATH))
                 return program(*moved).values[()]
 
             return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)

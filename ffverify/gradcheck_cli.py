@@ -192,7 +192,7 @@ def gradcheck(
     json_path: Path | None,
 ) -> None:
     """Check the derivatives of a function on drawn inputs."""
-    from .gradcheck import gradcheck as check
+    from .gradients import gradcheck as check
 
     try:
         fn = load_function(function)

@@ -35,7 +35,7 @@ def hint(judged: Judged) -> str:
         return _zero(judged)
     if exact == 0:
         return "the exact derivative is zero: a term may be left over, or a mask not applied."
-    return _ratio(judged, judged.computed / exact) or _transposed(judged)
+    return _transposed(judged) or _ratio(judged, judged.computed / exact)
 
 
 def _nonfinite(judged: Judged) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ffverify.gradcheck import gradcheck
+from ffverify.gradients import gradcheck
 
 from . import ROWS, Case, Row
 

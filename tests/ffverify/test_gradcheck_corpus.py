@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ffverify.gradcheck import gradcheck
+from ffverify.gradients import gradcheck
 
 ROOT = Path(__file__).parents[1] / "corpus"
 
