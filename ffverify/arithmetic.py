@@ -369,6 +369,16 @@ def rounded(fmt: Format) -> Arithmetic:
         terms = function(*(present(a) for a in operands))
         return np.asarray(np.frompyfunc(widen, 3, 1)(result, size, terms), dtype=object)
 
+    def perturbed(a: Array) -> Array:
+        """Widen a matrix by the backward error of elimination with partial pivoting.
+
+        |ΔA| ≤ n·γ_3n·ρ·max|A| (Higham §9.3), with growth ρ ≤ n: only contrived matrices exceed it.
+        """
+        n = len(a)
+        largest = max((x.abs_upper() for x in a.ravel()), default=arb(0))
+        slack = arb(0, (3 * n**3 * u * largest).abs_upper())
+        return np.asarray(np.frompyfunc(lambda x: x + slack, 1, 1)(a), dtype=object)
+
     def constant(value: Any) -> Any:
         x = _ball(value)  # a constant of the program is rounded when it meets the format
         return x if not abs(x) >= normal or not x.is_finite() or held(x) else widened(x, 1, abs(x))
@@ -379,4 +389,6 @@ def rounded(fmt: Format) -> Arithmetic:
         exact=constant,
         functions=functions,
         accumulate=accumulate,
+        solve=lambda a, b: BALLS.solve(perturbed(a), b),
+        det=lambda a: BALLS.det(perturbed(a)),
     )

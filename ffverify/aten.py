@@ -199,10 +199,14 @@ def _triangular(
     return np.swapaxes(_op("solve")(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
 
 
+def _info(a: Any) -> Any:
+    """Report success, as LAPACK does."""
+    return np.zeros(a.shape[:-2], np.int32)
+
+
 def _cholesky(a: Any, upper: bool = False, **_checks: Any) -> Any:
     factor = _op("cholesky")(np.swapaxes(a, -1, -2) if upper else a)
-    info = np.zeros(a.shape[:-2], np.int32)
-    return (np.swapaxes(factor, -1, -2) if upper else factor), info
+    return (np.swapaxes(factor, -1, -2) if upper else factor), _info(a)
 
 
 def _solve(a: Any, b: Any, left: bool = True) -> Any:
@@ -257,8 +261,13 @@ ATEN: dict[str, Callable[..., Any]] = {
     "scatter_add": _scatter_add, "scatter_reduce": _scatter_reduce, "index_add": _index_add,
     "linalg_solve_triangular": _triangular, "linalg_cholesky_ex": _cholesky,
     "cholesky": lambda a, upper=False: _cholesky(a, upper)[0],
-    "_linalg_solve_ex": lambda a, b, left=True, check_errors=False: (_solve(a, b, left), None, None, None),
-    "linalg_inv_ex": lambda a, check_errors=False: (_op("inverse")(a), np.zeros(a.shape[:-2], np.int32)),
+    # Factors are kept as the matrix itself: in exact arithmetic they serve nothing but to solve with it.
+    "_linalg_solve_ex": lambda a, b, left=True, check_errors=False: (_solve(a, b, left), a, None, _info(a)),
+    "linalg_lu_factor_ex": lambda a, pivot=True, check_errors=False: (a, None, _info(a)),
+    "linalg_lu_solve": lambda a, _pivots, b, left=True, adjoint=False: _solve(
+        np.swapaxes(a, -1, -2) if adjoint else a, b, left),
+    "_linalg_slogdet": lambda a: (np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), a, None),
+    "linalg_inv_ex": lambda a, check_errors=False: (_op("inverse")(a), _info(a)),
     "_linalg_det": lambda a: (_op("determinant")(a), a, None),
     "_to_copy": _convert, "convert_element_type": _prims_convert, "clone": _identity, "copy": lambda _x, y, *_: y,
     "copy_": lambda _x, y, *_: y,

@@ -55,18 +55,42 @@ def _multi_margin_loss_backward(
     return (g * slope).reshape(x.shape)
 
 
+def _multilabel(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give rows, their listed targets (those before the first -1) and which targets are listed."""
+    classes = x.shape[-1] if x.ndim else 1
+    targets = target.reshape(-1, classes)
+    return x.reshape(-1, classes), targets.clamp(min=0), (targets < 0).cumsum(1) == 0
+
+
+def _margins(rows: Tensor, targets: Tensor, listed: Tensor, is_target: Tensor) -> Tensor:
+    """Give 1 - x[target] + x[other], for listed targets and classes that are none; 0 elsewhere."""
+    z = 1 - rows.gather(1, targets)[:, :, None] + rows[:, None, :]
+    return torch.where(listed[:, :, None] & (is_target == 0)[:, None, :], z, 0.0)
+
+
+# torch's own decomposition of this one sums over the targets after the first -1 too.
+@_formula(aten.multilabel_margin_loss_forward.default)
+def _multilabel_margin_loss_forward(
+    x: Tensor, target: Tensor, reduction: int
+) -> tuple[Tensor, Tensor]:
+    rows, targets, listed = _multilabel(x, target)
+    places = torch.arange(rows.shape[1])
+    is_target = ((targets[:, :, None] == places) & listed[:, :, None]).any(1)
+    losses = _margins(rows, targets, listed, is_target).clamp(min=0).sum((1, 2)) / rows.shape[1]
+    if reduction == 0:
+        losses = losses if x.ndim == 2 else losses[0]
+    else:
+        losses = losses.mean() if reduction == 1 else losses.sum()
+    return losses, is_target.to(x.dtype).reshape(target.shape)
+
+
 @_formula(aten.multilabel_margin_loss_backward.default)
 def _multilabel_margin_loss_backward(
     g: Tensor, x: Tensor, target: Tensor, reduction: int, is_target: Tensor
 ) -> Tensor:
-    classes = x.shape[-1] if x.ndim else 1
-    rows, t = x.reshape(-1, classes), target.reshape(-1, classes)
-    is_target = is_target.reshape(rows.shape)
-    listed = (t < 0).cumsum(1) == 0  # targets end at the first -1
-    z = 1 - rows.gather(1, t.clamp(min=0))[:, :, None] + rows[:, None, :]
-    violated = (z > 0) & listed[:, :, None] & (is_target == 0)[:, None, :]
-    slope = violated.to(x.dtype)
-    bars = slope.sum(1).scatter_add(1, t.clamp(min=0), -slope.sum(2)) / rows.shape[1]
+    rows, targets, listed = _multilabel(x, target)
+    slope = (_margins(rows, targets, listed, is_target.reshape(rows.shape)) > 0).to(x.dtype)
+    bars = slope.sum(1).scatter_add(1, targets, -slope.sum(2)) / rows.shape[1]
     g = _per_element(g, reduction, rows.shape[0]).reshape(-1, 1)
     return (g * bars).reshape(x.shape)
 
@@ -160,7 +184,7 @@ def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
 
 
 def _windows(x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """Give all windows of the trailing axes: (..., \*places, \*size)."""
+    """Give all windows of the trailing axes: (..., places, size)."""
     lead = x.ndim - len(size)
     for i, (k, s, d) in enumerate(zip(size, stride, dilation, strict=True)):
         x = x.unfold(lead + i, (k - 1) * d + 1, s)[..., ::d]

@@ -1,0 +1,109 @@
+"""Shadows of JAX programs: their jaxpr, run on exact numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+
+from ffverify.arithmetic import BALLS, MPMATH  # noqa: E402 - after the skip
+from ffverify.frameworks import framework  # noqa: E402
+from ffverify.precise import PreciseArray  # noqa: E402
+from ffverify.shadow import Shadow, shadow  # noqa: E402
+
+framework("jax")  # float64 on, as everywhere in ffverify
+jnp = jax.numpy
+nn = jax.nn
+
+
+def normal(*shape: int, seed: int = 0) -> Any:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def made(fn: Callable[..., Any], *args: Any) -> Shadow:
+    return shadow(fn, args, framework="jax", dtype="float64")
+
+
+def floats(x: Any) -> Any:
+    return np.vectorize(float, otypes=[float])(x.values) if isinstance(x, PreciseArray) else x
+
+
+@jax.custom_vjp
+def clipped(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+clipped.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.clip(g * jnp.cos(x), -0.5, 0.5),))
+
+
+@jax.custom_jvp
+def softplus(x: Any) -> Any:
+    return jnp.logaddexp(x, 0.0)
+
+
+softplus.defjvp(lambda p, t: (softplus(*p), nn.sigmoid(*p) * t[0]))
+
+INDEX = jnp.array([0, 2, 2])
+CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+    **{n: (getattr(nn, n), [normal(3, 4)]) for n in (
+        "relu relu6 sigmoid softplus soft_sign silu log_sigmoid leaky_relu hard_sigmoid hard_silu hard_tanh "
+        "elu celu selu gelu glu squareplus mish sparse_plus softmax log_softmax logsumexp standardize").split()},
+    "custom_vjp": (clipped, [normal(4)]),
+    "custom_jvp": (lambda x: softplus(x).sum(), [normal(4)]),
+    "network": (lambda x, W: jax.jit(lambda x: nn.softmax(jnp.tanh(x @ W)))(x), [normal(3, 4), normal(4, 2, seed=1)]),
+    "indices": (lambda x: x[INDEX] * jnp.take_along_axis(x, INDEX[:, None], 1), [normal(3, 4)]),
+    "scatter": (lambda x: x.at[INDEX].add(x * x).at[0].set(1.0), [normal(3, 4)]),
+    "where": (lambda x: jnp.where(x > 0, jnp.exp(x), x**3), [normal(3, 4)]),
+    "scan": (lambda x: jax.lax.scan(lambda c, y: (c * y, jnp.sin(c)), x[0], x), [normal(3, 4)]),
+    "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda i, c: jnp.cos(c) + x, x), [normal(3)]),
+    "cond": (lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), [normal(3)]),
+    "sort": (lambda x: jnp.sort(x * x, axis=0), [normal(3, 4)]),
+    "cumulative": (lambda x: jnp.cumsum(x, axis=0) + jnp.cumprod(x, axis=1), [normal(3, 4)]),
+    "einsum": (lambda x: jnp.einsum("bij,bkj->bik", x, x), [normal(2, 3, 4)]),
+    "checkpoint": (jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), [normal(3)]),
+    "logaddexp": (jnp.logaddexp, [normal(3), normal(3, seed=1)]),
+    "cholesky": (lambda x: jnp.linalg.cholesky(x @ x.T + jnp.eye(3)), [normal(3, 3)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_gradient_and_tangent(name: str) -> None:
+    fn, args = CASES[name]
+    program = made(fn, *args)
+    assert program.unknown == () or name == "custom_vjp"  # which has no forward mode
+    assert program.forward is not None
+    assert program.backward is not None
+    values, pull = jax.vjp(fn, *args)
+    bars = pull(jax.tree.map(jnp.ones_like, values))
+    values = values if isinstance(values, tuple) else (values,)
+    for arithmetic in (BALLS, MPMATH):
+        points = [arithmetic.array(np.asarray(a)) for a in args]
+        with arithmetic.precision(128):
+            found = program.forward(*points)
+            ones = [arithmetic.array(np.ones(v.shape)) for v in found]
+            gradients = program.backward(*points, *ones)
+        for ours, theirs in zip([*found, *gradients], [*values, *bars], strict=True):
+            np.testing.assert_allclose(floats(ours), theirs, rtol=1e-12, atol=1e-14)
+    if program.jvp is None:
+        return
+    tangents = [np.cos(np.asarray(a)) for a in args]
+    with BALLS.precision(128):
+        dots = program.jvp(*map(BALLS.array, map(np.asarray, args)), *map(BALLS.array, tangents))
+    theirs = jax.jvp(fn, args, [jnp.asarray(t) for t in tangents])[1]
+    for ours, native in zip(dots, theirs if isinstance(theirs, tuple) else (theirs,), strict=True):
+        np.testing.assert_allclose(floats(ours), native, rtol=1e-11, atol=1e-13)
+
+
+def test_a_wrong_custom_rule_stays_wrong() -> None:
+    (bar,) = made(clipped, jnp.zeros(1)).backward(*map(BALLS.array, (np.zeros(1), np.ones(1))))  # type: ignore[misc]
+    np.testing.assert_array_equal(floats(bar), [0.5])  # clipped, where the derivative is 1
+
+
+def test_what_has_no_exact_form_is_named() -> None:
+    program = made(lambda x: jnp.linalg.eigh(x)[0], normal(3, 3))
+    assert program.forward is None
+    assert any("eigh" in u for u in program.unknown), program.unknown
