@@ -117,32 +117,35 @@ def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
     backend, dtype = check.backend, check.fmt.name
     (one,) = programs.typed(check, np.ones(()))
     gradients = backend.vjp(_two_layers, inputs, one, dtype, wrt=range(5))
+    zero = np.zeros(())
     for i, (name, gradient) in enumerate(zip("XWbVc", gradients, strict=True)):
         along = programs.direction(*inputs[i].shape)
-
-        def by_differences(t: Any, *a: Any, i: int = i, along: Array = along) -> Any:
-            def line(t: Any) -> Any:
-                moved = a[i] + t * BALLS.array(along)
-                return _two_layers(textbook.namespace, *a[:i], moved, *a[i + 1 :])
-
-            return programs.derivative(line, 1)(t)
-
-        def formula(f: Any, *a: Any, i: int = i) -> Any:
-            return _by_hand(f, *a)[i]
-
-        exact = truth.value(by_differences, [np.zeros(()), *inputs], check.fmt)
-        engine, hand = (
-            programs.inner([g], [along]) for g in (gradient, backend.value(formula, inputs, dtype))
-        )
-        programs.agree(check, f"the engine's G_{name}", engine, exact)
-        programs.agree(check, f"G_{name} by hand", hand, exact)
+        exact = truth.value(_slope(i, along), [zero, *inputs], check.fmt)
+        hand = backend.value(lambda f, *a, i=i: _by_hand(f, *a)[i], inputs, dtype)
+        for where, found in ((f"the engine's G_{name}", gradient), (f"G_{name} by hand", hand)):
+            programs.agree(check, f"⟨{where}, u⟩", programs.inner([found], [along]), exact)
+    for i, name in enumerate("XWbVc"):
+        along = BALLS.array(programs.direction(*inputs[i].shape))
         proofs.equal(
             check,  # 1 + ... on both sides: to 2^-100 absolute, where the gradient vanishes, too
-            lambda _f, *a: 1 + by_differences(BALLS.array(np.zeros(())), *a),
-            lambda f, *a, along=along: 1 + (formula(f, *a) * BALLS.array(along)).sum(),
+            lambda _f, *a, i=i, u=along: 1 + _slope(i, u)(BALLS.array(zero), *a),
+            lambda f, *a, i=i, u=along: 1 + (_by_hand(f, *a)[i] * u).sum(),
             *inputs,
             where=f"the formula of G_{name}",
         )
+
+
+def _slope(i: int, along: Any) -> truth.Program:
+    """Give the exact derivative of the two layers when input i moves along a direction."""
+
+    def slope(t: Any, *inputs: Any) -> Any:
+        def line(t: Any) -> Any:
+            moved = inputs[i] + t * BALLS.array(along)
+            return _two_layers(textbook.namespace, *inputs[:i], moved, *inputs[i + 1 :])
+
+        return programs.derivative(line, 1)(t)
+
+    return slope
 
 
 def _planted_affine(f: Any, X_bar: Any, W_bar: Any, b_bar: Any) -> Any:

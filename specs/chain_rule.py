@@ -16,6 +16,7 @@ from ffverify.inputs import integers
 from ffverify.precise import BALLS
 
 from . import programs
+from .planted import overwriting, swept
 from .programs import Code
 
 # ---------------------------------------------------------------------------------------------
@@ -59,14 +60,17 @@ def backprop_only_computes_gradients(check: Check, inputs: list[Array]) -> None:
     proofs.positive(check, decrease, X, W, b, g_W, g_b, where="J(θ) - J(θ - g/L)")
 
 
-@backprop_only_computes_gradients.bug("affine", "the weights are updated during the backward pass")
-def _(f: Any, X: Any, W: Any, b: Any) -> Any:
-    def rule(v: Any, _y: Any, X: Any, W: Any, _b: Any) -> tuple[Any, ...]:
-        W_bar = X.T @ v
-        np.subtract(W, 0.1 * W_bar, out=W)
-        return v @ W.T, W_bar, v.sum(axis=0)
+@backprop_only_computes_gradients.bug("vjp", "parameters are updated during the backward pass")
+def _(f: Any, fn: Any, *args: Any) -> Any:
+    value, pullback = f.vjp(fn, *args)
 
-    return f.custom_rule(lambda X, W, b: X @ W + b, vjp=rule)(X, W, b)
+    def updating(y_bar: Any) -> Any:
+        bars = pullback(y_bar)
+        for x, x_bar in zip(args, bars, strict=True):
+            x -= 0.125 * x_bar  # noqa: PLW2901 - in place, which is the bug
+        return bars
+
+    return value, updating
 
 
 @backprop_only_computes_gradients.bug("affine", "the gradient's sign is turned, for a descent")
@@ -234,31 +238,6 @@ def memoisation_prevents_explosion(check: Check, length: int) -> None:
         check.that(applied == 2 * length, f"rules applied in {mode} mode", applied, 2 * length)
 
 
-def _swept(
-    f: Any, fn: Callable[..., Any], args: Any, pull_back: Callable[[Any, Any, Any], dict[Any, Any]]
-) -> Any:
-    """Give (value, pullback) as `vjp` does, by a planted way to go back through the graph.
-
-    ``pull_back(graph, y_bar, pulls)`` gives the cotangent of every node; ``pulls(node, y_bar)`` are
-    what a node's rules send to its inputs.
-    """
-    graph = f.trace(fn, *args)
-
-    def pulls(node: Any, y_bar: Any) -> list[tuple[Any, Any]]:
-        values = [x.value for x in node.inputs]
-        return [
-            (x, node.primitive.pull(k, y_bar, node.value, values, node.params))
-            for k, x in enumerate(node.inputs)
-            if node.primitive is not None and node.primitive.differentiates(k)
-        ]
-
-    def pullback(y_bar: Any) -> tuple[Any, ...]:
-        bars = pull_back(graph, y_bar, pulls)
-        return tuple(bars.get(x, np.zeros(x.shape, x.dtype)) for x in graph.inputs)
-
-    return graph(*args), pullback
-
-
 @memoisation_prevents_explosion.bug("vjp", "recursion without memo, path by path")
 def _(f: Any, fn: Any, *args: Any) -> Any:
     def along_paths(graph: Any, y_bar: Any, pulls: Any) -> dict[Any, Any]:
@@ -272,7 +251,7 @@ def _(f: Any, fn: Any, *args: Any) -> Any:
         visit(graph.outputs[0], y_bar)
         return bars
 
-    return _swept(f, fn, args, along_paths)
+    return swept(f, fn, args, along_paths)
 
 
 @memoisation_prevents_explosion.bug("jvp", "each operand's tangent computed anew for every use")
@@ -354,16 +333,9 @@ def _(f: Any, fn: Any, *args: Any) -> Any:
         visit(graph.outputs[0], y_bar)
         return bars
 
-    return _swept(f, fn, args, depth_first)
+    return swept(f, fn, args, depth_first)
 
 
 @nodes_follow_their_consumers.bug("vjp", "the last consumer's cotangent overwrites the others'")
 def _(f: Any, fn: Any, *args: Any) -> Any:
-    def overwriting(graph: Any, y_bar: Any, pulls: Any) -> dict[Any, Any]:
-        bars = {graph.outputs[0]: y_bar}
-        for node in reversed(graph.nodes):
-            if node in bars:
-                bars.update(pulls(node, bars[node]))
-        return bars
-
-    return _swept(f, fn, args, overwriting)
+    return swept(f, fn, args, overwriting)

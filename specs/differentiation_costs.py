@@ -211,7 +211,7 @@ def jacobian_accumulation_orders(check: Check, sides: list[int], edges: list[lis
             check.equal(f.bracketing_cost(shapes, tree), costs[tree], f"cost of {tree} of {shapes}")
         best = f.optimal_bracketing(shapes)
         where = f"cost of the best bracketing of {shapes}"
-        check.equal(costs.get(best, -1), min(costs.values()), where)
+        check.that(costs.get(best) == min(costs.values()), where, best, min(costs.values()))
     pure = [costs[f.forward_bracketing(4)], costs[f.reverse_bracketing(4)]]
     check.that(costs[best] < min(pure), f"cost of {best} beside pure modes", costs[best], pure)
     _check_eliminations(check, f, edges)

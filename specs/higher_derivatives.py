@@ -128,7 +128,7 @@ SQUARE_FIRST: Code = [["matmul", 0, 1], ["tanh", 2]]
 RECTIFIED: Code = [["matmul", 0, 1], ["relu", 2], ["matmul", 3, 1], ["relu", 4]]
 
 
-def _half_square(f: Any, code: Code, W: Array, v: Array) -> Callable[..., Any]:
+def _half_square(f: Any, code: Code, W: Any, v: Any) -> Callable[..., Any]:
     """Give x ↦ ½ ⟨v, program(x, W)⟩², a cost that is nonlinear in more than its last step."""
 
     def cost(x: Any) -> Any:
@@ -138,8 +138,8 @@ def _half_square(f: Any, code: Code, W: Array, v: Array) -> Callable[..., Any]:
     return cost
 
 
-def _mixed(cost: Callable[..., Any], x: Array, u: Array, w: Array) -> truth.Program:
-    """Give the exact uᵀ H w of a cost at x, as a program of two zeros and x."""
+def _mixed(cost: Callable[..., Any], u: Array, w: Array) -> truth.Program:
+    """Give the exact uᵀ H w of a cost, as a program of two zeros and x."""
 
     def twice(s: Any, t: Any, x: Any) -> Any:
         def outer(s: Any) -> Any:
@@ -173,7 +173,7 @@ def hessian_is_symmetric_and_right(check: Check, code: Code, inputs: list[Array]
     zero = np.zeros(())
     for i, j in itertools.combinations_with_replacement(range(3), 2):
         e_i, e_j = programs.typed(check, np.eye(3)[i], np.eye(3)[j])
-        exact = truth.value(_mixed(exact_cost, x, e_i, e_j), [zero, zero, x], check.fmt)
+        exact = truth.value(_mixed(exact_cost, e_i, e_j), [zero, zero, x], check.fmt)
 
         def element(x: Any, e_i: Array = e_i, e_j: Array = e_j) -> Any:
             return (f.jvp(f.grad(cost), (x,), (e_j,))[1] * e_i).sum()
@@ -225,7 +225,7 @@ def hvp_without_the_hessian(check: Check, code: Code, inputs: list[Array]) -> No
     cost = _half_square(f, code, W, v)
     exact_cost = _half_square(textbook.namespace, code, BALLS.array(W), BALLS.array(v))
     zero = np.zeros(())
-    exact = truth.value(_mixed(exact_cost, x, u, w), [zero, zero, x], check.fmt)
+    exact = truth.value(_mixed(exact_cost, u, w), [zero, zero, x], check.fmt)
     scale = programs.running_scale(f, lambda x: (f.jvp(f.grad(cost), (x,), (w,))[1] * u).sum(), x)
     product = programs.inner([f.hvp(cost, x, w)], [u])
     programs.agree(check, "⟨u, Hw⟩", product, exact, scale=scale)

@@ -355,7 +355,10 @@ def agree(check: Check, where: str, computed: Any, exact: Truth, *, scale: float
         numbers.shape == exact.exact.shape, f"shape of {where}", numbers.shape, exact.exact.shape
     )
     judgement = judge(numbers, exact, check.fmt, scale=scale)
-    check.worst_ulps = max(check.worst_ulps, float(np.max(judgement.error_ulps, initial=0.0)))
+    # Ulps of what cancels to nothing say nothing: only where the bound is a small part of it.
+    telling = judgement.allowed_ulps < 2.0 ** (check.fmt.precision / 2)
+    worst = np.max(judgement.error_ulps, where=telling, initial=0.0)
+    check.worst_ulps = max(check.worst_ulps, float(worst))
     index = judgement.worst
     if index is not None and judgement.verdicts[index] != Verdict.INCONCLUSIVE:
         error, allowed = judgement.error_ulps[index], judgement.allowed_ulps[index]
