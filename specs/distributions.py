@@ -203,10 +203,6 @@ def mixture_density_output(
 ) -> None:
     mixture = logits, means, precisions, y
     check.value("mixture_nll", *mixture)
-    one = [a[None] for a in mixture[:3]]
-    for argument in (0, 1, 2):
-        check.gradient("mixture_nll", *one, y[:1], wrt=argument, scale=float(argument == 0))
-
     flipped = [a[::-1].copy() for a in mixture[:3]]
     proofs.equal(
         check,
@@ -219,16 +215,22 @@ def mixture_density_output(
     proofs.equal(
         check, _mixture, lambda f, _l, m, _p, y: f.gaussian_nll(m[0] + 0 * y, y), *standard
     )
-    # ∂J/∂a_k = π_k - r_k (each a share of 1), r_k the share of component k in the density at y.
-    near = np.clip(y[:4], -16, 16)
-    slopes = proofs.slopes(check, _mixture, *one, near, core=(1, 2, 1, 1))
+
+    def of_parameters(f: Any, theta: Any, y: Any) -> Any:
+        logits, means, precisions = theta[..., :2], theta[..., 2:4], theta[..., 4:]
+        return f.mixture_nll(logits, means[..., None], precisions, y)
+
+    # ∂J/∂a_k = π_k - r_k, a difference of shares of 1, r_k that of component k in the density at y.
+    theta = np.concatenate([np.ravel(a) for a in mixture[:3]])[None]
+    check.gradient(of_parameters, theta, y[:1], core=(1, 1), scale=1.0)
+    slopes = proofs.slopes(check, of_parameters, theta, y[:1], core=(1, 1))[:, :2]
 
     def responsibilities(f: Any, logits: Any, means: Any, precisions: Any, y: Any) -> Any:
         weights = f.softmax(logits)
         density = np.sqrt(precisions) * np.exp(-precisions * (y - means[:, 0]) ** 2 / 2)
         return weights - weights * density / (weights * density).sum(axis=1)[:, None]
 
-    formula = proofs.balls(responsibilities, logits, means, precisions, near, bits=512)
+    formula = proofs.balls(responsibilities, logits, means, precisions, y[:1], bits=512)
     proofs.agree(check, slopes, formula.values, "π - responsibilities")
 
     def total(f: Any, *args: Any) -> Any:
