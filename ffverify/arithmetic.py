@@ -58,7 +58,9 @@ class Arithmetic:
         if isinstance(values, PreciseArray):
             return values
         given = np.asarray(values)
-        flat = [self.exact(v) for v in given.ravel().tolist()]
+        # arb itself is several times faster than a Python function around it
+        exact = arb if self.exact is _ball and given.dtype != object else self.exact
+        flat = list(map(exact, given.ravel().tolist()))
         if given.dtype == np.longdouble:  # tolist keeps longdouble scalars: two floats hold one
             flat = [self.exact(float(v)) + self.exact(float(v - float(v))) for v in given.ravel()]
         out = np.empty(given.size, dtype=object)

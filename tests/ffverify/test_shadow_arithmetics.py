@@ -1,9 +1,13 @@
 """The two arithmetics agree on the textbook, each catches the other's planted error, and precise
-arrays mean what NumPy means."""
+arrays mean what NumPy means.
+
+``FFVERIFY_POINTS=10000`` is the nightly number of points per definition.
+"""
 
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +20,7 @@ from ffverify import textbook
 from ffverify.arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb
 from ffverify.precise import PreciseArray, elementwise
 
+POINTS = int(os.environ.get("FFVERIFY_POINTS", "60"))
 AXES = {"n": 4, "m": 3, "d": 2, "k": 3}
 POSITIVE = ("precision", "precisions", "sigma")
 OPTIONS: dict[str, dict[str, Any]] = {"maxout": {"k": 2}}
@@ -41,7 +46,9 @@ def points(definition: textbook.Definition, count: int, rng: np.random.Generator
     return args
 
 
-def agree(function: Callable[..., Any], args: list[Any], balls: Arithmetic, mps: Arithmetic) -> bool:
+def agree(
+    function: Callable[..., Any], args: list[Any], balls: Arithmetic, mps: Arithmetic
+) -> bool:
     """Whether every ball at 128 bits holds the number that mpmath gives at 640."""
 
     def run(arithmetic: Arithmetic, bits: int) -> Any:
@@ -61,7 +68,7 @@ def agree(function: Callable[..., Any], args: list[Any], balls: Arithmetic, mps:
 @pytest.mark.parametrize("name", sorted(textbook.CATALOGUE))
 def test_both_arithmetics_agree_on_the_textbook(name: str) -> None:
     definition = textbook.CATALOGUE[name]
-    args = points(definition, 60, np.random.default_rng(0))
+    args = points(definition, POINTS, np.random.default_rng(0))
     options = OPTIONS.get(name, {})
     assert agree(lambda *a: definition.function(*a, **options), args, BALLS, MPMATH)
 
@@ -184,7 +191,8 @@ def test_a_precise_array_does_not_become_a_plain_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "x"), [("lgamma", -2.5), ("lgamma", 7.25), ("digamma", 0.3), ("erfinv", 0.4), ("i0", 2.0)]
+    ("name", "x"),
+    [("lgamma", -2.5), ("lgamma", 7.25), ("digamma", 0.3), ("erfinv", 0.4), ("i0", 2.0)],
 )
 def test_special_functions_agree_in_both(name: str, x: float) -> None:
     values = []
