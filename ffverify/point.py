@@ -22,6 +22,7 @@ from .subject import Fault, Subject, coarsest, is_floating, like, to_numpy
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
 
+_EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 
 
@@ -113,12 +114,16 @@ def powers_of_two(point: Point, x: Array) -> Array:
 
 
 def random_direction(point: Point) -> list[Array | None]:
-    """Draw a direction: signs of like size, or proportional to the inputs where these spread far."""
+    """Draw a direction: signs of like size, or, for many inputs that spread far, proportional to them.
+
+    A step has to be small beside the smallest input: the precision that this costs beside the largest
+    is only spent on few inputs.
+    """
     exponents = [
         np.frexp(x[x != 0])[1] for x, f in zip(point.points, point.floating, strict=True) if f
     ]
     found = np.concatenate([e.ravel() for e in exponents])
-    spread = found.size and int(found.max()) - int(found.min()) > 30
+    spread = found.size > _EVENLY and int(found.max()) - int(found.min()) > 30
     return [
         signed(point, x.size).reshape(x.shape) * (powers_of_two(point, x) if spread else 1.0)
         if f

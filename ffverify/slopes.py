@@ -129,7 +129,7 @@ def slopes(
     Unresolved
         If a branch stays undecided up to the ceiling.
     """
-    bits, rounds, last = FIRST_PRECISION, 0, ""
+    bits, rounds, last = _first_precision(inputs, directions), 0, ""
     jumps: Array | None = None
     found: Slopes | None = None
     while bits <= CEILING:
@@ -166,6 +166,7 @@ def projection_slope(
     vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
 ) -> Any:
     """Give the slope of ⟨weights, program⟩ from two runs: for bisection, where a glance suffices."""
+    bits = max(bits, _first_precision(inputs, directions))
     while bits <= CEILING:
         with BALLS.precision(bits):
             h = _step(inputs, directions, bits)
@@ -206,7 +207,7 @@ def along(
     exact, motion = arb.nan(), arb(0)
     kink = resolved = False
     before = None
-    bits = FIRST_PRECISION
+    bits = _first_precision(inputs, directions)
     while bits <= CEILING and not resolved and undefined <= _HOPELESS:
         with BALLS.precision(bits):
             try:
@@ -268,8 +269,8 @@ def _with_rounding(
     return out
 
 
-def _step(inputs: Inputs, directions: Weights, bits: int) -> Any:
-    """Give h = 2^k: 2^(-bits/3) of how far the direction goes in units of the coordinates it moves."""
+def _smallest(inputs: Inputs, directions: Weights) -> int:
+    """Give the exponent of the smallest coordinate in units of how far the direction moves it, or 0."""
     smallest = 0
     for x, v in zip(inputs.arrays, directions, strict=True):
         if v is not None:
@@ -278,7 +279,20 @@ def _step(inputs: Inputs, directions: Weights, bits: int) -> Any:
             ratio = ratio[ratio > 0]
             if ratio.size:
                 smallest = min(smallest, int(np.frexp(ratio.min())[1]) - 1)
-    return arb(2) ** (smallest - bits // 3)
+    return smallest
+
+
+def _first_precision(inputs: Inputs, directions: Weights) -> int:
+    """Give the bits with which a slope comes out to 85 if it is of the size of the values.
+
+    At p bits and step h = 2^(s - p/3) the difference of values of size 1 is good to 2^-p / h.
+    """
+    return min(max(FIRST_PRECISION, 3 * (85 - _smallest(inputs, directions)) // 2), CEILING // 2)
+
+
+def _step(inputs: Inputs, directions: Weights, bits: int) -> Any:
+    """Give h = 2^k: 2^(-bits/3) of the smallest coordinate that the direction moves."""
+    return arb(2) ** (_smallest(inputs, directions) - bits // 3)
 
 
 def _shifts(directions: Weights, step: Any) -> list[tuple[Array, Array] | None]:
