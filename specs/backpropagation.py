@@ -125,11 +125,11 @@ def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
         for where, found in ((f"the engine's G_{name}", gradient), (f"G_{name} by hand", hand)):
             programs.agree(check, f"⟨{where}, u⟩", programs.inner([found], [along]), exact)
     for i, name in enumerate("XWbVc"):
-        along = BALLS.array(programs.direction(*inputs[i].shape))
+        u = BALLS.array(programs.direction(*inputs[i].shape))
         proofs.equal(
             check,  # 1 + ... on both sides: to 2^-100 absolute, where the gradient vanishes, too
-            lambda _f, *a, i=i, u=along: 1 + _slope(i, u)(BALLS.array(zero), *a),
-            lambda f, *a, i=i, u=along: 1 + (_by_hand(f, *a)[i] * u).sum(),
+            lambda _f, *a, i=i, u=u: 1 + _slope(i, u)(BALLS.array(zero), *a),
+            lambda f, *a, i=i, u=u: 1 + (_by_hand(f, *a)[i] * u).sum(),
             *inputs,
             where=f"the formula of G_{name}",
         )
