@@ -15,7 +15,7 @@ from ffverify.check import Check
 from ffverify.claims import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, integers, points, rows
-from ffverify.precise import BALLS, PreciseArray, arb
+from ffverify.precise import BALLS, PreciseArray, Undecided, arb
 
 STEEPNESS = 16  # of a unit, per cell of its grid
 
@@ -82,17 +82,27 @@ def target(
 def exceeds(error: Callable[[Any], Any], epsilon: float, cells: int) -> float | None:
     """Give a point of [0, 1] near which |error| > epsilon for certain; None if there is none.
 
-    Balls cover the interval, to begin with one per cell; one that decides nothing is halved.
+    Balls with dyadic, hence exact, centres and radii cover the interval, to begin with at least
+    as many as ``cells``; a ball that decides nothing is halved.
+
+    Raises
+    ------
+    Undecided
+        If balls of radius 2^-40 still decide nothing.
     """
-    centres, radius = (np.arange(cells) + 0.5) / cells, 0.5 / cells * (1 + 2.0**-40)
-    while len(centres):
+    radius = 0.5 ** cells.bit_length() / 2
+    centres = np.arange(radius, 1, 2 * radius)
+    while len(centres) and radius > 2.0**-40:
         balls = np.array([arb(m, radius) for m in centres.tolist()], dtype=object)
         found = [abs(e) for e in error(PreciseArray(balls, BALLS)).values.tolist()]
         for centre, e in zip(centres.tolist(), found, strict=True):
             if e.abs_lower() > epsilon:
                 return float(centre)
-        open_ = centres[[not e.abs_upper() <= epsilon for e in found]]
-        centres, radius = np.concatenate([open_ - radius / 2, open_ + radius / 2]), radius / 2
+        radius /= 2
+        undecided = centres[[not e.abs_upper() <= epsilon for e in found]]
+        centres = np.concatenate([undecided - radius, undecided + radius])
+    if len(centres):
+        raise Undecided(f"whether |error| is above {epsilon} near {centres[0]}")
     return None
 
 

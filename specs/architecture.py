@@ -152,7 +152,8 @@ def _(_f: Any, layers: Any) -> int:
 
 @linear_region_counts.bug("count_activation_regions", "every pattern counted, met or not")
 def _(_f: Any, layers: Any, **_options: Any) -> int:
-    return 1 << sum(np.shape(layer.weights)[1] for layer in layers)
+    units: int = sum(np.shape(layer.weights)[1] for layer in layers)
+    return 1 << units
 
 
 @claim(
@@ -165,8 +166,8 @@ def _(_f: Any, layers: Any, **_options: Any) -> int:
 )
 def printed_region_formula(check: Check) -> None:
     def printed(n: int, d: int, depth: int) -> int:
-        base: int = comb(n, d) ** (d * (depth - 1))
-        return base * n**d
+        count: int = comb(n, d) ** (d * (depth - 1)) * n**d
+        return count
 
     def montufar(n: int, d: int, depth: int) -> float:
         return float((n / d) ** (d * (depth - 1)) * n**d)
@@ -218,7 +219,7 @@ def depth_beats_width(check: Check, depth: int, seed: int) -> None:
     def hidden(f: Any, x: Any, W: Any, c: Any) -> Any:
         return f.relu(f.affine(x, W, c))
 
-    for units in (2 * depth - 1, 2 ** (depth - 1) - 1, 2**depth - 2):
+    for units in (depth, 2 ** (depth - 1) - 1, 2**depth - 2):
         W = rng.choice([-1.0, 1.0], (1, units)).astype(kind)
         c = (-W[0] * rng.random(units)).astype(kind)
         h = check.backend.value(hidden, [x, W, c], name).astype(np.float64)

@@ -74,6 +74,7 @@ def _(f: Any, z: Any) -> Any:
     "max(0, z) + α min(0, z): α = -1 is |z|, 0.01 the leaky unit; a learned α has the gradient "
     "min(0, z), summed over everything that shares it.",
     functions=["absolute", "leaky_relu", "prelu", "relu"],
+    examples=12,
     z=points(),
     images=rows(3, low=-8, high=8),
     alpha=array(3),
@@ -253,6 +254,7 @@ def _(f: Any, x: Any, W: Any, b: Any) -> Any:
     "A maxout unit gives the largest element of its group, and the gradient to it; it is convex and "
     "piecewise linear, has k times the parameters, and can be a ReLU, |z| or a leaky unit.",
     functions=["absolute", "affine", "leaky_relu", "maxout", "relu"],
+    examples=15,
     z=rows(6),
     x=rows(2, low=-8, high=8),
     W=array(2, 6),

@@ -106,7 +106,7 @@ def two_layers(f: Any, x: Any, V: Any, U: Any, w: Any) -> Any:
     "tanh resembles the identity, tanh z = z + O(z³), where σ(0) = ½: a network of small activations "
     "wᵀ tanh(Uᵀ tanh(Vᵀx)) is the linear model wᵀUᵀVᵀx up to cubic terms.",
     functions=["sigmoid", "tanh"],
-    examples=15,
+    examples=10,
     z=points(),
     x=rows(2, low=-0.25, high=0.25),
     V=array(2, 3, low=-1, high=1),
