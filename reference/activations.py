@@ -11,6 +11,7 @@ from . import special
 from .elementary import (
     absolute,
     clip,
+    cosh,
     exp,
     expm1,
     greater,
@@ -21,7 +22,7 @@ from .elementary import (
 )
 from .primitive import Primitive, elementwise, reshape
 from .reductions import max_over, sum_
-from .var import Value, shape_of
+from .var import Value, dtype_of, shape_of
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
@@ -145,19 +146,31 @@ softsign = elementwise(
 tanhshrink = elementwise(
     "tanhshrink", special.tanhshrink_forward, lambda _y, z: square(tanh(z)), flops=20
 )
+
+
+def _root_of_sigmoid_slope(z: Value) -> Value:
+    """Return sqrt(σ'(z)): multiplied in twice, it lets a large factor meet no subnormal number."""
+    return 0.5 / cosh(0.5 * z)
+
+
+def _silu_curvature(_s: Value, z: Value) -> Value:
+    r = _root_of_sigmoid_slope(z)
+    return (r * (2.0 - z * tanh(0.5 * z))) * r
+
+
 silu_slope = elementwise(
     "silu_slope",
     special.silu_slope_forward,
-    lambda _s, z: sigmoid_slope(z) * (2.0 - z * tanh(0.5 * z)),
+    _silu_curvature,
     flops=19,
 )
 silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), flops=16)
 
 
 def _mish_curvature(_s: Value, z: Value) -> Value:
-    z = clip(z, low=-12000, high=12000)  # beyond, 0 · z might overflow
     t, s = tanh(softplus(z)), sigmoid(z)
-    return tanh_slope(softplus(z)) * s * (2.0 + z * sigmoid(-z) - 2.0 * z * t * s)
+    root = exp(-0.5 * softplus(-z)) / cosh(softplus(z))  # of σ(z) / cosh²(ζ(z))
+    return (2.0 * root + (root * z) * (sigmoid(-z) - 2.0 * t * s)) * root
 
 
 mish_slope = elementwise("mish_slope", special.mish_slope_forward, _mish_curvature, flops=30)
@@ -187,6 +200,13 @@ selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALP
 gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=12)
 erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=70)
 erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=70)
+
+
+def _gelu_curvature(_s: Value, z: Value) -> Value:
+    g = gauss(0.5 * z)  # sqrt of e^(-z²/2)
+    return (2.0 * g * g - square(g * z)) / sqrt(2 * pi)
+
+
 gelu_slope = elementwise(
     "gelu_slope",
     special.gelu_slope_forward,
@@ -198,10 +218,13 @@ gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), fl
 
 
 def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
-    z = clip(z, low=-60, high=60)
+    # It is 0 beyond these bounds, where powers of z would overflow.
+    reach = 8.0 if dtype_of(z) == np.float16 else 60.0
+    z = clip(z, low=-reach, high=reach)
     u, u_dot = special.gelu_tanh_argument(z)
     bend = 6 * 0.044715 * 2 * sqrt(2 / pi) * z  # d²u/dz²
-    return sigmoid_slope(u) * (2.0 * u_dot + z * (bend - u_dot * u_dot * tanh(0.5 * u)))
+    r = _root_of_sigmoid_slope(u)
+    return (r * (2.0 * u_dot + z * (bend - u_dot * u_dot * tanh(0.5 * u)))) * r
 
 
 gelu_tanh_slope = elementwise(

@@ -219,7 +219,7 @@ _GELU_K, _GELU_C = 2 * sqrt(2 / pi), 0.044715
 
 def gelu_tanh_argument(z: Any) -> tuple[Any, Any]:
     """Return u = 2 sqrt(2/π) (z + 0.044715 z³) and du/dz: the tanh form of GELU is z σ(u)."""
-    return _GELU_K * z * (1 + _GELU_C * z * z), _GELU_K * (1 + 3 * _GELU_C * z * z)
+    return _GELU_K * z + (_GELU_K * _GELU_C) * z * z * z, _GELU_K * (1 + 3 * _GELU_C * z * z)
 
 
 @_kernel
