@@ -210,7 +210,7 @@ def _gelu_curvature(_s: Value, z: Value) -> Value:
 gelu_slope = elementwise(
     "gelu_slope",
     special.gelu_slope_forward,
-    lambda _s, z: (2.0 - square(clip(z, low=-200, high=200))) * gauss(z * sqrt(0.5)) / sqrt(2 * pi),
+    _gelu_curvature,
     flops=80,
 )
 # z Φ(z), exact, with full relative accuracy in the left tail.
