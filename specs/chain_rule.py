@@ -139,12 +139,12 @@ def _composed(f: Any, x: Any, W: Any, V: Any) -> Any:
     "is the same, whatever their shape.",
     functions=["affine", "tanh", "softplus"],
     examples=6,
-    inputs=programs.inputs((1, 4), (4, 4), (4, 4)),
+    inputs=programs.inputs((1, 3), (3, 3), (3, 3)),
 )
 def chain_rule_scalars_vectors_tensors(check: Check, inputs: list[Array]) -> None:
     x, W, V = (a / 2 for a in inputs)  # exact
     backend, dtype = check.backend, check.fmt.name
-    u, v = programs.typed(check, programs.direction(1, 4), -programs.direction(1, 4))
+    u, v = programs.typed(check, programs.direction(1, 3), -programs.direction(1, 3))
 
     def pull(program: Any, arrays: list[Array], z_bar: Array) -> Array:
         return backend.vjp(program, arrays, z_bar, dtype, wrt=[0])[0]
@@ -152,13 +152,13 @@ def chain_rule_scalars_vectors_tensors(check: Check, inputs: list[Array]) -> Non
     y = backend.value(_first, [x, W], dtype)
     whole = pull(_composed, [x, W, V], v)
     parts = pull(_first, [x, W], pull(_second, [y, V], v))
-    rows = [np.eye(4)[i : i + 1] for i in range(4)]
+    rows = [np.eye(3)[i : i + 1] for i in range(3)]
     inner_rows = [pull(_first, [x, W], e) for e in programs.typed(check, *rows)]
     outer_rows = [pull(_second, [y, V], e) for e in programs.typed(check, *rows)]
     along_u = [programs.inner([row], [u]) for row in inner_rows]
     from_v = [programs.inner([column], [v]) for column in np.concatenate(outer_rows).T]
     tensor = pull(
-        lambda f, x, W, V: _composed(f, x.reshape((1, 4)), W, V), [x.reshape(2, 2), W, V], v
+        lambda f, x, W, V: _composed(f, x.reshape((1, 3)), W, V), [x.reshape(3, 1), W, V], v
     )
 
     def line(t: Any, x: Any, W: Any, V: Any) -> Any:
@@ -170,7 +170,7 @@ def chain_rule_scalars_vectors_tensors(check: Check, inputs: list[Array]) -> Non
     programs.agree(check, "⟨∇z, u⟩ part by part", programs.inner([parts], [u]), exact)
     product = programs.inner([np.array(from_v)], [np.array(along_u)])
     programs.agree(check, "⟨(∂y/∂x)ᵀ(∂z/∂y)ᵀ v, u⟩ of Jacobians", product, exact)
-    check.equal(tensor.reshape(1, 4), whole, "the gradient in x as a tensor of shape (2, 2)")
+    check.equal(tensor.reshape(1, 3), whole, "the gradient in x as a tensor of shape (3, 1)")
 
     chained = pull(lambda f, x: f.softplus(f.tanh(x)), [x], np.ones_like(x))
     inside = pull(lambda f, x: f.tanh(x), [x], np.ones_like(x))
