@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, Format
-from .point import Point, result_index
+from .point import Point, result_index, tangents_formula
 from .precise import arb
 from .slopes import Inputs, along, projected, projection_slope
 from .subject import to_numpy
@@ -118,9 +118,11 @@ def judge_forward(
     weights = np.zeros(tangents.size)
     weights[o] = 1.0
     k, index = result_index(point, o)
+    formula = tangents_formula(point, directions)
+    exact_formula = None if formula is None else formula[o]
     _judge(
         point, found, point.subject.forward, k, index, float(tangents[o]), weights,
-        directions, None, o if elementwise else None, gradient=tangents,
+        directions, exact_formula, o if elementwise else None, gradient=tangents,
     )  # fmt: skip
 
 
@@ -183,7 +185,7 @@ def _judge(
     )
     verdict, error, allowed = decide(
         computed, exact, point.fmt, formula=formula, strict=point.strict,
-        running=lambda: _running(point, weights, mode, argument, index),
+        running=lambda: _running(point, weights, mode, argument, index, directions),
     )  # fmt: skip
     if np.isfinite(error) and not exact.exact[0].contains(0):  # beside 0 ulps mean nothing
         found.worst_ulps = max(found.worst_ulps, error)
@@ -208,16 +210,30 @@ def _judge(
     )  # fmt: skip
 
 
-def _running(point: Point, weights: Array, mode: str, argument: int, index: tuple[int, ...]) -> Any:
+def _running(
+    point: Point,
+    weights: Array,
+    mode: str,
+    argument: int,
+    index: tuple[int, ...],
+    directions: Sequence[Array | None],
+) -> Any:
     """Bound what the roundings of the derivative program can add up to in one element, or None."""
-    program = point.formulas.backward
-    if program is None or mode != point.subject.reverse:
-        return None
     from .shadow import running_bound
 
-    cotangents = [to_numpy(v) for v in point.split(weights) if v is not None]
-    radii = running_bound(program, [*point.points, *cotangents], point.fmt)
-    position = sum(point.floating[:argument])
+    if mode == point.subject.reverse:
+        program, position = point.formulas.backward, sum(point.floating[:argument])
+        vectors = [to_numpy(v) for v in point.split(weights) if v is not None]
+    else:
+        program, position = point.formulas.tangent, point.places.index(argument)
+        vectors = [
+            np.zeros(x.shape) if d is None else d
+            for d, x, f in zip(directions, point.points, point.floating, strict=True)
+            if f
+        ]
+    if program is None:
+        return None
+    radii = running_bound(program, [*point.points, *vectors], point.fmt)
     return radii[position][index]
 
 

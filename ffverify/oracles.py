@@ -59,7 +59,7 @@ class Oracles:
             return kept
         traced = self._shadow(subject, native, results)
         if self._truth is not None and not subject.name.startswith("the "):
-            traced = Formulas(*self._definition(), traced.backward)
+            traced = Formulas(*self._definition(), traced.backward, traced.tangent)
         self._traced[key] = traced
         return traced
 
@@ -79,7 +79,9 @@ class Oracles:
 
         fmt = coarsest([*native, *results])
         fallback = Formulas(
-            "differences", None, None, lambda w, d: _differences(subject, native, results, w, d)
+            "differences",
+            None,
+            differences=lambda w, d: _differences(subject, native, results, w, d),
         )
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -97,7 +99,12 @@ class Oracles:
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
             return fallback
-        formulas = Formulas("shadow", made.forward, made.backward if subject.reverse else None)
+        formulas = Formulas(
+            "shadow",
+            made.forward,
+            made.backward if subject.reverse else None,
+            made.jvp if subject.caller_jvp is None else None,
+        )
         if not _reproduces(formulas, native, results):
             self.reasons["the traced program does not reproduce the value"] = None
             return fallback
@@ -132,7 +139,8 @@ def _reproduces(formulas: Formulas, native: Sequence[Any], results: Sequence[Any
     if np.all(off <= allowed):
         return True
     radii = running_radii(vector, points, fmt)
-    return bool(np.all((off <= allowed) | ~(off > LIBRARY_ROUNDINGS * radii)))
+    bounded = np.isfinite(radii) & (off <= LIBRARY_ROUNDINGS * radii)
+    return bool(np.all((off <= allowed) | bounded))
 
 
 def running_radii(vector: Callable[..., Any], points: Sequence[Array], fmt: Format) -> Array:

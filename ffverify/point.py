@@ -30,13 +30,15 @@ _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only c
 class Formulas:
     """What is known exactly about a function at a point (see `ffverify.shadow`).
 
-    ``name`` says what the truth rests on; ``forward`` and ``backward`` are programs, None if unknown;
+    ``name`` says what the truth rests on; ``forward``, ``backward`` and ``tangent`` (the JVP) are
+    programs, None if unknown;
     ``differences(weights, directions)`` gives a slope as a ball where ``forward`` is None.
     """
 
     name: str
     forward: Program | None
     backward: Program | None = None
+    tangent: Program | None = None
     differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
 
 
@@ -263,6 +265,25 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
         next(results).values if f else np.zeros(x.shape, dtype=object)
         for x, f in zip(point.points, point.floating, strict=True)
     ]
+
+
+def tangents_formula(point: Point, directions: Sequence[Array | None]) -> Array | None:
+    """Run the tangent program in exact arithmetic: one object array over the floating results."""
+    program = point.formulas.tangent
+    if program is None:
+        return None
+    dots = [
+        np.zeros(x.shape) if d is None else d
+        for d, x, f in zip(directions, point.points, point.floating, strict=True)
+        if f
+    ]
+    try:
+        with BALLS.precision(192):
+            out = program(*point.inputs.balls, *(BALLS.array(d) for d in dots))
+    except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+        point.formulas = replace(point.formulas, tangent=None)
+        return None
+    return np.concatenate([o.values.ravel() for o in out])
 
 
 def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:

@@ -118,8 +118,8 @@ def test_kinks_admit_every_subgradient_and_nothing_else():
 
 def test_caller_and_textbook_truth():
     assert quiet(lambda x: np.exp(x) - 1, X, truth=np.expm1).truth == "caller"
-    assert quiet(lambda x: np.tanh(x), X, truth="tanh").truth == "textbook"
-    wrong = quiet(lambda x: np.tanh(x), X, truth="sigmoid")
+    assert quiet(np.tanh, X, truth="tanh").truth == "textbook"
+    wrong = quiet(np.tanh, X, truth="sigmoid")
     assert not wrong.ok
     with pytest.raises(ValueError, match="not in the catalogue"):
         quiet(np.tanh, X, truth="tanhh")
@@ -242,7 +242,7 @@ def test_function_that_hangs(monkeypatch):
 
 
 def test_results_that_are_not_numbers_or_not_finite():
-    assert "no floating-point array" in str(quiet(lambda x: np.argmax(x), X))
+    assert "no floating-point array" in str(quiet(np.argmax, X))
     assert "not finite here" in str(quiet(lambda x: np.log(x * 0), X))
     assert not quiet(lambda x: x, np.array([1, 2])).ok
 

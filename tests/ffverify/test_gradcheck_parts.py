@@ -1,0 +1,141 @@
+"""The parts of the gradient check: slopes, differences, decisions; each with a case it must reject."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ffverify import formats
+from ffverify.differences import ridders, slope_by_differences
+from ffverify.judging import decide
+from ffverify.precise import BALLS, arb
+from ffverify.slopes import Inputs, Unresolved, along, exact_value, joined, slopes
+from ffverify.truth import Truth
+from ffverify.verdict import Verdict
+
+F64 = formats.FORMATS["float64"]
+X = np.array([0.5, -2.0, 3.0])
+
+
+def directional(f, x, d, *, each=True):
+    return slopes(joined(f), Inputs([x]), [d], F64, each=each)
+
+
+# -- slopes -------------------------------------------------------------------------------------
+
+
+def test_slopes_of_all_results_along_a_direction():
+    found = directional(lambda x: (np.sin(x), x * x), X, np.array([1.0, 2.0, 0.0]))
+    expected = [math.cos(0.5), 2 * math.cos(2.0), 0.0, 1.0, -8.0, 0.0]
+    assert [float(e.mid()) for e in found.exact] == pytest.approx(expected, rel=1e-15)
+    assert not found.kink.any()
+
+
+def test_slopes_see_a_kink_and_give_the_hull():
+    found = directional(abs, np.array([0.0, 1.0]), np.ones(2))
+    assert found.kink.tolist() == [True, False]
+    ball = found.exact[0]
+    assert ball.contains(arb(-1))
+    assert ball.contains(arb(1))
+    assert float(abs(ball).upper()) < 1.001
+
+
+def test_slopes_beside_huge_spreads_of_inputs():
+    x = np.array([1e-200, 1.0])
+    found = directional(lambda x: x * x, x, np.ones(2))
+    assert float(found.exact[0].mid()) == 2e-200
+    assert float(found.exact[1].mid()) == 2.0
+
+
+def test_undecidable_branch_is_unresolved():
+    third = lambda x: np.where(x / 3 - x / 3 > 0, x, -x)  # noqa: E731 - a zero no precision decides
+    with pytest.raises(Unresolved):
+        exact_value(joined(third), Inputs([np.array([1.0])]))
+
+
+def test_along_measures_the_motion_of_an_exact_zero():
+    # x·y - y·x·1 has slope 0 at any input, x² - 1 has slope 2 that moves with x
+    exact = along(
+        lambda x: (x * x * x - 3 * x).sum(), Inputs([np.array([1.0])]), [np.ones(1)], F64,
+        growth=8, moving=[np.ones(1)],
+    )  # fmt: skip
+    assert exact.exact[0].contains(0)
+    # f'' = 6x: the slope moves by 6·8u
+    assert float(exact.motion[0].mid()) == pytest.approx(48 * 2.0**-53, rel=1e-6)
+
+
+# -- differences --------------------------------------------------------------------------------
+
+
+def test_ridders_gives_the_derivative_and_a_bound_that_holds():
+    for f, x, exact in ((math.sin, 0.7, math.cos(0.7)), (math.exp, 3.0, math.exp(3.0))):
+        value, error = ridders(
+            lambda h, f=f, x=x: ((f(x + h) - f(x - h)) / (2 * h), 4 * 2.0**-53 * abs(f(x)) / h),
+            0.25,
+        )
+        assert abs(value - exact) <= error
+        assert error < 1e-9
+
+
+def test_ridders_knows_nothing_at_a_pole():
+    _, error = ridders(lambda h: (float("nan"), 0.0), 0.25)
+    assert error == math.inf
+
+
+def test_slope_by_differences_measures_noise():
+    """A value that is rounded far beyond its format must not look exact."""
+
+    def coarse(args):
+        return [np.round(np.sin(np.asarray(args[0], dtype=float)), 6)]
+
+    ball = slope_by_differences(coarse, [np.array([0.7])], [np.ones(1)], np.ones(1))
+    assert not ball.is_finite() or ball.contains(arb(math.cos(0.7)))
+
+
+# -- decisions ----------------------------------------------------------------------------------
+
+
+def truth_of(value, motion=0.0):
+    exact, moved = np.empty(1, dtype=object), np.empty(1, dtype=object)
+    exact[0], moved[0] = arb(value), arb(motion)
+    return Truth(exact, moved, np.array([False]), np.array([True]), growth=8)
+
+
+@pytest.mark.parametrize(
+    ("computed", "formula", "running", "expected"),
+    [
+        (1.0, 1.0, None, Verdict.CORRECT),
+        (1.0 + 2.0**-51, 1.0, None, Verdict.CORRECT),
+        (1.0 + 1e-9, 1.0, None, Verdict.IMPRECISE),  # unknown rounding: half the digits may go
+        (1.0 + 1e-6, 1.0, None, Verdict.WRONG),
+        (1.0 + 1e-6, 1.0, 1e-5, Verdict.IMPRECISE),  # the running bound explains it
+        (1.0 + 1e-6, 1.0, 1e-9, Verdict.WRONG),
+        (1.0 + 1e-9, 1.0 + 1e-9, 1e-5, Verdict.WRONG),  # exact arithmetic does not mend it
+        (2.0, 2.0, None, Verdict.WRONG),
+        (math.nan, 1.0, None, Verdict.NONFINITE),
+        (math.inf, 1.0, None, Verdict.NONFINITE),
+    ],
+)
+def test_decisions(computed, formula, running, expected):
+    bound = None if running is None else arb(running)
+    verdict, _, _ = decide(
+        computed, truth_of(1.0), F64, formula=arb(formula), running=lambda: bound
+    )
+    assert verdict is expected
+
+
+def test_a_wrong_formula_cannot_hide_in_a_wide_bound():
+    wide = truth_of(1.0, motion=1e-3)
+    near, formula = 1.0 + 5e-4, arb(1.0) + arb(5e-4)
+    assert decide(near, wide, F64, formula=arb(1))[0] is Verdict.CORRECT
+    narrow = Truth(wide.exact, np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000)
+    assert decide(1.0 + 1e-9, narrow, F64, formula=arb(1) + arb(1e-9))[0] is Verdict.WRONG
+    assert decide(near, wide, F64, formula=formula)[0] is Verdict.CORRECT
+
+
+def test_balls_are_left_at_their_own_precision():
+    before = BALLS.array([0.1]).values[0]
+    directional(np.sin, X, np.ones(3))
+    assert BALLS.array([0.1]).values[0].bits() == before.bits()
