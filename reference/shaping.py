@@ -56,7 +56,8 @@ def _gather_source(*, index: tuple[Any, ...]) -> str:
             parts.append(f"{{{next(places)}}}")
         else:
             return ""  # a mask
-    return f"{{0}}[{', '.join(parts)}]" if len(parts) > 1 else f"{{0}}[{parts[0]},]"
+    inside = ", ".join(parts) if len(parts) > 1 else f"{parts[0]}," if parts else "()"
+    return f"{{0}}[{inside}]"
 
 
 gather: Primitive = linear(
