@@ -9,6 +9,7 @@ do: the ball around a program's result then contains whatever the program comput
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ def _ball_power(x: Any, y: Any) -> Any:
         return x**y
     n = int(y.unique_fmpz())  # by squaring: Arb's own gives nan when the ball contains 0
     result, square = arb(1), x
-    for bit in reversed(bin(abs(n))[2:]):
+    for bit in reversed(f"{abs(n):b}"):
         if bit == "1":
             result = result * square
         square = square * square
@@ -233,11 +234,11 @@ def _mp_divide(x: Any, y: Any) -> Any:
 
 
 def _mp_maximum(x: Any, y: Any) -> Any:
-    return mp.nan if mp.isnan(x) or mp.isnan(y) else x if x >= y else y
+    return mp.nan if mp.isnan(x) or mp.isnan(y) else max(x, y)
 
 
 def _mp_minimum(x: Any, y: Any) -> Any:
-    return mp.nan if mp.isnan(x) or mp.isnan(y) else x if x <= y else y
+    return mp.nan if mp.isnan(x) or mp.isnan(y) else min(x, y)
 
 
 def _mp_lgamma(x: Any) -> Any:
@@ -265,10 +266,10 @@ MPMATH = Arithmetic(
         "isfinite": mp.isfinite, "sign": mp.sign, "floor": _mp_step(mp.floor),
         "ceil": _mp_step(mp.ceil), "rint": _half_even(_mp_step(mp.floor), mp.mpf(0.5)),
         "arctan2": mp.atan2, "erfinv": mp.erfinv, "lgamma": _mp_lgamma, "digamma": mp.digamma,
-        "polygamma": lambda n, x: mp.psi(int(n), x), "zeta": lambda s, a: mp.zeta(s, a),
+        "polygamma": lambda n, x: mp.psi(int(n), x), "zeta": mp.zeta,
         "i0": lambda x: mp.besseli(0, x), "i1": lambda x: mp.besseli(1, x),
     },
-    matmul=lambda a, b: np.dot(a, b),
+    matmul=np.dot,
     solve=lambda a, b: np.array((mp.matrix(a.tolist()) ** -1 * mp.matrix(b.tolist())).tolist(), dtype=object),
     det=lambda a: mp.det(mp.matrix(a.tolist())),
 )  # fmt: skip
@@ -292,7 +293,7 @@ _ROOTED = frozenset({"lgamma", "digamma"})  # only absolutely accurate around th
 _ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def rounded(fmt: Format) -> Arithmetic:
     """Give ball arithmetic whose every operation is widened by the roundings of a format.
 
@@ -344,9 +345,10 @@ def rounded(fmt: Format) -> Arithmetic:
 
         return operate
 
-    operators = {"multiply": lambda x, y: x * y, "square": lambda x: x * x}
-    sums = {"add": adding(lambda x, y: x + y), "subtract": adding(lambda x, y: x - y)}
-    functions = {
+    products: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
+    sums = {"add": adding(operator.add), "subtract": adding(operator.sub)}
+    every: dict[str, Callable[..., Any]] = {**BALLS.functions, **products}
+    functions: dict[str, Callable[..., Any]] = {
         name: function
         if name in _EXACT
         else rounding(
@@ -354,8 +356,8 @@ def rounded(fmt: Format) -> Arithmetic:
             function,
             1 if name in _ROOTED else 0,
         )
-        for name, function in {**BALLS.functions, **operators}.items()
-    } | sums
+        for name, function in every.items()
+    }
 
     sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
     present = np.frompyfunc(lambda x: arb(0 if x.is_zero() else 1), 1, 1)
@@ -389,7 +391,7 @@ def rounded(fmt: Format) -> Arithmetic:
         BALLS,
         name=f"Arb rounded to {fmt.name}",
         exact=constant,
-        functions=functions,
+        functions=functions | sums,
         accumulate=accumulate,
         solve=lambda a, b: BALLS.solve(perturbed(a), b),
         det=lambda a: BALLS.det(perturbed(a)),

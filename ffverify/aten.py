@@ -17,20 +17,22 @@ from .precise import PreciseArray
 
 _op = OPERATIONS.__getitem__
 
-IGNORED = frozenset({"memory_format", "layout", "device", "pin_memory", "non_blocking", "dtype", "out"})  # fmt: skip
+# Keywords that say nothing about numbers.
+IGNORED = frozenset(str.split("memory_format layout device pin_memory non_blocking dtype out"))
 
 # Operations that only move elements, or put zeros beside them: torch says where they go.
 MOVES = frozenset(
-    """
+    str.split("""
     view _unsafe_view reshape permute transpose t expand select slice unsqueeze squeeze flip roll cat stack
     split split_with_sizes unbind diagonal as_strided unfold repeat index_select gather index _unsafe_index
     take tril triu diag_embed diagonal_scatter select_scatter slice_scatter as_strided_scatter scatter
     constant_pad_nd rot90 repeat_interleave masked_select masked_scatter index_copy pixel_shuffle
-    pixel_unshuffle channel_shuffle im2col view_copy permute_copy transpose_copy t_copy expand_copy select_copy
-    slice_copy unsqueeze_copy squeeze_copy split_copy split_with_sizes_copy unbind_copy diagonal_copy
+    pixel_unshuffle channel_shuffle im2col view_copy permute_copy transpose_copy t_copy expand_copy
+    select_copy slice_copy unsqueeze_copy squeeze_copy split_copy split_with_sizes_copy
+    unbind_copy diagonal_copy
     as_strided_copy unfold_copy _reshape_alias reshape_copy _reshape_copy narrow_copy block_diag
     broadcast_in_dim collapse_view split_dim
-    """.split()
+    """)
 )
 
 
@@ -86,10 +88,11 @@ def _all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return np.all(np.not_equal(x, 0), axis=_axes(dim), keepdims=keepdim)
 
 
-def _sort(x: Any, *args: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
-    if args and args[0] in (None, True, False) and not (type(args[0]) is int):
+def _sort(x: Any, *args: Any, dim: int = -1, descending: bool = False, **_stable: Any) -> Any:
+    if args and (args[0] is None or isinstance(args[0], bool)):
         args = args[1:]  # the overload with `stable` first
-    dim, descending = (*args, *(dim, descending)[len(args) :])
+    given = [*args, *[dim, descending][len(args) :]]
+    dim, descending = given[0], given[1]
     if x.ndim == 0:
         return x, np.zeros((), np.int64)
     order = np.argsort(-x if descending else x, axis=dim)
@@ -104,11 +107,12 @@ def _topk(x: Any, k: int, dim: int = -1, largest: bool = True, _sorted: bool = T
     return values[first], order[first]
 
 
-def _cumulative_extremum(value: str, better: np.ufunc) -> Callable[..., Any]:
+def _cumulative_extremum(better: np.ufunc) -> Callable[..., Any]:
     def accumulate(x: Any, dim: int) -> Any:
         if x.ndim == 0:
             return x, np.zeros((), np.int64)
-        best, index = [], []
+        best: list[Any] = []
+        index: list[Any] = []
         for i, part in enumerate(np.moveaxis(x, dim, 0)):
             if not best:
                 best, index = [part], [np.zeros(part.shape, np.int64)]
@@ -146,7 +150,9 @@ def _full_like(x: Any, value: Any, dtype: Any = None) -> Any:
 def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     numbers = np.arange(x.size).reshape(x.shape)
     place = tuple(slice(None) if i is None else np.asarray(i) for i in indices)
-    positions = _native_index(numbers, indices) if any(i is None for i in indices) else numbers[place]
+    positions = (
+        _native_index(numbers, indices) if any(i is None for i in indices) else numbers[place]
+    )
     if accumulate:
         return _op("scatter_add")(x, positions, values)
     out = x.reshape(-1).copy()
@@ -216,6 +222,10 @@ def _solve(a: Any, b: Any, left: bool = True) -> Any:
     return _op("solve")(a, b[..., None])[..., 0] if vector else _op("solve")(a, b)
 
 
+def _new(value: int) -> Callable[..., Any]:
+    return lambda x, size, *_: x.arithmetic.array(np.full(size, value))
+
+
 # ATen's names, where they are not the table's, and its ways to pass arguments.
 ATEN: dict[str, Callable[..., Any]] = {
     theirs: _op(ours)
@@ -225,13 +235,13 @@ ATEN: dict[str, Callable[..., Any]] = {
         "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
         "ge": "greater_equal", "special_i0e": "i0e", "special_i1": "i1", "special_i1e": "i1e",
         "special_erfcx": "erfcx", "special_ndtri": "ndtri", "special_log_ndtr": "log_ndtr",
-        "special_zeta": "zeta", "sgn": "sign", "mm": "matmul", "bmm": "matmul", "mv": "matmul", "dot": "matmul",
-        "vdot": "matmul", "linalg_inv_ex": "inverse", "fma": "fma",
-        **{n: n for n in (
+        "special_zeta": "zeta", "sgn": "sign", "mm": "matmul", "bmm": "matmul", "mv": "matmul",
+        "dot": "matmul",         "vdot": "matmul", "linalg_inv_ex": "inverse", "fma": "fma",
+        **{n: n for n in str.split(
             "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt rsqrt reciprocal floor "
             "ceil trunc sign isnan isinf isfinite signbit erf erfc erfinv lgamma digamma polygamma i0 "
             "sigmoid maximum minimum fmax fmin hypot copysign fmod remainder logical_not logical_and "
-            "logical_or xlogy square heaviside logaddexp sinc").split()},
+            "logical_or xlogy square heaviside logaddexp sinc")},
     }.items()
     if ours in OPERATIONS
 } | {
@@ -241,20 +251,22 @@ ATEN: dict[str, Callable[..., Any]] = {
     "div": _divide, "pow": _power, "float_power": _power,
     "round": lambda x, decimals=0: np.rint(x) if not decimals else np.rint(x * 10**decimals) / 10**decimals,
     "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
-    "special_xlog1py": _op("xlog1py"), "special_entr": _op("entr"), "special_ndtr": _op("ndtr"), "erf_inv": _op("erfinv"), "bessel_i0": _op("i0"), "bessel_i1": _op("i1"),
+    "special_xlog1py": _op("xlog1py"), "special_entr": _op("entr"), "special_ndtr": _op("ndtr"),
+    "erf_inv": _op("erfinv"), "bessel_i0": _op("i0"), "bessel_i1": _op("i1"),
     "bessel_i0e": _op("i0e"), "bessel_i1e": _op("i1e"), "ndtri": _op("ndtri"), "erfcx": _op("erfcx"),
     "log_ndtr": _op("log_ndtr"), "zeta": _op("zeta"),
     "clamp": _clamp, "clamp_min": _clamp, "clamp_max": lambda x, high: _clamp(x, None, high),
     "where": _where, "masked_fill": lambda x, mask, v: _where(mask, v, x),
     "logical_xor": lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0),
     "sum": _reduced("sum"), "mean": _reduced("mean"), "prod": _reduced("prod"), "amax": _reduced("max"),
-    "amin": _reduced("min"), "argmax": _reduced("argmax"), "argmin": _reduced("argmin"), "any": _any, "all": _all,
+    "amin": _reduced("min"), "argmax": _reduced("argmax"), "argmin": _reduced("argmin"), "any": _any,
+    "all": _all,
     "var": lambda x, dim=None, correction=None, keepdim=False: np.var(
         x, axis=_axes(dim), ddof=1 if correction is None else correction, keepdims=keepdim),
     "max": _extremum_along("max", "argmax"), "min": _extremum_along("min", "argmin"),
     "cumsum": lambda x, dim: np.cumsum(x, axis=dim) if x.ndim else x,
     "cumprod": lambda x, dim: np.cumprod(x, axis=dim) if x.ndim else x,
-    "cummax": _cumulative_extremum("max", np.greater_equal), "cummin": _cumulative_extremum("min", np.less_equal),
+    "cummax": _cumulative_extremum(np.greater_equal), "cummin": _cumulative_extremum(np.less_equal),
     "logcumsumexp": lambda x, dim: _op("logcumsumexp")(x, dim) if x.ndim else x,
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
     "index_put": _index_put, "_unsafe_index_put": _index_put, "_index_put_impl": _index_put,
@@ -262,27 +274,29 @@ ATEN: dict[str, Callable[..., Any]] = {
     "linalg_solve_triangular": _triangular, "linalg_cholesky_ex": _cholesky,
     "cholesky": lambda a, upper=False: _cholesky(a, upper)[0],
     # Factors are kept as the matrix itself: in exact arithmetic they serve nothing but to solve with it.
-    "_linalg_solve_ex": lambda a, b, left=True, check_errors=False: (_solve(a, b, left), a, None, _info(a)),
-    "linalg_lu_factor_ex": lambda a, pivot=True, check_errors=False: (a, None, _info(a)),
+    "_linalg_solve_ex": lambda a, b, left=True, _check_errors=False: (_solve(a, b, left), a, None, _info(a)),
+    "linalg_lu_factor_ex": lambda a, _pivot=True, _check_errors=False: (a, None, _info(a)),
     "linalg_lu_solve": lambda a, _pivots, b, left=True, adjoint=False: _solve(
         np.swapaxes(a, -1, -2) if adjoint else a, b, left),
-    "_linalg_slogdet": lambda a: (np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), a, None),
-    "linalg_inv_ex": lambda a, check_errors=False: (_op("inverse")(a), _info(a)),
+    "_linalg_slogdet": lambda a: (
+        np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), a, None),
+    "linalg_inv_ex": lambda a, _check_errors=False: (_op("inverse")(a), _info(a)),
     "_linalg_det": lambda a: (_op("determinant")(a), a, None),
-    "_to_copy": _convert, "convert_element_type": _prims_convert, "clone": _identity, "copy": lambda _x, y, *_: y,
+    "_to_copy": _convert, "convert_element_type": _prims_convert, "clone": _identity,
+    "copy": lambda _x, y, *_: y,
     "copy_": lambda _x, y, *_: y,
-    "detach": _identity, "detach_copy": _identity, "alias": _identity, "alias_copy": _identity, "lift_fresh": _identity,
+    "detach": _identity, "detach_copy": _identity, "alias": _identity, "alias_copy": _identity,
+    "lift_fresh": _identity,
     "lift_fresh_copy": _identity, "lift": _identity, "contiguous": _identity, "positive": _identity,
     "view_of": _identity, "zeros_like": lambda x, dtype=None: _full_like(x, 0, dtype),
     "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype), "full_like": _full_like,
     "empty_like": lambda x, dtype=None: _full_like(x, 0, dtype),
-    **{f"new_{kind}": (lambda value: lambda x, size, *_: x.arithmetic.array(np.full(size, value)))(value)
-       for kind, value in (("zeros", 0), ("ones", 1), ("empty", 0), ("empty_strided", 0))},
+    "new_zeros": _new(0), "new_ones": _new(1), "new_empty": _new(0), "new_empty_strided": _new(0),
     "new_full": lambda x, size, value: x.arithmetic.array(np.full(size, value)),
 }  # fmt: skip
 
 # Operations whose dtype says more than how many digits: it may be an integer one.
-TYPED = frozenset("_to_copy zeros_like ones_like full_like empty_like".split())
+TYPED = frozenset(str.split("_to_copy zeros_like ones_like full_like empty_like"))
 
 # Elementwise operations that turn integers into floats.
-ON_NUMBERS = frozenset("div pow exp log sqrt mean sigmoid".split())
+ON_NUMBERS = frozenset(str.split("div pow exp log sqrt mean sigmoid"))

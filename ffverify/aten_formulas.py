@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 aten = torch.ops.aten
+# ruff: noqa: SLF001 - ATen's kernels for these have private names
 FORMULAS: dict[Any, Callable[..., Any]] = {}
 
 
@@ -40,7 +41,13 @@ def _per_element(g: Tensor, reduction: int, count: int) -> Tensor:
 
 @_formula(aten.multi_margin_loss_backward.default)
 def _multi_margin_loss_backward(
-    g: Tensor, x: Tensor, target: Tensor, p: int, margin: float, weight: Any = None, reduction: int = 1
+    g: Tensor,
+    x: Tensor,
+    target: Tensor,
+    p: int,
+    margin: float,
+    weight: Any = None,
+    reduction: int = 1,
 ) -> Tensor:
     rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
     t = target.reshape(-1, 1)
@@ -97,7 +104,14 @@ def _multilabel_margin_loss_backward(
 
 @_formula(aten._trilinear.default)
 def _trilinear(
-    a: Tensor, b: Tensor, c: Tensor, expand_a: Any, expand_b: Any, expand_c: Any, over: Any, unroll: int = 1
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    expand_a: Any,
+    expand_b: Any,
+    expand_c: Any,
+    over: Any,
+    _unroll: int = 1,
 ) -> Tensor:
     for axis in expand_a:
         a = a.unsqueeze(axis)
@@ -173,17 +187,19 @@ def _cdist_backward(g: Tensor, a: Tensor, b: Tensor, p: float, cdist: Tensor) ->
 
 
 def _several(given: Any, dims: int) -> list[int]:
-    given = [given] if isinstance(given, int) else list(given)
-    return given * dims if len(given) == 1 else given
+    numbers: list[int] = [given] if isinstance(given, int) else list(given)
+    return numbers * dims if len(numbers) == 1 else numbers
 
 
 def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
     """Put zeros around the trailing axes (negative: cut them)."""
     ends = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
-    return aten.constant_pad_nd(x, ends) if any(ends) else x  # type: ignore[no-any-return]
+    return aten.constant_pad_nd(x, ends) if any(ends) else x
 
 
-def _windows(x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+def _windows(
+    x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
     """Give all windows of the trailing axes: (..., places, size)."""
     lead = x.ndim - len(size)
     for i, (k, s, d) in enumerate(zip(size, stride, dilation, strict=True)):
@@ -208,7 +224,9 @@ def _rows(y: Tensor, groups: int) -> Tensor:
     return split.permute(1, 0, 3, 2).reshape(groups, -1, y.shape[1] // groups)
 
 
-def _correlated(x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+def _correlated(
+    x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
     columns, places = _columns(x, w.shape[2:], stride, padding, dilation, groups)
     kernels = w.reshape(groups, w.shape[0] // groups, -1).transpose(1, 2)
     y = (columns @ kernels).reshape(groups, x.shape[0], prod(places), -1)
@@ -223,7 +241,11 @@ def _transposed(
     for i, s in enumerate(stride):
         axis = 2 + i
         spread = _padded(x.unsqueeze(axis + 1).movedim(axis + 1, -1), [0], [s - 1])
-        x = spread.movedim(-1, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, (x.shape[axis] - 1) * s + 1)
+        x = (
+            spread.movedim(-1, axis + 1)
+            .flatten(axis, axis + 1)
+            .narrow(axis, 0, (x.shape[axis] - 1) * s + 1)
+        )
     before = [d * (k - 1) - p for k, p, d in zip(w.shape[2:], padding, dilation, strict=True)]
     x = _padded(x, before, [b + e for b, e in zip(before, extra, strict=True)])
     grouped = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).transpose(1, 2)
@@ -233,10 +255,20 @@ def _transposed(
 
 @_formula(aten.convolution.default)
 def _convolution(
-    x: Tensor, w: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, extra: Any, groups: int
+    x: Tensor,
+    w: Tensor,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    extra: Any,
+    groups: int,
 ) -> Tensor:
     dims = w.ndim - 2
-    stride, padding, dilation, extra = (_several(a, dims) for a in (stride, padding, dilation, extra))
+    stride, padding, dilation, extra = (
+        _several(a, dims) for a in (stride, padding, dilation, extra)
+    )
     if transposed:
         y = _transposed(x, w, stride, padding, dilation, extra, groups)
     else:
@@ -250,14 +282,18 @@ def _convolution_backward(
     extra: Any, groups: int, wanted: Sequence[bool],
 ) -> tuple[Any, ...]:  # fmt: skip
     dims = w.ndim - 2
-    stride, padding, dilation, extra = (_several(a, dims) for a in (stride, padding, dilation, extra))
+    stride, padding, dilation, extra = (
+        _several(a, dims) for a in (stride, padding, dilation, extra)
+    )
     x_bar = w_bar = None
     if wanted[0] and transposed:
         x_bar = _correlated(g, w, stride, padding, dilation, groups)
     elif wanted[0]:
         reach = [
             (o - 1) * s - 2 * p + d * (k - 1) + 1
-            for o, s, p, d, k in zip(g.shape[2:], stride, padding, dilation, w.shape[2:], strict=True)
+            for o, s, p, d, k in zip(
+                g.shape[2:], stride, padding, dilation, w.shape[2:], strict=True
+            )
         ]
         extra = [n - r for n, r in zip(x.shape[2:], reach, strict=True)]
         x_bar = _transposed(g, w, stride, padding, dilation, extra, groups)
@@ -269,7 +305,14 @@ def _convolution_backward(
 
 
 def _pooling(
-    x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool, count_pads: bool, divisor: Any, dims: int
+    x: Tensor,
+    size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_pads: bool,
+    divisor: Any,
+    dims: int,
 ) -> tuple[list[int], list[int], list[int], list[int], Any]:
     """Give size, stride, zeros before and after, and the number that each window is divided by."""
     size, padding = _several(size, dims), _several(padding, dims)
@@ -283,7 +326,9 @@ def _pooling(
         return size, stride, padding, after, divisor
     inside = torch.ones(x.shape[-dims:], dtype=x.dtype)
     if count_pads:
-        inside = torch.ones([n + 2 * p for n, p in zip(x.shape[-dims:], padding, strict=True)], dtype=x.dtype)
+        inside = torch.ones(
+            [n + 2 * p for n, p in zip(x.shape[-dims:], padding, strict=True)], dtype=x.dtype
+        )
         inside = _padded(inside, [0] * dims, [a - p for a, p in zip(after, padding, strict=True)])
     else:
         inside = _padded(inside, padding, after)
@@ -300,7 +345,8 @@ def _average(dims: int) -> Callable[..., Tensor]:
             x, size, stride, padding, ceil_mode, count_include_pad, divisor_override, dims
         )
         windows = _windows(_padded(x, before, after), size, stride, [1] * dims)
-        return windows.sum(list(range(-dims, 0))) / divisor
+        average: Tensor = windows.sum(list(range(-dims, 0))) / divisor
+        return average
 
     return pool
 

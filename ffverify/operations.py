@@ -51,7 +51,7 @@ def arithmetic_of(values: Any) -> Arithmetic | None:
 
 
 def labels(arrays: Sequence[PreciseArray]) -> list[Array]:
-    """Number all elements of all arrays from 1 on; 0 is left to stand for a zero."""
+    """Give every element of all arrays a number, from 1 on; 0 is left to stand for a zero."""
     ends = np.cumsum([1, *(a.size for a in arrays)])
     return [
         np.arange(start, start + a.size).reshape(a.shape)
@@ -77,7 +77,7 @@ def moved(arrays: Sequence[PreciseArray], places: Array) -> PreciseArray:
 
 
 def _one(x: PreciseArray) -> PreciseArray:
-    return np.ones_like(x)  # type: ignore[return-value]  # a duck array
+    return np.ones_like(x)  # type: ignore[no-any-return]  # a duck array
 
 
 def _constant(name: str) -> Callable[[Any], Any]:
@@ -109,21 +109,23 @@ def _scatter(combine: str) -> Callable[..., PreciseArray]:
 def _cholesky(a: PreciseArray) -> PreciseArray:
     """Factor a = L Lᵀ, column by column."""
     n = a.shape[-1]
-    L: Any = np.zeros_like(a).copy()  # type: ignore[attr-defined]  # a duck array
+    L: Any = np.zeros_like(a).copy()
     for j in range(n):
         row = L[..., j, :j]
         L[..., j, j] = np.sqrt(a[..., j, j] - np.sum(row * row, axis=-1))
         for i in range(j + 1, n):
             rest = a[..., i, j] - np.sum(L[..., i, :j] * row, axis=-1)
             L[..., i, j] = rest / L[..., j, j]
-    return L  # type: ignore[no-any-return]
+    return L  # type: ignore[no-any-return]  # a duck array
 
 
 def _cumulative(ufunc: str) -> Callable[..., PreciseArray]:
     def accumulate(x: PreciseArray, axis: int) -> PreciseArray:
-        parts = np.moveaxis(x, axis, 0)  # type: ignore[call-overload]  # a duck array
-        steps = itertools.accumulate(parts, getattr(np, ufunc))
-        return np.moveaxis(np.stack(list(steps)), 0, axis) if len(parts) else x  # type: ignore[call-overload,no-any-return]
+        if not x.size:
+            return x
+        parts: Any = np.moveaxis(x, axis, 0)  # type: ignore[type-var]  # a duck array
+        steps: Any = np.stack(list(itertools.accumulate(parts, getattr(np, ufunc))))
+        return np.moveaxis(steps, 0, axis)  # type: ignore[return-value]  # a duck array
 
     return accumulate
 
@@ -178,14 +180,14 @@ def _named(name: str) -> Callable[..., Any]:
 # ---------------------------------------------------------------------------------------------
 
 # Operations of NumPy that mean the same under NumPy's name: precise.py has them.
-_NUMPY = """
+_NUMPY = str.split("""
     add subtract multiply divide power float_power negative positive absolute square sqrt cbrt reciprocal
     exp exp2 expm1 log log2 log10 log1p logaddexp sin cos tan arcsin arccos arctan arctan2 sinh cosh
     tanh arcsinh arccosh arctanh hypot maximum minimum fmax fmin floor ceil trunc rint sign copysign heaviside
     remainder fmod floor_divide isnan isfinite isinf signbit greater greater_equal less less_equal
     equal not_equal logical_not logical_and logical_or
     sum prod mean max min argmax argmin cumsum cumprod sort argsort where matmul
-""".split()
+""")
 
 OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(np, name) for name in _NUMPY} | {
     "erf": _named("erf"),
@@ -209,7 +211,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(np, name) for name in
     "xlogy": _xlog(np.log),
     "xlog1py": _xlog(np.log1p),
     "entr": lambda x: -_xlog(np.log)(x, x),
-    "integer_power": lambda x, n: x ** int(n),
+    "integer_power": lambda x, y: x ** int(y),
     "cummax": _cumulative("maximum"),
     "cummin": _cumulative("minimum"),
     "logcumsumexp": lambda x, axis: np.log(np.cumsum(np.exp(x), axis=axis)),

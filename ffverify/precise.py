@@ -19,6 +19,7 @@ import numpy as np
 
 from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, mp
 from .formats import Array
+from .ordering import COMPARISONS, along, argsort, compare, place_of_extremum
 
 __all__ = ["BALLS", "MPMATH", "Arithmetic", "PreciseArray", "Undecided", "arb", "elementwise", "mp"]
 
@@ -39,10 +40,13 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     shape = property(lambda self: self.values.shape)
     ndim = property(lambda self: self.values.ndim)
     size = property(lambda self: self.values.size)
-    T = property(lambda self: self._like(self.values.T))
-    mT = property(lambda self: self._like(np.swapaxes(self.values, -1, -2)))
+    T = property(lambda self: self.like(self.values.T))
+    mT = property(  # noqa: N815 - NumPy's name
+        lambda self: self.like(np.swapaxes(self.values, -1, -2))
+    )
 
-    def _like(self, values: Any) -> PreciseArray:
+    def like(self, values: Any) -> PreciseArray:
+        """Give elements of the same arithmetic as a precise array."""
         if not isinstance(values, np.ndarray):  # NumPy unwraps 0-d results
             boxed = np.empty((), dtype=object)
             boxed[()] = values
@@ -59,7 +63,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> PreciseArray:
-        return self._like(self.values[index])
+        return self.like(self.values[index])
 
     def __setitem__(self, index: Any, values: Any) -> None:
         self.values[index] = self.arithmetic.array(values).values
@@ -84,40 +88,43 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             return _COMPOSED[name](*operands)
         values = [x.values for x in operands]
         if ufunc is np.matmul:
-            return self._like(_matmul(self.arithmetic, *values))
-        if ufunc in _COMPARISONS:
-            return _compare(ufunc, *values)
+            return self.like(_matmul(self.arithmetic, *values))
+        if ufunc in COMPARISONS:
+            return compare(ufunc, *values)
         result = _ufunc(self.arithmetic, name)(*values)
-        return np.asarray(result, dtype=bool) if name in _PREDICATES else self._like(result)
+        return np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in _FUNCTIONS:
             return _FUNCTIONS[func](*args, **kwargs)
         if func not in _STRUCTURAL:
             raise TypeError(
-                f"np.{func.__name__} has no precise form: add one line to precise.py, or write the definition without it"
+                f"np.{func.__name__} has no precise form: add one line to precise.py, or do without it"
             )
         result = func(*(_unwrap(a, self.arithmetic) for a in args), **kwargs)
         return (
-            [self._like(r) for r in result]
+            [self.like(r) for r in result]
             if isinstance(result, list | tuple)
-            else self._like(result)
+            else self.like(result)
         )
 
     def reshape(self, *shape: Any) -> PreciseArray:
-        return self._like(self.values.reshape(*shape))
+        """As `ndarray.reshape`."""
+        return self.like(self.values.reshape(*shape))
 
     def copy(self) -> PreciseArray:
-        return self._like(self.values.copy())
+        """As `ndarray.copy`: elements of the copy can be assigned."""
+        return self.like(self.values.copy())
 
     def astype(self, dtype: Any) -> Any:
         """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
         kind = np.dtype(dtype).kind
         if kind == "f":
             return self
-        whole = self != 0 if kind == "b" else np.trunc(self).values
-        integers = whole if kind == "b" else np.frompyfunc(_integer, 1, 1)(whole)
-        return np.asarray(integers).astype(dtype)
+        if kind == "b":
+            return self != 0
+        whole = _COMPOSED["trunc"](self).values
+        return np.asarray(np.frompyfunc(_integer, 1, 1)(whole)).astype(dtype)
 
     def _reduced(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
         return getattr(np, name)(self, axis=axis, keepdims=keepdims)
@@ -152,11 +159,11 @@ _OPERATORS: dict[str, Any] = {
     "positive": np.positive, "absolute": np.absolute, "fabs": np.absolute, "square": np.square,
 }  # fmt: skip
 
-_BINARY = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "arctan2", "polygamma", "zeta")  # fmt: skip
+_BINARY = str.split("add subtract multiply divide power maximum minimum arctan2 polygamma zeta")
 _PREDICATES = ("isnan", "isfinite")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _ufunc(arithmetic: Arithmetic, name: str) -> Any:
     if name in arithmetic.functions:
         return np.frompyfunc(arithmetic.functions[name], 2 if name in _BINARY else 1, 1)
@@ -190,7 +197,8 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "logaddexp": lambda x, y: np.maximum(x, y) + np.log1p(np.exp(-abs(x - y))),
     "hypot": lambda x, y: np.sqrt(x * x + y * y), "trunc": lambda x: np.sign(x) * np.floor(abs(x)),
     "remainder": _remainder, "floor_divide": lambda x, y: np.floor(x / y),
-    "fmod": lambda x, y: x - np.trunc(x / y) * y, "float_power": np.power, "cbrt": lambda x: np.sign(x) * abs(x) ** Fraction(1, 3),
+    "fmod": lambda x, y: x - np.trunc(x / y) * y, "float_power": np.power,
+    "cbrt": lambda x: np.sign(x) * abs(x) ** Fraction(1, 3),
     "isinf": lambda x: ~np.isfinite(x) & ~np.isnan(x), "signbit": lambda x: x < 0,
     "copysign": lambda x, y: np.where(y < 0, -abs(x), abs(x)),
     "heaviside": lambda x, half: np.where(x < 0, 0, np.where(x > 0, 1, half)),
@@ -199,95 +207,6 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "logical_not": lambda x: x == 0, "logical_and": lambda x, y: (x != 0) & (y != 0),
     "logical_or": lambda x, y: (x != 0) | (y != 0),
 }  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------
-# Order
-# ---------------------------------------------------------------------------------------------
-
-# Each relation, the one that denies it, and whether a number has it to itself.
-_COMPARISONS = {
-    np.greater: (np.less_equal, False), np.greater_equal: (np.less, True),
-    np.less: (np.greater_equal, False), np.less_equal: (np.greater, True),
-    np.equal: (np.not_equal, True), np.not_equal: (np.equal, False),
-}  # fmt: skip
-
-_same_object = np.frompyfunc(lambda x, y: x is y, 2, 1)
-_nan_of_two = np.frompyfunc(lambda x, y: _is_nan(x) or _is_nan(y), 2, 1)
-
-
-def _is_nan(x: Any) -> bool:
-    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))  # Arb's nan is not != itself
-
-
-def _compare(holds: np.ufunc, a: Array, b: Array) -> Array:
-    """Compare elementwise: balls that overlap satisfy neither relation, and are undecided.
-
-    One object is one number, however wide its ball: ``x == np.max(x)`` is decided.
-    """
-    fails, reflexive = _COMPARISONS[holds]
-    true = np.asarray(holds(a, b), dtype=bool)
-    decided = true | np.asarray(fails(a, b), dtype=bool)
-    if not decided.all():
-        same = np.asarray(_same_object(a, b), dtype=bool)
-        nan = np.asarray(_nan_of_two(a, b), dtype=bool)
-        true = np.where(nan, holds is np.not_equal, true | (same & reflexive))
-        decided = decided | same | nan
-    if not decided.all():
-        i = tuple(np.argwhere(~np.broadcast_to(decided, true.shape))[0])
-        raise Undecided(
-            f"{np.broadcast_to(a, true.shape)[i]} {holds.__name__} {np.broadcast_to(b, true.shape)[i]}"
-        )
-    return true
-
-
-def _order(x: Any, y: Any) -> int:
-    """Say which of two elements sorts first; nan sorts last, as in NumPy."""
-    if x is y or x == y:
-        return 0
-    if x < y or (_is_nan(y) and not _is_nan(x)):
-        return -1
-    if x > y or _is_nan(x):
-        return 1
-    raise Undecided(f"whether {x} or {y} is larger")
-
-
-def _argsort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> Array:
-    """Sort indirectly; equal elements keep their order."""
-    if axis is None:
-        return _argsort(x.reshape(-1), 0)
-
-    def along(row: Array) -> Array:
-        key = functools.cmp_to_key(lambda i, j: _order(row[i], row[j]))
-        return np.array(sorted(range(len(row)), key=key), dtype=np.int64)
-
-    return np.apply_along_axis(along, axis, x.values) if x.size else np.zeros(x.shape, np.int64)
-
-
-def _sort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> PreciseArray:
-    x = x.reshape(-1) if axis is None else x
-    axis = -1 if axis is None else axis
-    return x._like(np.take_along_axis(x.values, _argsort(x, axis), axis))
-
-
-def _arg_extremum(sign: int) -> Callable[..., Array]:
-    def arg(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Array:
-        def along(row: Array) -> int:
-            best = 0
-            for i in range(1, len(row)):
-                if _is_nan(row[best]):  # the first nan wins
-                    break
-                if _is_nan(row[i]) or sign * _order(row[i], row[best]) > 0:
-                    best = i
-            return best
-
-        if axis is None:
-            found = np.asarray(along(x.values.ravel()))
-            return found.reshape((1,) * x.ndim) if keepdims else found
-        found = np.apply_along_axis(along, axis, x.values)
-        return np.expand_dims(found, axis) if keepdims else found
-
-    return arg
 
 
 # ---------------------------------------------------------------------------------------------
@@ -309,7 +228,7 @@ def _accumulated(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
             return function(*full, **kwargs)
 
         operands = [arithmetic.array(args[i]).values for i in where]
-        result = PreciseArray(operands[0], arithmetic)._like(arithmetic.accumulate(call, *operands))
+        result = PreciseArray(operands[0], arithmetic).like(arithmetic.accumulate(call, *operands))
         return result if all(a.size for a in operands) else arithmetic.array(result.values)
 
     return accumulate
@@ -331,17 +250,17 @@ def _folded(name: str) -> Callable[..., PreciseArray]:
         rows, shape = _one_axis(x, axis, keepdims=keepdims)
         if not rows.shape[-1] and name == "multiply":
             return x.arithmetic.array(np.ones(shape))
-        return x._like(_ufunc(x.arithmetic, name).reduce(rows, axis=-1)).reshape(shape)
+        return x.like(_ufunc(x.arithmetic, name).reduce(rows, axis=-1)).reshape(shape)
 
     return fold
 
 
 def _cumulative_product(x: PreciseArray, axis: int) -> PreciseArray:
-    return x._like(_ufunc(x.arithmetic, "multiply").accumulate(x.values, axis=axis))
+    return x.like(_ufunc(x.arithmetic, "multiply").accumulate(x.values, axis=axis))
 
 
 def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
-    total = np.sum(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]  # a duck array
+    total = np.sum(x, axis=axis, keepdims=keepdims)
     return total / Fraction(x.size, max(total.size, 1)) if x.size else total / 0
 
 
@@ -374,18 +293,18 @@ def _solve(a: PreciseArray, b: PreciseArray) -> PreciseArray:
     out = np.empty(right.shape, dtype=object)
     for i in np.ndindex(batch):
         out[i] = a.arithmetic.solve(left[i], right[i])
-    return b._like(out)
+    return b.like(out)
 
 
 def _det(a: PreciseArray) -> PreciseArray:
     out = np.empty(a.shape[:-2], dtype=object)
     for i in np.ndindex(out.shape):
         out[i] = a.arithmetic.det(a.values[i])
-    return a._like(out)
+    return a.like(out)
 
 
 def _inverse(a: PreciseArray) -> PreciseArray:
-    return _solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[arg-type,call-overload]  # duck arrays
+    return _solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[arg-type]  # duck arrays
 
 
 # ---------------------------------------------------------------------------------------------
@@ -398,6 +317,33 @@ def _where(condition: Array, x: Any, y: Any) -> PreciseArray:
     return PreciseArray(
         np.where(condition, arithmetic.array(x).values, arithmetic.array(y).values), arithmetic
     )
+
+
+def _argsort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> Array:
+    """Sort indirectly; equal elements keep their order."""
+    values = x.values.ravel() if axis is None else x.values
+    return along(argsort, values, 0 if axis is None else axis)
+
+
+def _sort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> PreciseArray:
+    values = x.values.ravel() if axis is None else x.values
+    axis = 0 if axis is None else axis
+    return PreciseArray(
+        np.take_along_axis(values, along(argsort, values, axis), axis), x.arithmetic
+    )
+
+
+def _arg_extremum(sign: int) -> Callable[..., Array]:
+    place = functools.partial(place_of_extremum, sign)
+
+    def arg(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Array:
+        if axis is None:
+            found = np.asarray(place(x.values.ravel()))
+            return found.reshape((1,) * x.ndim) if keepdims else found
+        found = np.apply_along_axis(place, axis, x.values)
+        return np.expand_dims(found, axis) if keepdims else found
+
+    return arg
 
 
 def _filled(value: float | None) -> Callable[..., PreciseArray]:
@@ -419,7 +365,7 @@ _REDUCTIONS = {"add": np.sum, "multiply": np.prod, "maximum": np.max, "minimum":
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: _where, np.mean: _mean, np.var: _variance, np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
     np.sum: _accumulated(np.sum), np.cumsum: _accumulated(np.cumsum), np.einsum: _accumulated(np.einsum),
-    np.trace: _accumulated(np.trace), np.dot: lambda a, b: _accumulated(np.dot)(a, b),
+    np.trace: _accumulated(np.trace), np.dot: _accumulated(np.dot),
     np.prod: _folded("multiply"), np.cumprod: _cumulative_product,
     np.max: _folded("maximum"), np.min: _folded("minimum"), np.amax: _folded("maximum"),
     np.amin: _folded("minimum"), np.argmax: _arg_extremum(1), np.argmin: _arg_extremum(-1),

@@ -77,7 +77,7 @@ def shadow(
     def traced(make: Callable[[], tuple[Callable[..., Any], list[Any]]]) -> Program | None:
         try:
             function, points = make()
-            program = front.trace(function, points)
+            program: Program = front.trace(function, points)
             _tried(program, [front.numpy(a) for a in points])
         except UnknownOperation as error:
             unknown.update(dict.fromkeys(error.args))

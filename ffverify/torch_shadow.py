@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch._decomp import decomposition_table
 from torch._library.custom_ops import OPDEFS
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -35,15 +36,16 @@ def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., An
         leaves = [_leaf(a) for a in given[: len(args)]]
         results = [r for r in listed(fn(*leaves)) if r.is_floating_point()]
         wanted = [a for a in leaves if _floats(a)]
-        paired = [
+        paired: list[tuple[Any, Any]] = [
             (r, v) for r, v in zip(results, given[len(args) :], strict=True) if r.requires_grad
         ]
         if not paired:
             return tuple(torch.zeros_like(a) for a in wanted)
         outputs, cotangents = zip(*paired, strict=True)
         bars = torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
+        found: list[Any] = list(bars)  # None for an argument that no path leads to
         return tuple(
-            torch.zeros_like(a) if g is None else g for a, g in zip(wanted, bars, strict=True)
+            torch.zeros_like(a) if g is None else g for a, g in zip(wanted, found, strict=True)
         )
 
     return backward
@@ -109,13 +111,12 @@ def _check_complete(fn: Callable[..., Any], graph: GraphModule, examples: Sequen
     for ours, theirs in zip(graph(*(_copied(a) for a in moved_by)), expected, strict=True):
         if not _floats(theirs):
             continue
-        theirs = theirs.detach().cpu()
         slack = 8 * torch.finfo(theirs.dtype).eps
-        if not torch.allclose(ours, theirs, rtol=slack, atol=0.0, equal_nan=True):
+        if not torch.allclose(ours, theirs.detach().cpu(), rtol=slack, atol=0.0, equal_nan=True):
             raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
 
 
-def _aside(a: torch.Tensor) -> torch.Tensor:
+def _aside(a: Any) -> Any:
     return a * (1 + torch.finfo(a.dtype).eps ** 0.5)
 
 
@@ -193,7 +194,9 @@ class _Interpreter:
         """Let torch move the labels of elements, and put the elements where the labels went."""
         position = FILLS.get(_name(node), len(args))
         if position < len(args) and isinstance(args[position], int | float):
-            fill = arithmetic_of(args).array(args[position])  # a number that elements are set to
+            fill = (arithmetic_of(args) or BALLS).array(
+                args[position]
+            )  # a number that elements are set to
             args = (*args[:position], fill, *args[position + 1 :])
         leaves, structure = pytree.tree_flatten((args, kwargs))
         where = [i for i, x in enumerate(leaves) if isinstance(x, PreciseArray)]
@@ -282,22 +285,20 @@ def _known(node: Node) -> bool:
 _DECOMPOSITIONS = {
     op: formula
     for op, formula in decomposition_table.items()
-    if isinstance(op, torch._ops.OpOverload)
-    and op._schema.name.split("::")[-1] not in {*ATEN, *MOVES}
+    if isinstance(op, OpOverload) and op._schema.name.split("::")[-1] not in {*ATEN, *MOVES}  # noqa: SLF001 - torch has no public way
 } | FORMULAS
 
 
 # Functionalisation replaces this one by a formula of other roundings than the one that runs.
 _AS_EXECUTED = {
-    op: decomposition_table[op]
-    for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
+    op: decomposition_table[op] for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
 }
 
 
 def _custom_operations() -> dict[Any, Any]:
     """Give the Python code of operations declared with torch.library.custom_op."""
     own = {k: d for k, d in OPDEFS.items() if not k.startswith("prims::")}
-    return {d._opoverload: d._init_fn for d in own.values()}
+    return {d._opoverload: d._init_fn for d in own.values()}  # noqa: SLF001 - torch has no public way
 
 
 def numpy(a: Any) -> Any:

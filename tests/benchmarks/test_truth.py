@@ -6,6 +6,7 @@ prints, before pytest-benchmark's own table, rates in points per second of one t
 each task beside the same task on object arrays of mpmath numbers. Nothing here asserts a time.
 """
 
+import itertools
 import time
 
 import numpy as np
@@ -28,7 +29,7 @@ def cpu_time(task):
 def report(what, seconds, points=0, *, beside=None):
     rate = f", {points / seconds:,.0f} points/s" if points else ""
     ratio = f", {beside / seconds:.0f} × as fast as mpmath objects" if beside else ""
-    print(f"\n{what}: {seconds:.4f} s{rate}{ratio}")
+    print(f"\n{what}: {seconds:.4f} s{rate}{ratio}")  # noqa: T201 - a report
 
 
 @pytest.mark.parametrize("name", ["relu", "exp", "softplus", "tanh", "gelu"])
@@ -71,7 +72,7 @@ def network():
     rng = np.random.default_rng(0)
     layers = [
         (rng.normal(size=(m, n)) / np.sqrt(m), rng.normal(size=n))
-        for m, n in zip(WIDTHS, WIDTHS[1:], strict=False)
+        for m, n in itertools.pairwise(WIDTHS)
     ]
     parameters = [p for layer in layers for p in layer]
     x, labels = rng.normal(size=(ROWS, WIDTHS[0])), rng.integers(0, WIDTHS[-1], ROWS)
@@ -96,14 +97,17 @@ def test_truth_of_a_networks_directional_derivative(benchmark):
             points = [arithmetic.array(p) for p in parameters]
             moves = [arithmetic.array(d) * step for d in directions]
             above, below = (
-                loss(*(p + sign * m for p, m in zip(points, moves, strict=True))) for sign in (1, -1)
+                loss(*(p + sign * m for p, m in zip(points, moves, strict=True)))
+                for sign in (1, -1)
             )
             return (above - below) / (2 * step)
 
     count = sum(p.size for p in parameters)
     balls = cpu_time(lambda: central(BALLS))
     mpmath_time = cpu_time(lambda: central(MPMATH))
-    report(f"{count} parameters × {ROWS}, central difference at {BITS} bits", balls, beside=mpmath_time)
+    report(
+        f"{count} parameters × {ROWS}, central difference at {BITS} bits", balls, beside=mpmath_time
+    )
     report(
         "the same by truth.directional, with kink test and conditioning",
         cpu_time(lambda: truth.directional(loss, parameters, directions, F64)),
@@ -135,5 +139,7 @@ def test_truth_of_a_shadow(benchmark, framework):
     with BALLS.precision(128):
         args = [BALLS.array(x), BALLS.array(np.ones(16))]
         program.backward(*args)  # where elements move is found on the first run
-        report(f"{framework}: one exact backward", cpu_time(lambda: program.backward(*args)), x.size)
+        report(
+            f"{framework}: one exact backward", cpu_time(lambda: program.backward(*args)), x.size
+        )
         benchmark.pedantic(program.backward, args=args, rounds=3)

@@ -52,7 +52,9 @@ def check(fn: Callable[..., Any], *args: Any) -> Shadow:
             values = forward(*precise(args, arithmetic))
             bars = program.backward(*precise([*args, *cotangents], arithmetic))
         for found, native in zip(values, computed, strict=True):
-            np.testing.assert_allclose(floats(found), native.detach().numpy(), rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(
+                floats(found), native.detach().numpy(), rtol=1e-12, atol=1e-14
+            )
         gradients = backward_of(fn, args)(*args, *cotangents)
         for found, native in zip(bars, gradients, strict=True):
             np.testing.assert_allclose(floats(found), native.numpy(), rtol=1e-11, atol=1e-13)
@@ -73,6 +75,9 @@ def check(fn: Callable[..., Any], *args: Any) -> Shadow:
 
 
 LABELS = torch.tensor([1, 0, 3])
+TARGETS = torch.tensor([[1, 0, -1, 2]] * 3)
+STATISTICS = torch.zeros(4).double(), torch.ones(4).double()
+ZEROS = torch.zeros(3, 4).double()
 CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "relu": (F.relu, [normal(3, 4)]),
     "gelu": (F.gelu, [normal(3, 4)]),
@@ -87,13 +92,17 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "cross_entropy": (lambda x: F.cross_entropy(x, LABELS, label_smoothing=0.1), [normal(3, 4)]),
     "linear": (F.linear, [normal(3, 4), normal(2, 4, seed=1), normal(2, seed=2)]),
     "layer_norm": (lambda x, w: F.layer_norm(x, (4,), w), [normal(3, 4), normal(4, seed=1)]),
-    "batch_norm": (lambda x: F.batch_norm(x, torch.zeros(4).double(), torch.ones(4).double(), training=True), [normal(3, 4)]),
+    "batch_norm": (lambda x: F.batch_norm(x, *STATISTICS, training=True), [normal(3, 4)]),
     "multi_margin_loss": (lambda x: F.multi_margin_loss(x, LABELS), [normal(3, 4)]),
-    "multilabel_margin_loss": (lambda x: F.multilabel_margin_loss(x, torch.tensor([[1, 0, -1, 2]] * 3)), [normal(3, 4)]),
+    "multilabel_margin_loss": (lambda x: F.multilabel_margin_loss(x, TARGETS), [normal(3, 4)]),
     "bilinear": (F.bilinear, [normal(3, 4), normal(3, 2, seed=1), normal(2, 4, 2, seed=2)]),
     "pdist": (lambda x: F.pdist(x, 3.0), [normal(3, 4)]),
-    "conv2d": (lambda x, w: F.conv2d(x, w, stride=2, padding=1, groups=2), [normal(1, 4, 5, 5), normal(2, 2, 3, 3, seed=1)]),
-    "conv_transpose1d": (lambda x, w: F.conv_transpose1d(x, w, stride=2, dilation=2), [normal(1, 2, 4), normal(2, 3, 2, seed=1)]),
+    "conv2d": (
+        lambda x, w: F.conv2d(x, w, stride=2, padding=1, groups=2),
+        [normal(1, 4, 5, 5), normal(2, 2, 3, 3, seed=1)]),
+    "conv_transpose1d": (
+        lambda x, w: F.conv_transpose1d(x, w, stride=2, dilation=2),
+        [normal(1, 2, 4), normal(2, 3, 2, seed=1)]),
     "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True), [normal(1, 2, 6)]),
     "max": (lambda x: F.softmax(x, -1).max(-1).values, [normal(3, 4)]),
     "sort": (lambda x: (x * x).sort(0, descending=True).values, [normal(3, 4)]),
@@ -103,7 +112,7 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "solve": (lambda x: torch.linalg.solve(x @ x.T + torch.eye(3).double(), x), [normal(3, 4)]),
     "norm": (lambda x: torch.linalg.vector_norm(x, dim=1), [normal(3, 4)]),
     "two results": (lambda x: (x.exp(), x.argmax(1), x.sum()), [normal(3, 4)]),
-    "scatter": (lambda x: torch.zeros(3, 4).double().scatter_add(1, LABELS[:, None], x[:, :1]), [normal(3, 4)]),
+    "scatter": (lambda x: ZEROS.scatter_add(1, LABELS[:, None], x[:, :1]), [normal(3, 4)]),
 }  # fmt: skip
 
 
@@ -171,7 +180,11 @@ def test_what_has_no_exact_form_is_named(fn: Callable[..., Any], named: str) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
     fmt = formats.of(dtype)
-    x, W, b = normal(5, 8, dtype=dtype), normal(6, 8, dtype=dtype, seed=1), normal(6, dtype=dtype, seed=2)
+    x, W, b = (
+        normal(5, 8, dtype=dtype),
+        normal(6, 8, dtype=dtype, seed=1),
+        normal(6, dtype=dtype, seed=2),
+    )
     labels = torch.tensor([0, 5, 2, 3, 1])
 
     def loss(x: Any, W: Any, b: Any) -> Any:
@@ -186,7 +199,9 @@ def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
     with BALLS.precision(256):
         exact = program.backward(*map(BALLS.array, points))
         for native, e, bound in zip(bars, exact, bounds, strict=True):
-            for c, t, r in zip(native.double().ravel().tolist(), e.values.ravel(), bound.ravel(), strict=True):
+            for c, t, r in zip(
+                native.double().ravel().tolist(), e.values.ravel(), bound.ravel(), strict=True
+            ):
                 assert abs(t - c) <= r
                 assert r < 4000 * fmt.unit_roundoff  # far from a sign error in gradients of 0.1
 

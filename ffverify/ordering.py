@@ -1,0 +1,99 @@
+"""Order of high-precision numbers: decided, or refused as undecided; nan as NumPy has it.
+
+Works on object arrays of elements of any arithmetic. Balls that overlap are in no order, unless they
+are one and the same object: one object is one number, however wide its ball, so that
+``x == np.max(x)`` is decided.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import Undecided, arb, mp
+from .formats import Array
+
+# Each relation, the one that denies it, and whether a number has it to itself.
+COMPARISONS: dict[np.ufunc, tuple[np.ufunc, bool]] = {
+    np.greater: (np.less_equal, False),
+    np.greater_equal: (np.less, True),
+    np.less: (np.greater_equal, False),
+    np.less_equal: (np.greater, True),
+    np.equal: (np.not_equal, True),
+    np.not_equal: (np.equal, False),
+}
+
+
+def is_nan(x: Any) -> bool:
+    """Tell whether an element is nan (Arb's nan is not unequal to itself)."""
+    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))
+
+
+_same_object = np.frompyfunc(lambda x, y: x is y, 2, 1)
+_nan_of_two = np.frompyfunc(lambda x, y: is_nan(x) or is_nan(y), 2, 1)
+
+
+def compare(holds: np.ufunc, a: Array, b: Array) -> Array:
+    """Compare elementwise.
+
+    Raises
+    ------
+    Undecided
+        Where two balls overlap.
+    """
+    fails, reflexive = COMPARISONS[holds]
+    true = np.asarray(holds(a, b), dtype=bool)
+    decided = true | np.asarray(fails(a, b), dtype=bool)
+    if not decided.all():
+        same = np.asarray(_same_object(a, b), dtype=bool)
+        nan = np.asarray(_nan_of_two(a, b), dtype=bool)
+        true = np.where(nan, holds is np.not_equal, true | (same & reflexive))
+        decided = decided | same | nan
+    if not decided.all():
+        i = tuple(np.argwhere(~np.broadcast_to(decided, true.shape))[0])
+        raise Undecided(
+            f"{np.broadcast_to(a, true.shape)[i]} {holds.__name__} {np.broadcast_to(b, true.shape)[i]}"
+        )
+    return true
+
+
+def order(x: Any, y: Any) -> int:
+    """Say which of two elements sorts first (-1: x); nan sorts last."""
+    if x is y or x == y:
+        return 0
+    if x < y or (is_nan(y) and not is_nan(x)):
+        return -1
+    if x > y or is_nan(x):
+        return 1
+    raise Undecided(f"whether {x} or {y} is larger")
+
+
+def argsort(row: Array) -> Array:
+    """Sort one row indirectly; equal elements keep their order."""
+
+    def by_value(i: int, j: int) -> int:
+        return order(row[i], row[j])
+
+    places = sorted(range(len(row)), key=functools.cmp_to_key(by_value))
+    return np.array(places, dtype=np.int64)
+
+
+def place_of_extremum(sign: int, row: Array) -> int:
+    """Give the place of the first maximum (sign 1) or minimum (sign -1) of one row; nan wins."""
+    best = 0
+    for i in range(1, len(row)):
+        if is_nan(row[best]):
+            break
+        if is_nan(row[i]) or sign * order(row[i], row[best]) > 0:
+            best = i
+    return best
+
+
+def along(function: Callable[[Array], Array], values: Array, axis: int) -> Array:
+    """Apply a function of rows along an axis; places of an empty array are empty."""
+    if not values.size:
+        return np.zeros(values.shape, np.int64)
+    return np.asarray(np.apply_along_axis(function, axis, values))
