@@ -168,7 +168,7 @@ def gradient(
     # Every column of the gradient is a row of its own: the same point, another direction.
     points = [np.repeat(a, columns, axis=0) for a in points]
     v = np.repeat(v, columns, axis=0)
-    one_hot = np.tile(np.eye(columns), (len(rows[0]), 1)).reshape(-1, *core_shape)
+    one_hot = np.tile(np.eye(columns), (len(rows[0]), 1)).reshape(len(v), *core_shape)
     tangents = [one_hot if i == wrt else np.zeros(len(a)) for i, a in enumerate(points)]
 
     def inner(*operands: Any) -> Any:
@@ -222,8 +222,13 @@ def _precise(parts: Sequence[Array]) -> list[Any]:
     return [BALLS.array(a) if is_floating(a) else a for a in parts]
 
 
+def _each_row(x: Any) -> Any:
+    """Flatten all axes but the first (-1 would not do for empty arrays)."""
+    return x.reshape(len(x), int(np.prod(x.shape[1:])))
+
+
 def _sum_rows(x: PreciseArray) -> PreciseArray:
-    return x if x.ndim == 1 else x.reshape(len(x), -1).sum(axis=1)
+    return x if x.ndim == 1 else _each_row(x).sum(axis=1)
 
 
 def _growth(rows: Sequence[Array]) -> int:
@@ -250,7 +255,7 @@ def _step_exponents(
     for x, v, moves in zip(points, tangents, moved, strict=True):
         if moves:
             size = np.where((v != 0) & (x != 0), np.abs(x.astype(np.float64)), 1.0)
-            smallest = np.minimum(smallest, size.reshape(len(x), -1).min(axis=1, initial=1.0))
+            smallest = np.minimum(smallest, _each_row(size).min(axis=1, initial=1.0))
     return np.frexp(smallest)[1] - 1 - bits // 3
 
 
@@ -426,7 +431,7 @@ def _adapt(
                 motion = _choose(~kink, motion, arb(0))
             truth.exact[pending], truth.motion[pending] = exact, motion
             truth.resolved[pending] = resolved
-        pending = pending[~resolved.reshape(len(pending), -1).all(axis=1)]
+        pending = pending[~_each_row(resolved).all(axis=1)]
         bits *= 2
     assert truth is not None  # noqa: S101 - the first precision is below the ceiling
     return truth
