@@ -14,9 +14,10 @@ import numpy as np
 
 from .formats import FORMATS, Array
 from .judging import Judged, Screening, decide
+from .native import dtype_name, framework_of, is_floating, to_numpy
 from .point import Point, gradients_of, random_direction, result_index, signed, tangents_of
 from .precise import arb
-from .subject import Fault, dtype_name, framework_of, is_floating, to_numpy
+from .subject import Fault
 from .truth import Truth
 from .verdict import Verdict
 
@@ -101,8 +102,8 @@ def slope_by_differences(
     ``evaluate(native)`` gives the floating results.
     """
     wide = widened(native, evaluate)
-    template = next(w for w in wide if is_floating(w) or _is_long(w))
-    unit = np.finfo(np.longdouble).eps / 2 if _is_long(template) else FORMATS[dtype_name(template)].unit_roundoff  # fmt: skip
+    template = next(w for w in wide if is_floating(w))
+    unit = _unit_roundoff(template)
 
     noise = _noise(evaluate, wide, weights)
 
@@ -119,7 +120,11 @@ def slope_by_differences(
         (above, size), (below, _) = total(h), total(-h)
         return float((above - below) / (2 * np.longdouble(h))), (4 * float(unit) * size + noise) / h
 
-    sizes = [float(np.abs(to_numpy(n)[d != 0]).max()) for n, d in zip(native, directions, strict=True) if d is not None and np.any(d)]  # fmt: skip
+    sizes = [
+        float(np.abs(to_numpy(n)[d != 0]).max())
+        for n, d in zip(native, directions, strict=True)
+        if d is not None and np.any(d)
+    ]
     largest = [float(np.abs(d).max()) for d in directions if d is not None]
     step = max([*sizes, 2.0**-10]) / 16 / max(largest)
     value, error = ridders(slope, step)
@@ -137,18 +142,21 @@ def _noise(
     values = []
     used = weights != 0
     for k in range(-3, 4):
-        moved = [
-            w * (1 + k * 2.0**-46)
-            if _is_long(w)
-            else w * (1 + k * 256 * FORMATS[dtype_name(w)].unit_roundoff)
-            if is_floating(w)
-            else w
-            for w in wide
-        ]
+        moved = [w * (1 + k * _nearby(w)) if is_floating(w) else w for w in wide]
         flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
         values.append((flat[used] * weights[used]).sum())
     second = np.diff(np.array(values), n=2)
     return float(np.abs(second).max()) if np.isfinite(second).all() else float("inf")
+
+
+def _nearby(value: Any) -> float:
+    return min(256 * _unit_roundoff(value), 2.0**-10)
+
+
+def _unit_roundoff(value: Any) -> float:
+    if _is_long(value):
+        return float(np.finfo(np.longdouble).eps) / 2
+    return FORMATS[dtype_name(value)].unit_roundoff
 
 
 def _is_long(value: Any) -> bool:

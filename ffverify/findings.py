@@ -14,9 +14,9 @@ from . import confirm
 from .formats import Array, is_floating
 from .hints import hint
 from .judging import Judged
+from .native import to_numpy
 from .precise import BALLS, MPMATH, PreciseArray, arb, mp
 from .slopes import projected
-from .subject import to_numpy
 from .truth import CEILING, FIRST_PRECISION, Program
 from .verdict import Finding, Verdict
 
@@ -143,7 +143,7 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
     ]
     step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
 
-    x = [MPMATH.array(a) if is_floating(a) else a for a in points]
+    x: list[Any] = [MPMATH.array(a) if is_floating(a) else a for a in points]
 
     def one_sided(sign: int, bits: int) -> Any:
         with mp.workprec(bits):

@@ -8,8 +8,9 @@ import numpy as np
 
 from .formats import Array
 from .judging import Judged
+from .native import like, to_numpy
 from .slopes import Inputs, projected, projection_slope
-from .subject import Fault, like, to_numpy
+from .subject import Fault
 
 _POINTS = 41
 _BITS = 256

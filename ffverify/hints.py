@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from .judging import Judged
+from .native import to_numpy
 from .point import projected_vector
 from .slopes import projection_slope
-from .subject import to_numpy
 from .verdict import Verdict
 
 _CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
@@ -79,7 +79,9 @@ def _ratio(judged: Judged, ratio: float) -> str:
     if near(-1):
         return "the sign is flipped."
     if near(2) or near(0.5):
-        return f"off by a factor {'2' if near(2) else '½'}: a square's 2, or a term counted {'twice' if near(2) else 'once instead of twice'}."
+        counted = "twice" if near(2) else "once instead of twice"
+        factor = "2" if near(2) else "½"
+        return f"off by a factor {factor}: a square's 2, or a term counted {counted}."
     sizes = sorted({n for a in judged.point.points for n in (*a.shape, a.size) if n > 1})
     for n in sizes:
         if near(n):

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, Format
+from .native import to_numpy
 from .point import Point, result_index, tangents_formula
 from .precise import arb
 from .slopes import Inputs, along, projected, projection_slope
-from .subject import to_numpy
 from .truth import LIBRARY_ROUNDINGS, Program, Truth
 from .verdict import Verdict, judge
 

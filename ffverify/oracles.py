@@ -15,10 +15,11 @@ import numpy as np
 from . import textbook
 from .differences import slope_by_differences
 from .formats import Array, Format
+from .native import coarsest, is_floating, to_numpy
 from .point import Formulas
 from .precise import BALLS
 from .slopes import Inputs, exact_value, joined
-from .subject import Fault, Subject, coarsest, is_floating, to_numpy
+from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS
 
 

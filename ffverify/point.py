@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, Format
+from .native import coarsest, is_floating, like, to_numpy
 from .precise import BALLS
 from .slopes import Inputs, Unresolved, exact_value, joined, projected
-from .subject import Fault, Subject, coarsest, is_floating, like, to_numpy
+from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
 

@@ -1,9 +1,9 @@
 """Checks beside the numbers: what a derivative must do whatever its value is.
 
 ``side_checks(subject, native)`` calls the function a few more times at one point and yields a
-sentence for everything that is amiss: randomness, mutated inputs, wrong dtypes or devices, a zero cotangent that
-gives something else than zero, a gradient not linear in its cotangent, or that depends on how the
-input lies in memory or on the rows beside it. That forward and reverse mode agree needs no check of
+sentence for everything that is amiss: randomness, mutated inputs, wrong dtypes or devices, a zero
+cotangent that gives something else than zero, a gradient that is not linear in its cotangent, or
+that depends on how the input lies in memory. That forward and reverse mode agree needs no check of
 its own: each is compared with the same exact slope.
 """
 
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .formats import Array
-from .subject import Fault, Subject, dtype_name, framework_of, is_floating, like, to_numpy
+from .native import dtype_name, framework_of, is_floating, like, to_numpy
+from .subject import Fault, Subject
 from .verdict import Verdict
 
 Complaint = tuple[Verdict, str, str]

@@ -15,13 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from . import formats
-from .formats import Array, Format
+from .modes import (
+    jax_jvp,
+    jax_vjp,
+    listed,
+    numpy_jvp,
+    numpy_vjp,
+    torch_func_jvp,
+    torch_jvp,
+    torch_vjp,
+)
+from .native import framework_of, is_floating, zeros_like
 from .verdict import Verdict
 
 Function = Callable[..., Any]
 
-LONG = np.dtype(np.longdouble).name  # wider than any format under test: for differences only
 TIME_LIMIT = 60.0  # seconds for one call of the function under test
 
 
@@ -90,7 +98,7 @@ class Subject:
 
     def value(self, args: Sequence[Any]) -> list[Any]:
         """Call the function; give its results as a list."""
-        return limited(lambda: _listed(self.fn(*args)), self.name)  # type: ignore[no-any-return]  # a list
+        return limited(lambda: listed(self.fn(*args)), self.name)  # type: ignore[no-any-return]  # a list
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Any | None]) -> list[Any]:
         """Pull cotangents back; one gradient, or None, per argument (None for integer ones)."""
@@ -102,7 +110,7 @@ class Subject:
             ]
             given = tuple(bars) if len(bars) > 1 else bars[0]
             rule = self.caller_vjp
-            gradients = limited(lambda: _listed(rule(given, *args)), what, kind=Verdict.WRONG)
+            gradients = limited(lambda: listed(rule(given, *args)), what, kind=Verdict.WRONG)
             if len(gradients) != len(args):
                 raise Fault(
                     f"{what} returned {len(gradients)} gradients for {len(args)} inputs: "
@@ -110,7 +118,7 @@ class Subject:
                     Verdict.WRONG,
                 )
             return list(gradients)
-        pull = {"numpy": _numpy_vjp, "torch": _torch_vjp, "jax": _jax_vjp}[self.framework]
+        pull = {"numpy": numpy_vjp, "torch": torch_vjp, "jax": jax_vjp}[self.framework]
         kind = Verdict.INCONCLUSIVE if self.framework == "numpy" else Verdict.WRONG
         return limited(lambda: pull(self.fn, args, cotangents), what, kind=kind)  # type: ignore[no-any-return]  # a list
 
@@ -122,18 +130,18 @@ class Subject:
                 zeros_like(a) if t is None else t for a, t in zip(args, tangents, strict=True)
             )
             rule = self.caller_jvp
-            return limited(lambda: _listed(rule(dots, *args)), what)  # type: ignore[no-any-return]  # a list
-        push = {"numpy": _numpy_jvp, "torch": _torch_jvp, "jax": _jax_jvp}[self.framework]
+            return limited(lambda: listed(rule(dots, *args)), what)  # type: ignore[no-any-return]  # a list
+        push = {"numpy": numpy_jvp, "torch": torch_jvp, "jax": jax_jvp}[self.framework]
         return limited(lambda: push(self.fn, args, tangents), what)  # type: ignore[no-any-return]  # a list
 
     def pulled_back(self, cotangents: Sequence[Any | None]) -> Subject:
         """Give the gradient of ⟨cotangents, fn⟩ as a function, to be checked in its turn."""
-        pull = {"numpy": _numpy_vjp, "torch": _torch_vjp, "jax": _jax_vjp}[self.framework]
+        pull = {"numpy": numpy_vjp, "torch": torch_vjp, "jax": jax_vjp}[self.framework]
         if self.caller_vjp is not None:
             given = tuple(cotangents) if len(cotangents) > 1 else cotangents[0]
             rule = self.caller_vjp
             return self._derived(
-                lambda *args: tuple(g for g in _listed(rule(given, *args)) if g is not None), "r"
+                lambda *args: tuple(g for g in listed(rule(given, *args)) if g is not None), "r"
             )
         return self._derived(
             lambda *args: tuple(
@@ -150,7 +158,7 @@ class Subject:
             rule = self.caller_jvp
             return self._derived(
                 lambda *args: tuple(
-                    _listed(
+                    listed(
                         rule(
                             tuple(
                                 zeros_like(a) if t is None else t
@@ -162,7 +170,7 @@ class Subject:
                 ),
                 "f",
             )
-        push = {"numpy": _numpy_jvp, "torch": _torch_func_jvp, "jax": _jax_jvp}[self.framework]
+        push = {"numpy": numpy_jvp, "torch": torch_func_jvp, "jax": jax_jvp}[self.framework]
         return self._derived(lambda *args: tuple(push(self.fn, args, tangents)), "f")
 
     def _derived(self, fn: Function, inner: str) -> Subject:
@@ -206,223 +214,3 @@ def subject(
         modes = ("reverse" if vjp else "", "forward" if jvp else "")
     made = Subject(name, kind, function, tuple(labels), vjp, jvp, *modes)
     return made, [*inputs, *extra]
-
-
-def framework_of(inputs: Sequence[Any], fn: Any = None) -> str:
-    """Give "torch" or "jax" if any input (or the function, a module) is theirs, else "numpy"."""
-    for value in (*inputs, fn):
-        root = type(value).__module__.split(".")[0]
-        if root == "torch" or any(c.__module__.startswith("torch.nn") for c in type(value).__mro__):
-            return "torch"
-        if root.startswith("jax") and not callable(value):
-            return "jax"
-    return "numpy"
-
-
-# ---------------------------------------------------------------------------------------------
-# Native arrays
-# ---------------------------------------------------------------------------------------------
-
-
-def to_numpy(value: Any) -> Array:
-    """Give a native array as an ndarray that holds the same numbers (bfloat16 as float32)."""
-    if framework_of([value]) == "torch":
-        import torch
-
-        held = value.detach().cpu().resolve_neg()
-        return (held.float() if held.dtype == torch.bfloat16 else held).numpy()  # type: ignore[no-any-return]
-    array = np.asarray(value)
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-
-def like(template: Any, array: Array) -> Any:
-    """Give an ndarray as a native array of a template's framework, dtype and device."""
-    kind = framework_of([template])
-    if kind == "torch":
-        import torch
-
-        return torch.from_numpy(np.array(array)).to(dtype=template.dtype, device=template.device)
-    if kind == "jax":
-        import jax.numpy as jnp
-
-        return jnp.asarray(array, dtype=template.dtype)
-    return np.asarray(array, dtype=np.asarray(template).dtype)
-
-
-def zeros_like(template: Any) -> Any:
-    """Give zeros of a native array's shape, dtype and device."""
-    if framework_of([template]) == "torch":
-        import torch
-
-        return torch.zeros_like(template)
-    return template * 0 if not isinstance(template, np.ndarray) else np.zeros_like(template)
-
-
-def dtype_name(value: Any) -> str:
-    """Give a native array's dtype by name, as in ``"bfloat16"``."""
-    dtype = getattr(value, "dtype", None)
-    return (np.asarray(value).dtype.name if dtype is None else str(dtype)).removeprefix("torch.")
-
-
-def is_floating(value: Any) -> bool:
-    """Tell whether a native array holds floats."""
-    return dtype_name(value) in formats.FORMATS or dtype_name(value) == LONG
-
-
-def coarsest(values: Sequence[Any]) -> Format:
-    """Give the format of the fewest bits among floating arrays (float64 if there are none)."""
-    found = [formats.FORMATS[dtype_name(v)] for v in values if dtype_name(v) in formats.FORMATS]
-    return min(found, key=lambda f: f.precision, default=formats.FORMATS["float64"])
-
-
-def _listed(result: Any) -> list[Any]:
-    if isinstance(result, tuple | list):
-        return list(result)
-    return [result]
-
-
-# ---------------------------------------------------------------------------------------------
-# Derivatives, framework by framework
-# ---------------------------------------------------------------------------------------------
-
-
-def _split(
-    args: Sequence[Any], chosen: Sequence[bool]
-) -> tuple[Callable[..., list[Any]], list[Any]]:
-    """Give a function that puts chosen arguments back among the others, and the chosen ones."""
-    places = [i for i, c in enumerate(chosen) if c]
-
-    def full(*values: Any) -> list[Any]:
-        out = list(args)
-        for i, value in zip(places, values, strict=True):
-            out[i] = value
-        return out
-
-    return full, [args[i] for i in places]
-
-
-def _spread(values: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
-    remaining = iter(values)
-    return [next(remaining) if c else None for c in chosen]
-
-
-def _numpy_vjp(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], *, graph: bool = False
-) -> list[Any]:
-    from ffverify import reference
-
-    chosen = [is_floating(a) for a in args]
-    full, points = _split(args, chosen)
-    wanted = [v is not None for v in cotangents]
-
-    def floats(*xs: Any) -> tuple[Any, ...]:
-        results = _listed(fn(*full(*xs)))
-        return tuple(r for r, w in zip(results, wanted, strict=True) if w)
-
-    del graph  # the engine's derivatives are always graphs of the derivative around them
-    _, pullback = reference.vjp(floats, *points)
-    return _spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
-
-
-def _numpy_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    from ffverify import reference
-
-    chosen = [t is not None for t in tangents]
-    full, points = _split(args, chosen)
-    _, dots = reference.jvp(
-        lambda *xs: tuple(_listed(fn(*full(*xs)))), points, [t for t in tangents if t is not None]
-    )
-    return list(dots)
-
-
-def _torch_vjp(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], *, graph: bool = False
-) -> list[Any]:
-    import torch
-
-    chosen = [is_floating(a) for a in args]
-    with torch.enable_grad():
-        if graph:  # clone keeps the tangent of a surrounding forward mode
-            leaves = [
-                a.clone().requires_grad_() if c and not a.requires_grad else a
-                for a, c in zip(args, chosen, strict=True)
-            ]
-        else:
-            leaves = [
-                a.detach().clone().requires_grad_() if c else a
-                for a, c in zip(args, chosen, strict=True)
-            ]
-        results = _listed(fn(*leaves))
-        pairs = [
-            (r, v)
-            for r, v in zip(results, cotangents, strict=True)
-            if v is not None and r.requires_grad
-        ]
-        if not pairs:
-            return [None] * len(args)
-        wanted = [a for a, c in zip(leaves, chosen, strict=True) if c]
-        gradients = torch.autograd.grad(
-            [r for r, _ in pairs],
-            wanted,
-            [v for _, v in pairs],
-            allow_unused=True,
-            create_graph=graph,
-        )
-    return _spread(gradients, chosen)
-
-
-def _torch_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    import torch
-    from torch.autograd import forward_ad
-
-    with forward_ad.dual_level():
-        duals = [
-            a if t is None else forward_ad.make_dual(a.detach().clone(), t)
-            for a, t in zip(args, tangents, strict=True)
-        ]
-        parts = [forward_ad.unpack_dual(r) for r in _listed(fn(*duals))]
-        return [
-            torch.zeros_like(p.primal) if p.tangent is None else p.tangent.clone() for p in parts
-        ]
-
-
-def _torch_func_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    """Push forward with torch.func, whose forward mode nests."""
-    import torch
-
-    chosen = [t is not None for t in tangents]
-    full, points = _split(args, chosen)
-    primal_and_tangent = torch.func.jvp(
-        lambda *xs: tuple(_listed(fn(*full(*xs)))),
-        tuple(points),
-        tuple(t for t in tangents if t is not None),
-    )
-    return list(primal_and_tangent[1])
-
-
-def _jax_vjp(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], *, graph: bool = False
-) -> list[Any]:
-    import jax
-
-    del graph  # JAX's derivatives are functions like any other
-    chosen = [is_floating(a) for a in args]
-    full, points = _split(args, chosen)
-
-    def floats(*xs: Any) -> tuple[Any, ...]:
-        results = _listed(fn(*full(*xs)))
-        return tuple(r for r, v in zip(results, cotangents, strict=True) if v is not None)
-
-    _, pullback = jax.vjp(floats, *points)
-    return _spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
-
-
-def _jax_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    import jax
-
-    chosen = [t is not None for t in tangents]
-    full, points = _split(args, chosen)
-    _, dots = jax.jvp(
-        lambda *xs: tuple(_listed(fn(*full(*xs)))), points, [t for t in tangents if t is not None]
-    )
-    return list(dots)
