@@ -76,7 +76,8 @@ def test_the_bound_accepts_what_is_rounded_and_rejects_a_hundred_times_itself(
         found = judge(below, exact, fmt)
         ulps = np.ldexp(1.0, fmt.ulp_exponents(below))
         for sign in (-1, 1):
-            off = below + sign * (100 * found.allowed_ulps + 1) * ulps
+            with np.errstate(over="ignore"):  # near a zero the bound is large beside the result
+                off = below + sign * (100 * found.allowed_ulps + 1) * ulps
             told = usable & np.isfinite(off) & (abs(off) <= float(fmt.largest))
             assert (judge(off, exact, fmt).verdicts[told] != Verdict.CORRECT).all()
         judged += int(usable.sum())
