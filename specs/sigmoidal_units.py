@@ -46,6 +46,14 @@ def _(f: Any, z: Any) -> Any:
     return (1 + f.tanh(z)) / 2
 
 
+SIZES = np.array([1e-10, 1e-3, 0.5, 2.0, 3.5, 6.5, 10.0, 20.0, 25.0, 40.0, 100.0, 700.0])
+
+
+def with_tails(z: Array) -> Array:
+    """Append numbers of both signs, from near 0 to far out."""
+    return np.concatenate([z, -SIZES.astype(z.dtype), SIZES.astype(z.dtype)])
+
+
 def sigmoid_slope(f: Any, z: Any) -> Any:
     """Give σ'(z)."""
     return f.sigmoid(z) * f.sigmoid(-z)
@@ -69,11 +77,12 @@ def bounded_and_falling(check: Check, slope: Any, largest: float, z: Array) -> N
     "Sigmoidal units saturate over most of their domain: σ' ≤ ¼ and tanh' ≤ 1 fall monotonically to "
     "0 on both sides, and are known to full relative accuracy there (σ'(40) = 4.2e-18, not 0).",
     functions=["sigmoid", "tanh"],
+    examples=15,
     z=points(),
 )
 def sigmoidal_units_saturate(check: Check, z: Array) -> None:
-    check.gradient("sigmoid", z)
-    check.gradient("tanh", z)
+    check.gradient("sigmoid", with_tails(z))
+    check.gradient("tanh", with_tails(z))
     bounded_and_falling(check, sigmoid_slope, 0.25, z)
     bounded_and_falling(check, tanh_slope, 1.0, z)
 
