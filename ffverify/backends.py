@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, is_floating
-from .frameworks import Framework, UnavailableError, framework
+from .frameworks import Framework, UnavailableError, UsageError, framework
 from .textbook import CATALOGUE
 from .truth import Program
 
@@ -26,7 +26,7 @@ DEFAULT_BACKENDS = ("reference", "torch")
 DEFAULT_DTYPES = ("float64", "float32")
 
 
-class UnknownBackendError(ValueError):
+class UnknownBackendError(UsageError):
     """A backend name that is neither known nor importable."""
 
 

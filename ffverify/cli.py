@@ -16,11 +16,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, UnknownBackendError, load
+from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, load
 from .claims import Result, claims
 from .claims import replay as replay_claim
 from .formats import FORMATS
-from .frameworks import UnavailableError, is_installed
+from .frameworks import UsageError, is_installed
 from .mutants import kill_matrix
 from .replay import parse
 from .report import print_explanation, print_kills, print_report
@@ -35,7 +35,7 @@ def _usage_errors() -> Iterator[None]:
     """Turn a wrong word of the user's into one line and exit code 2."""
     try:
         yield
-    except (UnknownBackendError, UnknownClaimError, UnavailableError, ValueError) as error:
+    except UsageError as error:
         _refuse(str(error))
 
 

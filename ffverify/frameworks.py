@@ -20,7 +20,11 @@ from .formats import Array
 Function = Callable[..., Any]
 
 
-class UnavailableError(RuntimeError):
+class UsageError(ValueError):
+    """A word of the user's that cannot be taken: the message has value, reason and fix."""
+
+
+class UnavailableError(UsageError):
     """A framework or device that this machine does not have."""
 
 

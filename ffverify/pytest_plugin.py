@@ -66,7 +66,7 @@ def chosen_specs(config: pytest.Config) -> list[Any]:
         If an option names what is not known or not installed.
     """
     from .backends import DEFAULT_DTYPES, load
-    from .frameworks import UnavailableError
+    from .frameworks import UsageError
     from .pytest_specs import all_specs
 
     option = config.getoption
@@ -83,7 +83,7 @@ def chosen_specs(config: pytest.Config) -> list[Any]:
                 seed=option("--ffverify-seed"),
             )
         )
-    except (UnavailableError, ValueError) as error:
+    except UsageError as error:
         raise pytest.UsageError(f"ffverify: {error}") from error
 
 

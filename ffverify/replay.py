@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .frameworks import UsageError
+
 
 def line(claim: str, backend: str, dtype: str, inputs: Mapping[str, Any]) -> str:
     """Give the command that replays a claim on one input."""
@@ -27,7 +29,7 @@ def parse(token: str) -> tuple[str, str, str, dict[str, Any]]:
 
     Raises
     ------
-    ValueError
+    UsageError
         If the token is damaged.
     """
     try:
@@ -35,7 +37,7 @@ def parse(token: str) -> tuple[str, str, str, dict[str, Any]]:
         claim, backend, dtype, inputs = json.loads(zlib.decompress(packed))
         return claim, backend, dtype, {name: _restored(value) for name, value in inputs.items()}
     except (binascii.Error, zlib.error, ValueError, TypeError, KeyError) as error:
-        raise ValueError(
+        raise UsageError(
             f"token {token[:20]!r}… is damaged ({error}): copy the whole line of the finding"
         ) from error
 

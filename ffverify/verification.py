@@ -20,13 +20,13 @@ from typing import Any
 from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, Backend, load
 from .claims import Claim, Result, claims, run
 from .formats import FORMATS
-from .frameworks import UnavailableError
+from .frameworks import UnavailableError, UsageError
 from .parallel import execute, one_thread
 
 OnResult = Callable[[Result], None]
 
 
-class UnknownClaimError(ValueError):
+class UnknownClaimError(UsageError):
     """A pattern that no claim matches."""
 
 
@@ -127,18 +127,18 @@ def verify(
 
     Raises
     ------
-    UnknownBackendError, UnknownClaimError, UnavailableError, ValueError
+    UsageError
         For a name that is not known, a framework that is missing, or a bad number.
     """
     names = [backend] if isinstance(backend, str) else list(dict.fromkeys(backend))
     chosen = select([specs] if isinstance(specs, str) else specs)
     if max_examples is not None and max_examples < 1:
-        raise ValueError(f"max_examples is {max_examples}: it counts examples, give 1 or more")
+        raise UsageError(f"max_examples is {max_examples}: it counts examples, give 1 or more")
     if workers < 0:
-        raise ValueError(f"workers is {workers}: it counts processes, give 0 or more")
+        raise UsageError(f"workers is {workers}: it counts processes, give 0 or more")
     unknown = [d for d in dtypes if d not in FORMATS]
     if unknown:
-        raise ValueError(f"dtype {unknown[0]!r} is not known: use one of {', '.join(FORMATS)}")
+        raise UsageError(f"dtype {unknown[0]!r} is not known: use one of {', '.join(FORMATS)}")
     absent = {name: reason for name in names if (reason := _absence(name))}
     jobs = [(c.id, name, dtype) for c in chosen for name in names for dtype in dtypes]
     examine = partial(check_one, seed=seed, max_examples=max_examples)

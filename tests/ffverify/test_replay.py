@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ffverify import replay
+from ffverify.frameworks import UsageError
 
 
 def test_a_token_holds_its_inputs_exactly() -> None:
@@ -30,5 +31,5 @@ def test_a_token_holds_its_inputs_exactly() -> None:
 
 @pytest.mark.parametrize("token", ["", "nonsense", "eJyrVkrLz1eyUkpKLFKqBQAdegQ0", "é"])
 def test_a_damaged_token_is_one_clear_error(token: str) -> None:
-    with pytest.raises(ValueError, match="copy the whole line"):
+    with pytest.raises(UsageError, match="copy the whole line"):
         replay.parse(token)
