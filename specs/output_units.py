@@ -193,7 +193,8 @@ def _(f: Any, z: Any, y: Array) -> Any:
 )
 def softplus_loss_saturates_only_when_right(check: Check, z: Array, y: Array) -> None:
     wrong = (2 * y - 1) * z <= 0
-    check.value("bernoulli_nll", z[wrong], y[wrong])
+    if wrong.any():
+        check.value("bernoulli_nll", z[wrong], y[wrong])
     # Where right, a slope that has vanished to within the roundoff of 1 has vanished.
     slope = check.gradient("bernoulli_nll", z, y, scale=1.0)
     check.that(bool(np.all(slope * (1 - 2 * y) >= 0)), "slope", slope, "of the sign of 1 - 2y")

@@ -145,7 +145,6 @@ def _with_absent_classes(fmt: Format, batch: int) -> st.SearchStrategy[Any]:
 )
 def softmax_never_overflows(check: Check, z: Array, masked: Array) -> None:
     p = check.value("softmax", z)
-    check.gradient("logsumexp", z, scale=1.0)
     check.value("logsumexp", z, scale=1.0)
     check.value("log_softmax", z, scale=1.0)
     check.value("softmax", masked)
@@ -157,6 +156,7 @@ def softmax_never_overflows(check: Check, z: Array, masked: Array) -> None:
     ordered = np.sort(z.astype(np.float64), axis=1) / 2  # halves, lest the gap overflow
     alone = ordered[:, -1] - ordered[:, -2] > far / 2
     check.equal(p[alone], z[alone] == z[alone].max(axis=1, keepdims=True), "softmax in the limit")
+    check.gradient("logsumexp", z[:2], scale=1.0)
 
 
 @softmax_never_overflows.bug("softmax", "naive exp/sum")
