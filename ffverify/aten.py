@@ -130,10 +130,6 @@ def _divide(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
     return quotient if rounding_mode is None else _op(rounding_mode)(quotient)
 
 
-def _power(x: Any, y: Any) -> Any:
-    return _op("power")(x, y)
-
-
 def _clamp(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - ATen's names
     return _op("clip")(x, min, max)
 
@@ -236,7 +232,7 @@ ATEN: dict[str, Callable[..., Any]] = {
         "ge": "greater_equal", "special_i0e": "i0e", "special_i1": "i1", "special_i1e": "i1e",
         "special_erfcx": "erfcx", "special_ndtri": "ndtri", "special_log_ndtr": "log_ndtr",
         "special_zeta": "zeta", "sgn": "sign", "mm": "matmul", "bmm": "matmul", "mv": "matmul",
-        "dot": "matmul",         "vdot": "matmul", "linalg_inv_ex": "inverse", "fma": "fma",
+        "dot": "matmul",         "vdot": "matmul", "linalg_inv_ex": "inverse",
         **{n: n for n in str.split(
             "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt rsqrt reciprocal floor "
             "ceil trunc sign isnan isinf isfinite signbit erf erfc erfinv lgamma digamma polygamma i0 "
@@ -248,7 +244,7 @@ ATEN: dict[str, Callable[..., Any]] = {
     "add": lambda x, y, alpha=1: np.add(x, y if alpha == 1 else np.multiply(y, alpha)),
     "sub": lambda x, y, alpha=1: np.subtract(x, y if alpha == 1 else np.multiply(y, alpha)),
     "rsub": lambda x, y, alpha=1: np.subtract(y, x if alpha == 1 else np.multiply(x, alpha)),
-    "div": _divide, "pow": _power, "float_power": _power,
+    "div": _divide, "pow": _op("power"), "float_power": _op("power"),
     "round": lambda x, decimals=0: np.rint(x) if not decimals else np.rint(x * 10**decimals) / 10**decimals,
     "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
     "special_xlog1py": _op("xlog1py"), "special_entr": _op("entr"), "special_ndtr": _op("ndtr"),

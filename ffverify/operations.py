@@ -80,11 +80,8 @@ def _one(x: PreciseArray) -> PreciseArray:
     return np.ones_like(x)  # type: ignore[return-value]  # a duck array
 
 
-def _constant(name: str) -> Callable[[Any], Any]:
-    return {"pi": lambda x: 4 * np.arctan(_one(x)), "e": lambda x: np.exp(_one(x))}[name]
-
-
-_pi = _constant("pi")
+def _pi(like: PreciseArray) -> Any:
+    return 4 * np.arctan(_one(like))
 
 
 def _scatter(combine: str) -> Callable[..., PreciseArray]:
