@@ -129,7 +129,13 @@ def _not_derivative(
 def torch_cases(*, everything: bool, samples: int) -> Iterator[tuple[str, list[Case]]]:
     """Give entries of torch's operator database, each with functions and sample inputs."""
     import torch
-    from torch.testing._internal.common_methods_invocations import op_db
+
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"torch's operator database needs the package {error.name}: pip install {error.name}"
+        ) from error
     from torch.utils import _pytree as pytree
 
     for entry in op_db:

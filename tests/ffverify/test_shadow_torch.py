@@ -14,6 +14,8 @@ from ffverify import formats, truth  # noqa: E402 - after the skip
 from ffverify.arithmetic import BALLS, MPMATH  # noqa: E402
 from ffverify.precise import PreciseArray  # noqa: E402
 from ffverify.shadow import Shadow, running_bound, shadow  # noqa: E402
+from ffverify.shadow_coverage import _beyond as beyond  # noqa: E402
+from ffverify.shadow_coverage import check as coverage_check  # noqa: E402
 from ffverify.torch_shadow import backward_of, cotangents_of  # noqa: E402
 
 F = torch.nn.functional
@@ -204,6 +206,41 @@ def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
             ):
                 assert abs(t - c) <= r
                 assert r < 4000 * fmt.unit_roundoff  # far from a sign error in gradients of 0.1
+
+
+class Scaled(torch.autograd.Function):
+    """The identity, whose value or gradient is off by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, value: float, slope: float) -> Any:
+        ctx.slope = slope
+        return x * value
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:  # type: ignore[override]  # torch's signature
+        return g * ctx.slope, None, None
+
+
+@pytest.mark.parametrize(
+    ("fn", "says"),
+    [
+        (F.gelu, ""),
+        (lambda x: Scaled.apply(x, 2.0, 2.0), ""),
+        (lambda x: Scaled.apply(x, 2.0, 2.0 + 1e-9), "formula gives"),
+        (lambda x: F.dropout(x, 0.5), "no exact form of bernoulli"),
+    ],
+)
+def test_coverage_says_what_is_not_covered(fn: Callable[..., Any], says: str) -> None:
+    found = coverage_check(fn, [normal(3, 4) / 4], framework="torch")
+    assert says in found if says else not found
+
+
+def test_coverage_sees_a_computed_value_that_is_off() -> None:
+    x = normal(3, 4)
+    program = made(F.gelu, x).forward
+    right = F.gelu(x).numpy()
+    assert not beyond(program, [x.numpy()], [right])
+    assert "beyond the running bound" in beyond(program, [x.numpy()], [right * (1 + 1e-12)])
 
 
 def test_a_planted_bug_in_the_backward_formula_is_beyond_the_bound() -> None:
