@@ -33,6 +33,7 @@ from .slopes import Unresolved
 from .subject import Fault, Subject, subject
 from .verdict import Finding, Verdict
 
+_SHRINKS = 80  # inputs tried to make a failing one smaller
 _ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 
 
@@ -139,16 +140,26 @@ class _Check:
         from .search import search
 
         drawn = st.tuples(*(i if _is_strategy(i) else st.just(_array(i)) for i in given))
+        failures: dict[bytes, tuple[list[Any], list[Any]]] = {}
+        shrinks = 0
 
-        def examine(inputs: tuple[Any, ...]) -> None:
-            self.errors.clear()
-            self.at([_array(i) for i in inputs], searching=True)
-            if self.errors:
-                raise _Failure
+        def examine(drawn_inputs: tuple[Any, ...]) -> None:
+            nonlocal shrinks
+            inputs = [_array(i) for i in drawn_inputs]
+            key = b"".join(to_numpy(i).tobytes() for i in inputs)
+            if key not in failures:
+                if shrinks >= _SHRINKS:
+                    return  # the smallest failure so far is small enough
+                shrinks += bool(failures)
+                self.errors.clear()
+                self.at(inputs, searching=True)
+                if not self.errors:
+                    return
+                failures[key] = (list(self.errors), inputs)
+            self.errors, self.inputs = list(failures[key][0]), failures[key][1]
+            raise _Failure
 
-        with contextlib.suppress(
-            _Failure
-        ):  # self.errors holds what the smallest failing input gave
+        with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
             search(drawn, examine, seed_value=self.seed, max_examples=max_examples)
 
     def at(self, inputs: list[Any], *, searching: bool = False) -> None:

@@ -132,6 +132,8 @@ class Subject:
             rule = self.caller_jvp
             return limited(lambda: listed(rule(dots, *args)), what)  # type: ignore[no-any-return]  # a list
         push = {"numpy": numpy_jvp, "torch": torch_jvp, "jax": jax_jvp}[self.framework]
+        if push is torch_jvp and self.forward == "ff":  # dual numbers do not nest
+            push = torch_func_jvp
         return limited(lambda: push(self.fn, args, tangents), what)  # type: ignore[no-any-return]  # a list
 
     def pulled_back(self, cotangents: Sequence[Any | None]) -> Subject:
