@@ -20,7 +20,7 @@ from .formats import Array, Format
 from .precise import BALLS, arb
 from .rounding import own_bound
 from .truth import Program, Truth
-from .verdict import Finding, Judgement, Verdict, judge
+from .verdict import Finding, Verdict, judge
 
 MakeFinding = Callable[[], Finding]
 
@@ -109,7 +109,6 @@ class Check:
         exact_program = self._exact(program)
         exact = truth.value(exact_program, args, self.fmt, core=core)
         explain = partial(own_bound, self.backend, program, args, exact, self.fmt)
-        judgement = self._judge(name, args, computed, exact, scale=scale, explain=explain)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = _row(args, core, index)
@@ -117,7 +116,7 @@ class Check:
                 exact_program, row, rest
             )
 
-        self._report(judgement, computed, exact, describe)
+        self._judge(name, args, computed, exact, scale, explain, describe)
         return computed
 
     def gradient(
@@ -152,7 +151,6 @@ class Check:
         explain = partial(
             own_bound, self.backend, program, args, exact, self.fmt, wrt=wrt, cotangent=v
         )
-        judgement = self._judge(name, args, computed, exact, scale=scale, explain=explain)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = _row(args, core, index)
@@ -167,7 +165,7 @@ class Check:
             prime = f"{name}'" if not rest else f"∂{name}/∂{_subscript(rest)}"
             return f"{prime}({_join(row)})", confirm.directional(inner, row, tangents, ())
 
-        self._report(judgement, computed, exact, describe)
+        self._judge(name, args, computed, exact, scale, explain, describe)
         return computed
 
     def tangent(
@@ -190,7 +188,6 @@ class Check:
         explain = partial(
             own_bound, self.backend, program, args, exact, self.fmt, tangents=tangents
         )
-        judgement = self._judge(name, args, computed, exact, scale=scale, explain=explain)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = _row(args, core, index)
@@ -202,7 +199,7 @@ class Check:
             where = f"JVP of {name} at ({_join(row)}) along ({_join(directions)}){_subscript(rest)}"
             return where, confirm.directional(exact_program, row, moved, rest)
 
-        self._report(judgement, computed, exact, describe)
+        self._judge(name, args, computed, exact, scale, explain, describe)
         return computed
 
     # -- without truth -------------------------------------------------------------------------
@@ -272,59 +269,57 @@ class Check:
         args: Sequence[Array],
         computed: Array,
         exact: Truth,
-        *,
         scale: float,
         explain: Callable[[], Array | None],
-    ) -> Judgement:
-        """Judge; ask whether rounding explains the errors only where there are some."""
+        describe: Callable[[tuple[int, ...]], tuple[str, Any]],
+    ) -> None:
+        """Raise the worst finding if it is an error; remember it if it is a warning.
+
+        ``explain`` gives the running bound of the backend's own program. It is dear, and asked only
+        where severity hangs on it: a loss of more than half the digits is an error in any case.
+        """
         if computed.shape != exact.exact.shape:
             self.that(False, f"shape of {name}({_join(args)})", computed.shape, exact.exact.shape)
         judgement = judge(computed, exact, self.fmt, scale=scale)
-        if np.isin(judgement.verdicts, [Verdict.IMPRECISE, Verdict.WRONG]).any():
-            running = explain()
-            if running is not None:
-                judgement = judge(computed, exact, self.fmt, scale=scale, running=running)
         finite = judgement.error_ulps[np.isfinite(judgement.error_ulps)]
         self.worst_ulps = max(self.worst_ulps, float(finite.max(initial=0.0)))
         self._judged += computed.size
         self._inconclusive += int(np.sum(judgement.verdicts == Verdict.INCONCLUSIVE))
-        return judgement
-
-    def _report(
-        self,
-        judgement: Judgement,
-        computed: Array,
-        exact: Truth,
-        describe: Callable[[tuple[int, ...]], tuple[str, Any]],
-    ) -> None:
-        """Raise the worst finding if it is an error; remember it if it is a warning."""
+        small = (
+            judgement.worst is not None and judgement.verdicts[judgement.worst] == Verdict.IMPRECISE
+        )
+        if small:
+            judgement = judge(computed, exact, self.fmt, scale=scale, running=explain())
         index = judgement.worst
         if index is None:
             return
-        kind = Verdict(judgement.verdicts[index])
         error, allowed = float(judgement.error_ulps[index]), float(judgement.allowed_ulps[index])
-
         again = self._replay()
 
         def make() -> Finding:
-            where, second = describe(index)
-            ball, kink = exact.exact[index], bool(exact.kink[index])
-            shown, agree = _agreement(second, ball, kink=kink)
-            verdict = kind if agree else Verdict.INCONCLUSIVE
-            reason = (
-                ""
-                if agree
-                else f"Arb and mpmath disagree on the exact value: {ball} against {shown}."
+            explained = (
+                judgement
+                if small
+                else judge(computed, exact, self.fmt, scale=scale, running=explain())
             )
-            if agree and kind is Verdict.INCONCLUSIVE:
+            kind, reason = Verdict(explained.verdicts[index]), ""
+            where, second = describe(index)
+            ball = exact.exact[index]
+            shown, agree = _agreement(second, ball, kink=bool(exact.kink[index]))
+            if not agree:
+                kind = Verdict.INCONCLUSIVE
+                reason = f"Arb and mpmath disagree on the exact value: {ball} against {shown}."
+            elif kind is Verdict.INCONCLUSIVE:
                 reason = f"The truth is too wide to tell, or undefined here: {ball}."
             number = _show(computed[index])
             return Finding(
-                verdict, where, number, shown, error, allowed, self.fmt.name, reason, again()
+                kind, where, number, shown, error, allowed, self.fmt.name, reason, again()
             )
 
-        quick = Finding(kind, "", "", "", error, allowed, self.fmt.name)
-        if quick.severity == "error":
+        severity = Finding(
+            Verdict(judgement.verdicts[index]), "", "", "", error, allowed, self.fmt.name
+        ).severity
+        if severity == "error":
             raise ClaimViolation(make)
         if self._warning is None or error > self._warning[0]:
             self._warning = (error, make)

@@ -1,4 +1,4 @@
-"""The command line: ``ffverify verify | specs | replay``.
+"""The command line: ``ffverify verify | gradcheck | specs | explain | mutants | replay``.
 
 Exit codes: 0 everything holds, 1 findings, 2 a word of the call is wrong, 130 interrupted.
 """
@@ -21,6 +21,7 @@ from .claims import Result, claims
 from .claims import replay as replay_claim
 from .formats import FORMATS
 from .frameworks import UsageError, is_installed
+from .gradcheck_cli import gradcheck
 from .mutants import kill_matrix
 from .replay import parse
 from .report import print_explanation, print_kills, print_report
@@ -203,6 +204,9 @@ def _workers(given: int | None) -> int:
 
 def _installed() -> tuple[str, ...]:
     return tuple(n for n in DEFAULT_BACKENDS if n == "reference" or is_installed(n))
+
+
+commands.add_command(gradcheck)
 
 
 @commands.command()

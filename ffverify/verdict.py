@@ -108,6 +108,13 @@ class Finding:
         return f"{self.kind}: {self.where} = {self.computed}{should}{ulps}{notes}"
 
 
+_WORST_FIRST = (
+    (Verdict.WRONG, Verdict.NONFINITE),
+    (Verdict.IMPRECISE,),
+    (Verdict.INCONCLUSIVE,),
+)
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Verdicts on an array, element by element (all fields have its shape)."""
@@ -118,15 +125,17 @@ class Judgement:
 
     @property
     def worst(self) -> tuple[int, ...] | None:
-        """Index of the failed element with the largest error over bound; None if all are correct.
+        """Index of the worst failed element; None if all are correct.
 
-        What cannot be judged comes last.
+        Wrong and nonfinite come before imprecise, what cannot be judged comes last; among equals
+        the largest error over bound is the worst.
         """
-        failed = self.verdicts != Verdict.CORRECT
-        if not failed.any():
+        for kinds in _WORST_FIRST:
+            failed = np.isin(self.verdicts, kinds)
+            if failed.any():
+                break
+        else:
             return None
-        judged = failed & (self.verdicts != Verdict.INCONCLUSIVE)
-        failed = judged if judged.any() else failed
         rank = np.where(failed, self.error_ulps / np.maximum(self.allowed_ulps, 1e-300), -1.0)
         rank = np.where(failed & np.isnan(rank), np.inf, rank)
         return tuple(int(i) for i in np.unravel_index(np.argmax(rank), rank.shape))
