@@ -98,7 +98,10 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
         )
     if ball.is_nan():
         return "undefined", judged.reason, True
-    left, right = _second_opinion(program, judged)
+    try:
+        left, right = _second_opinion(program, judged)
+    except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
+        left = right = None
     if left is None or right is None:
         return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", True
     with BALLS.precision(4 * FIRST_PRECISION):

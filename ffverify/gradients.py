@@ -180,6 +180,14 @@ class _Check:
                 Verdict.INCONCLUSIVE, f"a branch stays undecided at any precision: {unresolved}", "", native
             )  # fmt: skip
             return
+        except Exception as error:  # noqa: BLE001 - exact programs of foreign code fail in any way
+            self._complain(
+                Verdict.INCONCLUSIVE,
+                f"its exact program cannot be run here: {type(error).__name__}: {error}",
+                "give truth=, a plain NumPy function, as the definition",
+                native,
+            )
+            return
         if searching:
             from hypothesis import target
 

@@ -37,11 +37,21 @@ class Oracles:
         What the last truth rested on.
     reasons
         Why a shadow could not be had.
+
+    Raises
+    ------
+    ValueError
+        If the catalogue has no such name.
     """
 
     def __init__(self, truth: Callable[..., Any] | str | None) -> None:
         self.name = "shadow"
         self.reasons: dict[str, None] = {}
+        if isinstance(truth, str) and truth not in textbook.CATALOGUE:
+            raise ValueError(
+                f"truth={truth!r} is not in the catalogue: "
+                f"use one of {', '.join(sorted(textbook.CATALOGUE))}, or give a NumPy function"
+            )
         self._truth = truth
         self._traced: dict[Any, Formulas] = {}
 
@@ -66,11 +76,6 @@ class Oracles:
 
     def _definition(self) -> tuple[str, Callable[..., Any]]:
         if isinstance(self._truth, str):
-            if self._truth not in textbook.CATALOGUE:
-                raise ValueError(
-                    f"truth={self._truth!r} is not in the catalogue: "
-                    f"use one of {', '.join(sorted(textbook.CATALOGUE))}, or give a NumPy function"
-                )
             return "textbook", getattr(textbook.namespace, self._truth)
         assert self._truth is not None  # noqa: S101 - asked before
         return "caller", self._truth

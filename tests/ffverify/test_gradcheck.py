@@ -254,6 +254,15 @@ def test_usage_errors():
         gradcheck(np.sin, [])
 
 
+def test_definition_that_fails_is_inconclusive_without_a_traceback():
+    def definition(x):
+        raise KeyError("missing")
+
+    report = quiet(np.sin, X, truth=definition)
+    assert kinds(report) == ["inconclusive"]
+    assert "KeyError" in str(report)
+
+
 # -- reports ------------------------------------------------------------------------------------
 
 
