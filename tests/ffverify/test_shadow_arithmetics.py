@@ -49,7 +49,7 @@ def points(definition: textbook.Definition, count: int, rng: np.random.Generator
 def agree(
     function: Callable[..., Any], args: list[Any], balls: Arithmetic, mps: Arithmetic
 ) -> bool:
-    """Whether every ball at 128 bits holds the number that mpmath gives at 640."""
+    """Whether every ball at 128 bits meets the number that mpmath gives at 640."""
 
     def run(arithmetic: Arithmetic, bits: int) -> Any:
         with arithmetic.precision(bits):
@@ -57,10 +57,20 @@ def agree(
                 *(arithmetic.array(a) if a.dtype.kind == "f" else a for a in args)
             ).values
 
+    def around(number: Any) -> Any:
+        # mpmath promises no enclosure: its last 40 of 640 bits are not relied on (erf(-20.872…) is
+        # -1 there, which is off by 2^-633).
+        exact = arb(number)
+        return (
+            exact + arb(0, (abs(exact) * arb(2) ** -600).abs_upper())
+            if exact.is_finite()
+            else exact
+        )
+
     found, second = run(balls, 128), run(mps, 640)
     with BALLS.precision(640):
         return all(
-            bool(ball.contains(arb(number))) or not (ball.is_finite() or arb(number).is_finite())
+            bool(ball.overlaps(around(number))) or not (ball.is_finite() or arb(number).is_finite())
             for ball, number in zip(found.ravel(), second.ravel(), strict=True)
         )
 
