@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .formats import Array, is_floating
+from . import formats
+from .formats import Array, Format, is_floating
 from .frameworks import Framework, UnavailableError, UsageError, framework
 from .textbook import CATALOGUE
 from .truth import Program
@@ -44,6 +45,10 @@ class Backend:
     functions: Mapping[str, Callable[..., Any]] = field(repr=False)
     dtypes: tuple[str, ...] = DEFAULT_DTYPES
     device: str | None = None
+
+    def format(self, dtype: str) -> Format:
+        """Give the format that a dtype has here (without subnormals where they are flushed)."""
+        return replace(formats.of(dtype), gradual=self.framework.gradual)
 
     def provides(self, name: str) -> bool:
         """Tell whether the backend has a function of this name."""

@@ -20,12 +20,14 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 
-from . import formats
 from .backends import Backend
 from .check import Check, ClaimViolation
 from .formats import Format
@@ -164,6 +166,7 @@ def run(
     *,
     seed_value: int = 0,
     max_examples: int | None = None,
+    shrink: bool = True,
 ) -> Result:
     """Try a claim on a backend at a dtype, on drawn inputs, and shrink what fails."""
     lacking = claim.missing(backend)
@@ -172,14 +175,25 @@ def run(
             claim.id, backend.name, dtype, "not provided", reason=f"no {', '.join(lacking)}"
         )
     started = time.perf_counter()
-    check = Check(backend, formats.of(dtype))
+    check = Check(backend, backend.format(dtype))
     findings: tuple[Finding, ...] = ()
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> dict[str, Any]:
+        batch = draw(st.integers(1, BATCH))
+        return {name: draw(make(check.fmt, batch)) for name, make in claim.inputs.items()}
+
     try:
         if claim.inputs:
-            _search(claim, check, seed_value, max_examples or claim.examples)
+            search(
+                drawn(),
+                partial(_examine, claim, check),
+                seed_value=zlib.crc32(f"{seed_value}:{claim.id}".encode()),
+                max_examples=max_examples or claim.examples,
+                shrink=shrink,
+            )
         else:
-            check.start(claim.id, {})
-            claim.property(check)
+            _examine(claim, check, {})
     except ClaimViolation as violation:
         findings = (violation.finding,)
     status = "fails" if findings else "inconclusive" if check.only_inconclusive else "holds"
@@ -196,20 +210,20 @@ def run(
     )
 
 
-def _search(claim: Claim, check: Check, seed_value: int, max_examples: int) -> None:
-    """Let Hypothesis draw inputs and, where the property fails, shrink them."""
-
-    @st.composite
-    def drawn(draw: st.DrawFn) -> dict[str, Any]:
-        batch = draw(st.integers(1, BATCH))
-        return {name: draw(make(check.fmt, batch)) for name, make in claim.inputs.items()}
-
-    def examine(inputs: dict[str, Any]) -> None:
-        check.start(claim.id, inputs)
-        claim.property(check, **inputs)
-
-    own_seed = zlib.crc32(f"{seed_value}:{claim.id}".encode())
-    search(drawn(), examine, seed_value=own_seed, max_examples=max_examples)
+def _examine(claim: Claim, check: Check, inputs: Mapping[str, Any]) -> None:
+    """Try a claim on one input; whatever the code under test raises is its failure."""
+    check.start(claim.id, inputs)
+    try:
+        with np.errstate(all="ignore"):  # infinities and NaNs are judged, not warned about
+            claim.property(check, **inputs)
+    except (ClaimViolation, HypothesisException):
+        raise
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+        shown = f"an exception: {type(error).__name__}: {error}"
+        try:
+            check.that(False, claim.id, shown, "no exception")
+        except ClaimViolation as violation:
+            raise violation from error
 
 
 def replay(
@@ -217,10 +231,8 @@ def replay(
 ) -> Finding | None:
     """Try a claim on one given input; give the finding, or None if it holds there."""
     declared = {c.id: c for c in claims()}[claim_id]
-    check = Check(backend, formats.of(dtype))
-    check.start(claim_id, inputs)
     try:
-        declared.property(check, **inputs)
+        _examine(declared, Check(backend, backend.format(dtype)), inputs)
     except ClaimViolation as violation:
         return violation.finding
     return None

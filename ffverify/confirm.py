@@ -25,7 +25,10 @@ def _points(args: Sequence[Array]) -> list[Any]:
 
 
 def _settled(compute: Callable[[int], Any]) -> Any:
-    """Compute at growing precision until two results agree to 60 digits; None if they never do."""
+    """Compute at growing precision until two results agree to 60 digits; None if they never do.
+
+    Two zeros prove nothing short of the highest precision: both may have cancelled altogether.
+    """
     before: Any = None
     for bits in _PRECISIONS:
         with mp.workprec(bits):
@@ -33,9 +36,10 @@ def _settled(compute: Callable[[int], Any]) -> Any:
             if mp.isnan(now):
                 before = None
                 continue
-            if before is not None and (
+            settled = before is not None and (
                 now == before or abs(now - before) <= abs(now) * mp.mpf(10) ** -DIGITS
-            ):
+            )
+            if settled and (now != 0 or bits == _PRECISIONS[-1]):
                 return now
         before = now
     return None

@@ -32,6 +32,8 @@ class Format:
         Exponents of the smallest normal number and of the largest finite one.
     carrier
         The NumPy dtype whose arrays hold its values.
+    gradual
+        Whether there are subnormals; False for libraries and devices that flush them to zero.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Format:
     emin: int
     emax: int
     carrier: str
+    gradual: bool = True
 
     @property
     def unit_roundoff(self) -> float:
@@ -47,8 +50,8 @@ class Format:
 
     @property
     def smallest_exponent(self) -> int:
-        """Exponent of the smallest subnormal, which is also the smallest ulp."""
-        return self.emin - self.precision + 1
+        """Exponent of the smallest positive number, below which results underflow."""
+        return self.emin - self.precision + 1 if self.gradual else self.emin
 
     @property
     def largest(self) -> Fraction:
@@ -79,13 +82,15 @@ FORMATS = {
 
 
 def of(dtype: Any) -> Format:
-    """Give the format of a NumPy, torch or JAX dtype, or of a dtype's name.
+    """Give the format of a NumPy, torch or JAX dtype, or of a dtype's name; a format is itself.
 
     Raises
     ------
     TypeError
         If the dtype is not a binary floating-point format that ffverify knows.
     """
+    if isinstance(dtype, Format):
+        return dtype
     name = str(dtype).removeprefix("torch.")
     if name not in FORMATS:
         with contextlib.suppress(TypeError):

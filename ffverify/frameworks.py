@@ -44,6 +44,8 @@ class Framework:
         where the framework gives none or none was asked.
     jvp
         ``jvp(fn, args, tangents)``: value and tangent; a tangent None holds its argument fixed.
+    gradual
+        Whether it computes with subnormals.
     second_derivative
         ``second_derivative(fn, z)`` of an elementwise function: the gradient, differentiated.
     """
@@ -54,6 +56,7 @@ class Framework:
     vjp: Callable[[Function, Sequence[Any], Sequence[bool], Any], tuple[Any, list[Any]]]
     jvp: Callable[[Function, Sequence[Any], Sequence[Any]], tuple[Any, Any]]
     second_derivative: Callable[[Function, Any], Any]
+    gradual: bool = True
 
 
 def _partial(
@@ -178,7 +181,8 @@ def _jax() -> Framework:
     def second_derivative(fn: Function, z: Any) -> Any:
         return jax.jvp(jax.grad(lambda z: fn(z).sum()), (z,), (jnp.ones_like(z),))[1]
 
-    return Framework("jax", native, to_numpy, vjp, jvp, second_derivative)
+    # XLA flushes subnormals to zero, on CPUs too.
+    return Framework("jax", native, to_numpy, vjp, jvp, second_derivative, gradual=False)
 
 
 _FRAMEWORKS: dict[str, Callable[[], Framework]] = {"numpy": _numpy, "torch": _torch, "jax": _jax}

@@ -30,14 +30,14 @@ def rows(
 
     def make(fmt: Format, batch: int) -> st.SearchStrategy[Any]:
         shape = (batch,) if width is None else (batch, width)
-        return strategies.arrays(fmt.name, shape, min_value=low, max_value=high, edges=edges)
+        return strategies.arrays(fmt, shape, min_value=low, max_value=high, edges=edges)
 
     return make
 
 
 def array(*shape: int, low: float = -4.0, high: float = 4.0) -> Draw:
     """Draw one array of a fixed shape, of moderate numbers."""
-    return lambda fmt, _batch: strategies.arrays(fmt.name, shape, min_value=low, max_value=high)
+    return lambda fmt, _batch: strategies.arrays(fmt, shape, min_value=low, max_value=high)
 
 
 def labels(classes: int) -> Draw:

@@ -85,7 +85,13 @@ def kill_matrix(
 def _meet(bug_of: str, number: int, claim: str, *, seed: int) -> tuple[Kill, tuple[str, int, str]]:
     bug = find_claim(bug_of).bugs[number]
     with one_thread():
-        result = run(find_claim(claim), bug.plant(load("reference")), "float64", seed_value=seed)
+        result = run(
+            find_claim(claim),
+            bug.plant(load("reference")),
+            "float64",
+            seed_value=seed,
+            shrink=False,
+        )
     killed = result.status == "fails"
     kill = Kill(bug_of, bug.function, bug.sentence, claim, killed, result.examples, result.seconds)
     return kill, (bug_of, number, claim)

@@ -40,8 +40,12 @@ def search(
     *,
     seed_value: int,
     max_examples: int,
+    shrink: bool = True,
 ) -> None:
-    """Call ``examine`` on drawn inputs; what it raises comes out for the smallest failing one."""
+    """Call ``examine`` on drawn inputs; what it raises comes out for the smallest failing one.
+
+    Without ``shrink`` it comes out for the first one.
+    """
 
     @seed(seed_value)
     @settings(
@@ -51,7 +55,7 @@ def search(
         derandomize=False,
         print_blob=False,
         report_multiple_bugs=False,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)

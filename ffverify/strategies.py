@@ -32,7 +32,8 @@ def neighbours(values: Sequence[float], fmt: Format) -> list[float]:
         near = np.concatenate(
             [here, np.nextafter(here, kind(-np.inf)), np.nextafter(here, kind(np.inf))]
         )
-    return sorted({float(x) for x in near if np.isfinite(x)})
+    smallest = 2.0**fmt.smallest_exponent
+    return sorted({float(x) for x in near if np.isfinite(x) and (x == 0 or abs(x) >= smallest)})
 
 
 @cache
@@ -77,7 +78,14 @@ def floats(
     width: Any = 8 * np.dtype(fmt.carrier).itemsize
 
     def between(a: float, b: float) -> st.SearchStrategy[float]:
-        return st.floats(a, b, width=width, allow_nan=False, allow_infinity=False)
+        return st.floats(
+            a,
+            b,
+            width=width,
+            allow_nan=False,
+            allow_infinity=False,
+            allow_subnormal=None if fmt.gradual else False,
+        )
 
     choices = [between(inside_low, inside_high)]
     moderate_low, moderate_high = _inward(max(low, -64.0), min(high, 64.0), kind)
