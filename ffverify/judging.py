@@ -191,6 +191,7 @@ def _judge(
         found.worst_ulps = max(found.worst_ulps, error)
     if verdict is Verdict.CORRECT:
         return
+    same = not _differs(formula, exact, point.fmt)
     tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _is_tail(
         point,
         program,
@@ -198,8 +199,13 @@ def _judge(
         computed,
         exact,
         gradient if element is None else None,
-        same=not _differs(formula, exact, point.fmt),
+        same=same,
     )
+    if not tail and same and verdict in (Verdict.IMPRECISE, Verdict.WRONG):
+        tail = _is_noise_at_zero(
+            point, weights, directions, computed, exact,
+            lambda: _running(point, weights, mode, argument, index, directions),
+        )  # fmt: skip
     if tail:
         verdict = Verdict.IMPRECISE
     found.failed.append(
@@ -330,3 +336,35 @@ def _is_tail(
         if slope.is_finite() and bool(distance <= unit * slope.abs_lower()):
             return True
     return False
+
+
+def _is_noise_at_zero(
+    point: Point,
+    weights: Array,
+    directions: Sequence[Array | None],
+    computed: float,
+    exact: Truth,
+    running: Callable[[], Any],
+) -> bool:
+    """Tell whether a number is rounding noise beside an exact slope of 0, as of a sum of softmax.
+
+    There is nothing to be relative to: what the roundings of the derivative program can add up to is
+    allowed, or, where that is unknown, g·u of the slope that would change the results by their own
+    size when the inputs change by theirs.
+    """
+    if not exact.exact[0].contains(0) or not np.isfinite(computed):
+        return False
+    distance = (arb(computed) - exact.exact[0]).abs_upper()
+    bound = running()
+    if bound is not None and bound.is_finite():
+        return bool(distance <= bound)
+    values = sum(
+        (abs(float(w)) * y.abs_upper() for w, y in zip(weights, point.exact, strict=True) if w),
+        arb(0),
+    )
+    reach = sum(
+        float(np.sum(np.abs(d[x != 0] / x[x != 0])))
+        for d, x in zip(directions, point.points, strict=True)
+        if d is not None
+    )
+    return bool(distance <= exact.growth * point.fmt.unit_roundoff * reach * values)

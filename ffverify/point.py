@@ -17,13 +17,14 @@ import numpy as np
 
 from .formats import Array, Format
 from .native import coarsest, is_floating, like, to_numpy
-from .precise import BALLS
+from .precise import BALLS, Undecided
 from .slopes import Inputs, Unresolved, exact_value, joined, projected
 from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
 
 _EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
+_ELEMENTWISE = 4096  # inputs up to which it is worth finding out that a function is elementwise
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 
 
@@ -165,16 +166,22 @@ def finite_results(point: Point) -> Array:
 
 
 def is_elementwise(point: Point) -> bool:
-    """Find out whether the function maps elementwise: half of the inputs change half of the results."""
+    """Find out whether the function maps elementwise: moved inputs move only their own results.
+
+    Inputs are moved by halves, once for every binary digit of their index, so that any two of them are
+    told apart. Large inputs are not asked: the general way serves them as well.
+    """
     inputs = [x for x, f in zip(point.points, point.floating, strict=True) if f]
     size = inputs[0].size
     if len(point.places) != 1 or any(x.shape != point.shapes[0] for x in inputs):
         return False
+    if size > _ELEMENTWISE:
+        return False
     if size == 1:
         return True
-    half = np.random.default_rng(size).permutation(size) < size // 2
+    digits = [(np.arange(size) >> b) % 2 == 1 for b in range((size - 1).bit_length())]
     try:
-        for mask in (half, ~half):
+        for mask in (m for digit in digits for m in (digit, ~digit)):
             moved = [
                 np.where(mask.reshape(x.shape), _elsewhere(x), x) if f else x
                 for x, f in zip(point.points, point.floating, strict=True)
@@ -258,6 +265,8 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
     try:
         with BALLS.precision(192):
             bars = program(*point.inputs.balls, *(BALLS.array(to_numpy(v)) for v in cotangents))
+    except Undecided:
+        return None
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         point.formulas = replace(point.formulas, backward=None)
         return None
@@ -281,6 +290,8 @@ def tangents_formula(point: Point, directions: Sequence[Array | None]) -> Array 
     try:
         with BALLS.precision(192):
             out = program(*point.inputs.balls, *(BALLS.array(d) for d in dots))
+    except Undecided:
+        return None
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         point.formulas = replace(point.formulas, tangent=None)
         return None

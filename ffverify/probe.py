@@ -45,7 +45,6 @@ from .slopes import Slopes, projection_slope, slopes
 from .subject import Fault
 from .truth import LIBRARY_ROUNDINGS
 
-_SMALL = 4096  # elementwise slopes are made narrow one by one up to this size
 SUSPECTS = 2  # per ranking, input and mode: the worst by relative and by absolute error
 
 
@@ -88,7 +87,7 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
             directions,
             point.fmt,
             here=point.exact,
-            each=x.size <= _SMALL,
+            each=True,
         )
         with np.errstate(over="ignore"):  # an infinite expectation is judged by its exact value
             expected = _floats(exact.exact) / steps.ravel()

@@ -137,6 +137,42 @@ def test_second_order_in_all_nestings():
     assert set(report.modes) == {"reverse", "forward", "rr", "fr", "rf", "ff"}
 
 
+def softmax(x):
+    e = np.exp(x - np.max(x))
+    return e / np.sum(e)
+
+
+def test_noise_beside_an_exact_zero_is_a_warning_and_more_than_noise_is_not():
+    x = np.array([0.3, -0.3, 0.45, -0.86])
+    assert quiet(lambda x: np.sum(softmax(softmax(x))), x, seed=131).ok
+    report = quiet(lambda x: np.sum(softmax(x)), x, vjp=lambda v, x: (v * 1e-9 * x,))
+    assert kinds(report)[0] == "wrong"
+
+
+STEPS = [
+    np.tanh, np.sin, np.arctan, np.expm1, softmax, np.cumsum, abs,
+    lambda x: x * x, lambda x: 1 / (1 + np.exp(-x)), lambda x: np.maximum(x, 0),
+    lambda x: x - np.mean(x), lambda x: x[::-1] * x, lambda x: np.where(x > 0.5, x * x, x),
+]  # fmt: skip
+ENDS = [np.sum, np.mean, np.max, lambda x: x]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("seed", range(20))
+def test_random_correct_programs_are_not_accused(seed, dtype):
+    rng = np.random.default_rng(seed)
+    steps = rng.integers(len(STEPS), size=rng.integers(1, 4))
+    end = ENDS[rng.integers(len(ENDS))]
+
+    def program(x):
+        for k in steps:
+            x = STEPS[k](x)
+        return end(x)
+
+    report = quiet(program, (rng.normal(size=4) * 1.5).astype(dtype), seed=seed)
+    assert report.ok, str(report)
+
+
 # -- search -------------------------------------------------------------------------------------
 
 
