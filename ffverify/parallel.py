@@ -26,7 +26,8 @@ def execute(
     count = min(workers, max(len(jobs), 1))
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_become_worker)
     try:
-        pending = {pool.submit(function, *job) for job in jobs}
+        # The exhaustive sweeps stand at the end of the book: begun first, none is waited for alone.
+        pending = {pool.submit(function, *job) for job in reversed(jobs)}
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in finished)
