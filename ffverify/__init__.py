@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import reference, strategies
-    from .claims import claims
+    from .claim import claims
     from .gradients import GradcheckError, GradcheckReport, gradcheck
     from .pytest_specs import parametrize_specs
     from .verification import verify
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "GradcheckError": "gradients",
     "GradcheckReport": "gradients",
-    "claims": "claims",
+    "claims": "claim",
     "gradcheck": "gradients",
     "parametrize_specs": "pytest_specs",
     "verify": "verification",

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, load
-from .claims import Result, claims
-from .claims import replay as replay_claim
+from .claim import Result, claims
+from .claim import replay as replay_claim
 from .formats import FORMATS
 from .frameworks import UsageError, is_installed
 from .gradcheck_cli import gradcheck
@@ -120,7 +120,7 @@ def verify(
     if json_path is not None and not json_path.absolute().parent.is_dir():
         _refuse(f"cannot write {json_path}: there is no folder {json_path.absolute().parent}")
     names = backends or _installed()
-    console = Console()
+    console = _console()
     with _usage_errors():
         chosen = select(specs)
         total = len(chosen) * len(dict.fromkeys(names)) * len(dtypes or DEFAULT_DTYPES)
@@ -196,6 +196,12 @@ def explain(claim_id: str, backends: tuple[str, ...]) -> None:
         (claim, *_) = select([claim_id])
         report = run_verification(backends or _installed(), claim.id)
     print_explanation(claim, report, Console())
+
+
+def _console() -> Console:
+    """Give a console that is wide enough for the matrix where no terminal sets a width."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=120)
 
 
 def _workers(given: int | None) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from . import strategies
-from .claims import Draw
+from .claim import Draw
 from .formats import Format
 
 

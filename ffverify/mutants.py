@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from .backends import load
-from .claims import run
+from .claim import run
 from .parallel import execute, one_thread
 from .verification import find_claim, select
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .backends import DEFAULT_DTYPES
-from .claims import Result
+from .claim import Result
 from .verification import check_one, known_defect, select
 
 

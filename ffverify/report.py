@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from .claims import Claim, Result
+from .claim import Claim, Result
 from .mutants import Kill
 from .textbook import CATALOGUE
 from .verification import Report
@@ -55,14 +55,17 @@ def _cell(result: Result | None) -> str:
     if result is None:
         return ""
     mark, style = _MARKS[result.status]
-    ulps = f" {result.worst_ulps:.2g}" if result.status in ("holds", "fails") else ""
-    known = " known" if result.known else ""
+    judged = result.status in ("holds", "fails")
+    ulps = f" {result.worst_ulps:.2g}".replace("e+0", "e").replace("e+", "e") if judged else ""
+    known = "*" if result.known else ""
     return f"[{style}]{mark}{known}{ulps}[/{style}]"
 
 
 def print_report(report: Report, claims: list[Claim], console: Console) -> None:
     """Print matrix, findings, warnings, unexpected passes and the summary."""
     console.print(matrix(report, claims))
+    if any(r.known for r in report.results):
+        console.print("✗* a known upstream defect, declared in known_defects.toml", highlight=False)
     for result in report.results:
         for finding in result.findings:
             failed = finding.severity == "error"

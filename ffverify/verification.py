@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, Backend, load
-from .claims import Claim, Result, claims, run
+from .claim import Claim, Result, claims, run
 from .formats import FORMATS
 from .frameworks import UnavailableError, UsageError
 from .parallel import execute, one_thread
@@ -87,7 +87,9 @@ def select(patterns: Sequence[str] = ()) -> list[Claim]:
     chosen: set[str] = set()
     for pattern in patterns or ("*",):
         matching = {
-            c.id for c in everything if fnmatch.fnmatch(c.id, pattern) or c.section == pattern
+            c.id
+            for c in everything
+            if fnmatch.fnmatch(c.id, pattern) or f"{c.section}.".startswith(f"{pattern}.")
         }
         if not matching:
             raise UnknownClaimError(

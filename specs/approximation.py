@@ -12,7 +12,7 @@ import numpy as np
 
 from ffverify import textbook
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, integers, points, rows
 from ffverify.precise import BALLS, PreciseArray, Undecided, arb

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, integers
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ffverify import proofs, textbook
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import array, labels, points
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ffverify import proofs
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import array, points
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ffverify import textbook
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array, Format
 
 from . import programs

@@ -10,7 +10,7 @@ import numpy as np
 
 from ffverify import proofs
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, points, rows
 

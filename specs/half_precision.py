@@ -19,7 +19,7 @@ import numpy as np
 
 from ffverify import confirm, formats, textbook, truth
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
 

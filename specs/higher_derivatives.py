@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ffverify import strategies, textbook, truth
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import integers
 from ffverify.precise import BALLS

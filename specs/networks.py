@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ffverify import proofs
 from ffverify.check import Check
-from ffverify.claims import Draw, claim
+from ffverify.claim import Draw, claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import array
 

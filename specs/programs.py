@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from ffverify import strategies, textbook, truth
 from ffverify.check import Check
-from ffverify.claims import Draw
+from ffverify.claim import Draw
 from ffverify.formats import Array, Format
 from ffverify.precise import BALLS, PreciseArray, arb
 from ffverify.truth import Program, Truth

@@ -8,7 +8,7 @@ import numpy as np
 
 from ffverify import truth
 from ffverify.check import Check
-from ffverify.claims import claim
+from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.truth import Truth
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from ffverify import mutants
-from ffverify.claims import Bug, Claim, claims
+from ffverify.claim import Bug, Claim, claims
 from ffverify.report import print_kills
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffverify import claims as registry
+from ffverify import claim as registry
 from ffverify import replay, verification
 from ffverify.backends import UnknownBackendError, load
-from ffverify.claims import Result
+from ffverify.claim import Result
 from ffverify.verification import UnknownClaimError, verify
 
 SOME = ["bernoulli_nll_is_softplus", "xor_exact_solution"]

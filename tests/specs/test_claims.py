@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ffverify import claims as registry
+from ffverify import claim as registry
 from ffverify.backends import load
-from ffverify.claims import Bug, Claim
+from ffverify.claim import Bug, Claim
 from ffverify.pytest_specs import Spec, parametrize_specs
 
 CLAIMS = registry.claims()
