@@ -191,7 +191,6 @@ def test_a_loss_that_branches_is_trained():
     assert after.params.tolist() == [0.125] * 3
 
 
-@pytest.mark.xfail(reason="compile forgets the graph's branches when it lowers the graph")
 def test_a_loss_that_branches_is_not_compiled():
     state = start(np.ones(3), sgd(0.25))
     with pytest.raises(TypeError, match="branches"):
