@@ -94,7 +94,10 @@ def _ratio(judged: Judged, ratio: float) -> str:
 def _transposed(judged: Judged) -> str:
     if judged.mode not in ("reverse", "rr", "rf") or len(judged.index) < 2:
         return ""
-    point, x = judged.point, judged.point.points[judged.argument]
+    point = judged.point
+    if point.formulas.forward is None:
+        return ""
+    x = point.points[judged.argument]
     other = tuple(reversed(judged.index))
     if other == judged.index or any(i >= n for i, n in zip(other, x.shape, strict=True)):
         return ""

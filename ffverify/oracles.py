@@ -14,13 +14,11 @@ import numpy as np
 
 from . import textbook
 from .differences import slope_by_differences
-from .formats import Array, Format
+from .formats import Array
 from .native import coarsest, is_floating, to_numpy
 from .point import Formulas
-from .precise import BALLS
 from .slopes import Inputs, exact_value, joined
 from .subject import Fault, Subject
-from .truth import LIBRARY_ROUNDINGS
 
 
 class Oracles:
@@ -122,6 +120,8 @@ def _reproduces(formulas: Formulas, native: Sequence[Any], results: Sequence[Any
 
     Where a value cancels so far that fewer are left, the running bound says what there may be.
     """
+    from .shadow import running_bound
+
     points = [to_numpy(a) for a in native]
     places = [k for k, r in enumerate(results) if is_floating(r)]
     if not places:
@@ -144,19 +144,12 @@ def _reproduces(formulas: Formulas, native: Sequence[Any], results: Sequence[Any
     allowed = half * largest + 2.0**fmt.smallest_exponent
     if np.all(off <= allowed):
         return True
-    radii = running_radii(vector, points, fmt)
-    bounded = np.isfinite(radii) & (off <= LIBRARY_ROUNDINGS * radii)
-    return bool(np.all((off <= allowed) | bounded))
-
-
-def running_radii(vector: Callable[..., Any], points: Sequence[Array], fmt: Format) -> Array:
-    """Bound what the roundings of a program at a format can add up to; infinite where undecided."""
-    with BALLS.precision(fmt.precision):
-        try:
-            balls = vector(*(BALLS.array(x) if is_floating(x) else x for x in points)).values
-        except ArithmeticError:
-            return np.full(1, np.inf)
-        return np.array([float(b.rad()) if b.is_finite() else np.inf for b in balls])
+    try:
+        bounds = running_bound(formulas.forward, points, fmt)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
+    return bool(np.all((off <= allowed) | (np.isfinite(radii) & (off <= radii))))
 
 
 def _differences(
