@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import reference, strategies
     from .claim import claims
-    from .gradients import GradcheckError, GradcheckReport, gradcheck
+    from .gradcheck_report import GradcheckError, GradcheckReport
+    from .gradients import gradcheck
     from .pytest_specs import parametrize_specs
     from .verification import verify
 
 _HOME = {
-    "GradcheckError": "gradients",
-    "GradcheckReport": "gradients",
+    "GradcheckError": "gradcheck_report",
+    "GradcheckReport": "gradcheck_report",
     "claims": "claim",
     "gradcheck": "gradients",
     "parametrize_specs": "pytest_specs",

@@ -69,7 +69,7 @@ def _error(judged: Judged, t: float) -> float:
     except (Fault, ArithmeticError):
         return float("nan")
     exact = float(slope.mid())
-    ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([np.frexp(exact)[1]]))[0])
+    ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([exact]))[0])
     return abs(computed - exact) / ulp
 
 

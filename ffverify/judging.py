@@ -152,7 +152,7 @@ def judge_direction(
     computed = math.fsum(terms)
     t = float(exact.exact[0].mid())
     allowed = point.fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
-    ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([math.frexp(t)[1]]))[0])
+    ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([t]))[0])
     if abs(computed - t) > allowed:
         found.failed.append(
             Judged(

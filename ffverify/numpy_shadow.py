@@ -194,7 +194,10 @@ _MOVES = frozenset(
 
 def _scale(v: Any, slope: Any) -> Any:
     product = np.multiply(v, slope)
-    return np.where(np.isnan(product), np.where(v == 0, 0, product), product)
+    lost = np.isnan(product)
+    if not lost.any():  # whether v is 0 need not be decided
+        return product
+    return np.where(lost, np.where(v == 0, 0, product), product)
 
 
 def _scatter(y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import truth
+from . import adaptive, truth
 from .formats import Array, Format, is_floating
 from .precise import BALLS, PreciseArray, Undecided, arb
 from .truth import CEILING, FIRST_PRECISION, Program, Truth
@@ -201,7 +201,7 @@ def along(
     """
     places = [m.ravel().nonzero()[0] if m is not None else np.zeros(0, int) for m in moving]
     count = sum(p.size for p in places)
-    patterns = truth._signs(count) if count else np.zeros((0, 0))  # noqa: SLF001 - one package
+    patterns = truth.sign_patterns(count) if count else np.zeros((0, 0))
     rounding = (growth * fmt.unit_roundoff, arb(growth) * arb(2) ** fmt.smallest_exponent)
     undefined = 0
     exact, motion = arb.nan(), arb(0)
@@ -230,7 +230,7 @@ def along(
             kink = suspect and before is not None and bool(2 * jump[0] >= before)
             before = jump[0] if suspect else None
             motion = arb(0) if kink else square.abs_upper().sqrt()
-            narrow = bool(truth._narrow(ball, fmt)[0])  # noqa: SLF001 - one package
+            narrow = bool(adaptive.narrow(ball, fmt)[0])
             resolved = (narrow and not suspect) or kink
             undefined += not exact.is_finite()
         bits *= 2
@@ -334,7 +334,7 @@ def _differences(
     truncation = abs(slope - (wide[0] - wide[1]) / (4 * h))
     right = (4 * near[0] - 3 * value - wide[0]) / (2 * h)
     left = (wide[1] - 4 * near[1] + 3 * value) / (2 * h)
-    exact, jump = truth._with_kinks(slope, truncation, left, right, bits)  # noqa: SLF001 - one package
+    exact, jump = truth.with_kinks(slope, truncation, left, right, bits)
     return exact, jump, value.values
 
 
@@ -344,7 +344,7 @@ def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:
     if not finite:
         return np.zeros(balls.shape, dtype=bool)
     margin = max(finite) * arb(2) ** -(fmt.precision + 8)
-    own: Array = truth._narrow(balls, fmt)  # noqa: SLF001 - one package
+    own: Array = adaptive.narrow(balls, fmt)
     if each:
         return own
     near: Array = np.array([bool(b.is_finite() and b.rad() <= margin) for b in balls], dtype=bool)

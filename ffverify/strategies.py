@@ -27,13 +27,17 @@ Shape = int | tuple[int, ...] | st.SearchStrategy[tuple[int, ...]]
 def neighbours(values: Sequence[float], fmt: Format) -> list[float]:
     """Give the numbers of a format that are next to some values, and these, rounded, sorted."""
     kind = np.dtype(fmt.carrier).type
-    here = np.array(values, dtype=kind)
     with np.errstate(over="ignore"):  # beyond the largest lies infinity, which is left out
-        near = np.concatenate(
-            [here, np.nextafter(here, kind(-np.inf)), np.nextafter(here, kind(np.inf))]
-        )
+        if fmt.name == "bfloat16":
+            here = np.array([_to_bfloat16(float(v)) for v in values], dtype=kind)
+            step = np.exp2(fmt.ulp_exponents(here.astype(np.float64))).astype(kind)
+            below, above = here - step, here + step
+        else:
+            here = np.array(values, dtype=kind)
+            below, above = np.nextafter(here, kind(-np.inf)), np.nextafter(here, kind(np.inf))
     smallest = 2.0**fmt.smallest_exponent
-    return sorted({float(x) for x in near if np.isfinite(x) and (x == 0 or abs(x) >= smallest)})
+    near = (float(x) for x in np.concatenate([here, below, above]))
+    return sorted({x for x in near if np.isfinite(x) and (x == 0 or abs(x) >= smallest)})
 
 
 @cache

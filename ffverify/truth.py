@@ -29,59 +29,32 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed.), §1.6,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, each_row
 from .formats import Array, Format, is_floating
-from .precise import BALLS, PreciseArray, Undecided, arb
+from .precise import BALLS, PreciseArray, arb
+
+__all__ = [
+    "CEILING",
+    "FIRST_PRECISION",
+    "LIBRARY_ROUNDINGS",
+    "Program",
+    "Truth",
+    "directional",
+    "gradient",
+    "value",
+]
 
 Program = Callable[..., Any]
-
-FIRST_PRECISION = 128
-CEILING = 8192
 
 # A good algorithm evaluates a unit by at most four chained library calls, each good to an ulp
 # (2u, what NumPy's, CUDA's and SLEEF's documentation promise for most), and each element of a
 # reduction of length n suffers at most n more roundings (Higham §3.1).
 LIBRARY_ROUNDINGS = 8
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Exact results with their uncertainty; all fields have the result's shape.
-
-    Attributes
-    ----------
-    exact
-        Object array of balls. At a kink the ball is the interval of legitimate subgradients.
-    motion
-        Object array: how far the result moves when the inputs move by their rounding.
-    kink
-        Where left and right derivatives differ.
-    resolved
-        Where the ball is as narrow as promised (at a kink: its ends are).
-    growth
-        The growth factor g of the bound g·u.
-    """
-
-    exact: Array
-    motion: Array
-    kink: Array
-    resolved: Array
-    growth: int
-
-    def reshape(self, shape: tuple[int, ...]) -> Truth:
-        """Give the same truth in another shape."""
-        return Truth(
-            self.exact.reshape(shape),
-            self.motion.reshape(shape),
-            self.kink.reshape(shape),
-            self.resolved.reshape(shape),
-            self.growth,
-        )
 
 
 def value(
@@ -111,7 +84,7 @@ def value(
         motion = _motion(lambda moved: run(*moved), exact, points, floating, _growth(rows), fmt)
         return exact.values, motion, None
 
-    truth = _adapt(evaluate, rows, fmt, _growth(rows))
+    truth = adapt(evaluate, rows, fmt, _growth(rows))
     return truth.reshape(batch + truth.exact.shape[1:])
 
 
@@ -222,13 +195,8 @@ def _precise(parts: Sequence[Array]) -> list[Any]:
     return [BALLS.array(a) if is_floating(a) else a for a in parts]
 
 
-def _each_row(x: Any) -> Any:
-    """Flatten all axes but the first (-1 would not do for empty arrays)."""
-    return x.reshape(len(x), int(np.prod(x.shape[1:])))
-
-
 def _sum_rows(x: PreciseArray) -> PreciseArray:
-    return x if x.ndim == 1 else _each_row(x).sum(axis=1)
+    return x if x.ndim == 1 else each_row(x).sum(axis=1)
 
 
 def _growth(rows: Sequence[Array]) -> int:
@@ -255,7 +223,7 @@ def _step_exponents(
     for x, v, moves in zip(points, tangents, moved, strict=True):
         if moves:
             size = np.where((v != 0) & (x != 0), np.abs(x.astype(np.float64)), 1.0)
-            smallest = np.minimum(smallest, _each_row(size).min(axis=1, initial=1.0))
+            smallest = np.minimum(smallest, each_row(size).min(axis=1, initial=1.0))
     return np.frexp(smallest)[1] - 1 - bits // 3
 
 
@@ -298,13 +266,13 @@ def _derivative(
         right = (4 * near[0] - 3 * here - wide[0]) / (2 * h)
         left = (wide[1] - 4 * near[1] + 3 * here) / (2 * h)
         motion = _motion(lambda base: central(base) / (2 * h), slope, x, floating, growth, fmt)
-        exact, jump = _with_kinks(slope, truncation, left, right, bits)
+        exact, jump = with_kinks(slope, truncation, left, right, bits)
         return exact, motion, jump
 
-    return _adapt(evaluate, [*args, *tangents], fmt, growth)
+    return adapt(evaluate, [*args, *tangents], fmt, growth)
 
 
-def _with_kinks(
+def with_kinks(
     slope: Any, truncation: Any, left: Any, right: Any, bits: int
 ) -> tuple[Array, Array]:
     """Give balls [slope ± truncation], or the hull of L and R and their jump where these differ."""
@@ -321,7 +289,7 @@ def _with_kinks(
 
 
 @cache
-def _signs(count: int) -> Array:
+def sign_patterns(count: int) -> Array:
     """Give sign patterns, one per row, whose columns are orthogonal up to 8 inputs."""
     if count > 8:
         return np.random.default_rng(0).choice([-1.0, 1.0], size=(8, count))
@@ -344,7 +312,7 @@ def _motion(
     inputs = sum(sizes)
     if inputs == 0:
         return np.full(exact.shape, arb(0), dtype=object)
-    patterns = _signs(inputs)
+    patterns = sign_patterns(inputs)
     total: Any = 0
     for pattern in patterns:
         pieces = np.split(pattern, np.cumsum(sizes)[:-1])
@@ -357,81 +325,3 @@ def _motion(
         total = total + (run(moved) - exact) ** 2
     mean = (total * inputs / len(patterns)).values
     return np.frompyfunc(lambda square: square.abs_upper().sqrt(), 1, 1)(mean)  # type: ignore[no-any-return]  # a ufunc of objects
-
-
-# ---------------------------------------------------------------------------------------------
-# Adaptive precision
-# ---------------------------------------------------------------------------------------------
-
-
-def _narrow(balls: Array, fmt: Format) -> Array:
-    """Tell which balls are narrower than 1/8 ulp, or 1/8 of the smallest subnormal, or overflow."""
-    tiny = arb(2) ** (fmt.smallest_exponent - 3)
-    huge = BALLS.exact(fmt.overflow)
-    wanted = fmt.precision + 4
-
-    def narrow(x: Any) -> bool:
-        if x.rel_accuracy_bits() >= wanted:
-            return True
-        if x.is_nan():
-            return False
-        return bool(x.rad() < tiny or x.abs_lower() >= huge or (x.rad() == 0))
-
-    return np.array([narrow(x) for x in balls.ravel()], dtype=bool).reshape(balls.shape)
-
-
-def _choose(condition: Array, balls: Array, otherwise: Any) -> Array:
-    """Give balls where the condition holds, and one ball elsewhere."""
-    out = np.full(balls.shape, otherwise, dtype=object)
-    out[condition] = balls[condition]
-    return out
-
-
-def _adapt(
-    evaluate: Callable[[list[Array], int], tuple[Array, Array, Array | None]],
-    args: list[Array],
-    fmt: Format,
-    growth: int,
-) -> Truth:
-    """Evaluate all rows, then those not yet resolved again with twice the bits, up to the ceiling.
-
-    ``evaluate`` gives balls, motions and, for derivatives, the jumps between one-sided derivatives
-    where it suspects a kink (elsewhere 0). A jump that survives a doubling is a kink.
-    """
-    pending = np.arange(len(args[0]))
-    truth: Truth | None = None
-    jumps = np.zeros(0)
-    bits = FIRST_PRECISION
-    while bits <= CEILING and (len(pending) or truth is None):
-        with BALLS.precision(bits):
-            try:
-                exact, motion, jump = evaluate([a[pending] for a in args], bits)
-            except Undecided:
-                bits *= 2
-                if bits > CEILING and truth is None:
-                    raise
-                continue
-            if truth is None:
-                shape = (len(args[0]), *exact.shape[1:])
-                truth = Truth(
-                    exact=np.full(shape, arb.nan(), dtype=object),
-                    motion=np.full(shape, arb(0), dtype=object),
-                    kink=np.zeros(shape, dtype=bool),
-                    resolved=np.zeros(shape, dtype=bool),
-                    growth=growth,
-                )
-                jumps = np.full(shape, arb.pos_inf(), dtype=object)
-            resolved = _narrow(exact, fmt)
-            if jump is not None:
-                suspect = jump > 0
-                kink = suspect & (2 * jump >= jumps[pending])
-                resolved = (resolved & ~suspect) | kink
-                jumps[pending] = _choose(suspect, jump, arb.pos_inf())
-                truth.kink[pending] = kink
-                motion = _choose(~kink, motion, arb(0))
-            truth.exact[pending], truth.motion[pending] = exact, motion
-            truth.resolved[pending] = resolved
-        pending = pending[~_each_row(resolved).all(axis=1)]
-        bits *= 2
-    assert truth is not None  # noqa: S101 - the first precision is below the ceiling
-    return truth

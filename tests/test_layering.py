@@ -55,7 +55,9 @@ def test_only_the_command_line_the_plugin_and_the_registry_load_the_specs(path: 
 @pytest.mark.parametrize("folder", ["ffverify", "reference", "specs"])
 def test_heavy_packages_are_imported_where_used(folder: str) -> None:
     for path in _modules(folder):
-        if not path.name.startswith(("torch_", "jax_", "aten", "lax")):  # loaded only for that framework
+        if not path.name.startswith(
+            ("torch_", "jax_", "aten", "lax")
+        ):  # loaded only for that framework
             top = {name.split(".")[0] for name in _imports(path, top_level_only=True)}
             assert not top & set(HEAVY), path
 
