@@ -137,9 +137,8 @@ def verify(
     print_report(report, chosen, console)
     for name in DEFAULT_BACKENDS:
         if not backends and name not in names:
-            console.print(
-                f"{name} is not installed and was left out: pip install 'ffverify[{name}]'"
-            )
+            line = f"{name} is not installed and was left out: pip install 'ffverify[{name}]'"
+            console.print(line, markup=False, highlight=False)
     if json_path is not None:
         report.write_json(json_path)
     sys.exit(INTERRUPTED if report.interrupted else 0 if report.ok else 1)

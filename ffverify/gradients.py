@@ -79,10 +79,14 @@ def gradcheck(
     ------
     GradcheckError
         If an error is found, or if nothing could be judged.
+    TypeError
+        If ``fn`` cannot be called, or an input is no array of numbers.
     ValueError
         If ``order`` is neither 1 nor 2, or the inputs are empty.
     """
     __tracebackhide__ = True
+    if not callable(fn):
+        raise TypeError(f"fn is {fn!r}, which cannot be called: give a function of arrays")
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: gradcheck knows order=1 and order=2")
     given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
@@ -105,7 +109,14 @@ def _is_strategy(value: Any) -> bool:
 
 
 def _array(value: Any) -> Any:
-    return value if hasattr(value, "dtype") else np.asarray(value)
+    if hasattr(value, "dtype") and not isinstance(value, np.ndarray):
+        return value  # torch's, JAX's
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"input {value!r} is of dtype {array.dtype}: give arrays of real floats, or integers as data"
+        )
+    return array
 
 
 class _Failure(AssertionError):

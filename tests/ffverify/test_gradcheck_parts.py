@@ -139,3 +139,19 @@ def test_balls_are_left_at_their_own_precision():
     before = BALLS.array([0.1]).values[0]
     directional(np.sin, X, np.ones(3))
     assert BALLS.array([0.1]).values[0].bits() == before.bits()
+
+
+@pytest.mark.parametrize(
+    ("fn", "inputs", "says"),
+    [
+        (3, np.ones(2), "cannot be called"),
+        (np.exp, "abc", "real floats"),
+        (np.exp, np.ones(2, dtype=complex), "real floats"),
+        (np.exp, [None], "real floats"),
+    ],
+)
+def test_bad_input_is_one_clear_error(fn: Any, inputs: Any, says: str) -> None:
+    from ffverify import gradcheck
+
+    with pytest.raises(TypeError, match=says):
+        gradcheck(fn, inputs)
