@@ -7,6 +7,7 @@ something else even in exact arithmetic, or which errs by more than its rounding
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +66,14 @@ def own_bound(
             formula = own(*points)[position].values
     except (ArithmeticError, Undecided):
         return None
-    overlap = np.frompyfunc(lambda f, t: bool(f.overlaps(t)), 2, 1)(formula, exact.exact)
-    right = np.asarray(overlap, dtype=bool)  # NumPy unwraps 0-d results
+    slack = exact.growth * arb(fmt.unit_roundoff)
+
+    def is_right(f: Any, t: Any, motion: Any) -> bool:
+        # A formula's constants, such as 1/√2, are rounded as its inputs are.
+        return bool(f.overlaps(t) or (f - t).abs_lower() <= slack * t.abs_upper() + motion)
+
+    verdicts = np.frompyfunc(is_right, 3, 1)(formula, exact.exact, exact.motion)
+    right = np.asarray(verdicts, dtype=bool)  # NumPy unwraps 0-d results
     out = np.full(exact.exact.shape, arb(0), dtype=object)
     out[right] = radii[right]
     return out

@@ -140,3 +140,15 @@ def test_equality_is_bit_for_bit() -> None:
     check.equal(np.array([0.0, 1.0]), [-0.0, 1.0], "two numbers")
     with pytest.raises(ClaimViolation, match="bit for bit"):
         check.equal(np.array([1.0]), [1.0 + 2**-52], "one number")
+
+
+def test_a_rounded_constant_does_not_make_a_formula_wrong() -> None:
+    erf = load("reference").functions["erf"]
+    cancelling = _check(gelu=lambda z: z * 0.5 * (1 + erf(z * 0.7071067811865476)))
+    with pytest.raises(ClaimViolation) as caught:
+        cancelling.value("gelu", np.array([-10.0]))
+    assert caught.value.finding.kind is Verdict.IMPRECISE
+    mistaken = _check(gelu=lambda z: z * 0.5 * (1 + erf(z * 0.7071)))
+    with pytest.raises(ClaimViolation) as caught:
+        mistaken.value("gelu", np.array([0.5]))
+    assert caught.value.finding.kind is Verdict.WRONG
