@@ -8,9 +8,6 @@ reference formulas; those that only move elements are run by torch itself, on la
 
 from __future__ import annotations
 
-import functools
-import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,14 +16,13 @@ import torch
 from torch._decomp import decomposition_table
 from torch._library.custom_ops import OPDEFS
 from torch._ops import OpOverload
-from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from .aten import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .aten_formulas import FORMULAS
 from .operations import Program, UnknownOperation, Value, arithmetic_of, labels, listed, moved
 from .precise import BALLS, Arithmetic, PreciseArray
+from .torch_tape import Slot, Step, Tape, bind, filled, functional, record, slots
 
 
 def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
@@ -87,28 +83,24 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
         Naming the operations that have no exact form.
     """
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about its own internals
-        seen = _traced(lambda *a: tuple(listed(fn(*a))), examples, _custom_operations())
-        pure = torch.func.functionalize(seen, remove="mutations_and_views")
-        graph = _traced(pure, examples, _DECOMPOSITIONS)
-    graph.graph.eliminate_dead_code()
-    unknown = sorted({_name(n) for n in graph.graph.nodes if not _known(n)})
+    seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
+    tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
+    unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
     _check_complete(fn, seen, examples)
-    return _Interpreter(graph)
+    return _Interpreter(tape)
 
 
-def _check_complete(fn: Callable[..., Any], graph: GraphModule, examples: Sequence[Any]) -> None:
+def _check_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> None:
     """Refuse a trace that values have gone around (through .numpy() or .item()), as constants.
 
     A step of half the digits aside, the trace and the function run the same kernels on the same
     numbers; a constant in place of a value would leave them half the digits apart.
     """
     moved_by = [_aside(a) if _floats(a) else a for a in examples]
-    expected = listed(fn(*(_copied(a) for a in moved_by)))
-    for ours, theirs in zip(graph(*(_copied(a) for a in moved_by)), expected, strict=True):
+    expected = listed(fn(*_copied(moved_by)))
+    for ours, theirs in zip(tape(*_copied(moved_by)), expected, strict=True):
         if not _floats(theirs):
             continue
         slack = 8 * torch.finfo(theirs.dtype).eps
@@ -120,12 +112,8 @@ def _aside(a: Any) -> Any:
     return a * (1 + torch.finfo(a.dtype).eps ** 0.5)
 
 
-def _copied(a: Any) -> Any:
-    return a.detach().clone() if isinstance(a, torch.Tensor) else a
-
-
-def _traced(fn: Callable[..., Any], args: Sequence[Any], table: Any) -> GraphModule:
-    return make_fx(fn, decomposition_table=table, _error_on_data_dependent_ops=False)(*args)
+def _copied(args: Sequence[Any]) -> list[Any]:
+    return [a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args]
 
 
 def _floats(a: Any) -> bool:
@@ -142,94 +130,74 @@ def _leaf(a: Any) -> Any:
 
 
 class _Interpreter:
-    """A traced graph as a program on precise arrays; remembers where moved elements go."""
+    """A tape as a program on precise arrays; remembers where moved elements go."""
 
-    def __init__(self, graph: GraphModule) -> None:
-        self._nodes = list(graph.graph.nodes)
-        self._constants = {
-            n.name: _attribute(graph, n.target) for n in self._nodes if n.op == "get_attr"
-        }
-        self._places: dict[str, Any] = {}
-        uses = {u: i for i, n in enumerate(self._nodes) for u in n.all_input_nodes}
-        self._last: dict[int, list[Node]] = {}
-        for node, i in uses.items():
-            self._last.setdefault(i, []).append(node)
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._places: dict[int, Any] = {}
 
     def __call__(self, *args: Value) -> tuple[Any, ...]:
         arithmetic = arithmetic_of(args) or BALLS
-        given = iter(args)
-        values: dict[Node, Value] = {}
-        for i, node in enumerate(self._nodes):
-            if node.op == "placeholder":
-                values[node] = next(given)
-            elif node.op == "get_attr":
-                values[node] = _entering(self._constants[node.name], arithmetic)
-            elif node.op == "output":
-                return tuple(pytree.tree_map_only(Node, values.__getitem__, node.args[0]))
-            else:
-                values[node] = self._run(node, values, arithmetic)
-            for done in self._last.get(i, ()):
+        values: dict[int, Value] = {
+            k: _entering(t, arithmetic) for k, t in self._tape.constants.items()
+        }
+        bind(self._tape.inputs, args, values)
+        for i, step in enumerate(self._tape.steps):
+            bind(step.results, self._run(i, step, values, arithmetic), values)
+            for done in self._tape.last_uses.get(i, ()):
                 del values[done]
-        raise AssertionError("a graph without output")
+        return tuple(filled(self._tape.outputs, values))
 
-    def _run(self, node: Node, values: dict[Node, Value], arithmetic: Arithmetic) -> Value:
-        args, kwargs = pytree.tree_map_only(Node, values.__getitem__, (node.args, node.kwargs))
-        if node.target is operator.getitem:
-            return args[0][args[1]]
-        name = _name(node)
-        floating = _floating_result(node)
+    def _run(self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic) -> Value:
+        args, kwargs = filled((step.args, step.kwargs), values)
         some = any(isinstance(x, PreciseArray) for x in pytree.tree_leaves((args, kwargs)))
-        if some and name in MOVES:
-            return self._move(node, args, kwargs)
-        if name in ATEN and (some or (floating and name in ON_NUMBERS)):
+        floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
+        if some and step.name in MOVES:
+            return self._move(i, step, args, kwargs)
+        if step.name in ATEN and (some or (floating and step.name in ON_NUMBERS)):
             if not some:
                 args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
             said = {k: v for k, v in kwargs.items() if k not in IGNORED}
-            if name in TYPED and "dtype" in kwargs:
+            if step.name in TYPED and "dtype" in kwargs:
                 said["dtype"] = kwargs["dtype"]
-            return ATEN[name](*args, **said)
-        return _native(node.target, args, kwargs, arithmetic)
+            return ATEN[step.name](*args, **said)
+        return _native(step.operation, args, kwargs, arithmetic)
 
-    def _move(self, node: Node, args: Any, kwargs: Any) -> Value:
+    def _move(self, i: int, step: Step, args: Any, kwargs: Any) -> Value:
         """Let torch move the labels of elements, and put the elements where the labels went."""
-        position = FILLS.get(_name(node), len(args))
+        position = FILLS.get(step.name, len(args))
         if position < len(args) and isinstance(args[position], int | float):
             fill = (arithmetic_of(args) or BALLS).array(
                 args[position]
             )  # a number that elements are set to
             args = (*args[:position], fill, *args[position + 1 :])
         leaves, structure = pytree.tree_flatten((args, kwargs))
-        where = [i for i, x in enumerate(leaves) if isinstance(x, PreciseArray)]
-        arrays = [leaves[i] for i in where]
+        where = [k for k, x in enumerate(leaves) if isinstance(x, PreciseArray)]
+        arrays = [leaves[k] for k in where]
         steady = not any(isinstance(x, np.ndarray) for x in leaves)
-        places = self._places.get(node.name) if steady else None
+        places = self._places.get(i) if steady else None
         if places is None:
-            nodes = pytree.tree_leaves((node.args, node.kwargs))
+            said = pytree.tree_leaves((step.args, step.kwargs))
             leaves = [_native_value(x) for x in leaves]
-            for i, numbers in zip(where, labels(arrays), strict=True):
-                leaves[i] = (
-                    _laid_out(numbers, nodes[i], _name(node))
-                    if numbers.ndim or isinstance(nodes[i], Node)
+            for k, numbers in zip(where, labels(arrays), strict=True):
+                leaves[k] = (
+                    _laid_out(numbers, said[k], step.name)
+                    if numbers.ndim or isinstance(said[k], Slot)
                     else int(numbers)
                 )
             args, kwargs = pytree.tree_unflatten(leaves, structure)
-            out = node.target(*args, **kwargs)  # type: ignore[operator]  # an operation, seen above
+            out = step.operation(*args, **kwargs)
             places = pytree.tree_map_only(torch.Tensor, lambda t: t.numpy(), out)
-            self._places[node.name] = places
+            self._places[i] = places
         return pytree.tree_map_only(np.ndarray, lambda p: moved(arrays, p), places)
 
 
-def _laid_out(numbers: Any, node: Any, name: str) -> torch.Tensor:
+def _laid_out(numbers: Any, slot: Any, name: str) -> torch.Tensor:
     """Give labels as a tensor; for operations on its storage, with the strides that it had."""
     plain = torch.from_numpy(np.array(numbers))
-    val = node.meta.get("val") if isinstance(node, Node) else None
-    if val is None or not name.startswith("as_strided") or val.is_contiguous():
+    if not isinstance(slot, Slot) or not name.startswith("as_strided"):
         return plain
-    return torch.empty_strided(val.shape, val.stride(), dtype=torch.int64).copy_(plain)
-
-
-def _attribute(graph: GraphModule, path: Any) -> Any:
-    return functools.reduce(getattr, str(path).split("."), graph)
+    return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
 
 
 def _entering(value: Any, arithmetic: Arithmetic) -> Value:
@@ -257,29 +225,13 @@ def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Valu
     return pytree.tree_map_only(torch.Tensor, lambda t: _entering(t, arithmetic), out)
 
 
-def _floating_result(node: Node) -> bool:
-    val = node.meta.get("val")
-    return isinstance(val, torch.Tensor) and val.is_floating_point()
-
-
-def _name(node: Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return str(schema.name).split("::")[-1] if schema is not None else str(node.target)
-
-
-def _known(node: Node) -> bool:
-    if node.op != "call_function" or node.target is operator.getitem:
-        return True
-    name = _name(node)
-    vals = [u.meta.get("val") for u in (*node.all_input_nodes, node)]
-    tensors = [v for v in pytree.tree_leaves(vals) if isinstance(v, torch.Tensor)]
-    if any(v.is_complex() for v in tensors) or torch.Tag.nondeterministic_seeded in getattr(
-        node.target, "tags", ()
-    ):
+def _known(step: Step) -> bool:
+    tensors = [*step.inputs, *slots(step.results)]
+    random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
+    if random or any(s.dtype.is_complex for s in tensors):
         return False
-    inputs = pytree.tree_leaves([u.meta.get("val") for u in node.all_input_nodes])
-    floating = any(isinstance(v, torch.Tensor) and v.is_floating_point() for v in inputs)
-    return name in ATEN or name in MOVES or not floating
+    floating = any(s.dtype.is_floating_point for s in step.inputs)
+    return step.name in ATEN or step.name in MOVES or not floating
 
 
 _DECOMPOSITIONS = {

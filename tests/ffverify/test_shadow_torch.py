@@ -208,6 +208,46 @@ def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
                 assert r < 4000 * fmt.unit_roundoff  # far from a sign error in gradients of 0.1
 
 
+def test_the_formula_that_runs_is_the_one_that_is_bounded() -> None:
+    """At -17 torch's loss with logits is -17 + 17.00000004; another formula has a smaller bound."""
+    z, y = torch.tensor([-17.0]).double(), torch.tensor([0.0]).double()
+
+    def loss(z: Any, y: Any) -> Any:
+        return F.binary_cross_entropy_with_logits(z, y, reduction="none")
+
+    assert not beyond(made(loss, z, y).forward, [z.numpy(), y.numpy()], [loss(z, y).numpy()])
+    other = made(lambda z, y: F.softplus(z) - z * y, z, y).forward
+    assert beyond(other, [z.numpy(), y.numpy()], [loss(z, y).numpy()])
+
+
+class Counter(torch.nn.Module):
+    """Changes a tensor of its own, then uses it, through a view as well."""
+
+    def forward(self, x: Any) -> Any:
+        held = torch.zeros(2, 2, dtype=x.dtype)
+        held[0].add_(x)
+        held.mul_(2)
+        constant = torch.tensor(3.0, dtype=x.dtype)
+        constant.add_(1)
+        return (held.sum(0) * constant).sin_()
+
+
+def test_tensors_that_the_program_changes() -> None:
+    check(Counter(), normal(2))
+
+
+def test_a_constant_from_outside_is_taken_as_it_was() -> None:
+    scale = torch.ones(2).double()
+
+    def fn(x: Any) -> Any:
+        scale.mul_(2)
+        return x * scale
+
+    x = normal(2)
+    program = made(fn, x)
+    assert program.forward is None  # it is no function: every call gives another value
+
+
 class Scaled(torch.autograd.Function):
     """The identity, whose value or gradient is off by a factor."""
 

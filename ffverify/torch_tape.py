@@ -1,0 +1,234 @@
+"""Tapes of torch programs: the ATen operations that a function executes, below autograd.
+
+``record(fn, args, table)`` runs a function once and writes down what reaches ATen: a backward pass, a
+custom ``autograd.Function`` and forward mode come out as plain operations. ``functional(tape, …)`` gives
+the same program without mutations and views. A tape is made some ten times faster than make_fx makes
+its graphs, whose proxies and symbolic shapes exact arithmetic has no use for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# ruff: noqa: SLF001 - an operation's schema and keys have no public names
+aten = torch.ops.aten
+Table = Mapping[Any, Callable[..., Any]]
+
+
+@dataclass(frozen=True)  # no NamedTuple: torch would take it apart as a tree
+class Slot:
+    """Where on a tape a tensor is, and what it looks like."""
+
+    number: int
+    dtype: torch.dtype
+    shape: torch.Size
+    stride: tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """One operation; tensors among its arguments and results are slots."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: Any
+
+    @property
+    def name(self) -> str:
+        """The operation's name without namespace and overload."""
+        return str(self.operation._schema.name).split("::")[-1]
+
+    @property
+    def inputs(self) -> list[Slot]:
+        """The tensors that the operation reads."""
+        return slots((self.args, self.kwargs))
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A recorded program.
+
+    Attributes
+    ----------
+    steps
+        In the order of execution.
+    inputs, outputs
+        Slots of the arguments (other arguments as they were), and the results, slots among them.
+    constants
+        Tensors from outside, by slot number, as they were before the program changed them.
+    """
+
+    steps: Sequence[Step]
+    inputs: Sequence[Any]
+    outputs: Any
+    constants: Mapping[int, torch.Tensor]
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the program again, on other tensors."""
+        return self.run(args, {k: t.clone() for k, t in self.constants.items()})
+
+    def run(
+        self, args: Sequence[Any], constants: Mapping[int, torch.Tensor], table: Table | None = None
+    ) -> Any:
+        """Run the program with constants of its own to change, and operations replaced."""
+        values: dict[int, Any] = dict(constants)
+        bind(self.inputs, args, values)
+        for step in self.steps:
+            given, named = filled((step.args, step.kwargs), values)
+            operation = (table or {}).get(step.operation, step.operation)
+            bind(step.results, operation(*given, **named), values)
+        return filled(self.outputs, values)
+
+    @cached_property
+    def last_uses(self) -> dict[int, list[int]]:
+        """Which slots no step after the i-th reads, nor the caller."""
+        last = {s.number: i for i, step in enumerate(self.steps) for s in step.inputs}
+        for slot in slots(self.outputs):
+            last.pop(slot.number, None)
+        out: dict[int, list[int]] = {}
+        for number, i in last.items():
+            out.setdefault(i, []).append(number)
+        return out
+
+
+def filled(tree: Any, values: Mapping[int, Any]) -> Any:
+    """Put values in the place of slots."""
+    return pytree.tree_map_only(Slot, lambda s: values[s.number], tree)
+
+
+def bind(places: Any, results: Any, values: dict[int, Any]) -> None:
+    """Keep results under the slots at their places."""
+    if isinstance(places, Slot):
+        values[places.number] = results
+    elif isinstance(places, list | tuple):
+        for place, result in zip(places, results, strict=False):  # unused ones may not be given
+            bind(place, result, values)
+
+
+def slots(tree: Any) -> list[Slot]:
+    """Give the slots among the leaves of a tree."""
+    return [x for x in pytree.tree_leaves(tree) if isinstance(x, Slot)]
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down every operation that reaches it; those in the table are decomposed first."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.table = table
+        self.steps: list[Step] = []
+        self.constants: dict[int, torch.Tensor] = {}
+        self._kept: list[torch.Tensor] = []  # alive, so that no other tensor gets the same id
+        self._slots: dict[int, Slot] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Save the import of torch's compiler, a second of every first check: it has no part here."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types  # subclasses come apart above
+        kwargs = kwargs or {}
+        formula = self.table.get(func) or _parts(func)
+        if formula is not None:
+            with self:
+                out = formula(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        if func is aten.lift_fresh.default:  # a number of the code's, which the code may yet change
+            func = aten.lift_fresh_copy.default
+            args = (args[0].clone(),)
+        for tensor in _written(func, args, kwargs):
+            number = self.slot(tensor).number
+            if number in self.constants:
+                self.constants[number] = tensor.detach().clone()
+        given, named = pytree.tree_map_only(torch.Tensor, self.slot, (args, kwargs))
+        out = func(*args, **kwargs)
+        results = pytree.tree_map_only(torch.Tensor, self.new, out)
+        self.steps.append(Step(func, given, named, results))
+        return out
+
+    def new(self, tensor: torch.Tensor) -> Slot:
+        """Give a slot to a tensor that has just been made, or changed."""
+        stride = tensor.stride() if tensor.layout is torch.strided else ()
+        slot = Slot(len(self._kept), tensor.dtype, tensor.shape, stride)
+        self._kept.append(tensor)
+        self._slots[id(tensor)] = slot
+        return slot
+
+    def slot(self, tensor: torch.Tensor) -> Slot:
+        """Give the slot of a tensor; one not seen before comes from outside."""
+        found = self._slots.get(id(tensor))
+        if found is None:
+            found = self.new(tensor)
+            self.constants[found.number] = tensor.detach()
+        return found
+
+
+def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Give the tensors that an operation changes."""
+    found: list[torch.Tensor] = []
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[i] if i < len(args) else kwargs.get(argument.name)
+            found += [t for t in pytree.tree_leaves(given) if isinstance(t, torch.Tensor)]
+    return found
+
+
+_WHOLE = {aten.size.default, aten.stride.default, aten.storage_offset.default}
+
+
+def _parts(func: Any) -> Callable[..., Any] | None:
+    """Give the code of an operation that only consists of others, if it came here whole."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    if func in _WHOLE or not func.has_kernel_for_dispatch_key(key):
+        return None
+    return func.decompose  # type: ignore[no-any-return]  # a function
+
+
+def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
+    """Run a function and record what it executes.
+
+    Operations in ``table`` are replaced by the functions there; these may return NotImplemented.
+    """
+    recorder = _Recorder(table)
+    inputs = [recorder.new(a) if isinstance(a, torch.Tensor) else a for a in args]
+    with recorder:
+        results = fn(*args)
+    outputs = pytree.tree_map_only(torch.Tensor, recorder.slot, results)
+    return Tape(recorder.steps, inputs, outputs, recorder.constants)
+
+
+def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> Tape:
+    """Give the same program without mutations and views, decomposed, and without unused steps.
+
+    ``first`` replaces operations before functionalisation sees them, ``table`` what it leaves.
+    """
+    count, held = len(args), dict(tape.constants)
+
+    def opened(*given: Any) -> Any:
+        return tape.run(given[:count], dict(zip(held, given[count:], strict=True)), first)
+
+    pure = torch.func.functionalize(opened, remove="mutations_and_views")
+    again = record(pure, [*args, *(t.clone() for t in held.values())], table)
+    needed = {s.number for s in slots(again.outputs)}
+    steps: list[Step] = []
+    for step in reversed(again.steps):
+        if any(s.number in needed for s in slots(step.results)):
+            steps.append(step)
+            needed |= {s.number for s in step.inputs}
+    constants = dict(again.constants)
+    bind(again.inputs[count:], tuple(held.values()), constants)
+    return Tape(
+        steps[::-1],
+        again.inputs[:count],
+        again.outputs,
+        {k: t for k, t in constants.items() if k in needed},
+    )
