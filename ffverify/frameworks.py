@@ -8,7 +8,6 @@ framework's own arrays, by that framework's own differentiation. Nothing heavy i
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .formats import Array
+from .modes import forward_mode_of_torch
 
 Function = Callable[..., Any]
 
@@ -135,11 +135,8 @@ def _torch() -> Framework:
         chosen = [t is not None for t in tangents]
         partial, points = _partial(fn, args, chosen)
         directions = tuple(t for t in tangents if t is not None)
-        with warnings.catch_warnings():  # torch's own, where it first loads its forward formulas
-            warnings.filterwarnings(
-                "ignore", ".torch.jit.script. is deprecated", DeprecationWarning
-            )
-            value, tangent, *_ = torch.func.jvp(partial, tuple(points), directions)
+        forward_mode_of_torch()
+        value, tangent, *_ = torch.func.jvp(partial, tuple(points), directions)
         return value, tangent
 
     def second_derivative(fn: Function, z: Any) -> Any:

@@ -228,10 +228,10 @@ def _running(
     from .shadow import running_bound
 
     if mode == point.subject.reverse:
-        program, position = point.formulas.backward, sum(point.floating[:argument])
+        program, position = point.formulas.backward(), sum(point.floating[:argument])
         vectors = [to_numpy(v) for v in point.split(weights) if v is not None]
     else:
-        program, position = point.formulas.tangent, point.places.index(argument)
+        program, position = point.formulas.tangent(), point.places.index(argument)
         vectors = [
             np.zeros(x.shape) if d is None else d
             for d, x, f in zip(directions, point.points, point.floating, strict=True)

@@ -6,7 +6,9 @@ differentiable, for second orders.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from .native import is_floating
@@ -109,11 +111,20 @@ def torch_vjp(
     return _spread(gradients, chosen)
 
 
+@cache
+def forward_mode_of_torch() -> None:
+    """Load torch's forward formulas; that they rest on a deprecated part of torch is its own matter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)
+        import torch._decomp.decompositions_for_jvp  # noqa: F401 - loaded, not used
+
+
 def torch_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
     """Push tangents forward with torch's dual numbers."""
     import torch
     from torch.autograd import forward_ad
 
+    forward_mode_of_torch()
     with forward_ad.dual_level():
         duals = [
             a if t is None else forward_ad.make_dual(a.detach().clone(), t)
@@ -129,6 +140,7 @@ def torch_func_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -
     """Push forward with torch.func, whose forward mode nests."""
     import torch
 
+    forward_mode_of_torch()
     chosen = [t is not None for t in tangents]
     full, points = _split(args, chosen)
     primal_and_tangent = torch.func.jvp(

@@ -6,8 +6,9 @@ program holds as long as the same branches are taken: it is kept while it reprod
 
 from __future__ import annotations
 
-import warnings
+import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from . import textbook
 from .differences import slope_by_differences
 from .formats import Array
 from .native import coarsest, is_floating, to_numpy
+from .operations import UnknownOperation
 from .point import Formulas
 from .slopes import Inputs, exact_value, joined
 from .subject import Fault, Subject
@@ -64,11 +66,15 @@ class Oracles:
     ) -> Formulas:
         key = (subject.name, *((to_numpy(a).shape, str(a.dtype)) for a in native))
         kept = self._traced.get(key)
-        if kept is not None and kept.forward is not None and _reproduces(kept, native, results):
-            return kept
+        if kept is not None and kept.forward is not None:
+            with contextlib.suppress(
+                Exception
+            ):  # fixed at another point, it may fail here in any way
+                return _held_to(kept, native, results)
         traced = self._shadow(subject, native, results)
         if self._truth is not None and not subject.name.startswith("the "):
-            traced = Formulas(*self._definition(), traced.backward, traced.tangent)
+            name, forward = self._definition()
+            traced = replace(traced, name=name, forward=forward, here=None)
         self._traced[key] = traced
         return traced
 
@@ -81,75 +87,68 @@ class Oracles:
     def _shadow(self, subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
         from .shadow import shadow
 
-        fmt = coarsest([*native, *results])
         fallback = Formulas(
             "differences",
             None,
             differences=lambda w, d: _differences(subject, native, results, w, d),
         )
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the tracing, at numbers that nobody asked for
-                made = shadow(
-                    subject.fn,
-                    native,
-                    framework=subject.framework,
-                    dtype=fmt.name,
-                    vjp=subject.caller_vjp,
-                )
-        except Exception as error:  # noqa: BLE001 - a function that cannot be traced is no failure of it
-            self.reasons[f"{type(error).__name__}: {error}"] = None
-            return fallback
+        made = shadow(subject.fn, native, framework=subject.framework, vjp=subject.caller_vjp)
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
             return fallback
         formulas = Formulas(
             "shadow",
             made.forward,
-            made.backward if subject.reverse else None,
-            made.jvp if subject.caller_jvp is None else None,
+            lambda: made.backward if subject.reverse else None,
+            lambda: made.jvp if subject.caller_jvp is None else None,
         )
-        if not _reproduces(formulas, native, results):
-            self.reasons["the traced program does not reproduce the value"] = None
-            return fallback
-        return formulas
+        try:
+            return _held_to(formulas, native, results)
+        except UnknownOperation as unknown:
+            self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
+        except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+            self.reasons[str(error)] = None
+        return fallback
 
 
-def _reproduces(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) -> bool:
-    """Tell whether an exact program gives the computed values, to half the digits of the largest.
+def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+    """Give the formulas with their exact value here, if that is the computed one to half its digits.
 
     Where a value cancels so far that fewer are left, the running bound says what there may be.
+
+    Raises
+    ------
+    ValueError
+        If the exact program does not give the computed values.
     """
     from .shadow import running_bound
 
     points = [to_numpy(a) for a in native]
     places = [k for k, r in enumerate(results) if is_floating(r)]
     if not places:
-        return True
+        return formulas
     fmt = coarsest([*native, *results])
     assert formulas.forward is not None  # noqa: S101 - callers asked
-    vector = joined(formulas.forward, places)
-    try:
-        exact = exact_value(vector, Inputs(points))
-    except Exception:  # noqa: BLE001 - a program fixed at another point may fail here in any way
-        return False
+    inputs = Inputs(points)
+    exact = exact_value(joined(formulas.forward, places), inputs)
     values = np.concatenate([to_numpy(results[k]).ravel() for k in places]).astype(np.float64)
     if exact.size != values.size:
-        return False
+        raise ValueError(_OFF)
     floats = np.array([float(e.mid()) if e.is_finite() else np.nan for e in exact])
     both = np.isfinite(floats) & np.isfinite(values)
     largest = float(np.abs(floats[both]).max(initial=0.0))
     half = 2.0 ** (-fmt.precision / 2)
     off = np.where(both, np.abs(floats - values), 0.0)
     allowed = half * largest + 2.0**fmt.smallest_exponent
-    if np.all(off <= allowed):
-        return True
-    try:
+    if not np.all(off <= allowed):
         bounds = running_bound(formulas.forward, points, fmt)
-    except Exception:  # noqa: BLE001 - as above
-        return False
-    radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
-    return bool(np.all((off <= allowed) | (np.isfinite(radii) & (off <= radii))))
+        radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
+        if not np.all((off <= allowed) | (np.isfinite(radii) & (off <= radii))):
+            raise ValueError(_OFF)
+    return replace(formulas, inputs=inputs, here=exact)
+
+
+_OFF = "the traced program does not reproduce the value"
 
 
 def _differences(

@@ -32,16 +32,19 @@ _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only c
 class Formulas:
     """What is known exactly about a function at a point (see `ffverify.shadow`).
 
-    ``name`` says what the truth rests on; ``forward``, ``backward`` and ``tangent`` (the JVP) are
-    programs, None if unknown;
-    ``differences(weights, directions)`` gives a slope as a ball where ``forward`` is None.
+    ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
+    and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
+    exact results there, joined, if these are known. ``differences(weights, directions)`` gives a slope
+    as a ball where ``forward`` is None.
     """
 
     name: str
     forward: Program | None
-    backward: Program | None = None
-    tangent: Program | None = None
+    backward: Callable[[], Program | None] = lambda: None
+    tangent: Callable[[], Program | None] = lambda: None
     differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
+    inputs: Inputs | None = None
+    here: Array | None = None
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Point:
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]
-        self.inputs = Inputs(self.points)
+        self.inputs = self.formulas.inputs or Inputs(self.points)
         self.floating = [is_floating(a) for a in self.native]
         if not self.results:
             self.results = self.subject.value(self.native)
@@ -74,7 +77,8 @@ class Point:
     @cached_property
     def exact(self) -> Array:
         """The exact results, raveled and joined, as balls."""
-        return exact_value(self.vector, self.inputs)
+        here = self.formulas.here
+        return exact_value(self.vector, self.inputs) if here is None else here
 
     @cached_property
     def vector(self) -> Program:
@@ -258,7 +262,7 @@ def tangents_of(
 
 def formula_of(point: Point, weights: Array) -> list[Array] | None:
     """Run the derivative program in exact arithmetic: one object array per argument."""
-    program = point.formulas.backward
+    program = point.formulas.backward()
     if program is None:
         return None
     cotangents = [v for v in point.split(weights) if v is not None]
@@ -268,7 +272,7 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
     except Undecided:
         return None
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-        point.formulas = replace(point.formulas, backward=None)
+        point.formulas = replace(point.formulas, backward=lambda: None)
         return None
     results = iter(bars)
     return [
@@ -279,7 +283,7 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
 
 def tangents_formula(point: Point, directions: Sequence[Array | None]) -> Array | None:
     """Run the tangent program in exact arithmetic: one object array over the floating results."""
-    program = point.formulas.tangent
+    program = point.formulas.tangent()
     if program is None:
         return None
     dots = [
@@ -293,7 +297,7 @@ def tangents_formula(point: Point, directions: Sequence[Array | None]) -> Array 
     except Undecided:
         return None
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-        point.formulas = replace(point.formulas, tangent=None)
+        point.formulas = replace(point.formulas, tangent=lambda: None)
         return None
     return np.concatenate([o.values.ravel() for o in out])
 

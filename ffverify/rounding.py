@@ -13,6 +13,7 @@ import numpy as np
 
 from .backends import Backend
 from .formats import Array, Format, is_floating
+from .operations import UnknownOperation
 from .precise import BALLS, Undecided, arb
 from .shadow import running_bound, shadow
 from .truth import Program, Truth
@@ -43,9 +44,7 @@ def own_bound(
     program has no shadow.
     """
     native = backend.native(args, fmt.name)
-    traced = shadow(
-        backend.bound(program), native, framework=backend.framework.name, dtype=fmt.name
-    )
+    traced = shadow(backend.bound(program), native, framework=backend.framework.name)
     floating = [i for i, a in enumerate(args) if is_floating(a)]
     position, operands = 0, list(args)
     if cotangent is not None and wrt is not None:
@@ -64,7 +63,7 @@ def own_bound(
         with BALLS.precision(FORMULA_PRECISION):
             points = [BALLS.array(a) if is_floating(a) else a for a in operands]
             formula = own(*points)[position].values
-    except (ArithmeticError, Undecided):
+    except (ArithmeticError, Undecided, UnknownOperation):
         return None
     slack = exact.growth * arb(fmt.unit_roundoff)
 

@@ -9,8 +9,9 @@ results.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -21,13 +22,13 @@ from .formats import Array, Format, is_floating
 from .operations import Program, UnknownOperation, listed
 from .precise import PreciseArray
 
-_TRIAL_PRECISION = 128
 _CEILING = 2048
 
 
-@dataclass(frozen=True)
 class Shadow:
-    """A program in exact arithmetic.
+    """A program in exact arithmetic; what is not asked for is not traced.
+
+    An operation may turn out to be unknown only when a program runs: it then raises `UnknownOperation`.
 
     Attributes
     ----------
@@ -41,13 +42,53 @@ class Shadow:
         ``jvp(*args, *tangents)``, one tangent per floating argument, gives one tangent per
         floating result.
     unknown
-        Operations without an exact form; if the program itself has some, ``forward`` is None.
+        Operations without an exact form, as far as they have been met; if the program itself has
+        some, all programs are None.
     """
 
-    forward: Program | None
-    backward: Program | None
-    jvp: Program | None
-    unknown: tuple[str, ...]
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        front: ModuleType,
+        vjp: Callable[..., Any] | None,
+    ) -> None:
+        self._fn, self._args, self._front = fn, list(args), front
+        self._own = {} if vjp is None else {"vjp": vjp}
+        self._unknown: dict[str, None] = {}
+        self.forward = self._traced(lambda: (fn, []))
+
+    @property
+    def unknown(self) -> tuple[str, ...]:  # noqa: D102 - see the class
+        return tuple(self._unknown)
+
+    @cached_property
+    def backward(self) -> Program | None:  # noqa: D102 - see the class
+        if self.forward is None:
+            return None
+        fn, args, front = self._fn, self._args, self._front
+        return self._traced(
+            lambda: (front.backward_of(fn, args, **self._own), front.cotangents_of(fn, args))
+        )
+
+    @cached_property
+    def jvp(self) -> Program | None:  # noqa: D102 - see the class
+        if self.forward is None:
+            return None
+        fn, args, front = self._fn, self._args, self._front
+        return self._traced(lambda: (front.tangent_of(fn, args), front.tangents_of(args)))
+
+    def _traced(self, make: Callable[[], tuple[Callable[..., Any], list[Any]]]) -> Program | None:
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # at numbers that nobody asked for
+                function, more = make()
+                return self._front.trace(function, [*self._args, *more])  # type: ignore[no-any-return]  # a program
+        except UnknownOperation as error:
+            self._unknown.update(dict.fromkeys(error.args))
+        except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
+            self._unknown[f"{type(error).__name__}: {error}".splitlines()[0]] = None
+        return None
 
 
 def shadow(
@@ -55,7 +96,6 @@ def shadow(
     args: Sequence[Any],
     *,
     framework: str,
-    dtype: str,  # noqa: ARG001 - part of the contract: exact numbers have no format
     vjp: Callable[..., Any] | None = None,
 ) -> Shadow:
     """Make the shadow of a function at a point.
@@ -71,34 +111,7 @@ def shadow(
     vjp
         The caller's own backward formula, ``vjp(cotangent, *args)``.
     """
-    front = _front_end(framework)
-    unknown: dict[str, None] = {}
-
-    def traced(make: Callable[[], tuple[Callable[..., Any], list[Any]]]) -> Program | None:
-        try:
-            function, points = make()
-            program: Program = front.trace(function, points)
-            _tried(program, [front.numpy(a) for a in points])
-        except UnknownOperation as error:
-            unknown.update(dict.fromkeys(error.args))
-        except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
-            unknown[f"{type(error).__name__}: {error}".splitlines()[0]] = None
-        else:
-            return program
-        return None
-
-    forward = traced(lambda: (fn, list(args)))
-    backward = jvp = None
-    if forward is not None:
-        own = {} if vjp is None else {"vjp": vjp}
-        backward = traced(
-            lambda: (
-                front.backward_of(fn, args, **own),
-                [*args, *front.cotangents_of(fn, args)],
-            )
-        )
-        jvp = traced(lambda: (front.tangent_of(fn, args), [*args, *front.tangents_of(args)]))
-    return Shadow(forward, backward, jvp, tuple(unknown))
+    return Shadow(fn, args, _front_end(framework), vjp)
 
 
 def _front_end(framework: str) -> ModuleType:
@@ -115,15 +128,6 @@ def _front_end(framework: str) -> ModuleType:
 
         return jax_shadow
     raise ValueError(f"framework {framework!r} is not known: use 'numpy', 'torch' or 'jax'")
-
-
-def _tried(program: Program, points: Sequence[Array]) -> None:
-    """Run a program once: an operation may turn out unknown only then."""
-    try:
-        with BALLS.precision(_TRIAL_PRECISION):
-            program(*(BALLS.array(a) if is_floating(a) else a for a in points))
-    except Undecided:
-        pass  # at this precision; it runs
 
 
 # ---------------------------------------------------------------------------------------------

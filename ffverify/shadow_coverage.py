@@ -36,7 +36,7 @@ Case = tuple[Callable[..., Any], list[Any]]
 def check(fn: Callable[..., Any], args: Sequence[Any], *, framework: str) -> str:
     """Say what keeps a function at a point from being covered; empty if nothing does."""
     front = _front_end(framework)
-    made = shadow(fn, args, framework=framework, dtype="float64")
+    made = shadow(fn, args, framework=framework)
     if made.forward is None or made.backward is None:
         what = "value" if made.forward is None else "gradient"
         return f"{what}: no exact form of {'; '.join(made.unknown)}"

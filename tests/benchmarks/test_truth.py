@@ -131,7 +131,7 @@ def test_truth_of_a_shadow(benchmark, framework):
         fn, point = (lambda x: jax.nn.logsumexp(jax.numpy.tanh(x), axis=1)), jax.numpy.asarray(x)
 
     def make():
-        return shadow(fn, [point], framework=framework, dtype="float64")
+        return shadow(fn, [point], framework=framework)
 
     make()
     report(f"{framework}: tracing forward, backward and forward mode", cpu_time(make))

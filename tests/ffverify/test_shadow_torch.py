@@ -27,7 +27,7 @@ def normal(*shape: int, dtype: Any = torch.float64, seed: int = 0) -> Any:
 
 
 def made(fn: Callable[..., Any], *args: Any) -> Shadow:
-    return shadow(fn, args, framework="torch", dtype="float64")
+    return shadow(fn, args, framework="torch")
 
 
 def precise(args: Any, arithmetic: Any = BALLS) -> list[Any]:
@@ -192,7 +192,7 @@ def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
     def loss(x: Any, W: Any, b: Any) -> Any:
         return F.cross_entropy(F.gelu(F.linear(x, W, b)), labels)
 
-    program = shadow(loss, [x, W, b], framework="torch", dtype=fmt.name)
+    program = shadow(loss, [x, W, b], framework="torch")
     assert program.backward is not None
     one = torch.ones((), dtype=dtype)
     points = [a.double().numpy() for a in (x, W, b, one)]
