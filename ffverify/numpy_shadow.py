@@ -234,13 +234,16 @@ def _logsumexp(z: Any, *, axis: int, keepdims: bool) -> Any:
     return np.max(z, axis=axis, keepdims=keepdims) + rest
 
 
-def _softmax_nll(z: Any, y: Any) -> Any:
-    right = np.take_along_axis(z, np.asarray(y)[..., None], axis=-1)[..., 0]
-    return _logsumexp(z, axis=-1, keepdims=False) - right
+def _softmax_nll(z: Any, place: Any) -> Any:
+    cost = _logsumexp(z, axis=-1, keepdims=False)
+    return cost - z.reshape(-1)[place].reshape(cost.shape)
 
 
-def _softmax_error(p: Any, y: Any) -> Any:
-    return np.where(np.arange(p.shape[-1]) == np.asarray(y)[..., None], p - 1, p)
+def _put_at(x: Any, v: Any, place: Any) -> Any:
+    at_place = np.zeros(x.shape, bool)
+    at_place.reshape(-1)[place] = True
+    row = np.cumsum(at_place.reshape(-1)).reshape(x.shape) - 1  # of the place last passed
+    return np.where(at_place, v[row] if np.ndim(v) else v, x)
 
 
 def _gauss(z: Any) -> Any:
@@ -296,7 +299,7 @@ _ENGINE: dict[str, Callable[..., Any]] = {
     "log_softmax": lambda z, axis: z - _logsumexp(z, axis=axis, keepdims=True),
     "logsumexp": _logsumexp,
     "softmax_nll": _softmax_nll,
-    "softmax_error": _softmax_error,
+    "replaced": _put_at,
     "astype": lambda x, dtype: x.astype(dtype),
     "to_integer": lambda x, dtype: x.astype(dtype),
     "where": lambda condition, x, y: _op("select")(condition, y, x),
@@ -304,6 +307,7 @@ _ENGINE: dict[str, Callable[..., Any]] = {
     "power_number": lambda x, p: x**p,
     "power": np.power,
     "einsum": lambda *xs, subscripts: np.einsum(subscripts, *xs),
+    "matmul": np.matmul,
     "affine": lambda x, W, b: x @ W + b,
     "inv": np.linalg.inv,
     "cholesky": _op("cholesky"),

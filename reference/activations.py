@@ -113,8 +113,8 @@ sigmoid = elementwise("sigmoid", _sigmoid, lambda _y, z: sigmoid_slope(z), flops
 
 
 def _tanh_slope(z: Any, out: Any = None) -> Any:
-    root = np.reciprocal(np.cosh(z, out=out), out=out)
-    return np.multiply(root, root, out=out)
+    root = np.reciprocal(np.cosh(z, out), out)
+    return np.multiply(root, root, out)
 
 
 # 1/cosh², where 1 - tanh² would be 0 beyond |z| = 19.

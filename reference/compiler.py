@@ -290,7 +290,7 @@ class _Writer:
         is_ufunc = isinstance(primitive.forward, np.ufunc)
         template = primitive.source
         if callable(template):
-            template = template(**node.params)
+            template = template(*(x.value for x in node.inputs), **node.params)
         if template.startswith("{0}.") and not isinstance(node.inputs[0].value, np.ndarray):
             template = ""  # a Python float has no such method
         if not template and primitive.forward in OPERATORS and isinstance(node.value, np.generic):

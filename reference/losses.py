@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from .activations import softplus
-from .elementary import absolute, equal, log, square, where
-from .linalg import log_abs_det, solve_matrix
-from .primitive import general, linear, reshape
-from .reductions import log_softmax, logsumexp, minus_max, softmax_along, sum_, sum_of_losers
-from .shaping import take_along
+from .elementary import absolute, log, square
+from .linalg import log_abs_det, ones, solve_matrix
+from .primitive import Primitive, constant, general, reshape
+from .reductions import log_softmax, logsumexp, minus_max, sum_
 from .var import Value, Var, dtype_of, innermost, shape_of
 
 LOG_2PI = log_number(2 * pi)
@@ -76,65 +75,78 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
 
 
 # Softmax with its negative log-likelihood: fused, because p - onehot(y) cancels where it is best known.
-def _labelled(v: Any, y: Any) -> tuple[Any, ...]:
-    if len(shape_of(y)) == 1:
-        return (np.arange(shape_of(y)[0]), y)
-    return (*np.ogrid[tuple(slice(n) for n in shape_of(v)[:-1])], y)
+# The labels are given by `places`: where they are in the flattened logits, one place for each row.
+places = constant("places", lambda y, *, n: np.arange(0, y.size * n, n) + y.reshape(-1))
 
 
-def _error(p: Any, y: Any, out: Any = None) -> Any:
-    g = np.array(p, order="C") if out is None else np.positive(p, out=out)
-    flat, n = g.reshape(-1), g.shape[-1]
-    place = np.arange(0, g.size, n) + y.reshape(-1)
-    if n == 2:  # all others are the one beside it
-        flat[place] = -flat[place ^ 1]
-    else:
-        flat[place] = 0
-        flat[place] = -np.add.reduce(g, axis=-1).reshape(-1)
-    return g
+def _replaced(x: Any, v: Any, place: Any, out: Any = None) -> Any:
+    y = np.array(x, order="C") if out is None else np.positive(x, out=out)
+    y.reshape(-1)[place] = v
+    return y
 
 
-def _at_label(y: Value, like: Value) -> Value:
-    return equal(reshape(y, shape=(*shape_of(y), 1)), np.arange(shape_of(like)[-1]))
+def _at(place: Value, x: Value) -> Value:
+    return x.reshape(-1)[place]
 
 
-# p - onehot(y) for probabilities p, where the label's p - 1 is minus the sum of all others.
-softmax_error = linear(
-    "softmax_error",
-    _error,
-    lambda g_bar, _g, _p, y: where(
-        _at_label(y, g_bar),
-        0.0,
-        g_bar - take_along(g_bar, reshape(y, shape=(*shape_of(y), 1)), axis=-1),
+# x with v at the places; v is one number, or one for each place.
+replaced: Primitive = general(
+    "replaced",
+    _replaced,
+    (
+        lambda x_dot, _y, _x, _v, place: replaced(x_dot, 0.0, place),
+        lambda y_bar, _y, _x, _v, place: replaced(y_bar, 0.0, place),
     ),
-    source="softmax_error({0}, {1}{out})",
+    (
+        lambda v_dot, _y, x, _v, place: replaced(np.zeros(shape_of(x)), v_dot, place),
+        lambda y_bar, _y, _x, _v, place: _at(place, y_bar),
+    ),
+    None,
+    flops=0,
+    source="replaced({0}, {1}, {2}{out})",
 )
 
 
-def _softmax_nll(z: Any, y: Any) -> Any:
-    d = minus_max(z, axis=len(z.shape) - 1)
-    rest = sum_of_losers(np.exp(d), d, axis=len(z.shape) - 1)
-    return np.log1p(rest.reshape(z.shape[:-1])) - d[_labelled(z, y)]
+def _softmax_nll(z: Value, place: Value) -> tuple[Value, tuple[Value, ...]]:
+    """Return the costs, and for the rules: e^z and its sum without the labels, its sum; up to a factor."""
+    *rows, n = shape_of(z)
+    d = minus_max(z, axis=len(rows))
+    e = np.exp(d)
+    others = replaced(e, 0.0, place)
+    rest = others.reshape((len(place), n)).dot(ones(n, dtype_of(z)))
+    # log Σ e - d_y. Where the label wins, d_y = 0 and e_y = 1, and the sum of the others keeps its
+    # digits; where it does not, the result is at least log 2, beside which a rounding of e_y is small.
+    e_y = _at(place, e)
+    j = np.log1p(rest + (e_y - 1.0)) - _at(place, d)
+    j = j if len(rows) == 1 else j.reshape(rows) if rows else j[0]
+    return j, (others, rest, rest + e_y)
 
 
-def _softmax_nll_map(z_dot: Value, _j: Value, z: Value, y: Value) -> Value:
-    column = reshape(y, shape=(*shape_of(y), 1))
-    relative = z_dot - take_along(z_dot, column, axis=len(shape_of(z)) - 1)
-    return sum_(softmax_along(z, axis=len(shape_of(z)) - 1) * relative, axis=-1)
+def _softmax_error(z: Value, place: Value, factor: Value, kept: Any) -> Value:
+    """Return factor · (softmax(z) - onehot(y)); the label's p - 1 is minus the sum of all others."""
+    others, rest, total = kept or _softmax_nll(z, place)[1]
+    factor = (factor / total).reshape((*shape_of(z)[:-1], 1))
+    return factor * replaced(others, -rest, place)
 
 
-def _softmax_nll_transpose(j_bar: Value, _j: Value, z: Value, y: Value) -> Value:
-    error = softmax_error(softmax_along(z, axis=len(shape_of(z)) - 1), y)
-    return reshape(j_bar, shape=(*shape_of(j_bar), 1)) * error
+def _softmax_nll_map(z_dot: Value, _j: Value, z: Value, place: Value, kept: Any = None) -> Value:
+    return sum_(z_dot * _softmax_error(z, place, 1.0, kept), axis=-1)
+
+
+def _softmax_nll_transpose(
+    j_bar: Value, _j: Value, z: Value, place: Value, kept: Any = None
+) -> Value:
+    return _softmax_error(z, place, j_bar.reshape(-1), kept)
 
 
 softmax_nll_fused = general(
     "softmax_nll",
-    _softmax_nll,
+    lambda z, place: _softmax_nll(z, place)[0],
     (_softmax_nll_map, _softmax_nll_transpose),
     None,
-    flops=lambda _j, z, _y: 13.0 * prod(shape_of(z)),
+    flops=lambda _j, z, _place: 13.0 * prod(shape_of(z)),
     inline=True,
+    remembering=_softmax_nll,
 )
 
 
@@ -146,12 +158,13 @@ def softmax_nll(z: Value, y: Value) -> Value:
     TypeError, ValueError
         Where y is no array of integers from 0 to n-1 of z's shape without its last axis.
     """
-    n = shape_of(z)[-1]
+    *rows, n = shape_of(z)
     labels = np.asarray(innermost(y))
     if labels.dtype.kind not in "iu":
         raise TypeError(f"softmax_nll: labels of dtype {dtype_of(y)}: pass integers 0 to {n - 1}")
-    if labels.shape != shape_of(z)[:-1]:
+    if labels.shape != tuple(rows):
         raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape_of(z)}")
     if labels.size and labels.astype(np.uint64).max() >= n:  # a negative one becomes large
         raise ValueError(f"softmax_nll: labels {labels.min()} to {labels.max()} for {n} classes")
-    return softmax_nll_fused(z, y if isinstance(y, Var) else labels)
+    y = y if isinstance(y, Var) else labels
+    return softmax_nll_fused(z, places(y if y.dtype == int else y.astype(int), n=n))

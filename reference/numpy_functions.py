@@ -62,6 +62,7 @@ logaddexp = elementwise(
 UFUNCS |= {
     np.power: _power,
     np.float_power: _power,
+    np.matmul: linalg.matmul,
     np.logaddexp: logaddexp,
     np.fabs: elementary.absolute,
     np.fmax: maximum,

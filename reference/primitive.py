@@ -44,7 +44,8 @@ class Primitive:
     Attributes
     ----------
     forward : computes y from ndarrays; often a NumPy ufunc.
-    slopes, maps, transposes : one entry per argument; see the module's text.
+    slopes, maps, transposes : one entry per argument; see the module's text. None for `slopes`
+        says that the primitive is not elementwise.
     domain : open interval of the first argument on which y is defined.
     kinks : where the slope jumps: {point: slope taken there}, or a sentence.
     flops : floating-point operations per element of y, or a function of (y, *xs, **params). An
@@ -52,11 +53,13 @@ class Primitive:
         (`ELEMENTARY`), comparing, choosing and changing signs nothing.
     singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
         cotangent (or tangent) then still gives zero, as it must for an unselected branch.
-    source : how a compiled program writes the application, such as ``"np.matmul({0}, {1}{out})"``,
-        with params by name; ``{out}`` says that the result can go into a given array. May be
-        a function of the params. A ufunc needs none; without one the program calls `forward`.
+    source : how a compiled program writes the application, such as ``"{0}.dot({1}{out})"``, with
+        params by name; ``{out}`` says that the result can go into a given array. May be a
+        function of (*xs, **params). A ufunc needs none; without one the program calls `forward`.
     inline : `forward` is itself plain NumPy code that can be traced, in which a compiler may find
         common subexpressions.
+    remembering : as `forward`, but returns (y, kept); the rules are then given ``kept=``, so as not to
+        compute it again, or None where they must (in graphs and nested derivatives).
     variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
     quiet : the forward may overflow on its way to a right result: NumPy shall not warn. (Rules and
         slopes are computed without such warnings anyway.)
@@ -73,6 +76,7 @@ class Primitive:
     singular: bool = False
     source: str | Callable[..., str] = ""
     inline: bool = False
+    remembering: Callable[..., tuple[Any, Any]] | None = None
     variadic: bool = False
     quiet: bool = False
     differentiable: bool = True
@@ -95,15 +99,13 @@ class Primitive:
 
     def differentiates(self, k: int) -> bool:
         """Whether there is a derivative in argument k (arguments beyond the last share its rule)."""
-        rules = self.transposes if self.slopes is None else self.slopes
-        return bool(rules) and rules[min(k, len(rules) - 1)] is not None
+        rules = self.transposes
+        return rules[k if k < len(rules) else -1] is not None if rules else False
 
     def push(
         self, k: int, x_dot: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
     ) -> Value:
         """JVP: the tangent J_k x_dot, in the shape and dtype of y."""
-        if self.slopes is not None:
-            return _broadcast_like(self._scaled(k, x_dot, y, xs, params), y)
         rule, params = self._rule(self.maps, k, params)
         return _broadcast_like(rule(x_dot, y, *xs, **params), y)
 
@@ -111,18 +113,14 @@ class Primitive:
         self, k: int, y_bar: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
     ) -> Value:
         """VJP: the cotangent J_kᵀ y_bar, in the shape and dtype of x_k."""
-        if self.slopes is not None:
-            x_bar = self._scaled(k, y_bar, y, xs, params)
-        else:
-            rule, params = self._rule(self.transposes, k, params)
-            x_bar = rule(y_bar, y, *xs, **params)
-        x = xs[k]
+        rule, params = self._rule(self.transposes, k, params)
+        x_bar, x = rule(y_bar, y, *xs, **params), xs[k]
         if (
             type(x) is type(x_bar) is np.ndarray
             and x.shape == x_bar.shape
-            and x.dtype == x_bar.dtype
+            and x.dtype is x_bar.dtype
         ):
-            return x_bar
+            return x_bar  # the usual case, quickly
         return unbroadcast(x_bar, x)
 
     def _rule(
@@ -130,18 +128,7 @@ class Primitive:
     ) -> tuple[Rule, dict[str, Any]]:
         if self.variadic:
             k, params = 0, {**params, "k": k}
-        rule = rules[k]
-        assert rule is not None  # noqa: S101  # differentiates(k) was asked first
-        return rule, params
-
-    def _scaled(
-        self, k: int, v: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
-    ) -> Value:
-        assert self.slopes is not None  # noqa: S101  # only elementwise primitives come here
-        slope = self.slopes[k]
-        if callable(slope):
-            return (scale if self.singular else multiply)(v, slope(y, *xs, **params))
-        return v if slope == 1 else multiply(v, slope)
+        return rules[k], params  # type: ignore[return-value]  # not None: differentiates(k)
 
     def count_flops(self, y: Value, xs: Sequence[Value], params: dict[str, Any]) -> float:
         """Return the number of floating-point operations of one application."""
@@ -154,7 +141,19 @@ def elementwise(
     name: str, forward: Callable[..., Any], *slopes: Slope, **options: Any
 ) -> Primitive:
     """Declare y_i = f(x_1i, ..., x_ni), with NumPy's broadcasting, by its slopes."""
-    return Primitive(name, forward, slopes, **options)
+    rules = tuple(_scaling(slope, options.get("singular", False)) for slope in slopes)
+    return Primitive(name, forward, slopes, rules, rules, **options)
+
+
+def _scaling(slope: Slope, singular: bool) -> Rule | None:
+    """Make the rule that multiplies by the slope, which is both map and transpose."""
+    if slope is None:
+        return None
+    if not callable(slope):
+        return (lambda v, *_, **__: v) if slope == 1 else lambda v, *_, **__: v * slope
+    if singular:
+        return lambda v, y, *xs, **params: scale(v, slope(y, *xs, **params))
+    return lambda v, y, *xs, **params: v * slope(y, *xs, **params)
 
 
 def linear(name: str, forward: Callable[..., Any], transpose: Rule, **options: Any) -> Primitive:
@@ -221,7 +220,7 @@ astype: Primitive = linear(
 broadcast_to: Primitive = linear(
     "broadcast_to",
     # A number fills an array faster than NumPy makes a view of it.
-    lambda x, *, shape: np.broadcast_to(x, shape) if np.ndim(x) else np.full(shape, x),
+    lambda x, *, shape: np.broadcast_to(x, shape) if shape_of(x) else np.full(shape, x),
     lambda y_bar, _y, _x, **_: y_bar,  # the engine's unbroadcast is the transpose
     flops=0,
     source="np.broadcast_to({0}, {shape})",
@@ -252,7 +251,7 @@ sum_over = linear(
     _sum_forward,
     _sum_transpose,
     flops=lambda _y, x, **_: float(prod(shape_of(x))),
-    source=lambda *, keepdims=False, **_: (
+    source=lambda _x, *, keepdims=False, **_: (
         f"np.add.reduce({{0}}, axis={{axis}}{', keepdims=True' if keepdims else ''}{{out}})"
     ),
 )

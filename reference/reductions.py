@@ -44,7 +44,7 @@ def sum_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 
 def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
-    return product_of(shape[a] for a in axis)
+    return product_of([shape[a] for a in axis])
 
 
 def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
@@ -211,7 +211,8 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
 def _minus_max(z: Any, *, axis: int, out: Any = None) -> Any:
     largest = np.maximum.reduce(z, axis=axis, keepdims=True)
     d = np.subtract(z, largest, out=out)
-    if not isfinite(np.add.reduce(largest, axis=None)):
+    row = largest.reshape(-1)
+    if not isfinite(row.dot(row)):  # as it is if all are, and do not overflow it
         d[np.isnan(d) & np.isinf(largest)] = 0  # inf - inf: the limit of equal entries
     return d
 

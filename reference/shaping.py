@@ -21,7 +21,7 @@ transpose: Primitive = linear(
     lambda x, *, axes: x.transpose(axes),
     lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
     flops=0,
-    source=lambda *, axes: "{0}.T" if axes == (1, 0) else "{0}.transpose({axes})",
+    source=lambda _x, *, axes: "{0}.T" if axes == (1, 0) else "{0}.transpose({axes})",
 )
 
 # Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`
@@ -43,7 +43,7 @@ def _scatter(y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...
     return x
 
 
-def _gather_source(*, index: tuple[Any, ...]) -> str:
+def _gather_source(_x: Value, *_arrays: Value, index: tuple[Any, ...]) -> str:
     places = itertools.count(1)
     parts = []
     for part in index:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,18 +75,10 @@ class Forward(Trace):
         return y if y_dot is None else self.input(y, y_dot)
 
 
-class Record(NamedTuple):
-    """One application of a primitive on a tape.
-
-    `args` are what it was applied to, `values` the same as the enclosing level sees them; `parents`
-    are the pairs (k, place on the tape) of the arguments in which it is differentiated.
-    """
-
-    primitive: Primitive
-    args: tuple[Value, ...]
-    params: dict[str, Any]
-    values: list[Value]
-    parents: list[tuple[int, int]]
+# One application on a tape: (primitive, args, params, values, parents). `args` are what it was applied
+# to, `values` the same as the enclosing level sees them; `parents` are the pairs (k, place on the
+# tape) of the arguments in which it is differentiated.
+Record = tuple["Primitive", tuple[Value, ...], dict[str, Any], list[Value], list[tuple[int, int]]]
 
 
 class Recording(Trace):
@@ -106,31 +98,39 @@ class Recording(Trace):
 
     def input(self, value: Value) -> Var:
         """Make a `Var` that the trace starts from."""
-        var = Var(value, self)
-        var.record = None
-        return self._append(var)
+        return self._append(value, None)
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        values, parents = list(args), []
+        values, parents = [], []
+        nested = self.records_all or primitive.quiet
         for k, arg in enumerate(args):
-            if type(arg) is Var and arg.trace is self:
-                values[k] = arg.value
-                if primitive.differentiates(k):
-                    parents.append((k, arg.index))
-        y = primitive(*values, **params)
+            if type(arg) is Var:
+                if arg.trace is self:
+                    if primitive.differentiates(k):
+                        parents.append((k, arg.index))
+                    arg = arg.value  # noqa: PLW2901  # what the enclosing level sees
+                nested = nested or type(arg) is Var
+            values.append(arg)
+        if nested:
+            y = primitive(*values, **params)
+        elif primitive.remembering is None:
+            y = primitive.forward(*values, **params)
+        else:
+            y, kept = primitive.remembering(*values, **params)
+            params = {**params, "kept": kept}
         if not (parents or self.records_all):
             return y
-        var = Var(y, self)
-        var.record = Record(primitive, args, params, values, parents)
-        return self._append(var)
+        return self._append(y, (primitive, args, params, values, parents))
 
-    def _append(self, var: Var) -> Var:
+    def _append(self, value: Value, record: Record | None) -> Var:
         if self.tape is None:
             raise TypeError(
                 "a value of a finished derivative is used outside of it: "
                 "return it from the differentiated function (has_aux=True) instead of keeping it"
             )
+        var = Var(value, self)
+        var.record = record
         var.index = len(self.tape)
         self.tape.append(var)
         return var
@@ -195,8 +195,6 @@ def push_forward(
 
 def is_float(value: Value) -> bool:
     """Whether the value has a derivative: its dtype is a real floating type."""
-    if type(value) is np.ndarray:
-        return bool(value.dtype.kind == "f")
     value = innermost(value)
     return isinstance(value, float) or (
         isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .primitive import _cast_like, reshape
 from .shaping import concatenate
 from .tracing import Forward, Recording, is_float, pull_back, push_forward
-from .tree import flatten, flatten_like, unflatten
+from .tree import LEAF, Structure, flatten, flatten_like, unflatten
 from .var import Value, Var, dtype_of, innermost, shape_of
 
 Function = Callable[..., Any]
@@ -37,16 +37,48 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
         Where an argument or the result is not of a real floating type.
     """
     leaves, structure = flatten(args)
-    return _vjp(f, [_saved(leaf) for leaf in leaves], structure, has_aux=has_aux)
+    run = _record(f, [_saved(leaf) for leaf in leaves], structure, has_aux=has_aux)
+
+    def pullback(y_bar: Any) -> tuple[Any, ...]:
+        y_bars = _matching(y_bar, run.out_structure, run.values, "cotangent")
+        return unflatten(structure, run.pull(y_bars))  # type: ignore[no-any-return]  # a tuple
+
+    value = unflatten(run.out_structure, run.values)
+    return (value, pullback, run.aux) if has_aux else (value, pullback)
 
 
 def _saved(leaf: Value) -> Value:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def _vjp(f: Function, leaves: list[Value], structure: Any, *, has_aux: bool) -> tuple[Any, ...]:
-    """Compute `vjp` for leaves that nobody writes to before the last pullback."""
-    _check_floats(leaves, "vjp")
+class _Run(NamedTuple):
+    """One run of a function on a tape: what it returned, and the linear map that it left behind."""
+
+    tape: list[Var]
+    inputs: list[Var]
+    outputs: list[Var | None]  # one for each leaf of the result; None where it is constant
+    values: list[Value]
+    out_structure: Structure
+    aux: Any
+
+    def pull(self, y_bars: list[Value]) -> list[Value]:
+        """Cotangents of the inputs, in arrays that the caller may write to."""
+        with np.errstate(all="ignore"):
+            x_bars = pull_back(self.tape, self.outputs, y_bars, self.inputs)
+        return _owned(x_bars, [x.value for x in self.inputs], y_bars)
+
+    def push(self, x_dots: list[Value]) -> list[Value]:
+        """Tangents of the outputs, in arrays that the caller may write to."""
+        with np.errstate(all="ignore"):
+            tangent_of = push_forward(self.tape, self.inputs, x_dots)
+        return _owned(list(map(tangent_of, self.outputs)), self.values, x_dots)
+
+
+def _record(
+    f: Function, leaves: list[Value], structure: Structure, *, has_aux: bool = False
+) -> _Run:
+    """Run f on a tape, with leaves that nobody writes to as long as the run is used."""
+    _check_floats(leaves, "an argument")
     trace = Recording()
     inputs = [trace.input(leaf) for leaf in leaves]
     try:
@@ -54,24 +86,19 @@ def _vjp(f: Function, leaves: list[Value], structure: Any, *, has_aux: bool) -> 
     finally:
         tape = trace.close()
     out, aux = out if has_aux else (out, None)
-    out_leaves, out_structure = flatten(out)
-    outputs = [trace.own(leaf) for leaf in out_leaves]
-    values = [
-        leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
-    ]
-    _check_floats(values, "vjp: the result")
+    outputs, values, out_structure = _result(trace, out)
+    return _Run(tape, inputs, outputs, values, out_structure, has_aux and _peeled(trace, aux))
 
-    def pullback(y_bar: Any) -> tuple[Any, ...]:
-        y_bars = [
-            _matching(v, like, "cotangent")
-            for v, like in zip(flatten_like(out_structure, y_bar, "cotangent"), values, strict=True)
-        ]
-        with np.errstate(all="ignore"):
-            x_bars = pull_back(tape, outputs, y_bars, inputs)
-        return unflatten(structure, _owned(x_bars, leaves, y_bars))  # type: ignore[no-any-return]  # a tuple
 
-    value = unflatten(out_structure, values)
-    return (value, pullback, _peeled(trace, aux)) if has_aux else (value, pullback)
+def _result(
+    trace: Recording | Forward, out: Any
+) -> tuple[list[Var | None], list[Value], Structure]:
+    """Return (this trace's `Var` or None, value) for each leaf of a result, and its structure."""
+    leaves, structure = flatten(out)
+    outputs = [trace.own(leaf) for leaf in leaves]
+    values = [leaf if var is None else var.value for leaf, var in zip(leaves, outputs, strict=True)]
+    _check_floats(values, "the result")
+    return outputs, values, structure
 
 
 def jvp(
@@ -82,9 +109,9 @@ def jvp(
     `primals` and `tangents` are sequences with one pytree per argument; a tangent None means zero.
     """
     leaves, structure = flatten(tuple(primals))
-    _check_floats(leaves, "jvp")
+    _check_floats(leaves, "an argument")
     x_dots = [
-        None if v is None else _matching(v, leaf, "tangent")
+        None if v is None else _like(v, leaf, "tangent")
         for v, leaf in zip(_tangent_leaves(tuple(primals), tangents), leaves, strict=True)
     ]
     trace = Forward()
@@ -94,12 +121,7 @@ def jvp(
     with np.errstate(all="ignore"):
         out = f(*unflatten(structure, inputs))
     out, aux = out if has_aux else (out, None)
-    out_leaves, out_structure = flatten(out)
-    outputs = [trace.own(leaf) for leaf in out_leaves]
-    values = [
-        leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
-    ]
-    _check_floats(values, "jvp: the result")
+    outputs, values, out_structure = _result(trace, out)
     found = [None if var is None else var.tangent for var in outputs]
     y_dots = _owned(found, values, x_dots)
     value, y_dot = unflatten(out_structure, values), unflatten(out_structure, y_dots)
@@ -121,31 +143,13 @@ def _tangent_leaves(primals: tuple[Any, ...], tangents: Sequence[Any]) -> list[V
 def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
     """Return f(*args) and the linear map ``tangents -> y_dot``; f itself runs only once."""
     leaves, structure = flatten(args)
-    leaves = [_saved(leaf) for leaf in leaves]
-    _check_floats(leaves, "linearize")
-    trace = Recording()
-    inputs = [trace.input(leaf) for leaf in leaves]
-    try:
-        out = f(*unflatten(structure, inputs))
-    finally:
-        tape = trace.close()
-    out_leaves, out_structure = flatten(out)
-    outputs = [trace.own(leaf) for leaf in out_leaves]
-    values = [
-        leaf if var is None else var.value for leaf, var in zip(out_leaves, outputs, strict=True)
-    ]
-    _check_floats(values, "linearize: the result")
+    run = _record(f, [_saved(leaf) for leaf in leaves], structure)
 
     def linear_map(*tangents: Any) -> Any:
-        x_dots = [
-            _matching(v, leaf, "tangent")
-            for v, leaf in zip(flatten_like(structure, tangents, "tangents"), leaves, strict=True)
-        ]
-        with np.errstate(all="ignore"):
-            tangent_of = push_forward(tape, inputs, x_dots)
-        return unflatten(out_structure, _owned(list(map(tangent_of, outputs)), values, x_dots))
+        x_dots = _matching(tangents, structure, [x.value for x in run.inputs], "tangents")
+        return unflatten(run.out_structure, run.push(x_dots))
 
-    return unflatten(out_structure, values), linear_map
+    return unflatten(run.out_structure, run.values), linear_map
 
 
 def value_and_grad(
@@ -162,19 +166,23 @@ def value_and_grad(
     @functools.wraps(f, updated=())
     def differentiated(*args: Any, **kwargs: Any) -> Any:
         chosen = _chosen(argnums, len(args))
-        value, pullback, *aux = _vjp(
+        leaves, structure = flatten(tuple([args[i] for i in chosen]))
+        run = _record(
             lambda *xs: f(*_replaced(args, chosen, xs), **kwargs),
-            *flatten(tuple([args[i] for i in chosen])),
+            leaves,
+            structure,
             has_aux=has_aux,
         )
-        if shape_of(value) != ():
+        if run.out_structure is not LEAF or shape_of(run.values[0]) != ():
+            found = unflatten(run.out_structure, list(map(shape_of, run.values)))
             raise TypeError(
-                f"grad: the function returns shape {shape_of(value)}, and a gradient is that of a "
-                "scalar: sum it, or use jacobian or vjp"
+                f"grad: the function returns shape {found}, and a gradient is that of a scalar: "
+                "sum it, or use jacobian or vjp"
             )
-        bars = pullback(dtype_of(value).type(1))
+        (value,) = run.values
+        bars = unflatten(structure, run.pull([dtype_of(value).type(1)]))
         gradient = bars[0] if isinstance(argnums, int) else bars
-        return ((value, aux[0]) if has_aux else value), gradient
+        return ((value, run.aux) if has_aux else value), gradient
 
     return differentiated
 
@@ -296,6 +304,8 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
 # Checks -------------------------------------------------------------------------------------------------
 def _check_floats(leaves: list[Value], what: str) -> None:
     for leaf in leaves:
+        if type(leaf) is np.ndarray and leaf.dtype.kind == "f":
+            continue  # the usual case, quickly
         if not is_float(leaf):
             value = innermost(leaf)
             kind = getattr(value, "dtype", type(value).__name__)
@@ -308,7 +318,13 @@ def _check_floats(leaves: list[Value], what: str) -> None:
             raise TypeError(f"{what}: a value of type {kind}; {fix}")
 
 
-def _matching(v: Value, like: Value, what: str) -> Value:
+def _matching(tree: Any, structure: Structure, like: list[Value], what: str) -> list[Value]:
+    """Return the leaves of tangents or cotangents for primals of this structure and these values."""
+    leaves = flatten_like(structure, tree, what)
+    return [_like(v, x, what) for v, x in zip(leaves, like, strict=True)]
+
+
+def _like(v: Value, like: Value, what: str) -> Value:
     """Return a tangent or cotangent in the dtype of its primal, whose shape it must have."""
     if shape_of(v) != shape_of(like):
         raise ValueError(f"{what} of shape {shape_of(v)} for a value of shape {shape_of(like)}")

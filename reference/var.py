@@ -125,7 +125,7 @@ class Var:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array it stands for."""
-        return shape_of(innermost(self))
+        return shape_of(self)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -262,6 +262,8 @@ def concrete(value: Value) -> Value:
 
 def shape_of(value: Value) -> tuple[int, ...]:
     """Return the shape of an array, number or `Var`."""
+    while type(value) is Var:
+        value = value.value
     shape: tuple[int, ...] | None = getattr(value, "shape", None)
     return np.shape(value) if shape is None else shape
 

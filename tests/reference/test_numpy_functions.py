@@ -228,8 +228,8 @@ def test_every_served_function_is_exercised_here():
     forwards = {p.forward for p in primitives().values()}
     composed = {f for f in UFUNCS if f not in forwards}
     assert {f.__name__ for f in composed} == {
-        "conjugate", "deg2rad", "degrees", "fabs", "float_power", "fmax", "fmin", "power",
-        "rad2deg", "radians",
+        "conjugate", "deg2rad", "degrees", "fabs", "float_power", "fmax", "fmin", "matmul",
+        "power", "rad2deg", "radians",
     }  # fmt: skip
     assert len(REDUCTIONS) == 4
     assert len(FUNCTIONS) > 60

@@ -146,12 +146,10 @@ def losers(e, d, axis):
     return (e * mask).sum(axis=axis, keepdims=True)
 
 
-def error_of(p, y):
-    g = p.copy()
-    for i, label in enumerate(y):
-        g[i, label] = 0
-        g[i, label] = -g[i].sum()
-    return g
+def replaced(x, v, place):
+    y = x.copy()
+    y.flat[place] = v
+    return y
 
 
 def scattered(y, i, *, shape):
@@ -163,7 +161,7 @@ def scattered(y, i, *, shape):
 
 M = reals(3, 3) + 3 * np.eye(3)
 Z = reals(2, 4)
-LABELS = np.array([1, 3])
+LABELS = np.array([1, 7])  # in Z, flattened
 PLACES = np.array([2, 0, 2])
 C = np.array([[True], [False]])
 # name: (textbook on object arrays, arguments, params); integer and boolean arguments are data.
@@ -224,6 +222,7 @@ ARRAYS = {
         (reals(2, 3), np.array([[0, 0, 1], [3, 2, 3]])),
         {"axis": 1, "shape": (2, 4)},
     ),
+    "replaced": (replaced, (Z, reals(2), LABELS), {}),
     "reshape": (lambda x, shape: x.reshape(shape), (A,), {"shape": (3, 2)}),
     "scatter": (
         lambda y, i, index, shape: scattered(y, i, shape=shape),
@@ -231,8 +230,7 @@ ARRAYS = {
         {"index": ("array",), "shape": (4,)},
     ),
     "softmax": (lambda z, axis: exps(text_log_softmax(z, axis)), (Z,), {"axis": 0}),
-    "softmax_error": (error_of, (Z, LABELS), {}),
-    "softmax_nll": (lambda z, y: -text_log_softmax(z, 1)[np.arange(2), y], (Z, LABELS), {}),
+    "softmax_nll": (lambda z, place: -text_log_softmax(z, 1).flat[place], (Z, LABELS), {}),
     "solve": (text_solve_columns, (M, reals(3, 2)), {}),
     "sum": (np.sum, (A,), {"axis": (0,), "keepdims": True}),
     "sum_of_losers": (
