@@ -53,7 +53,14 @@ def _matmul_source(a: Value, b: Value) -> str:
     return "{0}.dot({1}{out})" if 1 <= a.ndim <= 2 >= b.ndim >= 1 else "np.matmul({0}, {1}{out})"
 
 
+def _product(a: Value, b: Value) -> Value:
+    """Multiply matrices as `matmul` does, with nothing in between where nothing is traced."""
+    return a.dot(b) if type(a) is type(b) is np.ndarray else matmul(a, b)
+
+
 def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
+    if a.ndim == b.ndim == 2:
+        return _product(y_bar, b.T)
     if a.ndim > 1 < b.ndim:
         return matmul(y_bar, matrix_transpose(b))
     if a.ndim == b.ndim == 1:
@@ -64,6 +71,8 @@ def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
 
 
 def _matmul_transpose_b(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
+    if a.ndim == b.ndim == 2:
+        return _product(a.T, y_bar)
     if a.ndim == b.ndim == 1:
         return y_bar * a
     if b.ndim == 1:
@@ -97,7 +106,7 @@ def _affine(x: Any, W: Any, b: Any) -> Any:
     return y + b
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype[Any]) -> Any:
     """Return n ones, by which sums over rows or columns are products, the quickest way to them."""
     shared = np.ones(n, dtype)
@@ -107,7 +116,7 @@ def ones(n: int, dtype: np.dtype[Any]) -> Any:
 
 def _affine_transpose_b(y_bar: Value, _y: Value, _x: Value, _W: Value, b: Value) -> Value:
     if y_bar.ndim == 2 and b.ndim == 1:
-        return matmul(ones(shape_of(y_bar)[0], dtype_of(y_bar)), y_bar)
+        return _product(ones(len(y_bar), dtype_of(y_bar)), y_bar)
     return y_bar
 
 

@@ -76,7 +76,7 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
 
 # Softmax with its negative log-likelihood: fused, because p - onehot(y) cancels where it is best known.
 # The labels are given by `places`: where they are in the flattened logits, one place for each row.
-places = constant("places", lambda y, *, n: np.arange(0, y.size * n, n) + y.reshape(-1))
+places = constant("places", lambda y, *, n: np.arange(0, y.size * n, n) + y.reshape(-1).astype(int))
 
 
 def _replaced(x: Any, v: Any, place: Any, out: Any = None) -> Any:
@@ -164,7 +164,7 @@ def softmax_nll(z: Value, y: Value) -> Value:
         raise TypeError(f"softmax_nll: labels of dtype {dtype_of(y)}: pass integers 0 to {n - 1}")
     if labels.shape != tuple(rows):
         raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape_of(z)}")
-    if labels.size and labels.astype(np.uint64).max() >= n:  # a negative one becomes large
+    if np.count_nonzero(labels.astype(np.uint64) >= n):  # a negative one becomes large
         raise ValueError(f"softmax_nll: labels {labels.min()} to {labels.max()} for {n} classes")
     y = y if isinstance(y, Var) else labels
-    return softmax_nll_fused(z, places(y if y.dtype == int else y.astype(int), n=n))
+    return softmax_nll_fused(z, places(y, n=n))

@@ -61,8 +61,6 @@ class Primitive:
     remembering : as `forward`, but returns (y, kept); the rules are then given ``kept=``, so as not to
         compute it again, or None where they must (in graphs and nested derivatives).
     variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
-    quiet : the forward may overflow on its way to a right result: NumPy shall not warn. (Rules and
-        slopes are computed without such warnings anyway.)
     """
 
     name: str
@@ -78,7 +76,6 @@ class Primitive:
     inline: bool = False
     remembering: Callable[..., tuple[Any, Any]] | None = None
     variadic: bool = False
-    quiet: bool = False
     differentiable: bool = True
 
     def __call__(self, *args: Value, **params: Any) -> Value:
@@ -87,12 +84,7 @@ class Primitive:
         for arg in args:
             if type(arg) is Var and (trace is None or arg.trace.level > trace.level):
                 trace = arg.trace
-        if trace is None:
-            if self.quiet:
-                with np.errstate(all="ignore"):
-                    return self.forward(*args, **params)
-            return self.forward(*args, **params)
-        return trace.apply(self, args, params)
+        return self.forward(*args, **params) if trace is None else trace.apply(self, args, params)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -106,15 +98,20 @@ class Primitive:
         self, k: int, x_dot: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
     ) -> Value:
         """JVP: the tangent J_k x_dot, in the shape and dtype of y."""
-        rule, params = self._rule(self.maps, k, params)
+        if self.variadic:
+            k, params = 0, {**params, "k": k}
+        rule: Any = self.maps[k]  # not None: differentiates(k) was asked first
         return _broadcast_like(rule(x_dot, y, *xs, **params), y)
 
     def pull(
         self, k: int, y_bar: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
     ) -> Value:
         """VJP: the cotangent J_kᵀ y_bar, in the shape and dtype of x_k."""
-        rule, params = self._rule(self.transposes, k, params)
-        x_bar, x = rule(y_bar, y, *xs, **params), xs[k]
+        x = xs[k]
+        if self.variadic:
+            k, params = 0, {**params, "k": k}
+        rule: Any = self.transposes[k]
+        x_bar = rule(y_bar, y, *xs, **params)
         if (
             type(x) is type(x_bar) is np.ndarray
             and x.shape == x_bar.shape
@@ -122,13 +119,6 @@ class Primitive:
         ):
             return x_bar  # the usual case, quickly
         return unbroadcast(x_bar, x)
-
-    def _rule(
-        self, rules: tuple[Rule | None, ...], k: int, params: dict[str, Any]
-    ) -> tuple[Rule, dict[str, Any]]:
-        if self.variadic:
-            k, params = 0, {**params, "k": k}
-        return rules[k], params  # type: ignore[return-value]  # not None: differentiates(k)
 
     def count_flops(self, y: Value, xs: Sequence[Value], params: dict[str, Any]) -> float:
         """Return the number of floating-point operations of one application."""

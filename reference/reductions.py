@@ -48,14 +48,16 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 
 
 def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
-    part = y_bar / _count(shape_of(x), axis)
-    part = part if keepdims or shape_of(part) == () else expand(part, x, axis)
-    return broadcast_to(part, shape=shape_of(x))
+    shape = shape_of(x)
+    part = y_bar / _count(shape, axis)
+    if not keepdims and len(axis) < len(shape):
+        part = expand(part, x, axis)
+    return broadcast_to(part, shape=shape)
 
 
 def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     dtype = dtype_of(x)
-    if dtype == np.float16:  # as NumPy does: the sum of many would overflow
+    if dtype.char == "e":  # half precision: as NumPy does: the sum of many would overflow
         wide = _mean_forward(astype(x, dtype=np.float32), axis=axis, keepdims=keepdims)
         return astype(wide, dtype=dtype)
     total = sum_over(x, axis=axis, keepdims=keepdims)
@@ -210,10 +212,12 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
 
 def _minus_max(z: Any, *, axis: int, out: Any = None) -> Any:
     largest = np.maximum.reduce(z, axis=axis, keepdims=True)
-    d = np.subtract(z, largest, out=out)
-    row = largest.reshape(-1)
-    if not isfinite(row.dot(row)):  # as it is if all are, and do not overflow it
-        d[np.isnan(d) & np.isinf(largest)] = 0  # inf - inf: the limit of equal entries
+    # Finite only if every element is, and far from overflow; unlike other products it never warns.
+    if isfinite(np.vdot(z, z)):
+        return np.subtract(z, largest, out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        d = np.subtract(z, largest, out)
+    d[np.isnan(d) & np.isinf(largest)] = 0  # inf - inf: the limit of equal entries
     return d
 
 
@@ -234,7 +238,6 @@ minus_max = general(
     kinks="ties: slope of the first maximum",
     flops=lambda y, z, **_: 2 * _elements(y, z),
     source="minus_max({0}, axis={axis}{out})",
-    quiet=True,
 )
 
 

@@ -98,12 +98,12 @@ class Recording(Trace):
 
     def input(self, value: Value) -> Var:
         """Make a `Var` that the trace starts from."""
-        return self._append(value, None)
+        return self._taped(value, None)
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
         values, parents = [], []
-        nested = self.records_all or primitive.quiet
+        nested = self.records_all
         for k, arg in enumerate(args):
             if type(arg) is Var:
                 if arg.trace is self:
@@ -121,18 +121,19 @@ class Recording(Trace):
             params = {**params, "kept": kept}
         if not (parents or self.records_all):
             return y
-        return self._append(y, (primitive, args, params, values, parents))
+        return self._taped(y, (primitive, args, params, values, parents))
 
-    def _append(self, value: Value, record: Record | None) -> Var:
-        if self.tape is None:
+    def _taped(self, value: Value, record: Record | None) -> Var:
+        tape = self.tape
+        if tape is None:
             raise TypeError(
                 "a value of a finished derivative is used outside of it: "
                 "return it from the differentiated function (has_aux=True) instead of keeping it"
             )
         var = Var(value, self)
         var.record = record
-        var.index = len(self.tape)
-        self.tape.append(var)
+        var.index = len(tape)
+        tape.append(var)
         return var
 
     def close(self) -> list[Var]:

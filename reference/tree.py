@@ -58,7 +58,7 @@ def _unflatten(structure: Structure, leaves: Any) -> Any:
     if structure is NONE:
         return None
     kind, names, children = structure
-    built = [_unflatten(child, leaves) for child in children]
+    built = [next(leaves) if c is LEAF else _unflatten(c, leaves) for c in children]
     if kind is list:
         return built
     if kind is tuple:
