@@ -33,6 +33,7 @@ from .slopes import Unresolved
 from .subject import Fault, Subject, subject
 from .verdict import Finding, Verdict
 
+_FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
 _SHRINKS = 80  # inputs tried to make a failing one smaller
 _ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 
@@ -140,9 +141,11 @@ class _Check:
     warnings: dict[Any, tuple[float, Any, Callable[[], Finding]]] = field(default_factory=dict)
     inputs: list[Any] = field(default_factory=list)
     modes: dict[str, None] = field(default_factory=dict)
-    oracles: Oracles | None = None
     name: str = "f"
     beside: bool = False
+
+    def __post_init__(self) -> None:
+        self.oracles = Oracles(self.truth)
 
     def search(self, given: list[Any], max_examples: int) -> None:
         """Let Hypothesis draw inputs, and shrink what fails."""
@@ -150,7 +153,12 @@ class _Check:
 
         from .search import search
 
-        drawn = st.tuples(*(i if _is_strategy(i) else st.just(_array(i)) for i in given))
+        def all_of(given: list[Any]) -> st.SearchStrategy[Any]:
+            return st.tuples(*(i if _is_strategy(i) else st.just(_array(i)) for i in given))
+
+        drawn = all_of(given)
+        with contextlib.suppress(Exception):  # what fails at a first input is reported below
+            drawn = all_of(self._sharpened(given, drawn))
         failures: dict[bytes, tuple[list[Any], list[Any]]] = {}
         shrinks = 0
 
@@ -173,14 +181,26 @@ class _Check:
         with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
             search(drawn, examine, seed_value=self.seed, max_examples=max_examples)
 
+    def _sharpened(self, given: list[Any], drawn: Any) -> list[Any]:
+        """Let strategies draw the edges of the program as well, found from a first input."""
+        from . import strategies
+        from .edges import sharpened
+        from .search import search
+
+        if not any(_is_strategy(i) and strategies.arguments(i) for i in given):
+            return given
+        first: list[Any] = []
+        search(drawn, first.append, seed_value=self.seed, max_examples=_FIRST)
+        made, native = subject(self.fn, list(first[-1]), vjp=self.vjp, jvp=self.jvp)
+        results = made.value(native)
+        return sharpened(given, self.oracles.at(made, native, results), native, results)
+
     def at(self, inputs: list[Any], *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
         self.inputs = inputs
         made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
         self.name = made.name
-        if self.oracles is None:
-            self.oracles = Oracles(self.truth)
         try:
             worst = self._examine(made, native)
         except Fault as fault:
@@ -222,7 +242,6 @@ class _Check:
         return found.worst_ulps
 
     def _screened(self, made: Subject, native: list[Any], results: list[Any]) -> Screening:
-        assert self.oracles is not None  # noqa: S101 - made before
         formulas = self.oracles.at(made, native, results)
         point = Point(made, native, formulas, self.seed, self.strict, results)
         found = screen(point)
@@ -296,7 +315,7 @@ class _Check:
             name=self.name,
             verdict=min((f.kind for f in findings), key=_ORDER.index, default=Verdict.CORRECT),
             findings=tuple(findings),
-            truth=self.oracles.name if self.oracles else "none",
+            truth=self.oracles.name,
             modes=tuple(self.modes),
             skipped=self.found.skipped,
             points=self.points,
@@ -304,7 +323,7 @@ class _Check:
             worst_ulps=self.found.worst_ulps,
             sensitivity=self.found.sensitivity,
             inputs=inputs,
-            notes=tuple(self.oracles.reasons) if self.oracles else (),
+            notes=tuple(self.oracles.reasons),
             seconds=seconds,
             _again=again,
             _failed=failed,

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from typing import Any
 
@@ -21,7 +23,32 @@ from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, mp
 from .formats import Array
 from .ordering import COMPARISONS, along, argsort, compare, place_of_extremum
 
-__all__ = ["BALLS", "MPMATH", "Arithmetic", "PreciseArray", "Undecided", "arb", "elementwise", "mp"]
+__all__ = [
+    "BALLS",
+    "MPMATH",
+    "Arithmetic",
+    "PreciseArray",
+    "Undecided",
+    "arb",
+    "elementwise",
+    "mp",
+    "observed",
+]
+
+
+_OBSERVER: ContextVar[Callable[[str, Sequence[Array], Any], None] | None] = ContextVar(
+    "observer", default=None
+)
+
+
+@contextmanager
+def observed(observer: Callable[[str, Sequence[Array], Any], None]) -> Iterator[None]:
+    """Call ``observer(name, operands, result)`` after every elementwise operation, until left."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
 
 
 class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -90,9 +117,14 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if ufunc is np.matmul:
             return self.like(_matmul(self.arithmetic, *values))
         if ufunc in COMPARISONS:
-            return compare(ufunc, *values)
-        result = _ufunc(self.arithmetic, name)(*values)
-        return np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
+            result: Any = compare(ufunc, *values)
+        else:
+            result = _ufunc(self.arithmetic, name)(*values)
+            result = np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
+        observer = _OBSERVER.get()
+        if observer is not None:
+            observer(name, values, result)
+        return result
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in _FUNCTIONS:

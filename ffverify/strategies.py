@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from hypothesis import strategies as st
@@ -70,8 +71,7 @@ def floats(
         If the range holds no number of the format.
     """
     fmt = formats.of(dtype)
-    low = -float(fmt.largest) if min_value is None else min_value
-    high = float(fmt.largest) if max_value is None else max_value
+    low, high = _range(fmt, min_value, max_value)
     kind = np.dtype(fmt.carrier).type
     inside_low, inside_high = _inward(low, high, kind)
     if not inside_low <= inside_high:
@@ -95,11 +95,20 @@ def floats(
     moderate_low, moderate_high = _inward(max(low, -64.0), min(high, 64.0), kind)
     if moderate_low <= moderate_high:
         choices.append(between(moderate_low, moderate_high))
-    special = [e for e in (*neighbours(edges, fmt), *edges_of(fmt)) if low <= e <= high]
-    if special:
-        choices.append(st.sampled_from(special))
+    for special in (neighbours(edges, fmt), edges_of(fmt)):
+        inside = [e for e in special if low <= e <= high]
+        if inside:
+            choices.append(st.sampled_from(inside))
     drawn = st.one_of(choices)
     return drawn.map(_to_bfloat16) if fmt.name == "bfloat16" else drawn
+
+
+def _range(fmt: Format, min_value: float | None, max_value: float | None) -> tuple[float, float]:
+    largest = float(fmt.largest)
+    return (
+        -largest if min_value is None else min_value,
+        largest if max_value is None else max_value,
+    )
 
 
 def _inward(low: float, high: float, kind: Any) -> tuple[float, float]:
@@ -150,10 +159,23 @@ def arrays(
     fmt = formats.of(dtype)
     elements = floats(dtype, min_value=min_value, max_value=max_value, edges=edges)
     drawn = hnp.arrays(np.dtype(fmt.carrier), shape, elements=elements, fill=st.nothing())
-    if framework == "numpy":
-        return drawn
-    native = framework_named(framework).native
-    return drawn.map(lambda a: native(a, fmt.name, device))
+    if framework != "numpy":
+        native = framework_named(framework).native
+        drawn = drawn.map(lambda a: native(a, fmt.name, device))
+    low, high = _range(fmt, min_value, max_value)
+    _MADE[drawn] = {
+        "dtype": fmt, "shape": shape, "min_value": low, "max_value": high, "edges": tuple(edges),
+        "framework": framework, "device": device,
+    }  # fmt: skip
+    return drawn
+
+
+_MADE: WeakKeyDictionary[st.SearchStrategy[Any], dict[str, Any]] = WeakKeyDictionary()
+
+
+def arguments(strategy: Any) -> dict[str, Any] | None:
+    """Give what `arrays` makes a strategy from, its range in numbers; None if it was made otherwise."""
+    return _MADE.get(strategy)
 
 
 def labels(shape: Shape, classes: int) -> st.SearchStrategy[Array]:

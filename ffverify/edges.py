@@ -1,0 +1,154 @@
+"""Edges of a program: the numbers at which its exact run takes another course.
+
+A kink, a threshold, an overflow: wherever a comparison, a sign or the range of an intermediate number
+changes while one input moves. ``edges`` spreads numbers over the input's range, runs the program on them
+and bisects between those whose runs differ, to neighbouring floats. Nothing is judged here: what is found
+is worth trying, no more.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis.strategies import SearchStrategy
+
+from . import strategies
+from .formats import Array, Format
+from .native import is_floating, to_numpy
+from .point import Formulas
+from .precise import BALLS, PreciseArray, observed
+from .slopes import Inputs
+
+_SPREAD = 64  # numbers each, evenly by value and evenly by floats
+_MOST = 16  # changes of each kind sought per input, those nearest to zero
+_LARGEST = 1024  # elements of an input beyond which a run is no glance any more
+_BITS = 128
+
+Program = Callable[..., Any]
+
+
+def sharpened(
+    given: Sequence[Any], formulas: Formulas, native: Sequence[Any], results: Sequence[Any]
+) -> list[Any]:
+    """Give the inputs of a check, where `strategies.arrays` made them with the program's edges.
+
+    Other strategies stay as they are: what lies between two numbers that they draw may be outside
+    their domain.
+    """
+    inputs = formulas.inputs or Inputs([to_numpy(a) for a in native])
+    backward = formulas.backward()
+    programs = [p for p in (formulas.forward,) if p is not None]
+    if backward is not None:
+        ones = [BALLS.array(np.ones(to_numpy(r).shape)) for r in results if is_floating(r)]
+        programs.append(lambda *args: backward(*args, *ones))
+    out: list[Any] = []
+    for j, strategy in enumerate(given):
+        made = strategies.arguments(strategy) if isinstance(strategy, SearchStrategy) else None
+        if made is None:
+            out.append(strategy)
+            continue
+        found = edges(programs, inputs, j, made["dtype"], made["min_value"], made["max_value"])
+        out.append(strategies.arrays(**(made | {"edges": (*made["edges"], *found)})))
+    return out
+
+
+def edges(
+    programs: Sequence[Program], inputs: Inputs, j: int, fmt: Format, low: float, high: float
+) -> list[float]:
+    """Give numbers on both sides of every change met while input j moves from low to high.
+
+    Exact for programs that treat input j element by element, on the way to whatever they do next.
+    ``programs`` take all inputs as precise arrays.
+    """
+    shape = inputs.arrays[j].shape
+    size = int(np.prod(shape))
+    if not 0 < size <= _LARGEST:
+        return []
+
+    def courses(places: Array) -> Array:
+        full = np.resize(places, (-(-places.size // size), size))
+        runs = [_course(programs, inputs, j, _floats(row, fmt).reshape(shape), fmt) for row in full]
+        return np.concatenate(runs, axis=1)[:, : places.size]
+
+    places = _spread(fmt, low, high)
+    found: set[float] = set()
+    for kind, course in enumerate(courses(places)):  # decisions, ranges, signs
+        gaps = np.flatnonzero(course[1:] != course[:-1])
+        gaps = gaps[np.argsort(np.abs(places[gaps]), kind="stable")][:_MOST]
+        below, above, wanted = places[gaps], places[gaps + 1], course[gaps]
+        while (apart := above != below + 1).any():
+            middle = (below >> 1) + (above >> 1) + (below & above & 1)  # the sum may not fit
+            same = courses(middle)[kind] == wanted
+            below = np.where(apart & same, middle, below)
+            above = np.where(apart & ~same, middle, above)
+        found |= set(_floats(np.concatenate([below, above]), fmt).tolist())
+    return sorted(found)
+
+
+def _course(programs: Sequence[Program], inputs: Inputs, j: int, x: Array, fmt: Format) -> Array:
+    """Give numbers per element of x: which decisions its run takes, which ranges and signs it meets."""
+    out = np.zeros((3, x.size), dtype=np.uint64)
+
+    def note(name: str, operands: Sequence[Array], result: Any) -> None:
+        if np.shape(result) != x.shape:
+            return
+        if name in ("maximum", "minimum"):  # they give one of their operands, not a copy
+            _mark(out[0], _is(np.broadcast_to(operands[0], x.shape), result.values))
+        elif isinstance(result, PreciseArray):
+            numbers = np.array([float(b.mid()) for b in result.values.ravel()])
+            _mark(out[1], _ranges(numbers, fmt))
+            _mark(out[2], np.sign(numbers) + 1)
+        else:
+            _mark(out[0], result)
+
+    args = [BALLS.array(x) if i == j else a for i, a in enumerate(inputs.balls)]
+    with BALLS.precision(_BITS), observed(note):
+        for program in programs:
+            program(*args)
+    return out
+
+
+_is = np.frompyfunc(operator.is_, 2, 1)
+
+
+def _mark(row: Array, marks: Array) -> None:
+    np.multiply(row, np.uint64(1_000_003), out=row)
+    np.add(row, np.nan_to_num(np.ravel(marks).astype(float)).astype(np.uint64), out=row)
+
+
+def _ranges(x: Array, fmt: Format) -> Array:
+    """Tell zero, subnormal, normal, overflowing and undefined numbers apart."""
+    size, overflow = np.abs(x), 2.0 ** (fmt.emax + 1) if fmt.emax < 1023 else np.inf
+    limits = [np.isnan(x), size >= overflow, size >= 2.0**fmt.emin, size > 0]
+    return np.select(limits, [4, 3, 2, 1], 0)
+
+
+def _spread(fmt: Format, low: float, high: float) -> Array:
+    """Spread places over a range, evenly among the floats and evenly by value."""
+    by_value = np.linspace(max(low, -64.0), min(high, 64.0), _SPREAD) if low <= 64 else np.zeros(0)
+    inside = by_value[(by_value >= low) & (by_value <= high)]
+    ends = _places(np.array([low, high]), fmt)
+    by_floats = np.linspace(float(ends[0]), float(ends[1]), _SPREAD).astype(np.int64)
+    both = np.concatenate([ends, _places(inside, fmt), by_floats[1:-1]])
+    return np.unique(both.clip(*ends))
+
+
+def _places(x: Array, fmt: Format) -> Array:
+    """Give the place of floats in their order: neighbours are one apart, zero is at 0."""
+    held = x.astype(fmt.carrier)
+    bits = held.view(f"i{held.itemsize}").astype(np.int64)
+    magnitude = bits & np.int64((1 << (8 * held.itemsize - 1)) - 1)
+    if fmt.name == "bfloat16":
+        magnitude >>= 16
+    return np.where(bits < 0, -magnitude, magnitude)
+
+
+def _floats(places: Array, fmt: Format) -> Array:
+    """Give the floats at places."""
+    width = np.dtype(fmt.carrier).itemsize
+    magnitude = np.abs(places) << (16 if fmt.name == "bfloat16" else 0)
+    kind = np.dtype(fmt.carrier)
+    return np.asarray(np.copysign(magnitude.astype(f"i{width}").view(kind), places), dtype=kind)
