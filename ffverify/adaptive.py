@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from .precise import BALLS, Undecided, arb
 
 FIRST_PRECISION = 128
 CEILING = 8192
+# A step shrinks to its square when precision doubles. A jump that stays from 192 bits (h = 2^-64)
+# to 384 (2^-128) is no kink in the neighbourhood, as far as floats have neighbours.
+_CONFIRMING = 256
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Truth:
     ----------
     exact
         Object array of balls. At a kink the ball is the interval of legitimate subgradients.
-    motion
-        Object array: how far the result moves when the inputs move by their rounding.
+    measure
+        Gives ``motion``, which is measured only when somebody asks.
     kink
         Where left and right derivatives differ.
     resolved
@@ -38,20 +42,30 @@ class Truth:
     """
 
     exact: Array
-    motion: Array
+    measure: Callable[[], Array]
     kink: Array
     resolved: Array
     growth: int
+
+    @cached_property
+    def motion(self) -> Array:
+        """Object array: how far the result moves when the inputs move by their rounding."""
+        return self.measure().reshape(self.exact.shape)
 
     def reshape(self, shape: tuple[int, ...]) -> Truth:
         """Give the same truth in another shape."""
         return Truth(
             self.exact.reshape(shape),
-            self.motion.reshape(shape),
+            lambda: self.motion,
             self.kink.reshape(shape),
             self.resolved.reshape(shape),
             self.growth,
         )
+
+
+def first_precision(fmt: Format) -> int:
+    """Give the bits to begin with: differences keep two thirds, 12 more than narrow asks for."""
+    return max(64, 3 * (fmt.precision + 16) // 2)
 
 
 def each_row(x: Any) -> Any:
@@ -63,70 +77,94 @@ def narrow(balls: Array, fmt: Format) -> Array:
     """Tell which balls are narrower than 1/8 ulp, or 1/8 of the smallest subnormal, or overflow."""
     tiny = arb(2) ** (fmt.smallest_exponent - 3)
     huge = BALLS.exact(fmt.overflow)
-    wanted = fmt.precision + 4
-
-    def is_narrow(x: Any) -> bool:
-        if x.rel_accuracy_bits() >= wanted:
-            return True
-        if x.is_nan():
-            return False
-        return bool(x.rad() < tiny or x.abs_lower() >= huge or (x.rad() == 0))
-
-    return np.array([is_narrow(x) for x in balls.ravel()], dtype=bool).reshape(balls.shape)
+    flat = balls.ravel()
+    told = np.array(list(map(arb.rel_accuracy_bits, flat.tolist())), dtype=object)
+    found = np.asarray(told >= fmt.precision + 4, dtype=bool)
+    for i in np.flatnonzero(~found):
+        x = flat[i]
+        found[i] = not x.is_nan() and bool(x.rad() < tiny or x.abs_lower() >= huge or x.rad() == 0)
+    return found.reshape(balls.shape)
 
 
-def _choose(condition: Array, balls: Array, otherwise: Any) -> Array:
-    """Give balls where the condition holds, and one ball elsewhere."""
-    out = np.full(balls.shape, otherwise, dtype=object)
-    out[condition] = balls[condition]
-    return out
+def stays(jump: Array, before: Array) -> Array:
+    """Tell which jumps are certainly still there: no smaller than half and no larger than twice."""
+    kept = np.frompyfunc(lambda a, b: bool(2 * a >= b and a <= 2 * b), 2, 1)(jump, before)
+    return np.asarray(kept, dtype=bool)
 
 
 def adapt(
-    evaluate: Callable[[list[Array], int], tuple[Array, Array, Array | None]],
+    evaluate: Callable[[list[Array], int], tuple[Array, Array | None]],
+    move: Callable[[list[Array], Array, int], Array],
     args: list[Array],
     fmt: Format,
     growth: int,
 ) -> Truth:
     """Evaluate all rows, then those not yet resolved again with twice the bits, up to the ceiling.
 
-    ``evaluate`` gives balls, motions and, for derivatives, the jumps between one-sided derivatives
-    where it suspects a kink (elsewhere 0). A jump that survives a doubling is a kink.
+    ``evaluate(rows, bits)`` gives balls and, for derivatives, the jumps that their widths may be.
+    A jump that survives a doubling is a kink. ``move(rows, balls, bits)`` measures motions.
+
+    Raises
+    ------
+    Undecided
+        If no precision up to the ceiling decides the branches of any row.
     """
     pending = np.arange(len(args[0]))
-    truth: Truth | None = None
-    jumps = np.zeros(0)
-    bits = FIRST_PRECISION
-    while bits <= CEILING and (len(pending) or truth is None):
+    used = np.zeros(len(pending), dtype=np.int64)
+    kept: tuple[Array, ...] = ()
+    bits = first_precision(fmt)
+    while not kept or len(pending):
         with BALLS.precision(bits):
             try:
-                exact, motion, jump = evaluate([a[pending] for a in args], bits)
+                balls, jump = evaluate([a[pending] for a in args], bits)
+            except Undecided:
+                if bits == CEILING and not kept:
+                    raise
+            else:
+                if not kept:
+                    shape = (len(args[0]), *balls.shape[1:])
+                    kept = (
+                        _full(shape, arb.nan()),
+                        *np.zeros((2, *shape), bool),
+                        _full(shape, arb.nan()),
+                    )
+                exact, kink, resolved, jumps = kept
+                done = narrow(balls, fmt)
+                if jump is not None:
+                    if bits >= _CONFIRMING:
+                        kink[pending] = ~done & stays(jump, jumps[pending])
+                        done |= kink[pending]
+                    jumps[pending] = jump
+                exact[pending], resolved[pending], used[pending] = balls, done, bits
+                pending = pending[~each_row(done).all(axis=1)]
+        if bits == CEILING:
+            break
+        bits = min(2 * bits, CEILING)
+    exact, kink, resolved, _ = kept
+
+    def measure() -> Array:
+        motion = _full(exact.shape, arb(0))
+        for bits in np.unique(used[used > 0]).tolist():
+            rows = np.flatnonzero(used == bits)
+            motion[rows] = _decided(move, [a[rows] for a in args], exact[rows], bits)
+        motion[kink] = arb(0)
+        return motion
+
+    return Truth(exact, measure, kink, resolved, growth)
+
+
+def _full(shape: tuple[int, ...], ball: Any) -> Array:
+    return np.full(shape, ball, dtype=object)
+
+
+def _decided(
+    move: Callable[[list[Array], Array, int], Array], args: list[Array], exact: Array, bits: int
+) -> Array:
+    """Measure motions; widen the precision while a branch beside the point is undecided."""
+    while bits <= CEILING:
+        with BALLS.precision(bits):
+            try:
+                return move(args, exact, bits)
             except Undecided:
                 bits *= 2
-                if bits > CEILING and truth is None:
-                    raise
-                continue
-            if truth is None:
-                shape = (len(args[0]), *exact.shape[1:])
-                truth = Truth(
-                    exact=np.full(shape, arb.nan(), dtype=object),
-                    motion=np.full(shape, arb(0), dtype=object),
-                    kink=np.zeros(shape, dtype=bool),
-                    resolved=np.zeros(shape, dtype=bool),
-                    growth=growth,
-                )
-                jumps = np.full(shape, arb.pos_inf(), dtype=object)
-            resolved = narrow(exact, fmt)
-            if jump is not None:
-                suspect = jump > 0
-                kink = suspect & (2 * jump >= jumps[pending])
-                resolved = (resolved & ~suspect) | kink
-                jumps[pending] = _choose(suspect, jump, arb.pos_inf())
-                truth.kink[pending] = kink
-                motion = _choose(~kink, motion, arb(0))
-            truth.exact[pending], truth.motion[pending] = exact, motion
-            truth.resolved[pending] = resolved
-        pending = pending[~each_row(resolved).all(axis=1)]
-        bits *= 2
-    assert truth is not None  # noqa: S101 - the first precision is below the ceiling
-    return truth
+    return _full(exact.shape, arb.nan())

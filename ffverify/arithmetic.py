@@ -97,15 +97,16 @@ def _ball_erfc(x: Any) -> Any:
 
 
 def _ball_power(x: Any, y: Any) -> Any:
-    if not y.is_integer() or abs(y) > 1024:
+    n = int(y.unique_fmpz()) if y.is_integer() else 0
+    if not 0 < abs(n) <= 1024:
         return x**y
-    n = int(y.unique_fmpz())  # by squaring: Arb's own gives nan when the ball contains 0
-    result, square = arb(1), x
-    for bit in reversed(f"{abs(n):b}"):
+    # By squaring: Arb's own gives nan when the ball contains 0.
+    result = x
+    for bit in f"{abs(n):b}"[1:]:
+        result = result * result
         if bit == "1":
-            result = result * square
-        square = square * square
-    return result if n >= 0 else _ball_divide(arb(1), result)
+            result = result * x
+    return result if n > 0 else _ball_divide(arb(1), result)
 
 
 def _ball_maximum(x: Any, y: Any) -> Any:

@@ -272,7 +272,7 @@ def _judge_by_differences(
     held[0] = ball
     still = np.empty(1, dtype=object)
     still[0] = arb(0)
-    exact = Truth(held, still, np.array([False]), np.array([False]), growth=point.growth)
+    exact = Truth(held, lambda: still, np.array([False]), np.array([False]), growth=point.growth)
     verdict, error, allowed = decide(computed, exact, point.fmt, strict=point.strict)
     if verdict is Verdict.INCONCLUSIVE and ball.is_finite():
         verdict = (

@@ -2,7 +2,7 @@
 
 `ffverify.truth` measures single numbers with everything that a verdict needs. ``slopes`` is its
 counterpart for screening: every result of a program, differentiated along one direction through
-all inputs, for five runs of the program and nothing more. ``along`` measures the truth of one
+all inputs, for four runs of the program and nothing more. ``along`` measures the truth of one
 projection ⟨weights, program⟩ along a direction, with the sensitivity that its bound needs.
 Derivatives are the same high-precision central differences (see `ffverify.truth` for their error).
 """
@@ -135,22 +135,19 @@ def slopes(
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                exact, jump, value = _differences(
+                stencil, half = _stencil(
                     vector, inputs, directions, bits, here=here if bits == FIRST_PRECISION else None
                 )
             except Undecided as undecided:
                 last = str(undecided)
                 bits *= 2
                 continue
-            suspect = np.array([bool(j > 0) for j in jump], dtype=bool)
-            kink = np.zeros_like(suspect)
-            if jumps is not None:
-                kink = suspect & np.array(
-                    [bool(2 * a >= b) for a, b in zip(jump, jumps, strict=True)]
-                )
+            exact, jump = truth.enclosure(stencil, half)
+            known = _narrow_enough(exact, fmt, each=each and bits < EACH)
+            kink = np.zeros_like(known) if jumps is None else ~known & adaptive.stays(jump, jumps)
             jumps = jump
-            found = Slopes(exact, kink, value)
-            known = kink | (_narrow_enough(exact, fmt, each=each and bits < EACH) & ~suspect)
+            found = Slopes(exact, kink, stencil[1].values)
+            known |= kink
             if rounds >= _HOPELESS:
                 known |= np.array([not e.is_finite() for e in exact], dtype=bool)
             if known.all():
@@ -166,18 +163,19 @@ def projection_slope(
     vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
 ) -> Any:
     """Give the slope of ⟨weights, program⟩ from two runs: for bisection, where a glance suffices."""
+
+    def weighed(*x: Any) -> PreciseArray:
+        return (vector(*x) * weights).sum()  # type: ignore[no-any-return]  # a duck array
+
     bits = max(bits, _first_precision(inputs, directions))
     while bits <= CEILING:
         with BALLS.precision(bits):
-            h = _step(inputs, directions, bits)
-            shifts = _shifts(directions, h)
-            x = inputs.balls
             try:
-                near = [(vector(*_moved(x, shifts, c)) * weights).sum() for c in (1, -1)]
+                return _central(
+                    weighed, inputs.balls, directions, _exponent(inputs, directions, bits)
+                )
             except Undecided:
                 bits *= 2
-                continue
-            return ((near[0] - near[1]) / (2 * h)).values[()]
     return arb.nan()
 
 
@@ -199,44 +197,37 @@ def along(
     moving
         Per argument, where its elements carry rounding errors that matter (None: nowhere).
     """
-    places = [m.ravel().nonzero()[0] if m is not None else np.zeros(0, int) for m in moving]
-    count = sum(p.size for p in places)
-    patterns = truth.sign_patterns(count) if count else np.zeros((0, 0))
-    rounding = (growth * fmt.unit_roundoff, arb(growth) * arb(2) ** fmt.smallest_exponent)
-    undefined = 0
-    exact, motion = arb.nan(), arb(0)
-    kink = resolved = False
+    exact, kink, resolved, undefined = arb.nan(), False, False, 0
     before = None
-    bits = _first_precision(inputs, directions)
+    bits = used = _first_precision(inputs, directions)
     while bits <= CEILING and not resolved and undefined <= _HOPELESS:
         with BALLS.precision(bits):
             try:
-                ball, jump, _ = _differences(_boxed(program), inputs, directions, bits)
-                total = arb(0)
-                h = _step(inputs, directions, bits)
-                shifts = _shifts(directions, h)
-                for pattern in patterns:
-                    moved = _with_rounding(inputs, places, pattern, *rounding)
-                    near = [program(*_moved(moved, shifts, c)) for c in (1, -1)]
-                    slope = ((near[0] - near[1]) / (2 * h)).values[()]
-                    apart = slope - ball[0]
-                    total += apart * apart  # Arb's own square of a ball around 0 is nan
-                square = total * count / max(len(patterns), 1)
+                stencil, half = _stencil(program, inputs, directions, bits)
             except Undecided:
                 bits *= 2
                 continue
-            exact = ball[0]
-            suspect = bool(jump[0] > 0)
-            kink = suspect and before is not None and bool(2 * jump[0] >= before)
-            before = jump[0] if suspect else None
-            motion = arb(0) if kink else square.abs_upper().sqrt()
-            narrow = bool(adaptive.narrow(ball, fmt)[0])
-            resolved = (narrow and not suspect) or kink
+            balls, jump = truth.enclosure([y.reshape(1) for y in stencil], half)
+            exact, used = balls[0], bits
+            narrow = bool(adaptive.narrow(balls, fmt)[0])
+            kink = not narrow and before is not None and bool(adaptive.stays(jump, before)[0])
+            before = jump
+            resolved = narrow or kink
             undefined += not exact.is_finite()
         bits *= 2
-    return Truth(
-        _object(exact), _object(motion), np.array([kink]), np.array([resolved]), growth=growth
-    )
+
+    def measure() -> Array:
+        if kink:
+            return _object(arb(0))
+        with BALLS.precision(used):
+            try:
+                return _object(
+                    _motion(program, inputs, directions, exact.mid(), used, growth, fmt, moving)
+                )
+            except Undecided:
+                return _object(arb.nan())
+
+    return Truth(_object(exact), measure, np.array([kink]), np.array([resolved]), growth=growth)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -248,8 +239,27 @@ def _object(x: Any) -> Array:
     return out
 
 
-def _boxed(program: Program) -> Program:
-    return lambda *args: program(*args).reshape(1)
+def _motion(
+    program: Program,
+    inputs: Inputs,
+    directions: Weights,
+    slope: Any,
+    bits: int,
+    growth: int,
+    fmt: Format,
+    moving: Sequence[Array | None],
+) -> Any:
+    """Measure how far a slope moves with the inputs (as in `ffverify.truth`, with a term for underflow)."""
+    places = [m.ravel().nonzero()[0] if m is not None else np.zeros(0, int) for m in moving]
+    count = sum(p.size for p in places)
+    patterns = truth.sign_patterns(count) if count else np.zeros((0, 0))
+    size, least = growth * fmt.unit_roundoff, arb(growth) * arb(2) ** fmt.smallest_exponent
+    total = arb(0)
+    for pattern in patterns:
+        moved = _with_rounding(inputs, places, pattern, size, least)
+        apart = _central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
+        total += apart * apart  # Arb's own square of a ball around 0 is nan
+    return (total * count / max(len(patterns), 1)).abs_upper().sqrt()
 
 
 def _with_rounding(
@@ -269,8 +279,8 @@ def _with_rounding(
     return out
 
 
-def _smallest(inputs: Inputs, directions: Weights) -> int:
-    """Give the exponent of the smallest coordinate in units of how far the direction moves it, or 0."""
+def _exponent(inputs: Inputs, directions: Weights, bits: int) -> Array:
+    """Give k, h ≈ 2^k: 2^(-bits/3) of the smallest coordinate in units of how far it moves, or of 1."""
     smallest = 0
     for x, v in zip(inputs.arrays, directions, strict=True):
         if v is not None:
@@ -279,7 +289,7 @@ def _smallest(inputs: Inputs, directions: Weights) -> int:
             ratio = ratio[ratio > 0]
             if ratio.size:
                 smallest = min(smallest, int(np.frexp(ratio.min())[1]) - 1)
-    return smallest
+    return np.asarray(smallest - bits // 3)
 
 
 def _first_precision(inputs: Inputs, directions: Weights) -> int:
@@ -287,55 +297,35 @@ def _first_precision(inputs: Inputs, directions: Weights) -> int:
 
     At p bits and step h = 2^(s - p/3) the difference of values of size 1 is good to 2^-p / h.
     """
-    return min(max(FIRST_PRECISION, 3 * (85 - _smallest(inputs, directions)) // 2), CEILING // 2)
+    smallest = int(_exponent(inputs, directions, 0))
+    return min(max(FIRST_PRECISION, 3 * (85 - smallest) // 2), CEILING // 2)
 
 
-def _step(inputs: Inputs, directions: Weights, bits: int) -> Any:
-    """Give h = 2^k: 2^(-bits/3) of the smallest coordinate that the direction moves."""
-    return arb(2) ** (_smallest(inputs, directions) - bits // 3)
+def _run(
+    program: Program, x: Sequence[Any], directions: Weights, exponent: Array, at: Sequence[int]
+) -> tuple[list[Any], PreciseArray]:
+    """Run a program at x + c·h·v for every c; give 1 / 2h too."""
+    h, half = truth.steps(exponent)
+    shifts = [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
+    return [program(*truth.shifted(x, shifts, c)) for c in at], half
 
 
-def _shifts(directions: Weights, step: Any) -> list[tuple[Array, Array] | None]:
-    """Give where each argument moves, and by how much."""
-    out: list[tuple[Array, Array] | None] = []
-    for v in directions:
-        if v is None:
-            out.append(None)
-            continue
-        places = np.flatnonzero(v)
-        out.append((places, BALLS.array(v.ravel()[places].astype(np.float64)).values * step))
-    return out
+def _central(program: Program, x: Sequence[Any], directions: Weights, exponent: Array) -> Any:
+    """Give the central difference of a scalar program."""
+    (below, above), half = _run(program, x, directions, exponent, (-1, 1))
+    return ((above - below) * half).values[()]
 
 
-def _moved(x: Sequence[Any], shifts: Sequence[tuple[Array, Array] | None], c: int) -> list[Any]:
-    out = []
-    for a, shift in zip(x, shifts, strict=True):
-        if shift is None:
-            out.append(a)
-            continue
-        places, amounts = shift
-        values = a.values.ravel().copy()
-        values[places] = values[places] + (amounts if c == 1 else amounts * c)
-        out.append(PreciseArray(values.reshape(a.shape), BALLS))
-    return out
-
-
-def _differences(
-    vector: Program, inputs: Inputs, directions: Weights, bits: int, *, here: Array | None = None
-) -> tuple[Array, Array, Array]:
-    """Give slopes as balls, jumps between one-sided slopes where suspected, and the values."""
-    x = inputs.balls
-    h = _step(inputs, directions, bits)
-    shifts = _shifts(directions, h)
-    value = vector(*x) if here is None else PreciseArray(here, BALLS)
-    near = [vector(*_moved(x, shifts, c)) for c in (1, -1)]
-    wide = [vector(*_moved(x, shifts, c)) for c in (2, -2)]
-    slope = (near[0] - near[1]) / (2 * h)
-    truncation = abs(slope - (wide[0] - wide[1]) / (4 * h))
-    right = (4 * near[0] - 3 * value - wide[0]) / (2 * h)
-    left = (wide[1] - 4 * near[1] + 3 * value) / (2 * h)
-    exact, jump = truth.with_kinks(slope, truncation, left, right, bits)
-    return exact, jump, value.values
+def _stencil(
+    program: Program, inputs: Inputs, directions: Weights, bits: int, *, here: Array | None = None
+) -> tuple[list[Any], PreciseArray]:
+    """Run a program on the stencil of `truth.enclosure`; what it gives at the point may be known."""
+    at = truth.STENCIL if here is None else [c for c in truth.STENCIL if c]
+    exponent = _exponent(inputs, directions, bits)
+    values, half = _run(program, inputs.balls, directions, exponent, at)
+    if here is not None:
+        values.insert(truth.STENCIL.index(0), PreciseArray(here, BALLS))
+    return values, half
 
 
 def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:

@@ -79,8 +79,13 @@ def definition(
     return declare
 
 
+def _one(like: Any) -> Any:
+    """Give the number 1 in the arithmetic of what it will stand beside."""
+    return like.arithmetic.array(1) if isinstance(like, PreciseArray) else np.ones_like(like)
+
+
 def _pi(like: Any) -> Any:
-    return 4 * np.arctan(np.ones_like(like))
+    return 4 * np.arctan(_one(like))
 
 
 def _special(name: str) -> Callable[[Any], Any]:
@@ -219,7 +224,7 @@ def selu(z: Any) -> Any:
 
 @definition("6.3")
 def gelu(z: Any) -> Any:
-    return z / 2 * (1 + _erf(z * np.sqrt(np.ones_like(z) / 2)))
+    return z / 2 * (1 + _erf(z * np.sqrt(_one(z) / 2)))
 
 
 @definition("6.3")

@@ -7,15 +7,17 @@ central differences, not differentiation rules, so that they share nothing with 
 
 How the error is bounded
 ------------------------
-At p bits and step h = 2^(-p/3)·min(1, |x|), the ball around D(h) = (f(x+h) - f(x-h)) / 2h accounts
-for rounding, of size 2^(-2p/3). Truncation is c·h² + O(h⁴), the same order; D(2h) has four times
-as much, so |D(2h) - D(h)| = 3c·h² bounds it with a margin of three. Precision doubles until the
-ball is narrower than 1/8 ulp of the result's format, or than 1/8 of the smallest subnormal.
+At p bits and step h ≈ 2^(-p/3)·min(1, |x|) the program runs at x - h, x, x + h and x + 2h. The ball
+around D = (f(x+h) - f(x-h)) / 2h accounts for rounding, of size 2^(-2p/3). Truncation is
+Σ hⁿ⁻¹ f⁽ⁿ⁾(x) / n! over odd n ≥ 3. The third difference T = f(x+2h) - 3 f(x+h) + 3 f(x) - f(x-h) has
+hⁿ f⁽ⁿ⁾(x) (2ⁿ - 2) / n! in its place, so |T| / 2h bounds truncation with a margin of three for n = 3, and
+of more for higher n. Precision doubles until the ball D ± |T| / 2h is narrower than 1/8 ulp of
+the result's format, or than 1/8 of the smallest subnormal.
 
-One-sided differences L and R, exact to the same order, tell a kink: on a smooth function R - L
-vanishes like h³, on a kink it stays when precision doubles (and h squares). With exact inputs a
-step can cross a kink only if the point is on it or within h; then the derivative is the interval
-between L and R, any value inside being a legitimate subgradient.
+At a kink D is the mean of left and right derivative and |T| / 2h, up to O(h), half of their distance:
+the ball is the interval between them, of which any value is a legitimate subgradient. On a smooth
+function the ball shrinks when precision doubles (and h squares); at a kink it stays. With exact
+inputs a step can cross a kink only if the point is on it or within 2h.
 
 Sensitivity
 -----------
@@ -75,16 +77,22 @@ def value(
         leading ones being a batch (gufunc convention): ``(0,)`` for an elementwise function,
         ``(1, 0)`` for rows and labels. None: the arguments are one whole application.
     """
-    rows, batch, run = _rows(program, args, core)
-    floating = tuple(is_floating(a) for a in rows)
+    rows, batch = _flatten(args, core)
+    floating = [is_floating(a) for a in rows]
+    growth = _growth(rows)
 
-    def evaluate(parts: list[Array], _bits: int) -> tuple[Array, Array, None]:
-        points = _precise(parts)
-        exact = run(*points)
-        motion = _motion(lambda moved: run(*moved), exact, points, floating, _growth(rows), fmt)
-        return exact.values, motion, None
+    def run(*points: Any) -> tuple[Array, ...]:
+        return (program(*map(precise, points)).values,)
 
-    truth = adapt(evaluate, rows, fmt, _growth(rows))
+    apply = _rowwise(run) if core is None else run
+
+    def evaluate(parts: list[Array], _bits: int) -> tuple[Array, None]:
+        return apply(*parts)[0], None
+
+    def move(parts: list[Array], exact: Array, _bits: int) -> Array:
+        return _motion(lambda moved: apply(*moved)[0], exact, parts, floating, growth, fmt)
+
+    truth = adapt(evaluate, move, rows, fmt, growth)
     return truth.reshape(batch + truth.exact.shape[1:])
 
 
@@ -106,12 +114,11 @@ def directional(
         if core is None
         else [*core, *(0 if t is None else c for t, c in zip(tangents, core, strict=True))]
     )
-    if cores is None:
-        cores = [a.ndim for a in args] + [t.ndim for t in held]
-    program = program if core is not None else _looped(program)
     rows, batch = _flatten([*args, *held], cores)
     moved = [t is not None for t in tangents]
-    truth = _derivative(program, rows[: len(args)], rows[len(args) :], moved, fmt)
+    truth = _derivative(
+        program, rows[: len(args)], rows[len(args) :], moved, fmt, whole=core is None
+    )
     return truth.reshape(batch + truth.exact.shape[1:])
 
 
@@ -130,7 +137,6 @@ def gradient(
     The truth has the shape of ``args[wrt]`` (broadcast over the batch).
     """
     cores = [a.ndim for a in args] if core is None else list(core)
-    run = _looped(program) if core is None else program
     batch_shape = np.broadcast_shapes(
         *(a.shape[: a.ndim - c] for a, c in zip(args, cores, strict=True))
     )
@@ -146,11 +152,19 @@ def gradient(
 
     def inner(*operands: Any) -> Any:
         *inputs, weights = operands
-        return _sum_rows(run(*inputs) * weights)
+        weighed = program(*inputs) * weights
+        if core is None:
+            return weighed.sum()
+        return weighed if weighed.ndim == 1 else each_row(weighed).sum(axis=1)
 
-    moved = [i == wrt for i in range(len(points))]
     truth = _derivative(
-        inner, [*points, v], [*tangents, np.zeros(len(v))], [*moved, False], fmt, data=1
+        inner,
+        [*points, v],
+        [*tangents, np.zeros(len(v))],
+        [i == wrt for i in range(len(points) + 1)],
+        fmt,
+        data=1,
+        whole=core is None,
     )
     return truth.reshape(batch + core_shape)
 
@@ -160,18 +174,12 @@ def gradient(
 # ---------------------------------------------------------------------------------------------
 
 
-def _looped(program: Program) -> Program:
-    """Apply an unbatched program to every row of its arguments."""
-
-    def run(*args: PreciseArray) -> PreciseArray:
-        return np.stack([program(*row) for row in zip(*args, strict=True)])  # type: ignore[return-value]  # duck arrays
-
-    return run
-
-
-def _flatten(args: Sequence[Array], core: Sequence[int]) -> tuple[list[Array], tuple[int, ...]]:
+def _flatten(
+    args: Sequence[Array], core: Sequence[int] | None
+) -> tuple[list[Array], tuple[int, ...]]:
     """Broadcast the batch axes of all arguments together and make them one axis."""
-    split = [a.ndim - c for a, c in zip(args, core, strict=True)]
+    cores = [a.ndim for a in args] if core is None else core
+    split = [a.ndim - c for a, c in zip(args, cores, strict=True)]
     batch = np.broadcast_shapes(*(a.shape[:s] for a, s in zip(args, split, strict=True)))
     size = int(np.prod(batch))
     flat = [
@@ -181,22 +189,19 @@ def _flatten(args: Sequence[Array], core: Sequence[int]) -> tuple[list[Array], t
     return flat, batch
 
 
-def _rows(
-    program: Program, args: Sequence[Array], core: Sequence[int] | None
-) -> tuple[list[Array], tuple[int, ...], Program]:
-    if core is None:
-        rows, batch = _flatten(args, [a.ndim for a in args])
-        return rows, batch, _looped(program)
-    rows, batch = _flatten(args, core)
-    return rows, batch, program
+def _rowwise(function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+    """Apply a function of unbatched arguments to one row after the other."""
+
+    def apply(*rows: Any) -> tuple[Array, ...]:
+        results = [function(*row) for row in zip(*rows, strict=True)]
+        return tuple(np.stack(parts) for parts in zip(*results, strict=True))
+
+    return apply
 
 
-def _precise(parts: Sequence[Array]) -> list[Any]:
-    return [BALLS.array(a) if is_floating(a) else a for a in parts]
-
-
-def _sum_rows(x: PreciseArray) -> PreciseArray:
-    return x if x.ndim == 1 else each_row(x).sum(axis=1)
+def precise(a: Any) -> Any:
+    """Give floats as an array of balls; data, and what is one already, as they are."""
+    return a if isinstance(a, PreciseArray) or not is_floating(np.asarray(a)) else BALLS.array(a)
 
 
 def _growth(rows: Sequence[Array]) -> int:
@@ -207,18 +212,44 @@ def _growth(rows: Sequence[Array]) -> int:
 # Differences
 # ---------------------------------------------------------------------------------------------
 
+STENCIL = (-1, 0, 1, 2)
 
-def _power_of_two(exponents: Array) -> Array:
-    out = np.empty(exponents.shape, dtype=object)
-    two = arb(2)
-    out.ravel()[:] = [two ** int(k) for k in exponents.ravel()]
-    return out
+# The third difference does not see a kink halfway between x and x + h. This significand of the step
+# keeps one from sitting there by its nature: an ulp or a power of two away from a float.
+_SIGNIFICAND = 181
+
+
+def steps(exponents: Array) -> tuple[PreciseArray, PreciseArray]:
+    """Give h, of size 2^k for every exponent k, and 1 / 2h."""
+    each, where = np.unique(exponents, return_inverse=True)
+    table = np.empty((2, len(each)), dtype=object)
+    table[0] = [_SIGNIFICAND * arb(2) ** (k - 7) for k in each.tolist()]
+    table[1] = 1 / (2 * table[0])
+    h, half = table[:, where.reshape(exponents.shape)]
+    return BALLS.array(h), BALLS.array(half)
+
+
+def enclosure(values: Sequence[PreciseArray], half: PreciseArray) -> tuple[Array, Array]:
+    """Give the ball around the derivative from the values on the stencil, and its radius.
+
+    ``half`` is 1 / 2h.
+    """
+    below, here, above, beyond = values
+    half = _aligned(half, here.ndim)
+    spread = abs(beyond - below - 3 * (above - here)) * half
+    slope = (above - below) * half
+    return slope.values + spread.values * arb(0, 1), spread.values
+
+
+def _aligned(h: PreciseArray, ndim: int) -> PreciseArray:
+    """Give one step per row the axes of what it multiplies."""
+    return h.reshape(h.shape + (1,) * (ndim - h.ndim))
 
 
 def _step_exponents(
     points: Sequence[Array], tangents: Sequence[Array], moved: Sequence[bool], bits: int
 ) -> Array:
-    """Give k per row, h = 2^k: 2^(-bits/3) of the smallest moved coordinate, at most of 1."""
+    """Give k per row, h ≈ 2^k: 2^(-bits/3) of the smallest moved coordinate, at most of 1."""
     smallest = np.ones(len(points[0]))
     for x, v, moves in zip(points, tangents, moved, strict=True):
         if moves:
@@ -234,58 +265,58 @@ def _derivative(
     moved: Sequence[bool],
     fmt: Format,
     *,
+    whole: bool,
     data: int = 0,
 ) -> Truth:
     """Differentiate row by row along tangents; the last ``data`` arguments carry no rounding."""
     count = len(args)
-    floating = tuple(is_floating(a) and i < count - data for i, a in enumerate(args))
+    floating = [is_floating(a) and i < count - data for i, a in enumerate(args)]
     growth = _growth(args[: count - data])
 
-    def evaluate(parts: list[Array], bits: int) -> tuple[Array, Array, Array]:
-        points, directions = parts[:count], parts[count:]
-        exponents = _step_exponents(points, directions, moved, bits)
-        x = _precise(points)
-        step = PreciseArray(_power_of_two(exponents), BALLS)
+    def stencil(operands: Sequence[Any], at: Sequence[int]) -> tuple[list[Any], PreciseArray]:
+        """Run at x + c·h·v for every c; give 1 / 2h too."""
+        *rows, exponents = operands
+        h, half = steps(np.asarray(exponents))
+        x = [precise(a) for a in rows[:count]]
         shifts = [
-            BALLS.array(v) * step.reshape(-1, *[1] * (v.ndim - 1)) if moves else None
-            for v, moves in zip(directions, moved, strict=True)
+            BALLS.array(v) * _aligned(h, np.ndim(v)) if moves else None
+            for v, moves in zip(rows[count:], moved, strict=True)
         ]
+        return [program(*shifted(x, shifts, c)) for c in at], half
 
-        def at(base: list[Any], c: int) -> Any:
-            return program(
-                *(b if s is None else b + c * s for b, s in zip(base, shifts, strict=True))
-            )
+    def enclosing(*operands: Any) -> tuple[Array, ...]:
+        return enclosure(*stencil(operands, STENCIL))
 
-        def central(base: list[Any]) -> Any:
-            return at(base, 1) - at(base, -1)
+    def central(*operands: Any) -> tuple[Array, ...]:
+        (below, above), half = stencil(operands, (-1, 1))
+        return (((above - below) * _aligned(half, above.ndim)).values,)
 
-        here, near, wide = at(x, 0), (at(x, 1), at(x, -1)), (at(x, 2), at(x, -2))
-        h = step.reshape(-1, *[1] * (here.ndim - 1))
-        slope = (near[0] - near[1]) / (2 * h)
-        truncation = abs(slope - (wide[0] - wide[1]) / (4 * h))
-        right = (4 * near[0] - 3 * here - wide[0]) / (2 * h)
-        left = (wide[1] - 4 * near[1] + 3 * here) / (2 * h)
-        motion = _motion(lambda base: central(base) / (2 * h), slope, x, floating, growth, fmt)
-        exact, jump = with_kinks(slope, truncation, left, right, bits)
-        return exact, motion, jump
+    enclose, differ = map(_rowwise, (enclosing, central)) if whole else (enclosing, central)
 
-    return adapt(evaluate, [*args, *tangents], fmt, growth)
+    def exponents(parts: list[Array], bits: int) -> Array:
+        return _step_exponents(parts[:count], parts[count:], moved, bits)
+
+    def evaluate(parts: list[Array], bits: int) -> tuple[Array, Array]:
+        balls, spread = enclose(*parts, exponents(parts, bits))
+        return balls, spread
+
+    def move(parts: list[Array], exact: Array, bits: int) -> Array:
+        rest = (*parts[count:], exponents(parts, bits))
+        return _motion(
+            lambda points: differ(*points, *rest)[0], exact, parts[:count], floating, growth, fmt
+        )
+
+    return adapt(evaluate, move, [*args, *tangents], fmt, growth)
 
 
-def with_kinks(
-    slope: Any, truncation: Any, left: Any, right: Any, bits: int
-) -> tuple[Array, Array]:
-    """Give balls [slope ± truncation], or the hull of L and R and their jump where these differ."""
-    balls, jumps = np.empty(slope.shape, dtype=object), np.empty(slope.shape, dtype=object)
-    tolerance = arb(2) ** (-(bits // 4))
-    zero = arb(0)
-    parts = (slope, truncation, left, right)
-    for i, (s, t, before, after) in enumerate(zip(*(a.values.ravel() for a in parts), strict=True)):
-        jump = abs(after - before)
-        suspect = jump > tolerance * (abs(before) + abs(after))
-        balls.ravel()[i] = before.union(after) if suspect else s + arb(0, t.abs_upper())
-        jumps.ravel()[i] = jump if suspect else zero
-    return balls, jumps
+def shifted(x: Sequence[Any], shifts: Sequence[Any], c: int) -> list[Any]:
+    """Give x + c·s; None does not move."""
+    if c == 0:
+        return list(x)
+    return [
+        b if s is None else b + s if c == 1 else b - s if c == -1 else b + c * s
+        for b, s in zip(x, shifts, strict=True)
+    ]
 
 
 @cache
@@ -300,10 +331,10 @@ def sign_patterns(count: int) -> Array:
 
 
 def _motion(
-    run: Callable[[list[Any]], Any],
-    exact: PreciseArray,
-    points: list[Any],
-    floating: tuple[bool, ...],
+    run: Callable[[list[Any]], Array],
+    exact: Array,
+    points: Sequence[Array],
+    floating: Sequence[bool],
     growth: int,
     fmt: Format,
 ) -> Array:
@@ -312,16 +343,22 @@ def _motion(
     inputs = sum(sizes)
     if inputs == 0:
         return np.full(exact.shape, arb(0), dtype=object)
+    up, down = (
+        [
+            precise(x) * (1 + sign * BALLS.array(growth * fmt.unit_roundoff)) if f else x
+            for x, f in zip(points, floating, strict=True)
+        ]
+        for sign in (1, -1)
+    )
+    here = np.frompyfunc(arb.mid, 1, 1)(exact)
     patterns = sign_patterns(inputs)
     total: Any = 0
     for pattern in patterns:
         pieces = np.split(pattern, np.cumsum(sizes)[:-1])
         moved = [
-            x * (1 + BALLS.array(growth * fmt.unit_roundoff * piece.reshape(x.shape[1:])))
-            if f
-            else x
-            for x, piece, f in zip(points, pieces, floating, strict=True)
+            np.where(piece.reshape(a.shape[1:]) > 0, a, b) if f else a
+            for a, b, piece, f in zip(up, down, pieces, floating, strict=True)
         ]
-        total = total + (run(moved) - exact) ** 2
+        total = total + BALLS.array(run(moved) - here) ** 2
     mean = (total * inputs / len(patterns)).values
     return np.frompyfunc(lambda square: square.abs_upper().sqrt(), 1, 1)(mean)  # type: ignore[no-any-return]  # a ufunc of objects

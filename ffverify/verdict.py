@@ -117,7 +117,11 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """Verdicts on an array, element by element (all fields have its shape)."""
+    """Verdicts on an array, element by element (all fields have its shape).
+
+    The motion of the inputs is in ``allowed_ulps`` only where the rounding of the result alone does
+    not explain an error.
+    """
 
     verdicts: Array
     error_ulps: Array
@@ -173,36 +177,50 @@ def judge(
         raise ValueError(
             f"computed has shape {computed.shape}, the truth {truth.exact.shape}: compare equal shapes"
         )
-    growth, u = truth.growth, arb(fmt.unit_roundoff)
-    tiny = arb(2) ** fmt.smallest_exponent
+    exacts, numbers = truth.exact.ravel().tolist(), computed.astype(np.float64).ravel().tolist()
+    limits = _rounding_of(exacts, truth.growth, fmt, scale)
+    distances = [arb(c) - t for c, t in zip(numbers, exacts, strict=True)]
+    near = [bool(d.abs_upper() <= m) for d, m in zip(distances, limits, strict=True)]
+    correct = np.array(near, dtype=bool)
+    if not (inputs_exact or correct.all()):
+        motions = truth.motion.ravel()
+        for i in np.flatnonzero(~correct):
+            if motions[i].is_finite():
+                limits[i] = limits[i] + motions[i].abs_upper()
+    exponents = fmt.ulp_exponents(np.maximum(np.abs(_floats(exacts)), scale))
+    with np.errstate(over="ignore"):
+        errors, allowances = (np.ldexp(np.abs(_floats(x)), -exponents) for x in (distances, limits))
+    verdicts = np.full(computed.size, Verdict.CORRECT, dtype=object)
     overflow = BALLS.exact(fmt.overflow)
-    absolute = growth * (tiny + arb(float(scale)) * u)
-    count = computed.size
-    errors, allowances = np.zeros(count), np.zeros(count)
-    verdicts = np.empty(count, dtype=object)
-    runnings = [None] * count if running is None else running.ravel().tolist()
-    exacts = truth.exact.ravel().tolist()
-    sizes = np.array([float(t.mid()) for t in exacts])
-    ulps = fmt.ulp_exponents(np.maximum(np.abs(sizes), scale))
-    for i, (c, t, motion, resolved, run) in enumerate(
-        zip(
-            computed.astype(np.float64).ravel().tolist(),
-            exacts,
-            truth.motion.ravel().tolist(),
-            truth.resolved.ravel().tolist(),
-            runnings,
-            strict=True,
+    runnings = [None] * computed.size if running is None else running.ravel().tolist()
+    for i in np.flatnonzero(~correct):
+        ulp, resolved = arb(2) ** int(exponents[i]), bool(truth.resolved.flat[i])
+        size = exacts[i].abs_upper()
+        verdicts[i], errors[i] = _verdict(
+            numbers[i], exacts[i], limits[i], size, resolved, overflow, ulp, runnings[i], fmt
         )
-    ):
-        ulp = arb(2) ** int(ulps[i])
-        size = t.abs_upper()
-        allowed = growth * u * size + absolute
-        if not inputs_exact and motion.is_finite():
-            allowed = allowed + motion.abs_upper()
-        verdict, error = _verdict(c, t, allowed, size, bool(resolved), overflow, ulp, run, fmt)
-        verdicts[i], errors[i], allowances[i] = verdict, error, float(allowed / ulp)
     shape = computed.shape
     return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
+
+
+def bound(truth: Truth, fmt: Format, *, scale: float = 0.0) -> Array:
+    """Give the conditioning bound, an object array of balls (whose upper ends count)."""
+    limits = _rounding_of(truth.exact.ravel().tolist(), truth.growth, fmt, scale)
+    moved = [m.abs_upper() if m.is_finite() else 0 for m in truth.motion.ravel().tolist()]
+    out = np.empty(truth.exact.size, dtype=object)
+    out[:] = [a + b for a, b in zip(limits, moved, strict=True)]
+    return out.reshape(truth.exact.shape)
+
+
+def _rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> list[Any]:
+    """Give g·u·|t| + g subnormals + g·u·scale: the bound without the motion of the inputs."""
+    unit = growth * arb(fmt.unit_roundoff)
+    absolute = growth * arb(2) ** fmt.smallest_exponent + unit * arb(float(scale))
+    return [unit * t.abs_upper() + absolute for t in exacts]
+
+
+def _floats(balls: list[Any]) -> Array:
+    return np.array([float(b.mid()) for b in balls])
 
 
 def _verdict(

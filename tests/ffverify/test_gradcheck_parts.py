@@ -100,7 +100,7 @@ def test_slope_by_differences_measures_noise():
 def truth_of(value, motion=0.0):
     exact, moved = np.empty(1, dtype=object), np.empty(1, dtype=object)
     exact[0], moved[0] = arb(value), arb(motion)
-    return Truth(exact, moved, np.array([False]), np.array([True]), growth=8)
+    return Truth(exact, lambda: moved, np.array([False]), np.array([True]), growth=8)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_wrong_formula_cannot_hide_in_a_wide_bound():
     wide = truth_of(1.0, motion=1e-3)
     near, formula = 1.0 + 5e-4, arb(1.0) + arb(5e-4)
     assert decide(near, wide, F64, formula=arb(1))[0] is Verdict.CORRECT
-    narrow = Truth(wide.exact, np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000)
+    narrow = Truth(wide.exact, lambda: np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000)
     assert decide(1.0 + 1e-9, narrow, F64, formula=arb(1) + arb(1e-9))[0] is Verdict.WRONG
     assert decide(near, wide, F64, formula=formula)[0] is Verdict.CORRECT
 
