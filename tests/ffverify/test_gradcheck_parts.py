@@ -130,7 +130,9 @@ def test_a_wrong_formula_cannot_hide_in_a_wide_bound():
     wide = truth_of(1.0, motion=1e-3)
     near, formula = 1.0 + 5e-4, arb(1.0) + arb(5e-4)
     assert decide(near, wide, F64, formula=arb(1))[0] is Verdict.CORRECT
-    narrow = Truth(wide.exact, lambda: np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000)
+    narrow = Truth(
+        wide.exact, lambda: np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000
+    )
     assert decide(1.0 + 1e-9, narrow, F64, formula=arb(1) + arb(1e-9))[0] is Verdict.WRONG
     assert decide(near, wide, F64, formula=formula)[0] is Verdict.CORRECT
 
