@@ -1,0 +1,274 @@
+"""Every primitive, one row each: its textbook definition on object arrays, and arguments to try it on.
+
+The arguments are well-conditioned on purpose, and away from kinks.
+"""
+
+import mpmath as mp
+import numpy as np
+
+from ffverify.reference import primitives
+
+# Differences with step h have an error of h² relative to third derivatives of size O(1..100), and of
+# 10^-60/h (10^-60/h² for second ones) from rounding: with h = 1e-15 both are below 1e-27.
+STEP = mp.mpf(10) ** -15
+
+rng = np.random.default_rng(0)
+
+
+def each(f):
+    """A function of one mpmath number, on object arrays."""
+    return np.frompyfunc(f, 1, 1)
+
+
+def reals(*shape, low=-2.0, high=2.0):
+    return np.asarray(rng.uniform(low, high, shape))
+
+
+def sigma(z):
+    return 1 / (1 + mp.exp(-z))
+
+
+def zeta(z):
+    return mp.log(1 + mp.exp(z))
+
+
+def gelu_argument(z):
+    return 2 * mp.sqrt(2 / mp.pi) * (z + mp.mpf(0.044715) * z**3)
+
+
+def derivative(f):
+    """f' by a central difference, whose error of 1e-30 is far below float64."""
+    return lambda z: (f(z + STEP) - f(z - STEP)) / (2 * STEP)
+
+
+ONE_ARGUMENT = {  # textbook function of one number
+    "absolute": abs,
+    "arccos": mp.acos,
+    "arccosh": mp.acosh,
+    "arcsin": mp.asin,
+    "arcsinh": mp.asinh,
+    "arctan": mp.atan,
+    "arctanh": mp.atanh,
+    "cbrt": lambda z: mp.sign(z) * mp.cbrt(abs(z)),
+    "cos": mp.cos,
+    "cosh": mp.cosh,
+    "erf": mp.erf,
+    "erfc": mp.erfc,
+    "exp": mp.exp,
+    "exp2": lambda z: mp.mpf(2) ** z,
+    "expm1": lambda z: mp.exp(z) - 1,
+    "gauss": lambda z: mp.exp(-z * z),
+    "gelu": lambda z: z * mp.erfc(-z / mp.sqrt(2)) / 2,
+    "gelu_slope": derivative(lambda z: z * mp.erfc(-z / mp.sqrt(2)) / 2),
+    "gelu_tanh": lambda z: z * sigma(gelu_argument(z)),
+    "gelu_tanh_slope": derivative(lambda z: z * sigma(gelu_argument(z))),
+    "hard_swish": lambda z: z * min(max(z / 6 + mp.mpf(0.5), 0), 1),
+    "log": mp.log,
+    "log10": mp.log10,
+    "log1p": lambda z: mp.log(1 + z),
+    "log2": lambda z: mp.log(z) / mp.log(2),
+    "mish": lambda z: z * mp.tanh(zeta(z)),
+    "mish_slope": derivative(lambda z: z * mp.tanh(zeta(z))),
+    "negative": lambda z: -z,
+    "positive": lambda z: z,
+    "reciprocal": lambda z: 1 / z,
+    "relu": lambda z: max(z, mp.mpf(0)),
+    "selu": lambda z: 1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * mp.expm1(z)),
+    "sigmoid": sigma,
+    "sigmoid_slope": lambda z: sigma(z) * sigma(-z),
+    "silu": lambda z: z * sigma(z),
+    "silu_slope": derivative(lambda z: z * sigma(z)),
+    "sin": mp.sin,
+    "sinh": mp.sinh,
+    "softplus": zeta,
+    "softsign": lambda z: z / (1 + abs(z)),
+    "sqrt": mp.sqrt,
+    "square": lambda z: z * z,
+    "tan": mp.tan,
+    "tanh": mp.tanh,
+    "tanh_slope": lambda z: 1 / mp.cosh(z) ** 2,
+    "tanhshrink": lambda z: z - mp.tanh(z),
+}
+A, B = reals(2, 3), reals(2, 1)  # B is broadcast against A
+POSITIVE = reals(2, 3, low=0.5)
+TWO_ARGUMENTS = {  # textbook function of numbers, arguments
+    "add": (lambda a, b: a + b, A, B),
+    "arctan2": (mp.atan2, A, B),
+    "copysign": (lambda a, b: abs(a) * (1 if b > 0 else -1), A, B),
+    "divide": (lambda a, b: a / b, A, B + np.sign(B)),
+    "hypot": (mp.hypot, A, B),
+    "logaddexp": (lambda a, b: mp.log(mp.exp(a) + mp.exp(b)), A, B),
+    "maximum": (max, A, B),
+    "minimum": (min, A, B),
+    "multiply": (lambda a, b: a * b, A, B),
+    "power": (lambda a, b: a**b, POSITIVE, B),
+    "prelu": (lambda z, alpha: z if z > 0 else alpha * z, A, np.asarray(0.3)),
+    "remainder": (lambda a, b: a - b * mp.floor(a / b), A, B + np.sign(B)),
+    "scale": (lambda a, b: a * b, A, B),
+    "subtract": (lambda a, b: a - b, A, B),
+}
+
+
+def exps(z):
+    return each(mp.exp)(z)
+
+
+def logs(z):
+    return each(mp.log)(z)
+
+
+def text_solve(a, b):
+    x = mp.lu_solve(mp.matrix(a.tolist()), mp.matrix(b.tolist()))
+    return np.array(x.tolist(), dtype=object).reshape(b.shape)
+
+
+def text_solve_columns(a, b):
+    return np.stack([text_solve(a, b[:, j]) for j in range(b.shape[1])], axis=1)
+
+
+def text_cholesky(a):
+    a = (a + a.T) / 2  # the convention: the matrix is symmetric, and so is its tangent
+    return np.array(mp.cholesky(mp.matrix(a.tolist())).tolist(), dtype=object)
+
+
+def text_log_softmax(z, axis):
+    return z - logs(exps(z).sum(axis=axis, keepdims=True))
+
+
+def losers(e, d, axis):
+    best = np.argmax(np.asarray(d, float), axis=axis)
+    mask = np.ones(e.shape)
+    np.put_along_axis(mask, np.expand_dims(best, axis), 0, axis)
+    return (e * mask).sum(axis=axis, keepdims=True)
+
+
+def replaced(x, v, place):
+    y = x.copy()
+    y.flat[place] = v
+    return y
+
+
+def scattered(y, i, *, shape):
+    x = np.zeros(shape, dtype=object)
+    for row, place in enumerate(i):
+        x[place] = x[place] + y[row]
+    return x
+
+
+M = reals(3, 3) + 3 * np.eye(3)
+Z = reals(2, 4)
+LABELS = np.array([1, 7])  # in Z, flattened
+PLACES = np.array([2, 0, 2])
+C = np.array([[True], [False]])
+# name: (textbook on object arrays, arguments, params); integer and boolean arguments are data.
+ARRAYS = {
+    "affine": (lambda x, W, b: x @ W + b, (reals(2, 3), reals(3, 2), reals(2)), {}),
+    "astype": (lambda x, dtype: x, (A,), {"dtype": np.float64}),
+    "broadcast_to": (np.broadcast_to, (B,), {"shape": (2, 3)}),
+    "cholesky": (text_cholesky, (M @ M.T,), {}),
+    "clip": (
+        lambda x, low, high: np.minimum(np.maximum(x, low), high),
+        (A,),
+        {"low": -1, "high": 0.5},
+    ),
+    "concatenate": (lambda *x, axis: np.concatenate(x, axis), (A, B, A), {"axis": 1}),
+    "cumsum": (np.cumsum, (A,), {"axis": 1}),
+    "einsum": (
+        lambda *x, subscripts: np.einsum(subscripts, *x),
+        (reals(2, 3), reals(3, 2), reals(2)),
+        {"subscripts": "ij,jk,k->ik"},
+    ),
+    "gather": (lambda x, i, index: x[:, i], (A, PLACES), {"index": (slice(None), "array")}),
+    "inv": (lambda a: text_solve_columns(a, np.eye(3).astype(object)), (M,), {}),
+    "log_abs_det": (
+        lambda a: np.array(mp.log(abs(mp.det(mp.matrix(a.tolist())))), dtype=object),
+        (M,),
+        {},
+    ),
+    "log_softmax": (text_log_softmax, (Z,), {"axis": 1}),
+    "logsumexp": (
+        lambda z, axis, keepdims: logs(exps(z).sum(axis=axis, keepdims=keepdims)),
+        (Z,),
+        {"axis": 1, "keepdims": True},
+    ),
+    "matmul": (np.matmul, (reals(2, 2, 3), reals(3, 2)), {}),
+    "max": (np.max, (A,), {"axis": (1,), "keepdims": False}),
+    "mean": (
+        lambda x, axis, keepdims: x.sum(axis=axis) / 2,
+        (A,),
+        {"axis": (0,), "keepdims": False},
+    ),
+    "min": (np.min, (A,), {"axis": (0, 1), "keepdims": True}),
+    "minus_max": (lambda z, axis: z - z.max(axis=axis, keepdims=True), (Z,), {"axis": 1}),
+    "norm": (
+        lambda x, axis, keepdims: each(mp.sqrt)((x * x).sum(axis=axis)),
+        (A,),
+        {"axis": (1,), "keepdims": False},
+    ),
+    "pad_zeros": (
+        lambda x, widths: np.pad(x, pad_width=widths),
+        (A,),
+        {"widths": ((1, 0), (0, 2))},
+    ),
+    "power_number": (lambda x, p: x**p, (A,), {"p": 3}),
+    "put_along": (
+        lambda y, i, axis, shape: np.stack(
+            [scattered(y[r], i[r], shape=shape[1:]) for r in range(2)]
+        ),
+        (reals(2, 3), np.array([[0, 0, 1], [3, 2, 3]])),
+        {"axis": 1, "shape": (2, 4)},
+    ),
+    "replaced": (replaced, (Z, reals(2), LABELS), {}),
+    "reshape": (lambda x, shape: x.reshape(shape), (A,), {"shape": (3, 2)}),
+    "scatter": (
+        lambda y, i, index, shape: scattered(y, i, shape=shape),
+        (reals(3), PLACES),
+        {"index": ("array",), "shape": (4,)},
+    ),
+    "softmax": (lambda z, axis: exps(text_log_softmax(z, axis)), (Z,), {"axis": 0}),
+    "softmax_nll": (lambda z, place: -text_log_softmax(z, 1).flat[place], (Z, LABELS), {}),
+    "solve": (text_solve_columns, (M, reals(3, 2)), {}),
+    "sum": (np.sum, (A,), {"axis": (0,), "keepdims": True}),
+    "sum_of_losers": (
+        losers,
+        (Z, np.array([[3, 1, 2, 0], [0, 1, 2, 3]])),
+        {"axis": 1},
+    ),
+    "take_along": (
+        np.take_along_axis,
+        (Z, np.array([[0, 0, 1], [3, 2, 3]])),
+        {"axis": 1},
+    ),
+    "transpose": (np.transpose, (reals(2, 1, 3),), {"axes": (2, 0, 1)}),
+    "where": (np.where, (C, A, B), {}),
+}
+CASES = {}
+for _name, _f in ONE_ARGUMENT.items():
+    _low, _high = primitives()[_name].domain if _name in primitives() else (-np.inf, np.inf)
+    _points = np.array([-1.7, -0.6, -0.01, 0.02, 0.9, 2.3])
+    if _low > -np.inf:
+        _points = _low + np.array([0.01, 0.3, 0.9, 1.4] if _high == np.inf else [0.05, 0.8, 1.9])
+    CASES[_name] = (np.frompyfunc(_f, 1, 1), (_points,), {})
+for _name, (_f, *_args) in TWO_ARGUMENTS.items():
+    CASES[_name] = (np.frompyfunc(_f, 2, 1), tuple(_args), {})
+CASES |= ARRAYS
+UNDIFFERENTIATED = {"copysign": {1}}
+
+
+def differentiated(name, args):
+    skip = UNDIFFERENTIATED.get(name, set())
+    return [k for k, x in enumerate(args) if x.dtype.kind == "f" and k not in skip]
+
+
+def program(primitive, row):
+    """The primitive as a function of the arguments in which it is differentiated, and those."""
+    _, args, params = CASES[row]
+    places = differentiated(row, args)
+
+    def f(*zs):
+        full = list(args)
+        for k, z in zip(places, zs, strict=True):
+            full[k] = z
+        return primitive(*full, **params)
+
+    return f, [args[k] for k in places]
