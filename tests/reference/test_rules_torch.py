@@ -188,7 +188,7 @@ def check(primitive, row):
         true = second if outer else first if inner else value
         # All that is rounded is an argument: what a trace takes for constant counts for nothing.
         allowed = 2 * 16 * U * running_scale(reference, ours, c, *at, *v, *w)
-        error = abs(float(ours(c, *at, *v, *w)) - float(true))
+        error = abs(float(ours(c, *at, *v, *w)) - true.item())
         what = f"{outer} over {inner}" if outer else inner or "value"
         assert error <= allowed, f"{what}: error {error:.3g} from torch, allowed {allowed:.3g}"
 
