@@ -311,6 +311,7 @@ _ENGINE: dict[str, Callable[..., Any]] = {
     "affine": lambda x, W, b: x @ W + b,
     "inv": np.linalg.inv,
     "cholesky": _op("cholesky"),
+    "det": np.linalg.det,
     "log_abs_det": lambda a: np.log(abs(np.linalg.det(a))),
     "sign_of_det": lambda a: np.sign(np.linalg.det(a)),
     "argmax": lambda x, axis=None, keepdims=False: np.argmax(x, axis=axis, keepdims=keepdims),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -335,12 +335,29 @@ log_abs_det = general(
     ),
     flops=_cubic,
 )
+# Of a singular matrix there is a value, but no derivative here: `inv` says so.
+det: Primitive = general(
+    "det",
+    np.linalg.det,
+    (
+        lambda a_dot, y, a: y * trace(solve_matrix(a, a_dot), axis1=-2, axis2=-1),
+        lambda y_bar, y, a: _column(_column(y_bar * y)) * matrix_transpose(inv(a)),
+    ),
+    flops=_cubic,
+)
 sign_of_det = constant("sign_of_det", lambda a: np.linalg.slogdet(a)[0])
 
 
-def slogdet(a: Value) -> tuple[Value, Value]:
-    """As `numpy.linalg.slogdet`: (sign, log |det a|)."""
-    return sign_of_det(a), log_abs_det(a)
+class SignAndLog(NamedTuple):
+    """What `slogdet` returns, with NumPy's names."""
+
+    sign: Value
+    logabsdet: Value
+
+
+def slogdet(a: Value) -> SignAndLog:
+    """As `numpy.linalg.slogdet`."""
+    return SignAndLog(sign_of_det(a), log_abs_det(a))
 
 
 def _lower_half(x: Value) -> Value:

@@ -44,7 +44,7 @@ for _module in (elementary, activations, linalg):
 # Ufuncs that are compositions ------------------------------------------------------------------------
 def _power(x: Value, p: Value) -> Value:
     if isinstance(p, int | float) and not isinstance(p, bool):
-        return power_number(x, p=p)
+        return elementary.square(x) if p == 2 else power_number(x, p=p)
     return power(x, p)
 
 
@@ -92,26 +92,25 @@ REDUCTIONS |= {
     np.minimum: _reducer(reductions.min_),
 }
 
-_SERVED: dict[Any, Callable[..., Any]] = {
+
+def _by_keyword(primitive: Primitive) -> Callable[..., Value]:
+    return lambda x, axis=None, *, keepdims=False: primitive(x, axis=axis, keepdims=keepdims)
+
+
+FUNCTIONS |= {
     np.sum: reductions.sum_,
     np.mean: reductions.mean,
     np.prod: reductions.prod,
     np.max: reductions.max_,
+    np.amax: reductions.max_,
     np.min: reductions.min_,
+    np.amin: reductions.min_,
     np.var: reductions.var,
     np.std: reductions.std,
-    np.argmax: lambda x, axis=None, *, keepdims=False: reductions.argmax(
-        x, axis=axis, keepdims=keepdims
-    ),
-    np.argmin: lambda x, axis=None, *, keepdims=False: reductions.argmin(
-        x, axis=axis, keepdims=keepdims
-    ),
-    np.all: lambda x, axis=None, *, keepdims=False: reductions.all_(
-        x, axis=axis, keepdims=keepdims
-    ),
-    np.any: lambda x, axis=None, *, keepdims=False: reductions.any_(
-        x, axis=axis, keepdims=keepdims
-    ),
+    np.argmax: _by_keyword(reductions.argmax),
+    np.argmin: _by_keyword(reductions.argmin),
+    np.all: _by_keyword(reductions.all_),
+    np.any: _by_keyword(reductions.any_),
     np.linalg.norm: reductions.norm,
     np.dot: linalg.dot,
     np.vdot: lambda a, b: linalg.dot(_ravel(a), _ravel(b)),
@@ -125,6 +124,7 @@ _SERVED: dict[Any, Callable[..., Any]] = {
     np.triu: linalg.triu,
     np.linalg.solve: linalg.solve,
     np.linalg.inv: linalg.inv,
+    np.linalg.det: linalg.det,
     np.linalg.slogdet: linalg.slogdet,
     np.linalg.cholesky: linalg.cholesky,
     np.where: elementary.where,
@@ -137,7 +137,21 @@ _SERVED: dict[Any, Callable[..., Any]] = {
     np.iscomplexobj: lambda _x: False,
     np.result_type: lambda *xs: np.result_type(*(dtype_of(x) for x in xs)),
 }
-FUNCTIONS |= _SERVED
+# Names of the array API standard, which NumPy has from version 2 on.
+FUNCTIONS |= {
+    getattr(np.linalg, name): function
+    for name, function in {
+        "diagonal": lambda x, *, offset=0: linalg.diagonal(x, offset, -2, -1),
+        "matrix_transpose": linalg.matrix_transpose,
+        "outer": linalg.outer,
+        "trace": lambda x, *, offset=0: linalg.trace(x, offset, -2, -1),
+        "vecdot": lambda a, b, *, axis=-1: reductions.sum_(a * b, axis),
+        "vector_norm": lambda x, *, axis=None, keepdims=False, ord=2: reductions.norm(  # noqa: A006  # NumPy's
+            x, None if ord == 2 else ord, axis, keepdims=keepdims
+        ),
+    }.items()
+    if hasattr(np.linalg, name)
+}
 
 
 # Shapes ------------------------------------------------------------------------------------------------
@@ -171,11 +185,7 @@ def _ravel(x: Value) -> Value:
     return reshape(x, shape=(_size(x),))
 
 
-@(
-    implements(np.transpose, np.permute_dims)
-    if hasattr(np, "permute_dims")
-    else implements(np.transpose)
-)
+@implements(np.transpose, getattr(np, "permute_dims", np.transpose))
 def _transpose(x: Value, axes: Any = None) -> Value:
     n = len(shape_of(x))
     order = tuple(range(n))[::-1] if axes is None else tuple(a % n for a in axes)
@@ -184,22 +194,17 @@ def _transpose(x: Value, axes: Any = None) -> Value:
 
 @implements(np.swapaxes)
 def _swapaxes(x: Value, axis1: int, axis2: int) -> Value:
-    order = list(range(len(shape_of(x))))
-    order[axis1], order[axis2] = order[axis2], order[axis1]
-    return transpose(x, axes=tuple(order))
+    return transpose(x, axes=np.swapaxes(_numbered(x), axis1, axis2).shape)
 
 
 @implements(np.moveaxis)
 def _moveaxis(x: Value, source: Any, destination: Any) -> Value:
-    n = len(shape_of(x))
-    order = np.moveaxis(np.empty((0,) * n), source, destination)  # validates the axes
-    del order
-    sources = [a % n for a in ([source] if isinstance(source, int) else source)]
-    targets = [a % n for a in ([destination] if isinstance(destination, int) else destination)]
-    rest = [a for a in range(n) if a not in sources]
-    for target, origin in sorted(zip(targets, sources, strict=True)):
-        rest.insert(target, origin)
-    return transpose(x, axes=tuple(rest))
+    return transpose(x, axes=np.moveaxis(_numbered(x), source, destination).shape)
+
+
+def _numbered(x: Value) -> Any:
+    """Return an array of as many axes, each as long as its own number: NumPy permutes them for us."""
+    return np.empty(range(len(shape_of(x))))
 
 
 @implements(np.expand_dims)
@@ -214,7 +219,7 @@ def _squeeze(x: Value, axis: Any = None) -> Value:
 
 @implements(np.atleast_1d)
 def _atleast_1d(x: Value) -> Value:
-    return x if shape_of(x) else reshape(x, shape=(1,))
+    return x if shape_of(x) else _ravel(x)
 
 
 @implements(np.broadcast_to)
@@ -265,17 +270,28 @@ def _hstack(arrays: Sequence[Value]) -> Value:
     return concatenate(*parts, axis=0 if len(shape_of(parts[0])) == 1 else 1)
 
 
+@implements(np.column_stack)
+def _column_stack(arrays: Sequence[Value]) -> Value:
+    columns = [reshape(x, shape=(_size(x), 1)) if len(shape_of(x)) < 2 else x for x in arrays]
+    return concatenate(*columns, axis=1)
+
+
 @implements(np.append)
 def _append(x: Value, values: Value, axis: int | None = None) -> Value:
     return _concatenate([x, values], axis)
 
 
-@implements(np.split, np.array_split)
-def _split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
-    places = np.arange(shape_of(x)[axis])
-    parts = np.array_split(places, sections)
-    if isinstance(sections, int) and len(places) % sections:
-        raise ValueError(f"split: {len(places)} elements do not divide into {sections} equal parts")
+@implements(np.split)
+def _split(x: Value, sections: Any, axis: int = 0) -> Value:
+    n = shape_of(x)[axis]
+    if isinstance(sections, int) and n % sections:
+        raise ValueError(f"split: {n} elements do not divide into {sections} equal parts")
+    return _array_split(x, sections, axis)
+
+
+@implements(np.array_split)
+def _array_split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
+    parts = np.array_split(np.arange(shape_of(x)[axis]), sections)
     before = (slice(None),) * (axis % len(shape_of(x)))
     return [
         gather(
@@ -338,6 +354,11 @@ def _take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
 @implements(np.cumsum)
 def _cumsum(x: Value, axis: int | None = None) -> Value:
     return shaping.cumsum(_ravel(x), axis=0) if axis is None else shaping.cumsum(x, axis=axis)
+
+
+@implements(np.cumprod)
+def _cumprod(x: Value, axis: int | None = None) -> Value:
+    return shaping.cumprod(_ravel(x), 0) if axis is None else shaping.cumprod(x, axis)
 
 
 @implements(np.diff)

@@ -279,5 +279,10 @@ def _broadcast_like(y_dot: Value, y: Value) -> Value:
 
 
 def _cast_like(v: Value, x: Value) -> Value:
-    dtype = dtype_of(x)
-    return v if dtype_of(v) == dtype else astype(v, dtype=dtype)
+    dtype, found = dtype_of(x), dtype_of(v)
+    if found.kind == "c":
+        raise TypeError(
+            "a complex number among the values of a derivative: only real functions are "
+            "differentiated here; write it with real and imaginary parts"
+        )
+    return v if found == dtype else astype(v, dtype=dtype)

@@ -175,9 +175,10 @@ def value_and_grad(
         )
         if run.out_structure is not LEAF or shape_of(run.values[0]) != ():
             found = unflatten(run.out_structure, list(map(shape_of, run.values)))
+            what = "shape" if run.out_structure is LEAF else "the structure"
             raise TypeError(
-                f"grad: the function returns shape {found}, and a gradient is that of a scalar: "
-                "sum it, or use jacobian or vjp"
+                f"grad: the function returns {what} {found}, and a gradient is that of a scalar: "
+                "return one number, or use jacobian or vjp"
             )
         (value,) = run.values
         bars = unflatten(structure, run.pull([dtype_of(value).type(1)]))

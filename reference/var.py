@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # What flows through a program: an ndarray, a NumPy or Python number, or a Var.
 Value = Any
 
+FLOAT = np.dtype(float)
+
 # Filled by numpy_functions.py, once, while the package is imported.
 UFUNCS: dict[np.ufunc, Primitive | Callable[..., Value]] = {}
 REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {}
@@ -264,18 +266,19 @@ def shape_of(value: Value) -> tuple[int, ...]:
     """Return the shape of an array, number or `Var`."""
     while type(value) is Var:
         value = value.value
+    if type(value) is float:
+        return ()
     shape: tuple[int, ...] | None = getattr(value, "shape", None)
     return np.shape(value) if shape is None else shape
 
 
 def dtype_of(value: Value) -> np.dtype[Any]:
     """Return the dtype of an array, number or `Var`."""
-    dtype: np.dtype[Any] | None
-    if type(value) is np.ndarray:
-        dtype = value.dtype
-    else:
-        value = innermost(value)
-        dtype = getattr(value, "dtype", None)
+    while type(value) is Var:
+        value = value.value
+    if type(value) is float:
+        return FLOAT
+    dtype: np.dtype[Any] | None = getattr(value, "dtype", None)
     return np.asarray(value).dtype if dtype is None else dtype
 
 

@@ -173,6 +173,7 @@ ARRAYS = {
     ),
     "concatenate": (lambda *x, axis: np.concatenate(x, axis), (A, B, A), {"axis": 1}),
     "cumsum": (np.cumsum, (A,), {"axis": 1}),
+    "det": (lambda a: np.array(mp.det(mp.matrix(a.tolist())), dtype=object), (M,), {}),
     "einsum": (
         lambda *x, subscripts: np.einsum(subscripts, *x),
         (reals(2, 3), reals(3, 2), reals(2)),

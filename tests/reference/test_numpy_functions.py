@@ -40,6 +40,8 @@ CALLS = {
     "average": lambda x: np.average(x, axis=0, weights=np.arange(1.0, 4.0)[:, None] + 0 * x),
     "cumsum": lambda x: np.cumsum(x, axis=1),
     "cumsum of all": np.cumsum,
+    "cumprod": lambda x: np.cumprod(x, axis=1),
+    "cumprod of all": np.cumprod,
     "diff": lambda x: np.diff(x, 2, axis=1),
     "dot": lambda x: np.dot(x, V),
     "vdot": lambda x: np.vdot(x, M),
@@ -90,9 +92,11 @@ CALLS = {
     "stack": lambda x: np.stack([x, M], axis=1),
     "vstack": lambda x: np.vstack([x[0], M]),
     "hstack": lambda x: np.hstack([x, M]),
+    "column_stack": lambda x: np.column_stack([x[:, 0], x]),
     "append": lambda x: np.append(x, M, axis=0),
     "split": lambda x: np.split(x, 2, axis=1)[1],
-    "array_split": lambda x: np.split(x, [1], axis=0)[1],
+    "split at": lambda x: np.split(x, [1], axis=0)[1],
+    "array_split": lambda x: np.array_split(x, 3, axis=1)[0],
     "pad": lambda x: np.pad(x, ((1, 0), (0, 2))),
     "pad by value": lambda x: np.pad(x, 1, constant_values=3.0),
     "take": lambda x: np.take(x, PLACES, axis=1),
@@ -251,3 +255,41 @@ def test_queries_see_the_shape():
     grad(f)(V)
     jvp(f, (V,), (V,))
     assert trace(lambda x: np.all(x > 0), V)(V)
+
+
+@pytest.mark.skipif(not hasattr(np.linalg, "vecdot"), reason="NumPy 1 has no array API names")
+def test_array_api_names_of_linear_algebra():
+    for f, same in (
+        (np.linalg.trace, np.trace),
+        (np.linalg.diagonal, np.diagonal),
+        (np.linalg.matrix_transpose, np.transpose),
+        (np.linalg.vector_norm, np.linalg.norm),
+        (lambda x: np.linalg.outer(x[0], x[1]), lambda x: np.outer(x[0], x[1])),
+        (lambda x: np.linalg.vecdot(x[0], x[1]), lambda x: np.dot(x[0], x[1])),
+    ):
+        (y, pullback), (true, true_pullback) = vjp(f, S), vjp(same, S)
+        np.testing.assert_array_equal(y, true)
+        y_bar = np.ones_like(y)
+        np.testing.assert_array_equal(pullback(y_bar), true_pullback(y_bar))
+
+
+def test_cumprod_is_right_to_second_order_where_factors_are_zero():
+    x = np.array([2.0, 0.0, 3.0, 0.0])
+    np.testing.assert_array_equal(
+        reference.jacobian(np.cumprod)(x),
+        [[1, 0, 0, 0], [0, 2, 0, 0], [0, 6, 0, 0], [0, 0, 0, 0]],
+    )
+    curvature = np.zeros((4, 4))
+    curvature[1, 3] = curvature[3, 1] = 6
+    np.testing.assert_array_equal(reference.hessian(lambda x: np.cumprod(x)[-1])(x), curvature)
+
+
+def test_uneven_sections_are_for_array_split_alone():
+    with pytest.raises(ValueError, match="4 elements do not divide into 3"):
+        grad(lambda x: np.sum(np.split(x, 3)[0]))(V)
+
+
+@pytest.mark.parametrize("mode", [grad, lambda f: lambda x: jvp(f, (x,), (x,))])
+def test_complex_values_on_the_way_are_refused(mode):
+    with pytest.raises(TypeError, match="only real functions are differentiated"):
+        mode(lambda x: np.abs(np.sum(np.exp(1j * x))))(V)

@@ -69,6 +69,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "concatenate": lambda *xs, axis: torch.cat(xs, axis),
     "copysign": lambda a, b: torch.where((a > 0) == (b > 0), a, -a),
     "cumsum": torch.cumsum,
+    "det": torch.linalg.det,
     "einsum": lambda *xs, subscripts: torch.einsum(subscripts, *xs),
     "gather": lambda x, i, index: x[:, i],
     "gauss": lambda z: torch.exp(-z * z),
