@@ -100,10 +100,8 @@ matmul: Primitive = multilinear(
 
 def _affine(x: Any, W: Any, b: Any) -> Any:
     y = _matmul(x, W)
-    same = type(y) is type(b) is np.ndarray and y.dtype is b.dtype
-    if same and 0 < b.ndim <= y.ndim and b.shape == y.shape[-b.ndim :]:
-        return np.add(y, b, y)
-    return y + b
+    inplace = type(y) is type(b) is np.ndarray and y.dtype is b.dtype and b.shape == y.shape[-1:]
+    return np.add(y, b, y) if inplace else y + b
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from .elementary import absolute, log, square
 from .linalg import log_abs_det, ones, solve_matrix
 from .primitive import Primitive, constant, general, reshape
 from .reductions import log_softmax, logsumexp, minus_max, sum_
-from .var import Value, Var, dtype_of, innermost, shape_of
+from .var import Value, Var, dtype_of, shape_of
 
 LOG_2PI = log_number(2 * pi)
 
@@ -76,7 +76,15 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
 
 # Softmax with its negative log-likelihood: fused, because p - onehot(y) cancels where it is best known.
 # The labels are given by `places`: where they are in the flattened logits, one place for each row.
-places = constant("places", lambda y, *, n: np.arange(0, y.size * n, n) + y.reshape(-1).astype(int))
+def _places(y: Any, *, n: int) -> Any:
+    rows = y.size
+    try:
+        return np.ravel_multi_index((np.arange(rows), y.reshape(-1)), (rows, n))
+    except ValueError:
+        raise ValueError(f"softmax_nll: labels {y.min()} to {y.max()} for {n} classes") from None
+
+
+places = constant("places", _places)
 
 
 def _replaced(x: Any, v: Any, place: Any, out: Any = None) -> Any:
@@ -159,12 +167,9 @@ def softmax_nll(z: Value, y: Value) -> Value:
         Where y is no array of integers from 0 to n-1 of z's shape without its last axis.
     """
     *rows, n = shape_of(z)
-    labels = np.asarray(innermost(y))
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"softmax_nll: labels of dtype {dtype_of(y)}: pass integers 0 to {n - 1}")
+    labels = y if isinstance(y, Var) else np.asarray(y)
+    if dtype_of(labels).kind not in "iu":
+        raise TypeError(f"softmax_nll: labels of dtype {labels.dtype}: pass integers 0 to {n - 1}")
     if labels.shape != tuple(rows):
         raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape_of(z)}")
-    if np.count_nonzero(labels.astype(np.uint64) >= n):  # a negative one becomes large
-        raise ValueError(f"softmax_nll: labels {labels.min()} to {labels.max()} for {n} classes")
-    y = y if isinstance(y, Var) else labels
-    return softmax_nll_fused(z, places(y, n=n))
+    return softmax_nll_fused(z, places(labels, n=n))

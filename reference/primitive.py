@@ -197,6 +197,14 @@ def _scale(v: Any, slope: Any) -> Any:
     return product
 
 
+def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
+    if shape_of(x):
+        return np.broadcast_to(x, shape)
+    y = np.empty(shape, dtype_of(x))  # a number fills an array faster than it is viewed as one
+    y.fill(x)
+    return y
+
+
 multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
 # The product in which an exact zero cotangent v wins against an infinite or undefined slope.
 scale = elementwise("scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True)
@@ -209,8 +217,7 @@ astype: Primitive = linear(
 )
 broadcast_to: Primitive = linear(
     "broadcast_to",
-    # A number fills an array faster than NumPy makes a view of it.
-    lambda x, *, shape: np.broadcast_to(x, shape) if shape_of(x) else np.full(shape, x),
+    _broadcast,
     lambda y_bar, _y, _x, **_: y_bar,  # the engine's unbroadcast is the transpose
     flops=0,
     source="np.broadcast_to({0}, {shape})",

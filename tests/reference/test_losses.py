@@ -116,3 +116,13 @@ def test_maxout_and_rbf():
     close(f.rbf(x, W, 0.5), true)
     close(f.rbf(x[0], W, 0.5), true[0])
     close(f.rbf(x, W, np.array([0.5, 1.0])), [true[0], true[1] ** 0.25])
+
+
+@pytest.mark.parametrize("bad", [[0, 2], [-1, 0]])
+def test_a_compiled_program_refuses_wrong_labels_too(bad):
+    program = f.compile(f.grad(lambda z, y: np.sum(f.softmax_nll(z, y))))
+    z = np.zeros((2, 2))
+    program(z, np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"labels -?\d to \d for 2 classes"):
+        program(z, np.array(bad))
+    np.testing.assert_array_equal(program(z, np.array([0, 1])), [[-0.5, 0.5], [0.5, -0.5]])
