@@ -3,8 +3,8 @@
 ``side_checks(subject, native)`` calls the function a few more times at one point and yields a
 sentence for everything that is amiss: randomness, mutated inputs, wrong dtypes or devices, a zero
 cotangent that gives something else than zero, a gradient that is not linear in its cotangent, or
-that depends on how the input lies in memory. That forward and reverse mode agree needs no check of
-its own: each is compared with the same exact slope.
+that depends on how the input lies in memory or on how many rows come with one. That forward and
+reverse mode agree needs no check of its own: each is compared with the same exact slope.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def side_checks(
     gradients = subject.vjp(native, cotangents)
     yield from _mutations(native, before, "the VJP")
     yield from _kinds(subject, native, gradients)
-    arrays = [None if g is None else to_numpy(g).copy() for g in gradients]
+    arrays = [_numbers(g) for g in gradients]
     repeated = subject.vjp(native, cotangents)
     if not all(
         a is None or b is None or _same(a, to_numpy(b), device=_device(b))
@@ -61,7 +61,11 @@ def side_checks(
         )  # fmt: skip
         return
     yield from _linearity(subject, native, cotangents, arrays)
-    yield from _layouts(subject, native, cotangents, arrays)
+    scales = _natural(native, first, cotangents, arrays)
+    if _steady(subject, native, cotangents, arrays, scales):
+        yield from _layouts(subject, native, cotangents, arrays, scales)
+        yield from _rows(subject, native, results, cotangents, arrays, scales)
+    yield from _shared_memory(subject, native, cotangents, scales)
 
 
 def _device(value: Any) -> str:
@@ -77,8 +81,8 @@ def _same(a: Array, b: Array, *, device: str = "cpu") -> bool:
     return _close(a, b)
 
 
-def _close(a: Array, b: Array) -> bool:
-    """Tell whether two arrays agree to half the digits, of the largest element.
+def _close(a: Array, b: Array, scale: float = 0.0) -> bool:
+    """Tell whether two arrays agree to half the digits, of the largest element or of a scale.
 
     Both are judged against the truth elsewhere; this only has to tell one function from another.
     """
@@ -87,7 +91,7 @@ def _close(a: Array, b: Array) -> bool:
     if not np.issubdtype(a.dtype, np.floating):
         return bool(np.array_equal(a, b))
     finite = np.isfinite(a) & np.isfinite(b)
-    largest = float(np.abs(a[finite]).max(initial=0.0))
+    largest = float(np.abs(a[finite]).max(initial=scale))
     half = float(np.finfo(a.dtype).eps) ** 0.5
     return bool(np.all(~finite | (np.abs(a - b) <= half * largest)))
 
@@ -148,11 +152,174 @@ def _linearity(
             ), "is the incoming cotangent multiplied in, once, with its sign?"  # fmt: skip
 
 
+def _natural(
+    native: Sequence[Any],
+    results: Sequence[Array],
+    cotangents: Sequence[Any],
+    gradients: Sequence[Array | None],
+) -> list[float]:
+    """Give the natural scale of each gradient: ⟨cotangents, results⟩ beside its input.
+
+    A gradient far below it, as that of a sum of a softmax, is rounding noise, and noise changes with
+    the order of additions.
+    """
+    value = sum(
+        float(np.sum(np.abs(r * to_numpy(v))[np.isfinite(r)]))
+        for r, v in zip(results, cotangents, strict=True)
+        if v is not None
+    )
+    sizes = [float(np.abs(to_numpy(a)).max(initial=0.0)) if is_floating(a) else 0.0 for a in native]
+    return [
+        value / size if g is not None and size else 0.0
+        for g, size in zip(gradients, sizes, strict=True)
+    ]
+
+
+def _steady(
+    subject: Subject,
+    native: Sequence[Any],
+    cotangents: Sequence[Any],
+    gradients: Sequence[Array | None],
+    scales: Sequence[float],
+) -> bool:
+    """Tell whether gradients keep half their digits when inputs move by some ulps.
+
+    Where they do not, the order of additions changes them too, and no layout can be blamed.
+    """
+    moved = []
+    for a in native:
+        x = to_numpy(a)
+        if is_floating(a):
+            wobble = np.resize([1.0, -1.0, -1.0], x.size).reshape(x.shape)
+            x = x * (1 + 8 * np.finfo(x.dtype).eps * wobble)
+        moved.append(like(a, x))
+    try:
+        found = subject.vjp(moved, cotangents)
+    except Fault:
+        return False
+    return all(
+        g is None or f is None or _close(g, to_numpy(f), scale)
+        for g, f, scale in zip(gradients, found, scales, strict=True)
+    )
+
+
+def _shared_memory(
+    subject: Subject, native: Sequence[Any], cotangents: Sequence[Any], scales: Sequence[float]
+) -> Iterator[Complaint]:
+    """Check that rows which are one and the same memory have the gradient of equal rows."""
+    if subject.framework == "jax":
+        return
+    shared = [_first_rows(a, copy=False) if is_floating(a) else a for a in native]
+    copied = [_first_rows(a, copy=True) if is_floating(a) else a for a in native]
+    try:
+        expected = [_numbers(g) for g in subject.vjp(copied, cotangents)]
+    except Fault:
+        return  # equal rows are no input for this function
+    if not _steady(subject, copied, cotangents, expected, scales):
+        return
+    what = "rows expanded from one row"
+    try:
+        changed = subject.vjp(shared, cotangents)
+    except Fault as fault:
+        yield Verdict.WRONG, f"inputs laid out otherwise ({what}): {fault}", (
+            "write to arrays of your own only, or make the input contiguous"
+        )  # fmt: skip
+        return
+    yield from _changed(subject, expected, changed, scales, what)
+
+
+def _changed(
+    subject: Subject,
+    gradients: Sequence[Array | None],
+    changed: Sequence[Any],
+    scales: Sequence[float],
+    what: str,
+) -> Iterator[Complaint]:
+    for label, g, c, scale in zip(subject.labels, gradients, changed, scales, strict=True):
+        if g is not None and c is not None and not _close(g, to_numpy(c), scale):
+            yield Verdict.WRONG, (
+                f"the gradient by {label} changes when inputs and cotangents are laid out "
+                f"otherwise ({what})"
+            ), "the code takes its arrays for contiguous, or for its own"  # fmt: skip
+
+
+def _rows(
+    subject: Subject,
+    native: Sequence[Any],
+    results: Sequence[Any],
+    cotangents: Sequence[Any],
+    gradients: Sequence[Array | None],
+    scales: Sequence[float],
+) -> Iterator[Complaint]:
+    """Check that a row has the same gradient alone, if the function maps over rows (found out here)."""
+    batched = _batched(subject, native, results)
+    if not any(b and is_floating(a) for a, b in zip(native, batched, strict=True)):
+        return
+    last = slice(-1, None)
+    alone = [a[last] if b else a for a, b in zip(native, batched, strict=True)]
+    try:
+        values = subject.value(alone)
+    except Fault:
+        return  # made for so many rows: no promise is broken
+    pairs = [(to_numpy(r)[last], to_numpy(v)) for r, v in zip(results, values, strict=True)]
+    if not all(_close(r, v) for r, v in pairs):
+        return
+    try:
+        found = subject.vjp(alone, [None if v is None else v[last] for v in cotangents])
+    except Fault as fault:
+        yield Verdict.WRONG, f"a single row: {fault}", "is a dimension of size 1 squeezed away?"
+        return
+    for label, g, one, b, scale in zip(
+        subject.labels, gradients, found, batched, scales, strict=True
+    ):
+        if b and g is not None and one is not None and not _close(g[last], to_numpy(one), scale):
+            yield Verdict.WRONG, (
+                f"the gradient by {label} in the last row is another one when that row comes alone"
+            ), "the value treats rows one by one: does the gradient count or sum them?"  # fmt: skip
+
+
+def _batched(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> list[bool]:
+    """Tell which inputs the function maps over row by row; none if any input leaves that open.
+
+    Whether it really does is seen when a row is tried alone.
+    """
+    before = [to_numpy(r) for r in results]
+    out = [False] * len(native)
+    rows = {r.shape[0] if r.ndim else 0 for r in before}
+    count = rows.pop()
+    if rows or count < 2:
+        return out
+    for j, a in enumerate(native):
+        x = to_numpy(a)
+        if not x.ndim or x.shape[0] != count:
+            continue
+        if not is_floating(a):
+            out[j] = True  # labels, which go with the rows
+            continue
+        moved = x.copy()
+        moved[0] = np.where(x[0] == 0, 0.03125, x[0] * 0.9375)
+        try:
+            after = [
+                to_numpy(r) for r in subject.value([*native[:j], like(a, moved), *native[j + 1 :]])
+            ]
+        except Fault:
+            return [False] * len(native)
+        if [r.shape for r in after] != [r.shape for r in before]:
+            return [False] * len(native)
+        mine = any(not _same(r[:1], s[:1]) for r, s in zip(before, after, strict=True))
+        others = any(not _same(r[1:], s[1:]) for r, s in zip(before, after, strict=True))
+        if not (mine or others):
+            return [False] * len(native)
+        out[j] = mine and not others
+    return out
+
+
 def _layouts(
     subject: Subject,
     native: Sequence[Any],
     cotangents: Sequence[Any],
     gradients: Sequence[Array | None],
+    scales: Sequence[float],
 ) -> Iterator[Complaint]:
     """Check that the same numbers, laid out otherwise in memory, have the same gradient."""
     if subject.framework == "jax":  # its arrays have no layout of their own
@@ -166,12 +333,22 @@ def _layouts(
                 "use reshape in place of view, or make the input contiguous"
             )  # fmt: skip
             continue
-        for label, g, c in zip(subject.labels, gradients, changed, strict=True):
-            if g is not None and c is not None and not _close(g, to_numpy(c)):
-                yield Verdict.WRONG, (
-                    f"the gradient by {label} changes when inputs and cotangents are laid out "
-                    f"otherwise ({what})"
-                ), "the code takes its arrays for contiguous"  # fmt: skip
+        yield from _changed(subject, gradients, changed, scales, what)
+
+
+def _numbers(value: Any) -> Array | None:
+    return None if value is None else to_numpy(value).copy()
+
+
+def _first_rows(a: Any, *, copy: bool) -> Any:
+    """Give the first row in the place of all, as one memory or copied."""
+    if not a.ndim or a.shape[0] < 2:
+        return a
+    if framework_of([a]) == "torch":
+        shared = a[:1].expand(a.shape)
+        return shared.contiguous() if copy else shared
+    shared = np.broadcast_to(a[:1], a.shape)
+    return shared.copy() if copy else shared
 
 
 def _fortran(a: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
 
 from ffverify.gradients import gradcheck
@@ -34,7 +33,9 @@ def network(widths):
     return Loss(), torch.randn(16, widths[0], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("widths", [(10, 8, 2), (28, 32, 5, 1), (784, 32, 30, 2), (784, 128, 10)])
+@pytest.mark.parametrize(
+    "widths", [(8, 8, 4), (28, 32, 5, 1), (64, 128, 128, 10), (784, 128, 10), (784, 1024, 200, 10)]
+)
 def test_gradcheck_of_a_network(benchmark, widths):
     loss, x = network(widths)
     benchmark.extra_info["parameters"] = sum(p.numel() for p in loss.parameters())
@@ -45,7 +46,7 @@ def test_gradcheck_of_a_network(benchmark, widths):
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
 def test_torch_gradcheck_of_the_same_network(benchmark, fast):
-    loss, x = network((784, 32, 30, 2))
+    loss, x = network((64, 128, 128, 10))
     names = [n for n, _ in loss.named_parameters()]
     parameters = [p.detach().clone().requires_grad_() for p in loss.parameters()]
 
@@ -56,18 +57,3 @@ def test_torch_gradcheck_of_the_same_network(benchmark, fast):
         torch.autograd.gradcheck, args=(of_parameters, parameters),
         kwargs={"fast_mode": fast}, rounds=1,
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_gradcheck_finds_one_sign_of_1e5(benchmark, seed):
-    x = np.random.default_rng(seed).normal(size=100_000)
-    place = int(np.random.default_rng(seed + 100).integers(x.size))
-
-    def vjp(v, x):
-        return (np.where(np.arange(x.size) == place, -2 * v * x, 2 * v * x),)
-
-    report = benchmark.pedantic(
-        gradcheck, args=(lambda x: np.sum(x * x), x),
-        kwargs={"vjp": vjp, "seed": seed, "raise_exception": False}, rounds=1,
-    )  # fmt: skip
-    assert [f.index for f in report.findings] == [(place,)]

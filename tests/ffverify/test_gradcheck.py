@@ -52,9 +52,9 @@ def test_wrong_gradient_raises_with_value_reason_and_replay():
     assert not caught.value.report.replay().ok
 
 
-@pytest.mark.parametrize("seed", range(3))  # 20 in the benchmark
-def test_one_sign_of_1e4_is_found(seed):
-    x = np.random.default_rng(seed).normal(size=10_000)
+@pytest.mark.parametrize("seed", range(20))
+def test_one_sign_of_1e5_is_found(seed):
+    x = np.random.default_rng(seed).normal(size=100_000)
     place = int(np.random.default_rng(seed + 100).integers(x.size))
 
     def vjp(v, x):
@@ -65,7 +65,7 @@ def test_one_sign_of_1e4_is_found(seed):
     assert kinds(report) == ["wrong"]
 
 
-def test_one_sign_of_1e5_is_found_in_float32_where_the_formula_cannot_be_run():
+def test_one_sign_of_many_is_found_in_float32_where_the_formula_cannot_be_run():
     x = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
 
     def vjp(v, x):
