@@ -3,12 +3,14 @@
 A ``Check`` stands between a claim and a backend. It computes with the backend, gets the truth from
 the textbook definitions, judges, keeps the worst error, and raises ``ClaimViolation`` where the
 judgement is an error. The finding itself, with sixty digits confirmed in a second arithmetic, is
-only made when somebody reads it: Hypothesis throws most violations away while it shrinks.
+only made when somebody reads it: Hypothesis throws most violations away while it shrinks. A
+failure that is declared as a known defect is kept, and the claim goes on past it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from . import confirm, replay, textbook, truth
 from .backends import Backend
+from .defects import Defect
 from .formats import Array, Format
 from .precise import BALLS, arb
 from .rounding import own_bound
@@ -54,9 +57,13 @@ class Check:
         What a claim that measures has to report, with its interval; it sets this itself.
     """
 
-    def __init__(self, backend: Backend, fmt: Format) -> None:
+    def __init__(
+        self, backend: Backend, fmt: Format, known: Mapping[str, Defect] | None = None
+    ) -> None:
         self.backend = backend
         self.fmt = fmt
+        self._known = known or {}
+        self._met: dict[str, tuple[float, MakeFinding]] = {}
         self.worst_ulps = 0.0
         self.examples = 0
         self.measured = ""
@@ -79,6 +86,16 @@ class Check:
     def warnings(self) -> list[Finding]:
         """The worst warning, if there was one."""
         return [] if self._warning is None else [self._warning[1]()]
+
+    @property
+    def known_parts(self) -> list[str]:
+        """The parts that failed as a known defect says."""
+        return sorted(self._met)
+
+    @property
+    def known_findings(self) -> list[Finding]:
+        """The worst failure of each of those parts."""
+        return [self._met[part][1]() for part in self.known_parts]
 
     # -- against truth -------------------------------------------------------------------------
 
@@ -108,6 +125,8 @@ class Check:
         )
         exact_program = self._exact(program)
         exact = truth.value(exact_program, args, self.fmt, core=core)
+        if computed is None:
+            return self._as_if_right(exact)
         explain = partial(own_bound, self.backend, program, args, exact, self.fmt)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
@@ -116,7 +135,7 @@ class Check:
                 exact_program, row, rest
             )
 
-        self._judge(name, args, computed, exact, scale, explain, describe)
+        self._judge(name, name, args, computed, exact, scale, explain, describe)
         return computed
 
     def gradient(
@@ -135,19 +154,20 @@ class Check:
         parameters are as in `value`.
         """
         program, core, name = self._program(fn, core, options)
+        part = f"{name}' reverse"
         if cotangent is None:
-            shape = self._compute(
-                name, args, lambda: self.backend.value(program, args, self.fmt.name)
-            ).shape
-            cotangent = np.ones(shape, dtype=self.fmt.carrier)
+            value = self._compute(
+                part, args, lambda: self.backend.value(program, args, self.fmt.name)
+            )
+            cotangent = np.ones(np.shape(value), dtype=self.fmt.carrier)
         v = cotangent
         computed = self._compute(
-            f"gradient of {name}",
-            args,
-            lambda: self.backend.vjp(program, args, v, self.fmt.name, wrt=[wrt])[0],
+            part, args, lambda: self.backend.vjp(program, args, v, self.fmt.name, wrt=[wrt])[0]
         )
         exact_program = self._exact(program)
         exact = truth.gradient(exact_program, args, v, wrt, self.fmt, core=core)
+        if computed is None:
+            return self._as_if_right(exact)
         explain = partial(
             own_bound, self.backend, program, args, exact, self.fmt, wrt=wrt, cotangent=v
         )
@@ -165,7 +185,7 @@ class Check:
             prime = f"{name}'" if not rest else f"∂{name}/∂{_subscript(rest)}"
             return f"{prime}({_join(row)})", confirm.directional(inner, row, tangents, ())
 
-        self._judge(name, args, computed, exact, scale, explain, describe)
+        self._judge(part, name, args, computed, exact, scale, explain, describe)
         return computed
 
     def tangent(
@@ -180,11 +200,14 @@ class Check:
     ) -> Array:
         """Check a JVP, by the backend's forward mode, against truth; give the computed tangent."""
         program, core, name = self._program(fn, core, options)
+        part = f"{name}' forward"
         computed = self._compute(
-            f"JVP of {name}", args, lambda: self.backend.jvp(program, args, tangents, self.fmt.name)
+            part, args, lambda: self.backend.jvp(program, args, tangents, self.fmt.name)
         )
         exact_program = self._exact(program)
         exact = truth.directional(exact_program, args, tangents, self.fmt, core=core)
+        if computed is None:
+            return self._as_if_right(exact)
         explain = partial(
             own_bound, self.backend, program, args, exact, self.fmt, tangents=tangents
         )
@@ -199,15 +222,26 @@ class Check:
             where = f"JVP of {name} at ({_join(row)}) along ({_join(directions)}){_subscript(rest)}"
             return where, confirm.directional(exact_program, row, moved, rest)
 
-        self._judge(name, args, computed, exact, scale, explain, describe)
+        self._judge(part, name, args, computed, exact, scale, explain, describe)
         return computed
 
     # -- without truth -------------------------------------------------------------------------
 
     def that(
-        self, holds: bool, where: str, computed: Any, exact: Any = "", *, reason: str = ""
+        self,
+        holds: bool,
+        where: str,
+        computed: Any,
+        exact: Any = "",
+        *,
+        reason: str = "",
+        part: str = "",
+        kind: Verdict = Verdict.WRONG,
     ) -> None:
-        """Check a statement that needs no bound (an exact equality, an order, a count)."""
+        """Check a statement that needs no bound (an exact equality, an order, a count).
+
+        ``part`` is the name that a known defect has for it; by default its ``where``.
+        """
         self._judged += 1
         if holds:
             return
@@ -216,11 +250,9 @@ class Check:
 
         def make() -> Finding:
             shown, right = _show(computed), _show(exact)
-            return Finding(
-                Verdict.WRONG, where, shown, right, np.inf, 0.0, self.fmt.name, reason, again()
-            )
+            return Finding(kind, where, shown, right, np.inf, 0.0, self.fmt.name, reason, again())
 
-        raise ClaimViolation(make)
+        self._fail(part or where, kind, np.inf, make)
 
     def equal(self, computed: Array, exact: Any, where: str) -> None:
         """Check equality bit for bit (zeros of either sign are equal)."""
@@ -235,6 +267,14 @@ class Check:
         )
 
     # -- plumbing ------------------------------------------------------------------------------
+
+    def _fail(self, part: str, kind: Verdict, size: float, make: MakeFinding) -> None:
+        """Raise a violation; of a known defect keep the worst one, and go on."""
+        defect = self._known.get(part)
+        if defect is None or kind not in defect.kinds:
+            raise ClaimViolation(make)
+        if part not in self._met or size > self._met[part][0]:
+            self._met[part] = size, lambda: replace(make(), known=defect.reason)
 
     def _replay(self) -> Callable[[], str]:
         claim, inputs = self._claim, self.inputs
@@ -254,17 +294,26 @@ class Check:
     def _exact(self, program: Program) -> Program:
         return lambda *args: program(textbook.namespace, *args)
 
-    def _compute(self, name: str, args: Sequence[Array], compute: Callable[[], Array]) -> Array:
+    def _compute(
+        self, part: str, args: Sequence[Array], compute: Callable[[], Array]
+    ) -> Array | None:
+        """Compute with the backend; None where it raises, as a known defect says."""
         try:
             with np.errstate(all="ignore"):  # infinities and NaNs are judged, not warned about
                 return compute()
-        except Exception as error:  # whatever the code under test raises is its failure, not ours
-            message = f"{type(error).__name__}: {error}"
-            self.that(False, f"{name}({_join(args)})", f"an exception: {message}", "a number")
-            raise  # not reached
+        except Exception as error:  # noqa: BLE001 - whatever it raises is its failure, not ours
+            shown = f"an exception: {type(error).__name__}: {str(error).strip()}"
+            self.that(False, f"{part}({_join(args)})", shown, "a number", part=part)
+            return None
+
+    def _as_if_right(self, exact: Truth) -> Array:
+        """Give the exact result in place of one that a known defect keeps from being computed."""
+        sizes = [float(t.mid()) for t in exact.exact.ravel().tolist()]
+        return np.array(sizes, self.fmt.carrier).reshape(exact.exact.shape)
 
     def _judge(
         self,
+        part: str,
         name: str,
         args: Sequence[Array],
         computed: Array,
@@ -276,7 +325,8 @@ class Check:
         """Raise the worst finding if it is an error; remember it if it is a warning.
 
         ``explain`` gives the running bound of the backend's own program. It is dear, and asked only
-        where severity hangs on it: a loss of more than half the digits is an error in any case.
+        where severity hangs on it: a loss of more than half the digits is an error in any case,
+        unless a known defect covers it.
         """
         if computed.shape != exact.exact.shape:
             self.that(False, f"shape of {name}({_join(args)})", computed.shape, exact.exact.shape)
@@ -285,11 +335,11 @@ class Check:
         self.worst_ulps = max(self.worst_ulps, float(finite.max(initial=0.0)))
         self._judged += computed.size
         self._inconclusive += int(np.sum(judgement.verdicts == Verdict.INCONCLUSIVE))
-        small = (
-            judgement.worst is not None and judgement.verdicts[judgement.worst] == Verdict.IMPRECISE
-        )
-        if small:
-            judgement = judge(computed, exact, self.fmt, scale=scale, running=explain())
+        if judgement.worst is None:
+            return
+        explained = None
+        if part in self._known or judgement.verdicts[judgement.worst] == Verdict.IMPRECISE:
+            judgement = explained = judge(computed, exact, self.fmt, scale=scale, running=explain())
         index = judgement.worst
         if index is None:
             return
@@ -297,12 +347,8 @@ class Check:
         again = self._replay()
 
         def make() -> Finding:
-            explained = (
-                judgement
-                if small
-                else judge(computed, exact, self.fmt, scale=scale, running=explain())
-            )
-            kind, reason = Verdict(explained.verdicts[index]), ""
+            told = explained or judge(computed, exact, self.fmt, scale=scale, running=explain())
+            kind, reason = Verdict(told.verdicts[index]), ""
             where, second = describe(index)
             ball = exact.exact[index]
             shown, agree = _agreement(second, ball, kink=bool(exact.kink[index]))
@@ -316,12 +362,10 @@ class Check:
                 kind, where, number, shown, error, allowed, self.fmt.name, reason, again()
             )
 
-        severity = Finding(
-            Verdict(judgement.verdicts[index]), "", "", "", error, allowed, self.fmt.name
-        ).severity
-        if severity == "error":
-            raise ClaimViolation(make)
-        if self._warning is None or error > self._warning[0]:
+        kind = Verdict(judgement.verdicts[index])
+        if Finding(kind, "", "", "", error, allowed, self.fmt.name).severity == "error":
+            self._fail(part, kind, error, make)
+        elif self._warning is None or error > self._warning[0]:
             self._warning = (error, make)
 
 

@@ -28,11 +28,12 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
+from . import defects
 from .backends import Backend
 from .check import Check, ClaimViolation
 from .formats import Format
 from .search import search
-from .verdict import Finding
+from .verdict import Finding, Verdict
 
 Draw = Callable[[Format, int], st.SearchStrategy[Any]]
 DEFAULT_EXAMPLES = 25
@@ -109,7 +110,20 @@ class Claim:
 class Result:
     """What came of one claim on one backend at one dtype.
 
-    ``status`` is "holds", "fails", "inconclusive", "not provided" or "not available".
+    Attributes
+    ----------
+    status
+        "holds", "fails", "inconclusive", "not provided" or "not available".
+    findings
+        What fails (known defects first), else the worst warning.
+    worst_ulps
+        The largest error that was met, in ulps of the exact result.
+    measured
+        What a claim that measures has to report: the statistic with its interval.
+    reason
+        Why nothing was provided, available or told.
+    mended
+        Parts that a known defect says fail, and that did not.
     """
 
     claim: str
@@ -120,8 +134,14 @@ class Result:
     worst_ulps: float = 0.0
     examples: int = 0
     seconds: float = 0.0
+    measured: str = ""
     reason: str = ""
-    known: str = ""
+    mended: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether it fails, and by known upstream defects only."""
+        return self.status == "fails" and all(f.known for f in self.findings)
 
 
 _REGISTRY: dict[str, Claim] = {}
@@ -175,8 +195,9 @@ def run(
             claim.id, backend.name, dtype, "not provided", reason=f"no {', '.join(lacking)}"
         )
     started = time.perf_counter()
-    check = Check(backend, backend.format(dtype))
-    findings: tuple[Finding, ...] = ()
+    known = defects.of(claim.id, backend.name, dtype)
+    check = Check(backend, backend.format(dtype), known)
+    unknown: tuple[Finding, ...] = ()
 
     @st.composite
     def drawn(draw: st.DrawFn) -> dict[str, Any]:
@@ -195,18 +216,22 @@ def run(
         else:
             _examine(claim, check, {})
     except ClaimViolation as violation:
-        findings = (violation.finding,)
-    status = "fails" if findings else "inconclusive" if check.only_inconclusive else "holds"
+        unknown = (violation.finding,)
+    findings = (*check.known_findings, *unknown)
+    failed = any(f.kind is not Verdict.INCONCLUSIVE for f in findings)
+    undecided = not failed and (bool(findings) or check.only_inconclusive)
     return Result(
         claim.id,
         backend.name,
         dtype,
-        status,
-        findings or tuple(check.warnings),
-        check.worst_ulps,
-        check.examples,
-        time.perf_counter() - started,
-        reason=check.measured,
+        status="fails" if failed else "inconclusive" if undecided else "holds",
+        findings=findings or tuple(check.warnings),
+        worst_ulps=check.worst_ulps,
+        examples=check.examples,
+        seconds=time.perf_counter() - started,
+        measured=check.measured,
+        reason="nothing could be judged" if undecided else "",
+        mended=() if unknown else tuple(sorted(set(known) - set(check.known_parts))),
     )
 
 
@@ -228,11 +253,11 @@ def _examine(claim: Claim, check: Check, inputs: Mapping[str, Any]) -> None:
 
 def replay(
     claim_id: str, backend: Backend, dtype: str, inputs: Mapping[str, Any]
-) -> Finding | None:
-    """Try a claim on one given input; give the finding, or None if it holds there."""
-    declared = {c.id: c for c in claims()}[claim_id]
+) -> list[Finding]:
+    """Try a claim on one given input; give the findings, none if it holds there."""
+    check = Check(backend, backend.format(dtype), defects.of(claim_id, backend.name, dtype))
     try:
-        _examine(declared, Check(backend, backend.format(dtype)), inputs)
+        _examine({c.id: c for c in claims()}[claim_id], check, inputs)
     except ClaimViolation as violation:
-        return violation.finding
-    return None
+        return [*check.known_findings, violation.finding]
+    return check.known_findings

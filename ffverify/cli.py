@@ -237,9 +237,9 @@ def replay(token: str) -> None:
             raise UnknownClaimError(
                 f"this version has no claim {claim_id!r}: `ffverify specs` lists them"
             )
-        finding = replay_claim(claim_id, load(backend), dtype, inputs)
-    if finding is None:
+        findings = replay_claim(claim_id, load(backend), dtype, inputs)
+    if not findings:
         click.echo(f"{claim_id} holds on {backend} {dtype} at this input.")
-        sys.exit(0)
-    click.echo(str(finding))
-    sys.exit(1)
+    for finding in findings:
+        click.echo(str(finding))
+    sys.exit(1 if findings else 0)

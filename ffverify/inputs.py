@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from . import strategies
 from .claim import Draw
-from .formats import Format
+from .formats import Array, Format
 
 
 def points(
@@ -33,6 +34,16 @@ def rows(
         return strategies.arrays(fmt, shape, min_value=low, max_value=high, edges=edges)
 
     return make
+
+
+SIZES = (1e-10, 1e-3, 0.5, 2.0, 3.5, 6.5, 10.0, 20.0, 25.0, 40.0, 100.0, 700.0, 1e17)
+
+
+def with_tails(z: Array, fmt: Format) -> Array:
+    """Append numbers of both signs: near 0, far out, where e^z overflows, and almost the largest."""
+    largest = float(fmt.largest)
+    sizes = np.minimum([*SIZES, np.log(largest) + 1 / 64, np.inf], 0.9 * largest).astype(z.dtype)
+    return np.concatenate([z, -sizes, sizes])
 
 
 def array(*shape: int, low: float = -4.0, high: float = 4.0) -> Draw:

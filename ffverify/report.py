@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
@@ -72,24 +73,40 @@ def print_report(report: Report, claims: list[Claim], console: Console) -> None:
             style = "bold red" if failed else "yellow"
             where = f"{result.claim} · {result.backend} {result.dtype}"
             console.print(f"\n[{style}]{finding.severity}[/{style}] {where}", highlight=False)
-            if failed and result.known:
-                console.print(f"  known upstream defect: {escape(result.known)}", highlight=False)
+            if finding.known:
+                console.print(f"  known upstream defect: {escape(finding.known)}", highlight=False)
             console.print(f"  {finding}", markup=False, highlight=False, soft_wrap=True)
-    for result, reason in report.unexpected_passes:
-        console.print(
-            f"\n[yellow]unexpected pass[/yellow] {result.claim} · {result.backend} {result.dtype}: "
-            f"known_defects.toml says “{escape(reason)}”, but no input failed",
-            highlight=False,
-        )
-    for reason in dict.fromkeys(r.reason for r in report.results if r.status == "not available"):
+    _print_notes("measured", ((r, r.measured) for r in report.results), console)
+    _print_notes("inconclusive", ((r, _reason(r, "inconclusive")) for r in report.results), console)
+    mended = "known_defects.toml says that it fails, and no input failed: "
+    _print_notes(
+        "unexpected pass",
+        ((r, mended + ", ".join(r.mended)) for r in report.results if r.mended),
+        console,
+    )
+    for reason in dict.fromkeys(filter(None, (_reason(r, "not available") for r in report.results))):
         console.print(f"\n[dim]not available:[/dim] {escape(reason)}", highlight=False)
     console.print(f"\n{summary(report)}", highlight=False)
+
+
+def _reason(result: Result, status: str) -> str:
+    return result.reason if result.status == status else ""
+
+
+def _print_notes(title: str, notes: Iterable[tuple[Result, str]], console: Console) -> None:
+    """Print a note beside each result that has one, under a title."""
+    told = [(r, note) for r, note in notes if note]
+    if told:
+        console.print(f"\n[yellow]{title}[/yellow]", highlight=False)
+    for r, note in told:
+        line = f"  {r.claim} · {r.backend} {r.dtype}: {note}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def summary(report: Report) -> str:
     """Give the line that says how it went."""
     count = {status: sum(r.status == status for r in report.results) for status in _MARKS}
-    known = sum(bool(r.known) for r in report.results)
+    known = sum(r.known for r in report.results)
     failed = f"{count['fails']} failed" + (f" ({known} by known upstream defects)" if known else "")
     parts = [f"{count['holds']} held", failed]
     parts += [

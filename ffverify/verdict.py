@@ -67,6 +67,8 @@ class Finding:
         Whether the loss is only relative: the absolute error is within rounding of the natural scale.
     strict
         Whether losses of digits count as errors, however small.
+    known
+        Why it is known to fail upstream; empty if it is not.
     """
 
     kind: Verdict
@@ -83,6 +85,7 @@ class Finding:
     hint: str = ""
     tail: bool = False
     strict: bool = False
+    known: str = ""
 
     @property
     def severity(self) -> str:

@@ -7,13 +7,10 @@ seeded one by one, so any number of worker processes gives the same results in t
 from __future__ import annotations
 
 import fnmatch
-import importlib.metadata
 import json
-import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +31,8 @@ class UnknownClaimError(UsageError):
 class Report:
     """What came of a verification, in book order.
 
-    ``ok`` (and truth value): no claim fails, known upstream defects included.
+    ``ok`` (and truth value): every claim that ran holds. A known upstream defect is a failure,
+    and so is a claim of which nothing could be judged.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -43,7 +41,8 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether every claim that ran holds."""
-        return not self.interrupted and all(r.status != "fails" for r in self.results)
+        failed = any(r.status in ("fails", "inconclusive") for r in self.results)
+        return not self.interrupted and not failed
 
     def __bool__(self) -> bool:
         return self.ok
@@ -52,13 +51,6 @@ class Report:
     def columns(self) -> list[tuple[str, str]]:
         """Backends and dtypes, in order."""
         return list(dict.fromkeys((r.backend, r.dtype) for r in self.results))
-
-    @property
-    def unexpected_passes(self) -> list[tuple[Result, str]]:
-        """Results that hold although a known defect says that they fail, with its reason."""
-        return [
-            (r, reason) for r in self.results if r.status == "holds" and (reason := known_defect(r))
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Give the report as plain data."""
@@ -190,44 +182,10 @@ def check_one(
 ) -> Result:
     """Run one claim on one backend at one dtype, on one BLAS thread."""
     with one_thread():
-        result = run(
+        return run(
             find_claim(claim_id),
             _backend(backend),
             dtype,
             seed_value=seed,
             max_examples=max_examples,
         )
-    return replace(result, known=known_defect(result) if result.status == "fails" else "")
-
-
-# ---------------------------------------------------------------------------------------------
-# Known upstream defects
-# ---------------------------------------------------------------------------------------------
-
-
-@cache
-def _defects() -> list[dict[str, Any]]:
-    text = resources.files("ffverify").joinpath("known_defects.toml").read_text(encoding="utf-8")
-    declared: list[dict[str, Any]] = tomllib.loads(text).get("defect", [])
-    return declared
-
-
-def known_defect(result: Result) -> str:
-    """Give the declared reason why a claim fails on the installed version, or nothing."""
-    for defect in _defects():
-        if (
-            defect["claim"] == result.claim
-            and defect["backend"] == result.backend.partition(":")[0]
-            and result.dtype in defect["dtypes"]
-            and _version(defect["backend"]).startswith(defect["version"])
-        ):
-            return str(defect["reason"])
-    return ""
-
-
-@cache
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -22,6 +22,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from ffverify.verdict import Verdict
 
 DEGREE = 10
 BITS = 256  # 1 + e^z keeps 30 bits of e^z down to the smallest float32
@@ -282,12 +283,16 @@ def half_precision_exhaustively(check: Check) -> None:
         if check.backend.provides(name)
         for failure in _sweep(check, name, half, fmt)
     ]
-    if failed:
-        worst = max(failed, key=lambda failure: failure.excess)
-        at = f"{worst.name}{PRIMES[worst.order]}({worst.x})"
-        reason = "\n  ".join(["Beyond the bound, by their worst numbers:", *map(str, failed)])
-        exact = _confirmed(worst.name, worst.order, worst.x)
-        check.that(False, f"{at} in {fmt.name}", worst.computed, exact, reason=reason)
+    for one in sorted(failed, key=lambda failure: -failure.excess):
+        check.that(
+            False,
+            f"{one.name}{PRIMES[one.order]}({one.x}) in {fmt.name}",
+            one.computed,
+            _confirmed(one.name, one.order, one.x),
+            reason="\n  ".join(["Beyond the bound, by their worst numbers:", *map(str, failed)]),
+            part=one.part,
+            kind=Verdict.WRONG if np.isfinite(one.computed) else Verdict.NONFINITE,
+        )
 
 
 @dataclass(frozen=True)
@@ -302,10 +307,14 @@ class Failure:
     computed: float
     excess: float
 
+    @property
+    def part(self) -> str:
+        """What fails, as known defects name it."""
+        return f"{self.name}{PRIMES[self.order]}{self.mode}"
+
     def __str__(self) -> str:
-        where = f"{self.name}{PRIMES[self.order]}{self.mode}"
         return (
-            f"{where}: {self.count} numbers, at {self.x} it is {self.computed}, "
+            f"{self.part}: {self.count} numbers, at {self.x} it is {self.computed}, "
             f"{self.excess:.3g} times the bound"
         )
 

@@ -10,9 +10,7 @@ from ffverify import proofs, textbook
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
-from ffverify.inputs import array, points, rows
-
-from .sigmoidal_units import with_tails
+from ffverify.inputs import array, points, rows, with_tails
 
 
 def factored(f: Any, x: Any, U: Any, V: Any, b: Any) -> Any:
@@ -122,8 +120,8 @@ def _(f: Any, z: Any) -> Any:
     sigma=array(1, low=0.5, high=2),
 )
 def other_hidden_units(check: Check, z: Array, x: Array, W: Array, sigma: Array) -> None:
-    check.value("softplus", with_tails(z))
-    check.gradient("softplus", with_tails(z))
+    check.value("softplus", with_tails(z, check.fmt))
+    check.gradient("softplus", with_tails(z, check.fmt))
     proofs.equal(check, lambda f, z: f.softplus(z) - f.softplus(-z), lambda _f, z: 1 * z, z)
     above = {
         "ζ(z) - max(0, z)": lambda f, z: f.softplus(z) - f.relu(z),
@@ -180,7 +178,7 @@ MODERN = [
     z=points(edges=[-3.0, 3.0, 6.0]),
 )
 def modern_units(check: Check, z: Array) -> None:
-    z = with_tails(z)
+    z = with_tails(z, check.fmt)
     for unit in MODERN:
         check.value(unit, z)
         check.gradient(unit, z)

@@ -11,7 +11,7 @@ from ffverify import proofs
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
-from ffverify.inputs import array, integers, points, rows
+from ffverify.inputs import array, integers, points, rows, with_tails
 
 
 @claim(
@@ -46,14 +46,6 @@ def _(f: Any, z: Any) -> Any:
     return (1 + f.tanh(z)) / 2
 
 
-SIZES = np.array([1e-10, 1e-3, 0.5, 2.0, 3.5, 6.5, 10.0, 20.0, 25.0, 40.0, 100.0, 700.0])
-
-
-def with_tails(z: Array) -> Array:
-    """Append numbers of both signs, from near 0 to far out."""
-    return np.concatenate([z, -SIZES.astype(z.dtype), SIZES.astype(z.dtype)])
-
-
 def sigmoid_slope(f: Any, z: Any) -> Any:
     """Give σ'(z)."""
     return f.sigmoid(z) * f.sigmoid(-z)
@@ -81,8 +73,8 @@ def bounded_and_falling(check: Check, slope: Any, largest: float, z: Array) -> N
     z=points(),
 )
 def sigmoidal_units_saturate(check: Check, z: Array) -> None:
-    check.gradient("sigmoid", with_tails(z))
-    check.gradient("tanh", with_tails(z))
+    check.gradient("sigmoid", with_tails(z, check.fmt))
+    check.gradient("tanh", with_tails(z, check.fmt))
     bounded_and_falling(check, sigmoid_slope, 0.25, z)
     bounded_and_falling(check, tanh_slope, 1.0, z)
 
