@@ -159,7 +159,7 @@ class Check:
             value = self._compute(
                 part, args, lambda: self.backend.value(program, args, self.fmt.name)
             )
-            cotangent = np.ones(np.shape(value), dtype=self.fmt.carrier)
+            cotangent = np.ones(() if value is None else value.shape, dtype=self.fmt.carrier)
         v = cotangent
         computed = self._compute(
             part, args, lambda: self.backend.vjp(program, args, v, self.fmt.name, wrt=[wrt])[0]

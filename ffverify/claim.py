@@ -32,12 +32,14 @@ from . import defects
 from .backends import Backend
 from .check import Check, ClaimViolation
 from .formats import Format
+from .frameworks import UsageError
+from .plots import Panel, Picture
 from .search import search
 from .verdict import Finding, Verdict
 
 Draw = Callable[[Format, int], st.SearchStrategy[Any]]
 DEFAULT_EXAMPLES = 25
-BATCH = 24
+BATCHES = (1, 2, 7, 20)  # few: a framework that compiles does so for every shape
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Claim:
         The planted bugs, in order.
     examples
         How many examples are drawn unless told otherwise (1 where there is nothing to draw).
+    pictures
+        What shows it, one at most.
     """
 
     id: str
@@ -89,6 +93,7 @@ class Claim:
     property: Callable[..., None]
     examples: int
     bugs: list[Bug] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
 
     def bug(
         self, function: str, sentence: str
@@ -100,6 +105,30 @@ class Claim:
             return change
 
         return declare
+
+    def plot(
+        self, title: str
+    ) -> Callable[[Callable[[Check], list[Panel]]], Callable[[Check], list[Panel]]]:
+        """Declare its picture: panels of the claim's own data, as a backend computes them."""
+
+        def declare(panels: Callable[[Check], list[Panel]]) -> Callable[[Check], list[Panel]]:
+            self.pictures.append(Picture(title, panels))
+            return panels
+
+        return declare
+
+    def picture(self) -> Picture:
+        """Give its picture.
+
+        Raises
+        ------
+        UsageError
+            If it has none.
+        """
+        if not self.pictures:
+            drawn = ", ".join(c.id for c in claims() if c.pictures)
+            raise UsageError(f"{self.id} has no picture; these have one: {drawn}")
+        return self.pictures[0]
 
     def missing(self, backend: Backend) -> list[str]:
         """Give the functions that a backend lacks for this claim."""
@@ -201,7 +230,7 @@ def run(
 
     @st.composite
     def drawn(draw: st.DrawFn) -> dict[str, Any]:
-        batch = draw(st.integers(1, BATCH))
+        batch = draw(st.sampled_from(BATCHES))
         return {name: draw(make(check.fmt, batch)) for name, make in claim.inputs.items()}
 
     try:
@@ -251,9 +280,7 @@ def _examine(claim: Claim, check: Check, inputs: Mapping[str, Any]) -> None:
             raise violation from error
 
 
-def replay(
-    claim_id: str, backend: Backend, dtype: str, inputs: Mapping[str, Any]
-) -> list[Finding]:
+def replay(claim_id: str, backend: Backend, dtype: str, inputs: Mapping[str, Any]) -> list[Finding]:
     """Try a claim on one given input; give the findings, none if it holds there."""
     check = Check(backend, backend.format(dtype), defects.of(claim_id, backend.name, dtype))
     try:

@@ -16,9 +16,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from . import options, plots
 from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, load
 from .claim import Result, claims
 from .claim import replay as replay_claim
+from .files import refuse_unwritable
 from .formats import FORMATS
 from .frameworks import UsageError, is_installed
 from .gradcheck_cli import gradcheck
@@ -70,13 +72,7 @@ def commands() -> None:
     help="reference, torch, torch:DEVICE, jax, or a module; repeatable. "
     "By default reference, and torch where it is installed.",
 )
-@click.option(
-    "--spec",
-    "specs",
-    multiple=True,
-    metavar="PATTERN",
-    help="Claims to run: names with * and ?, or a section; repeatable. All by default.",
-)
+@options.SPECS
 @click.option(
     "--dtype",
     "dtypes",
@@ -90,23 +86,9 @@ def commands() -> None:
     metavar="N",
     help="Inputs per claim, in place of each claim's own number.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Same seed, same inputs, same findings.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=None,
-    metavar="N",
-    help="Worker processes, one per core by default; 0 runs everything in this one.",
-)
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False),
-              metavar="FILE", help="Write the whole report as JSON.")  # fmt: skip
+@options.SEED
+@options.WORKERS
+@options.JSON
 def verify(
     backends: tuple[str, ...],
     specs: tuple[str, ...],
@@ -117,11 +99,11 @@ def verify(
     json_path: Path | None,
 ) -> None:
     """Run the chapter's claims on backends and print a matrix and every finding."""
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        _refuse(f"cannot write {json_path}: there is no folder {json_path.absolute().parent}")
     names = backends or _installed()
     console = _console()
     with _usage_errors():
+        if json_path is not None:
+            refuse_unwritable(json_path)
         chosen = select(specs)
         total = len(chosen) * len(dict.fromkeys(names)) * len(dtypes or DEFAULT_DTYPES)
         with _progress(total) as advance:
@@ -165,15 +147,10 @@ def _progress(total: int) -> Iterator[Any]:
 
 
 @commands.command()
-@click.option(
-    "--spec", "specs", multiple=True, metavar="PATTERN", help="Claims whose bugs to plant."
-)
+@options.SPECS
 @click.option("--everywhere", is_flag=True, help="Try every claim that uses the changed function.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the inputs."
-)
-@click.option("--workers", type=click.IntRange(min=0), default=None, metavar="N",
-              help="Worker processes, one per core by default.")  # fmt: skip
+@options.SEED
+@options.WORKERS
 def mutants(specs: tuple[str, ...], *, everywhere: bool, seed: int, workers: int | None) -> None:
     """Plant every bug and print which claims reject it; one that survives is an error."""
     with _usage_errors():
@@ -189,11 +166,24 @@ def mutants(specs: tuple[str, ...], *, everywhere: bool, seed: int, workers: int
 @commands.command()
 @click.argument("claim_id", metavar="CLAIM")
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="As in verify.")
-def explain(claim_id: str, backends: tuple[str, ...]) -> None:
+@click.option(
+    "--plot",
+    "picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw its picture (.png, .svg or .pdf) as the first backend computes it.",
+)
+def explain(claim_id: str, backends: tuple[str, ...], picture: Path | None) -> None:
     """Say what a claim means, how it is checked, what it rejects, and how backends fare."""
+    names = backends or _installed()
     with _usage_errors():
-        (claim, *_) = select([claim_id])
-        report = run_verification(backends or _installed(), claim.id)
+        (claim, *others) = select([claim_id])
+        if others:
+            both = f"{claim.id}, {others[0].id}"
+            raise UnknownClaimError(f"{claim_id!r} names {len(others) + 1} claims ({both}, …)")
+        if picture is not None:
+            plots.write(claim.picture(), load(names[0]), picture)
+        report = run_verification(names, claim.id)
     print_explanation(claim, report, Console())
 
 

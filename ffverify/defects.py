@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Defect:
 
     claim: str
     backend: str
-    dtypes: tuple[str, ...]
-    parts: tuple[str, ...]
-    kinds: tuple[str, ...]
+    dtypes: Sequence[str]
+    parts: Sequence[str]
+    kinds: Sequence[str]
     version: str
     reason: str
 
@@ -48,11 +49,8 @@ class Defect:
 def declared() -> tuple[Defect, ...]:
     """Give every declared defect."""
     text = resources.files("ffverify").joinpath("known_defects.toml").read_text(encoding="utf-8")
-    entries = tomllib.loads(text).get("defect", [])
-    lists = ("dtypes", "parts", "kinds")
-    return tuple(
-        Defect(**{k: tuple(v) if k in lists else v for k, v in entry.items()}) for entry in entries
-    )
+    entries: list[dict[str, Any]] = tomllib.loads(text).get("defect", [])
+    return tuple(Defect(**entry) for entry in entries)
 
 
 def of(claim: str, backend: str, dtype: str) -> Mapping[str, Defect]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from typing import Any
 
 import click
 
-from . import formats
+from . import formats, options
+from .files import refuse_unwritable, write_json
 from .frameworks import UnavailableError, framework
 from .strategies import arrays, labels
 
@@ -166,16 +166,8 @@ def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
     metavar="N",
     help="How many inputs to draw.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Same seed, same inputs, same findings.",
-)
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write the report as JSON.")  # fmt: skip
+@options.SEED
+@options.JSON
 def gradcheck(
     function: str,
     inputs: tuple[str, ...],
@@ -195,6 +187,8 @@ def gradcheck(
     from .gradients import gradcheck as check
 
     try:
+        if json_path is not None:
+            refuse_unwritable(json_path)
         fn = load_function(function)
         chosen = framework_name or _framework_of(function)
         drawn = [parse_input(text, chosen, device) for text in inputs]
@@ -210,7 +204,7 @@ def gradcheck(
         raise click.UsageError(str(error)) from error
     click.echo(str(report))
     if json_path is not None:
-        json_path.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, report.to_dict())
     sys.exit(0 if report.ok else 1)
 
 

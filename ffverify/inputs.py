@@ -36,13 +36,14 @@ def rows(
     return make
 
 
-SIZES = (1e-10, 1e-3, 0.5, 2.0, 3.5, 6.5, 10.0, 20.0, 25.0, 40.0, 100.0, 700.0, 1e17)
+SIZES = (1e-10, 1e-3, 0.5, 2.0, 3.5, 6.5, 10.0, 20.0, 25.0, 40.0, 100.0, 700.0, 1e17, 1e120)
 
 
 def with_tails(z: Array, fmt: Format) -> Array:
     """Append numbers of both signs: near 0, far out, where e^z overflows, and almost the largest."""
     largest = float(fmt.largest)
-    sizes = np.minimum([*SIZES, np.log(largest) + 1 / 64, np.inf], 0.9 * largest).astype(z.dtype)
+    sizes = np.minimum([*SIZES, np.log(largest) + 1 / 64, np.inf], 0.9 * largest)
+    sizes = np.unique(sizes.astype(z.dtype))
     return np.concatenate([z, -sizes, sizes])
 
 

@@ -7,11 +7,24 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import nn
-from jax.scipy import special
+from jax.scipy import special, stats
 
 
 def _softmax_nll(z: Any, y: Any) -> Any:
     return -jnp.take_along_axis(nn.log_softmax(z, axis=-1), y[..., None], axis=-1)[..., 0]
+
+
+def _rbf(x: Any, W: Any, sigma: Any) -> Any:
+    return jnp.exp(-((W - x[..., None, :]) ** 2).sum(-1) / sigma[..., None] ** 2)
+
+
+def _covariance_nll(mean: Any, factor: Any, y: Any) -> Any:
+    return jnp.negative(stats.multivariate_normal.logpdf(y, mean, factor @ factor.mT))
+
+
+def _mixture_nll(logits: Any, means: Any, precisions: Any, y: Any) -> Any:
+    components = stats.norm.logpdf(y[..., None, :], means, precisions[..., None] ** -0.5).sum(-1)
+    return -nn.logsumexp(nn.log_softmax(logits) + components, axis=-1)
 
 
 def jax_functions() -> dict[str, Callable[..., Any]]:
@@ -33,6 +46,11 @@ def jax_functions() -> dict[str, Callable[..., Any]]:
         "softmax": nn.softmax, "log_softmax": nn.log_softmax,
         "logsumexp": lambda z, axis=-1: nn.logsumexp(z, axis=axis),
         "bernoulli_nll": lambda z, y: jnp.logaddexp(0.0, jnp.where(y == 1, -z, z)),
-        "softmax_nll": _softmax_nll,
+        "softmax_nll": _softmax_nll, "rbf": _rbf, "covariance_nll": _covariance_nll,
+        "gaussian_nll": lambda mean, y: -stats.norm.logpdf(y, mean).sum(-1),
+        "heteroscedastic_nll": lambda mean, precision, y: (
+            precision * (y - mean) ** 2 - jnp.log(precision)
+        ) / 2,
+        "mixture_nll": _mixture_nll,
         "squared_error": lambda p, y: (p - y) ** 2, "absolute_error": lambda p, y: jnp.abs(p - y),
     }  # fmt: skip

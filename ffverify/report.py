@@ -84,7 +84,9 @@ def print_report(report: Report, claims: list[Claim], console: Console) -> None:
         ((r, mended + ", ".join(r.mended)) for r in report.results if r.mended),
         console,
     )
-    for reason in dict.fromkeys(filter(None, (_reason(r, "not available") for r in report.results))):
+    for reason in dict.fromkeys(
+        filter(None, (_reason(r, "not available") for r in report.results))
+    ):
         console.print(f"\n[dim]not available:[/dim] {escape(reason)}", highlight=False)
     console.print(f"\n{summary(report)}", highlight=False)
 

@@ -7,7 +7,6 @@ seeded one by one, so any number of worker processes gives the same results in t
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
@@ -16,6 +15,7 @@ from typing import Any
 
 from .backends import DEFAULT_BACKENDS, DEFAULT_DTYPES, Backend, load
 from .claim import Claim, Result, claims, run
+from .files import write_json
 from .formats import FORMATS
 from .frameworks import UnavailableError, UsageError
 from .parallel import execute, one_thread
@@ -61,10 +61,8 @@ class Report:
         }
 
     def write_json(self, path: Path) -> None:
-        """Write the report; a crash leaves the old file or the new one, never half of one."""
-        half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps(self.to_dict(), indent=1, default=str) + "\n", encoding="utf-8")
-        half.replace(path)
+        """Write the report as JSON; a crash leaves the old file or the new one."""
+        write_json(path, self.to_dict())
 
 
 def select(patterns: Sequence[str] = ()) -> list[Claim]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, exp
+from math import ceil, exp, sqrt
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, integers, points, rows
+from ffverify.plots import Curve, Panel
 from ffverify.precise import BALLS, PreciseArray, Undecided, arb
 
 STEEPNESS = 16  # of a unit, per cell of its grid
@@ -182,6 +183,26 @@ def waves_on_a_square(
     check.that(bool(np.all(near)), where, near, True)
 
 
+@one_hidden_layer_approximates_continuous_functions.plot(
+    "One hidden layer of σ units comes within ε of a continuous function; the width is computed"
+)
+def _(check: Check) -> list[Panel]:
+    x = np.linspace(0, 1, 801).astype(check.fmt.carrier)
+    panels = []
+    for kind in ("waves", "polygon", "roots"):
+        wanted = target(kind, np.array([0.5, -0.5, 0.25]), np.array([0.1, 0.4, 0.8]))
+        with BALLS.precision(64):
+            exact = wanted.function(BALLS.array(x)).values.astype(float)
+        curves = [Curve("target", x, exact, "exact")]
+        for epsilon in (0.25, 0.0625):
+            width = wanted.width(epsilon)
+            given = [x[:, None], *wanted.network(width, "sigmoid", check.fmt.carrier)]
+            y = check.backend.value(one_layer("sigmoid"), given, check.fmt.name)[:, 0]
+            curves.append(Curve(f"ε = {epsilon:g}:\n{width} units", x, y))
+        panels.append(Panel(f"target: {kind}", "x", "y", curves))
+    return panels
+
+
 @one_hidden_layer_approximates_continuous_functions.bug("affine", "one unit fewer than needed")
 def _(f: Any, x: Any, W: Any, b: Any) -> Any:
     units = len(W)
@@ -202,6 +223,22 @@ def _(f: Any, z: Any) -> Any:
 
 WAVE = target("waves", np.ones(1), np.zeros(1), frequencies=[8.0])  # cos 8x on [0, 1]
 GRID = np.arange(129) / 128
+ACCURACIES = [0.5, 0.25, 0.125, 0.0625]
+
+
+def predicted_width(unit: str, epsilon: float) -> int:
+    """Give the width at which a layer of a unit reaches an error."""
+    if unit == "relu":  # chords of cells of width 1/N: (8/N)²/8 off at most
+        return ceil(8 / sqrt(8 * 15 / 16 * epsilon))
+    return WAVE.width(epsilon)
+
+
+def hidden_layer(unit: str, width: int) -> tuple[Array, Array]:
+    """Give W, c of a hidden layer: kinks or steps side by side on [0, 1]."""
+    if unit == "relu":
+        return np.ones((1, width)), -np.arange(width) / width
+    W, c, _, _ = WAVE.network(width, "tanh" if unit == "tanh" else "sigmoid", np.float64)
+    return W, c
 
 
 def fitted_error(check: Check, unit: str, W: Array, c: Array, y: Array) -> float:
@@ -267,35 +304,59 @@ def trained_errors(
 )
 def wider_networks_fit_better(check: Check) -> None:
     y = np.cos(8 * GRID)
-    accuracies = [0.5, 0.25, 0.125, 0.0625]
     for unit in ("sigmoid", "tanh", "relu"):
-        errors = []
-        for epsilon in accuracies:
-            if unit == "relu":  # chords of cells of width 1/N: (8/N)²/8 off at most
-                width = ceil(8 / np.sqrt(8 * 15 / 16 * epsilon))
-                W, c = np.ones((1, width)), -np.arange(width) / width
-            else:
-                width = WAVE.width(epsilon)
-                W, c, _, _ = WAVE.network(width, unit, np.float64)
-            errors.append(fitted_error(check, unit, W, c, y))
-        reached = bool(np.all(np.array(errors) <= accuracies))
-        check.that(reached, f"errors at the widths predicted for {unit}", errors, accuracies)
+        widths = [predicted_width(unit, epsilon) for epsilon in ACCURACIES]
+        errors = [fitted_error(check, unit, *hidden_layer(unit, n), y) for n in widths]
+        reached = bool(np.all(np.array(errors) <= ACCURACIES))
+        check.that(reached, f"errors at the widths predicted for {unit}", errors, ACCURACIES)
         check.that(errors == sorted(errors, reverse=True), f"errors fall for {unit}", errors)
     for degree, unit in enumerate(("identity", "square"), start=1):
         x = GRID - 0.5
         best = np.sqrt(np.mean((np.polyval(np.polyfit(x, y, degree), x) - y) ** 2))
         for width in (4, 64):
-            W, c, _, _ = WAVE.network(width, "sigmoid", np.float64)
-            error = fitted_error(check, unit, W, c, y)
+            error = fitted_error(check, unit, *hidden_layer(unit, width), y)
             # Columns are polynomials but for 2u of |Wx| + |c|, in a square 48u of its own size; the
             # weights are at most |y| / (2^13 u |design|): 48 √65 / 2^13 of |y| < 1/16 in all.
             check.that(error >= best - 1 / 16, f"{width} units, {unit}: error", error, best)
-            check.that(error > accuracies[-1], f"{width} units, {unit}: error", error)
+            check.that(error > ACCURACIES[-1], f"{width} units, {unit}: error", error)
     medians = np.median(
         trained_errors(check, "tanh", (1, 4, 16), 8, GRID[::4], y[::4], steps=300), axis=0
     )
+    check.measured = "median errors of 8 trained starts at widths 1, 4, 16: " + ", ".join(
+        f"{m:.3g}" for m in medians
+    )
     falls = bool(np.all(medians[1:] < medians[:-1] / 2))
     check.that(falls, "median trained errors of 8 starts, widths 1, 4, 16", medians, "halved twice")
+
+
+@wider_networks_fit_better.plot("Wider layers fit cos 8x better; linear and square units do not")
+def _(check: Check) -> list[Panel]:
+    y, widths = np.cos(8 * GRID), 2 ** np.arange(7)
+
+    def fits(unit: str) -> Array:
+        return np.array([fitted_error(check, unit, *hidden_layer(unit, n), y) for n in widths])
+
+    units = ("identity", "square", "sigmoid", "tanh", "relu")
+    trained = trained_errors(check, "tanh", widths[:5].tolist(), 8, GRID[::4], y[::4], steps=300)
+    return [
+        Panel(
+            "best output weights on a fixed hidden layer", "units", "root mean square error",
+            [
+                *(Curve(unit, widths, fits(unit), "points") for unit in units),
+                Curve("bound for σ", np.array([WAVE.width(e) for e in ACCURACIES]),
+                      np.array(ACCURACIES), "exact"),
+            ],
+            log="xy",
+        ),
+        Panel(
+            "tanh, trained from 8 random starts", "units", "root mean square error",
+            [
+                Curve(label, widths[:5], np.quantile(trained, q, axis=0), "points")
+                for label, q in (("worst", 1.0), ("median", 0.5), ("best", 0.0))
+            ],
+            log="xy",
+        ),
+    ]  # fmt: skip
 
 
 @wider_networks_fit_better.bug("sigmoid", "identity activation")
@@ -328,9 +389,9 @@ def learning_may_fail(check: Check) -> None:
     errors = trained_errors(check, "relu", (2,), starts, x, y, steps=400)
     share = float(np.mean(errors < 0.01))
     margin = float(np.sqrt(np.log(2 / 0.01) / (2 * starts)))  # Hoeffding's, at 99%
-    interval = f"{share:.1%} of {starts} starts (99% interval: ± {margin:.1%})"
-    check.that(share > 0, "starts that learn |x - ½|", interval, "some")
-    check.that(share + margin < 1, "starts that learn |x - ½|", interval, "not all")
+    check.measured = f"{share:.1%} of {starts} starts learn (99% interval: ± {margin:.1%})"
+    check.that(share > 0, "starts that learn |x - ½|", check.measured, "some")
+    check.that(share + margin < 1, "starts that learn |x - ½|", check.measured, "not all")
 
 
 @learning_may_fail.bug("relu", "identity activation: no explicit solution")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from math import comb, cos, pi, prod, sin
 from typing import Any
 
@@ -12,6 +13,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, integers
+from ffverify.plots import Curve, Panel, Surface
 
 
 def folds(depth: int) -> Any:
@@ -76,6 +78,22 @@ def kind_of(number: float, kind: Any) -> Any:
     return np.dtype(kind).type(number)
 
 
+@folding_doubles_the_regions.plot("Every layer |2h - 1| folds the interval once more: $2^l$ pieces")
+def _(check: Check) -> list[Panel]:
+    kind = check.fmt.carrier
+    x = np.linspace(0, 1, 1025).astype(kind)[:, None]
+    given = [x, np.full((1, 1), 2, kind), np.full(1, -1, kind)]
+
+    def panel(depth: int) -> Panel:
+        y = check.backend.value(folds(depth), given, check.fmt.name)[:, 0]
+        slopes = check.backend.vjp(folds(depth), given, np.ones_like(x), check.fmt.name, wrt=[0])[0]
+        pieces = 1 + int(np.sum(np.diff(np.sign(slopes[slopes != 0])) != 0))  # 0 on a kink
+        title = f"{depth} layer{'s' * (depth > 1)}: {pieces} pieces"
+        return Panel(title, "x", "h", [Curve("", x[:, 0], y)])
+
+    return [panel(depth) for depth in (1, 2, 4)]
+
+
 @folding_doubles_the_regions.bug("absolute", "a fold off the interval")
 def _(f: Any, z: Any) -> Any:
     return f.absolute(z - 2) - 2
@@ -137,6 +155,27 @@ def linear_region_counts(check: Check, d: int, n: int, seed: int) -> None:
         check.that(found == folded, what, found, folded)
 
 
+@linear_region_counts.plot("Linear regions of ReLU networks on the plane, counted exactly")
+def _(check: Check) -> list[Panel]:
+    axis = np.linspace(-4, 4, 481)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    panels = []
+    for widths in ([2, 6], [2, 6, 6], [2, 6, 6, 6]):
+        layers = random_layers(check, widths, 2)
+        found = check.backend.functions["count_activation_regions"](layers)
+        h, pattern = grid, np.zeros(len(grid), dtype=object)
+        for layer in layers:
+            z = h @ np.asarray(layer.weights, float) + np.asarray(layer.bias, float)
+            pattern = pattern * 2 ** z.shape[1] + (z > 0) @ (2 ** np.arange(z.shape[1]))
+            h = np.maximum(z, 0)
+        met, place = np.unique(pattern, return_inverse=True)
+        shades = np.random.default_rng(0).permutation(len(met))[place].reshape(len(axis), -1)
+        name = " and ".join([", ".join(map(str, widths[1:-1]))] * (len(widths) > 2) + ["6"])
+        title = f"{name} units: {found} activation patterns"
+        panels.append(Panel(title, "x₁", "x₂", surface=Surface(axis, axis, shades, "")))
+    return panels
+
+
 @linear_region_counts.bug(
     "count_linear_regions", "sampling: regions that 200 points happen to meet"
 )
@@ -156,6 +195,24 @@ def _(_f: Any, layers: Any, **_options: Any) -> int:
     return 1 << units
 
 
+def printed(n: int, d: int, depth: int) -> int:
+    """Give what the chapter prints, C(n, d)^(d(l-1)) n^d."""
+    count: int = comb(n, d) ** (d * (depth - 1)) * n**d
+    return count
+
+
+def montufar(n: int, d: int, depth: int) -> float:
+    """Give (n/d)^(d(l-1)) n^d, of Montúfar et al. (2014)."""
+    return float((n / d) ** (d * (depth - 1)) * n**d)
+
+
+def turned_regions(check: Check, depths: Iterable[int]) -> list[int]:
+    """Count the regions of layers of two ReLUs: a turn by 5π/7, in 16ths, with a bias of ¼."""
+    turn = [[cos(5 * pi / 7), -sin(5 * pi / 7)], [sin(5 * pi / 7), cos(5 * pi / 7)]]
+    layer = check.backend.functions["Layer"](np.round(np.array(turn) * 16) / 16, np.full(2, 0.25))
+    return [check.backend.functions["count_linear_regions"]([layer] * depth) for depth in depths]
+
+
 @claim(
     "6.4",
     "The chapter prints O(C(n,d)^(d(l-1)) n^d) linear regions. As an upper bound it fails: at n = d it "
@@ -165,23 +222,40 @@ def _(_f: Any, layers: Any, **_options: Any) -> int:
     functions=["Layer", "count_linear_regions"],
 )
 def printed_region_formula(check: Check) -> None:
-    def printed(n: int, d: int, depth: int) -> int:
-        count: int = comb(n, d) ** (d * (depth - 1)) * n**d
-        return count
-
-    def montufar(n: int, d: int, depth: int) -> float:
-        return float((n / d) ** (d * (depth - 1)) * n**d)
-
-    # A turn by 5π/7, in 16ths, with a bias of ¼, again and again.
-    turn = [[cos(5 * pi / 7), -sin(5 * pi / 7)], [sin(5 * pi / 7), cos(5 * pi / 7)]]
-    layer = check.backend.functions["Layer"](np.round(np.array(turn) * 16) / 16, np.full(2, 0.25))
     depths = range(1, 9)
-    counts = [check.backend.functions["count_linear_regions"]([layer] * depth) for depth in depths]
+    counts = turned_regions(check, depths)
     check.that(counts == [4, 8, 11, 14, 18, 22, 26, 31], "regions by depth, n = d = 2", counts)
     flat = all(printed(2, 2, depth) == montufar(2, 2, depth) == 4 for depth in depths)
     check.that(flat, "the formulas at n = d = 2", [printed(2, 2, depth) for depth in depths], 4)
     most = cells(4, 2) ** 2
     check.that(printed(4, 2, 2) == 576 > most == 121, "the formula at n = 4, d = l = 2", 576, most)
+
+
+@printed_region_formula.plot("The printed number of regions is neither an upper bound nor reached")
+def _(check: Check) -> list[Panel]:
+    depths = list(range(1, 9))
+
+    def curve(label: str, counts: Iterable[float], style: str = "points") -> Curve:
+        return Curve(label, np.array(depths), np.array(list(counts), float), style)
+
+    return [
+        Panel(
+            "two ReLUs a layer, on the plane: no upper bound", "layers l", "linear regions",
+            [
+                curve("exact count", turned_regions(check, depths)),
+                curve("printed, and\nMontúfar et al.", (printed(2, 2, depth) for depth in depths), "exact"),
+            ],
+        ),
+        Panel(
+            "four ReLUs a layer: far above what is possible", "layers l", "linear regions",
+            [
+                curve("printed", (printed(4, 2, depth) for depth in depths)),
+                curve("Montúfar et al.", (montufar(4, 2, depth) for depth in depths)),
+                curve("most possible", (cells(4, 2) ** depth for depth in depths), "exact"),
+            ],
+            log="y",
+        ),
+    ]  # fmt: skip
 
 
 @printed_region_formula.bug("count_linear_regions", "stops at the first two layers")

@@ -13,6 +13,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import array, labels, points
+from ffverify.plots import Curve, Panel
 
 
 def _joint(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
@@ -126,6 +127,18 @@ def _(f: Any, prediction: Any, y: Any) -> Any:
     return f.squared_error(prediction, y)
 
 
+def _squared(f: Any, z: Any, y: Any) -> Any:
+    return f.squared_error(f.sigmoid(z), y)
+
+
+def _absolute(f: Any, z: Any, y: Any) -> Any:
+    return f.absolute_error(f.sigmoid(z), y)
+
+
+def _cross_entropy(f: Any, z: Any, y: Any) -> Any:
+    return f.bernoulli_nll(z, y)
+
+
 @claim(
     "6.2.1.2",
     "With a sigmoid output, squared and absolute error stop teaching where the unit saturates at "
@@ -138,30 +151,51 @@ def _(f: Any, prediction: Any, y: Any) -> Any:
 def mse_and_mae_saturate_output_units(check: Check, z: Array, y: Array) -> None:
     target = y.astype(z.dtype)
     wrong = (2 * y - 1) * z <= 0
-
-    def squared(f: Any, z: Any, y: Any) -> Any:
-        return f.squared_error(f.sigmoid(z), y)
-
-    def absolute(f: Any, z: Any, y: Any) -> Any:
-        return f.absolute_error(f.sigmoid(z), y)
-
-    def cross_entropy(f: Any, z: Any, y: Any) -> Any:
-        return f.bernoulli_nll(z, y)
-
     # Accuracy is absolute: what matters is whether a slope is there beside one of size 1.
-    check.gradient(cross_entropy, z, y, core=(0, 0), scale=1.0)
-    steepness = abs(proofs.slopes(check, cross_entropy, z, y, core=(0, 0))[wrong])
+    check.gradient(_cross_entropy, z, y, core=(0, 0), scale=1.0)
+    steepness = abs(proofs.slopes(check, _cross_entropy, z, y, core=(0, 0))[wrong])
     check.that(not np.any(steepness < 0.5), "|slope| of cross-entropy", steepness, "≥ ½")
     tail = proofs.balls(lambda _f, z: np.exp(-abs(z)), z).values
-    for cost, factor in ((squared, 2), (absolute, 1)):
+    for cost, factor in ((_squared, 2), (_absolute, 1)):
         check.gradient(cost, z, target, core=(0, 0), scale=1.0)
         steepness = abs(proofs.slopes(check, cost, z, target, core=(0, 0)))
         check.that(
             not np.any(steepness > factor * tail),
-            f"|slope| of {cost.__name__} error",
+            f"|slope| of the {cost.__name__[1:]} error",
             steepness,
             f"≤ {factor}e^-|z|",
         )
+
+
+@mse_and_mae_saturate_output_units.plot(
+    "A wrong, saturated answer: cross-entropy still has a slope, squared and absolute error have none"
+)
+def _(check: Check) -> list[Panel]:
+    z = np.linspace(-40, 10, 401).astype(check.fmt.carrier)
+    ones = np.ones_like(z)
+    costs = {"cross-entropy": _cross_entropy, "squared": _squared, "absolute": _absolute}
+
+    def value(cost: Any) -> Array:
+        return check.backend.value(cost, [z, ones], check.fmt.name)
+
+    def steepness(cost: Any) -> Array:
+        return abs(check.backend.vjp(cost, [z, ones], ones, check.fmt.name, wrt=[0])[0])
+
+    far = z < -2
+    return [
+        Panel(
+            "cost of the right answer 1", "logit z", "cost J",
+            [Curve(name, z, value(cost)) for name, cost in costs.items()],
+        ),
+        Panel(
+            "what teaches: the slope", "logit z", "|∂J/∂z|",
+            [
+                *(Curve(name, z[::-1], steepness(cost)[::-1]) for name, cost in costs.items()),
+                Curve("$e^{-|z|}$", z[far][::-1], np.exp(z[far])[::-1], style="exact"),
+            ],
+            log="y",
+        ),
+    ]  # fmt: skip
 
 
 @mse_and_mae_saturate_output_units.bug("bernoulli_nll", "cross-entropy of ε-clipped probabilities")

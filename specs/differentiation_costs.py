@@ -16,6 +16,7 @@ from ffverify import textbook
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
+from ffverify.plots import Curve, Panel
 
 from . import programs
 from .programs import Code
@@ -23,6 +24,19 @@ from .programs import Code
 # ---------------------------------------------------------------------------------------------
 # Modes
 # ---------------------------------------------------------------------------------------------
+
+
+def _counted(check: Check, n: int, hidden: int, m: int) -> tuple[Any, Callable[..., float]]:
+    """Give a network of n inputs and m outputs, and what counts a program's operations at a point."""
+    f = programs.namespace(check)
+    x, A, B = programs.typed(
+        check, np.ones(n), programs.direction(n, hidden), programs.direction(hidden, m)
+    )
+
+    def network(x: Any, A: Any, B: Any) -> Any:
+        return f.tanh(x @ A) @ B
+
+    return network, lambda fn: float(f.trace(fn, x, A, B).flops)
 
 
 @claim(
@@ -35,16 +49,8 @@ from .programs import Code
 def mode_cost_scales_with_the_other_side(check: Check, sizes: list[int]) -> None:
     f = programs.namespace(check)
     n, hidden, m = sizes
-    x, v, A, B = programs.typed(
-        check, np.ones(n), np.ones(m), programs.direction(n, hidden), programs.direction(hidden, m)
-    )
-
-    def network(x: Any, A: Any, B: Any) -> Any:
-        return f.tanh(x @ A) @ B
-
-    def operations(fn: Callable[..., Any]) -> float:
-        return float(f.trace(fn, x, A, B).flops)
-
+    (v,) = programs.typed(check, np.ones(m))
+    network, operations = _counted(check, n, hidden, m)
     once = operations(network)
     push = operations(lambda x, A, B: f.linearize(lambda x: network(x, A, B), x)[1](x)) - once
     pull = operations(lambda x, A, B: f.vjp(lambda x: network(x, A, B), x)[1](v)[0]) - once
@@ -60,6 +66,28 @@ def mode_cost_scales_with_the_other_side(check: Check, sizes: list[int]) -> None
     most = once + (forward if n < m else reverse)
     where = f"operations of the cheaper mode for {n} inputs and {m} outputs"
     check.that(cheaper <= most, where, cheaper, f"at most {most}")
+
+
+@mode_cost_scales_with_the_other_side.plot(
+    "A Jacobian costs forward mode one pass for each input, reverse mode one for each output"
+)
+def _(check: Check) -> list[Panel]:
+    f, sides = programs.namespace(check), np.arange(1, 17)
+
+    def panel(title: str, x_label: str, shape: Callable[[int], tuple[int, int, int]]) -> Panel:
+        curves = []
+        for mode in ("forward", "reverse"):
+            counts = []
+            for side in sides.tolist():
+                network, operations = _counted(check, *shape(side))
+                counts.append(operations(f.jacobian(network, mode=mode)))
+            curves.append(Curve(mode, sides, np.array(counts), "points"))
+        return Panel(title, x_label, "operations for the Jacobian", curves)
+
+    return [
+        panel("4 outputs", "inputs", lambda n: (n, 8, 4)),
+        panel("4 inputs", "outputs", lambda m: (4, 8, m)),
+    ]
 
 
 @mode_cost_scales_with_the_other_side.bug("jacobian", "forward mode in name, run row by row")
@@ -106,6 +134,10 @@ def cheap_gradient(check: Check, code: Code, inputs: list[Array]) -> None:
     forward = _growth_with_depth(lambda chain: f.jvp(chain, (x,), (x,)), x.nbytes)
     # Reverse mode keeps each layer's value, and at most its slope and cotangent beside it.
     check.that(1 <= reverse <= 3, "arrays that reverse mode keeps per layer", reverse, "1 to 3")
+    check.measured = (
+        f"arrays kept per layer of a chain: {reverse:.2f} in reverse mode, {forward:.2f} in forward "
+        f"mode (allocations counted, no chance in them)"
+    )
     check.that(forward <= 0.01, "arrays that forward mode keeps per layer", forward, 0)
 
 

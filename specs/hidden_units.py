@@ -11,6 +11,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, points, rows, with_tails
+from ffverify.plots import Curve, Panel
 
 
 def factored(f: Any, x: Any, U: Any, V: Any, b: Any) -> Any:
@@ -169,6 +170,16 @@ MODERN = [
 ]  # fmt: skip
 
 
+def _second(unit: str) -> Any:
+    """Give the program of a unit's second derivative."""
+
+    def second(f: Any, z: Any) -> Any:
+        return f.second_derivative(getattr(f, unit), z)
+
+    second.__name__ = f"{unit}''"
+    return second
+
+
 @claim(
     "6.3",
     "Later units (ELU, SELU, GELU in both forms, SiLU, Mish, hard sigmoid, hard swish, ReLU6, "
@@ -183,12 +194,25 @@ def modern_units(check: Check, z: Array) -> None:
         check.value(unit, z)
         check.gradient(unit, z)
         smooth = z[~np.isin(z, textbook.CATALOGUE[unit].kinks)]
+        check.value(_second(unit), smooth, core=(0,))
 
-        def second(f: Any, z: Any, unit: str = unit) -> Any:
-            return f.second_derivative(getattr(f, unit), z)
 
-        second.__name__ = f"{unit}''"
-        check.value(second, smooth, core=(0,))
+@modern_units.plot("Hidden units: value, derivative, second derivative")
+def _(check: Check) -> list[Panel]:
+    z = np.linspace(-7, 7, 281).astype(check.fmt.carrier)
+    ones = np.ones_like(z)
+
+    def curves(unit: str) -> list[Curve]:
+        def program(f: Any, z: Any) -> Any:
+            return getattr(f, unit)(z)
+
+        return [
+            Curve("g", z, check.backend.value(program, [z], check.fmt.name)),
+            Curve("g'", z, check.backend.vjp(program, [z], ones, check.fmt.name, wrt=[0])[0]),
+            Curve("g''", z, check.backend.value(_second(unit), [z], check.fmt.name)),
+        ]
+
+    return [Panel(unit, "z", "", curves(unit)) for unit in MODERN]
 
 
 @modern_units.bug("gelu", "1 + erf, which cancels in the left tail")

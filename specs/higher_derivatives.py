@@ -16,6 +16,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import integers
+from ffverify.plots import Curve, Panel
 from ffverify.precise import BALLS
 
 from . import programs
@@ -243,6 +244,7 @@ def _check_memory(check: Check, f: Any) -> None:
     product = f.hvp(lambda W: f.softplus(f.tanh(x @ W)).sum(), W, v)
     arrays = tracemalloc.get_traced_memory()[1] / W.nbytes
     tracemalloc.stop()
+    check.measured = f"Hv of 10⁶ parameters peaks at {arrays:.1f} arrays of that size; H has 10⁶"
     check.that(product.shape == W.shape, "shape of Hv", product.shape, W.shape)
     # Weights, tangent, cotangent and its tangent, and a working copy of each: 8 arrays.
     check.that(arrays <= 8, "peak of memory of Hv, in arrays of 10⁶ numbers", arrays, "at most 8")
@@ -277,15 +279,7 @@ SIDE, RANK = 8, 3
 )
 def krylov_needs_only_products(check: Check, seed: int) -> None:
     f = programs.namespace(check)
-    random = np.random.default_rng(seed)
-    factor = random.integers(-2, 3, size=(SIDE, RANK)).astype(np.float64)
-    H = factor @ factor.T + np.eye(SIDE)  # integers, so exact; RANK + 1 different eigenvalues
-    slope = random.integers(-4, 5, size=SIDE).astype(np.float64)
-    A, b, zero = programs.typed(check, H, slope, np.zeros(SIDE))
-
-    def quadratic(x: Any) -> Any:
-        return (x * (A @ x)).sum() / 2 - (b * x).sum()
-
+    H, slope, quadratic, zero = _quadratic(check, SIDE, RANK, seed)
     # Each method is exact for a matrix within about n² roundings of H (Golub & Van Loan, §8.1,
     # §10.3; Weyl's theorem), and the products round in the dtype of the parameters.
     low, high = np.linalg.eigvalsh(H)[[0, -1]]
@@ -311,9 +305,49 @@ def krylov_needs_only_products(check: Check, seed: int) -> None:
         check.that(residual <= most, f"residual ‖Hx - g‖ of {where}", residual, f"at most {most}")
 
 
+def _quadratic(
+    check: Check, side: int, rank: int, seed: int
+) -> tuple[Array, Array, Callable[[Any], Any], Array]:
+    """Give H, g, the cost ½xᵀHx - gᵀx, and 0; H has rank + 1 different eigenvalues at most."""
+    random = np.random.default_rng(seed)
+    factor = random.integers(-2, 3, size=(side, rank)).astype(np.float64)
+    H = factor @ factor.T + np.eye(side)  # integers, so exact
+    slope = random.integers(-4, 5, size=side).astype(np.float64)
+    A, b, zero = programs.typed(check, H, slope, np.zeros(side))
+    return H, slope, lambda x: (x * (A @ x)).sum() / 2 - (b * x).sum(), zero
+
+
 def _tridiagonal(diagonal: Array, beside: Array) -> Array:
     """Give the eigenvalues of a tridiagonal matrix, in ascending order."""
     return np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+
+
+@krylov_needs_only_products.plot(
+    "Lanczos finds the Hessian's extreme eigenvalues from products alone"
+)
+def _(check: Check) -> list[Panel]:
+    f, side = programs.namespace(check), 64
+    steps = np.arange(1, side + 1)
+
+    def panel(rank: int) -> Panel:
+        H, _, quadratic, zero = _quadratic(check, side, rank, seed=0)
+        ends = np.linalg.eigvalsh(H)[[0, -1]]
+        operator = f.hessian_operator(quadratic, zero)
+        ritz = [_tridiagonal(*f.lanczos(operator, int(k)))[[0, -1]] for k in steps]
+        errors = np.maximum(abs(np.array(ritz) - ends) / ends[1], check.fmt.unit_roundoff)
+        rounding = np.full(side, side**2 * check.fmt.unit_roundoff)
+        return Panel(
+            f"n = {side}, {min(rank, side) + (rank < side)} different eigenvalues",
+            "products Hv", "error / largest eigenvalue",
+            [
+                Curve("lowest", steps, errors[:, 0]),
+                Curve("highest", steps, errors[:, 1]),
+                Curve("n² roundings", steps, rounding, "exact"),
+            ],
+            log="y",
+        )  # fmt: skip
+
+    return [panel(side), panel(8)]
 
 
 @krylov_needs_only_products.bug("hessian_operator", "products with a sign error")

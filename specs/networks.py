@@ -16,6 +16,7 @@ from ffverify.check import Check
 from ffverify.claim import Draw, claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import array
+from ffverify.plots import Curve, Panel, Surface
 
 XOR_INPUTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 XOR_TARGETS = (0, 1, 1, 0)
@@ -255,6 +256,17 @@ def _(f: Any, x: Any, W: Any, b: Any) -> Any:
     return x @ W if W.shape[0] == W.shape[1] else f.affine(x, W, b)
 
 
+SOLUTION = [[1, 1], [1, 1]], [0, -1], [[1], [-2]], [0]  # W, c, w, b
+
+
+def _hidden(f: Any, X: Any, W: Any, c: Any) -> Any:
+    return f.relu(f.affine(X, W, c))
+
+
+def _solved(f: Any, X: Any, W: Any, c: Any, w: Any, b: Any) -> Any:
+    return f.affine(_hidden(f, X, W, c), w, b)
+
+
 @claim(
     "6.1",
     "max(0, xW + c)w with W = [[1, 1], [1, 1]], c = [0, -1], w = [1, -2] is XOR, bit for bit; its "
@@ -263,18 +275,37 @@ def _(f: Any, x: Any, W: Any, b: Any) -> Any:
 )
 def xor_exact_solution(check: Check) -> None:
     X, y = _xor(check)
-    W, c, w, b = (np.array(a, X.dtype) for a in ([[1, 1], [1, 1]], [0, -1], [[1], [-2]], [0]))
-
-    def hidden(f: Any, X: Any, W: Any, c: Any) -> Any:
-        return f.relu(f.affine(X, W, c))
-
-    def network(f: Any, X: Any, W: Any, c: Any, w: Any, b: Any) -> Any:
-        return f.affine(hidden(f, X, W, c), w, b)
-
-    h = check.backend.value(hidden, [X, W, c], check.fmt.name)
+    W, c, w, b = (np.array(a, X.dtype) for a in SOLUTION)
+    h = check.backend.value(_hidden, [X, W, c], check.fmt.name)
     check.equal(h, [[0, 0], [1, 0], [1, 0], [2, 1]], "hidden units at the four inputs")
-    answers = check.backend.value(network, [X, W, c, w, b], check.fmt.name)
+    answers = check.backend.value(_solved, [X, W, c, w, b], check.fmt.name)
     check.equal(answers, y[:, None], "answers at (0,0), (0,1), (1,0), (1,1)")
+
+
+@xor_exact_solution.plot(
+    "XOR by two rectifiers: no line parts the inputs, one parts the hidden units"
+)
+def _(check: Check) -> list[Panel]:
+    X, y = _xor(check)
+    W, c, w, b = (np.array(a, X.dtype) for a in SOLUTION)
+    axis = np.linspace(-0.5, 2.25, 111)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(X.dtype)
+
+    def surface(program: Any, *parameters: Array) -> Surface:
+        z = check.backend.value(program, [grid, *parameters], check.fmt.name)
+        return Surface(axis, axis, z.reshape(len(axis), -1), "answer", levels=[0.5])
+
+    def marks(at: Array) -> list[Curve]:
+        return [Curve(str(t), at[y == t, 0], at[y == t, 1], style="marks") for t in (0, 1)]
+
+    h = check.backend.value(_hidden, [X, W, c], check.fmt.name)
+    return [
+        Panel("the inputs, marked by XOR", "x₁", "x₂", marks(X), surface(_solved, W, c, w, b)),
+        Panel(
+            "the hidden units: (0, 1) and (1, 0) meet", "h₁", "h₂", marks(h),
+            surface(lambda f, h, w, b: f.affine(h, w, b), w, b),
+        ),
+    ]  # fmt: skip
 
 
 @xor_exact_solution.bug("affine", "c = [0, 1]")

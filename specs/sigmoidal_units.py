@@ -12,6 +12,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, integers, points, rows, with_tails
+from ffverify.plots import Curve, Panel
 
 
 @claim(
@@ -77,6 +78,38 @@ def sigmoidal_units_saturate(check: Check, z: Array) -> None:
     check.gradient("tanh", with_tails(z, check.fmt))
     bounded_and_falling(check, sigmoid_slope, 0.25, z)
     bounded_and_falling(check, tanh_slope, 1.0, z)
+
+
+@sigmoidal_units_saturate.plot(
+    "Sigmoidal units saturate: their slopes fall as $e^{-|z|}$ and $4e^{-2|z|}$"
+)
+def _(check: Check) -> list[Panel]:
+    z = np.linspace(-45, 45, 901).astype(check.fmt.carrier)
+    near = abs(z) <= 5
+    ones = np.ones_like(z)
+    values, slopes = {}, {}
+    for unit in ("sigmoid", "tanh"):
+
+        def program(f: Any, z: Any, unit: str = unit) -> Any:
+            return getattr(f, unit)(z)
+
+        values[unit] = check.backend.value(program, [z], check.fmt.name)
+        slopes[unit] = check.backend.vjp(program, [z], ones, check.fmt.name, wrt=[0])[0]
+    exact = {"sigmoid": sigmoid_slope, "tanh": tanh_slope}
+    return [
+        Panel(
+            "values", "z", "unit",
+            [Curve(unit, z[near], y[near]) for unit, y in values.items()],
+        ),
+        Panel(
+            "slopes, and the exact ones", "z", "derivative",
+            [
+                *(Curve(f"{unit}'", z, y) for unit, y in slopes.items()),
+                *(Curve("", z, proofs.balls(f, z).values.astype(float), "exact") for f in exact.values()),
+            ],
+            log="y",
+        ),
+    ]  # fmt: skip
 
 
 @sigmoidal_units_saturate.bug("sigmoid", "σ' = y(1 - y), which cancels where y is near 1")

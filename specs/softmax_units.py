@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs
+from ffverify import proofs, textbook, truth
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
 from ffverify.inputs import labels, points, rows
+from ffverify.plots import Curve, Panel
 from ffverify.strategies import arrays
 from ffverify.truth import LIBRARY_ROUNDINGS
+from ffverify.verdict import judge
 
 CLASSES = 3
 OFFSETS = [0.0, 1e3, 1e15]
@@ -82,6 +84,10 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
     return f.softmax(z) + 0 * axis
 
 
+def _shifted(f: Any, z: Any, c: Any) -> Any:
+    return f.softmax(z + c)
+
+
 @claim(
     "6.2.2.3",
     "softmax(z) = softmax(z + c): a number added to every logit changes nothing.",
@@ -94,15 +100,49 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
 def softmax_shift_invariance(check: Check, z: Array, c: Array, anything: Array) -> None:
     # Whole numbers add exactly. As a function of (z, c) the result is as well conditioned as
     # softmax(z), however large c: the bound leaves no room for one that feels the shift.
-    def shifted(f: Any, z: Any, c: Any) -> Any:
-        return f.softmax(z + c)
-
-    check.value(shifted, z, c, core=(1, 1))
-    proofs.equal(check, shifted, lambda f, z, _c: f.softmax(z), z, c)
+    check.value(_shifted, z, c, core=(1, 1))
+    proofs.equal(check, _shifted, lambda f, z, _c: f.softmax(z), z, c)
     check.value("softmax", anything)  # at the rounded sum, whatever was added
     check.gradient(
-        shifted, z, c, cotangent=one_hot(np.arange(len(z)) % CLASSES, z), core=(1, 1), scale=1.0
+        _shifted, z, c, cotangent=one_hot(np.arange(len(z)) % CLASSES, z), core=(1, 1), scale=1.0
     )
+
+
+@softmax_shift_invariance.plot("A shift of all logits changes nothing, if the maximum is taken off")
+def _(check: Check) -> list[Panel]:
+    c = np.linspace(-1000, 1000, 401).round().astype(check.fmt.carrier)[:, None]
+    z = np.broadcast_to(np.array([0, 1, 2], c.dtype), (len(c), CLASSES))
+
+    def as_printed(f: Any, z: Any, c: Any) -> Any:
+        e = f.exp(z + c)
+        return e / e.sum(-1)[:, None]
+
+    found = {
+        name: check.backend.value(program, [z, c], check.fmt.name)
+        for name, program in (("softmax(z + c)", _shifted), ("exp / Σ exp", as_printed))
+    }
+    exact = truth.value(
+        lambda z, c: _shifted(textbook.namespace, z, c), [z, c], check.fmt, core=(1, 1)
+    )
+    judged = {name: judge(p, exact, check.fmt) for name, p in found.items()}
+    shift = c[:, 0]
+    return [
+        Panel(
+            "share of the third of the logits c, c + 1, c + 2", "shift c", "probability",
+            [Curve(name, shift, p[:, -1]) for name, p in found.items()],
+        ),
+        Panel(
+            "largest error, and what the bound allows", "shift c", f"ulps of {check.fmt.name}",
+            [
+                *(
+                    Curve(name, shift, np.maximum(one.error_ulps.max(axis=1), 0.1))
+                    for name, one in judged.items()
+                ),
+                Curve("allowed", shift, judged["exp / Σ exp"].allowed_ulps.min(axis=1), "exact"),
+            ],
+            log="y",
+        ),
+    ]  # fmt: skip
 
 
 @softmax_shift_invariance.bug("softmax", "no maximum subtracted")

@@ -35,10 +35,10 @@ def test_another_seed_draws_other_inputs() -> None:
 
 def test_a_findings_replay_line_shows_it_again() -> None:
     result = verify("torch", SOME[:1], dtypes=["float64"]).results[0]
-    (finding,) = result.findings
+    finding = result.findings[0]
     claim, backend, dtype, inputs = replay.parse(finding.replay.split()[-1])
-    assert registry.replay(claim, load(backend), dtype, inputs) == finding
-    assert registry.replay(claim, load("reference"), dtype, inputs) is None
+    assert finding in registry.replay(claim, load(backend), dtype, inputs)
+    assert registry.replay(claim, load("reference"), dtype, inputs) == []
 
 
 def test_reports_are_written_whole(tmp_path: Path) -> None:
@@ -100,29 +100,6 @@ def test_a_wrong_word_is_one_clear_error(
     with pytest.raises(error, match=says) as caught:
         verify(**{"backend": "reference", **options})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
-
-
-def test_a_known_defect_is_declared_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
-    declared = [
-        {
-            "claim": "xor_exact_solution",
-            "backend": "torch",
-            "dtypes": ["float64"],
-            "version": "",
-            "reason": "made up",
-        }
-    ]
-    monkeypatch.setattr(verification, "_defects", lambda: declared)
-    report = verify("torch", "xor_exact_solution")
-    assert [reason for _, reason in report.unexpected_passes] == ["made up"]
-
-
-def test_every_known_defect_names_a_claim_and_gives_a_reason() -> None:
-    ids = {c.id for c in registry.claims()}
-    for defect in verification._defects():
-        assert defect["claim"] in ids
-        assert set(defect) == {"claim", "backend", "dtypes", "version", "reason"}
-        assert any(c.isdigit() for c in defect["reason"]), "a reason gives the size of the error"
 
 
 def test_claims_are_the_same_list_in_every_process() -> None:
