@@ -94,6 +94,11 @@ class Backend:
         _, tangent = self.framework.jvp(self.bound(program), native, directions)
         return self._numpy(tangent)
 
+    def hessian(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
+        """Give the Hessian of a program of a number in its first argument, by the backend's own means."""
+        make = self.functions.get("hessian", self.framework.hessian)
+        return self._numpy(make(self.bound(program))(*self.native(args, dtype)))
+
     def native(self, args: Sequence[Array], dtype: str) -> list[Any]:
         """Give ndarrays as the framework's arrays, floats in a dtype."""
         return [self.framework.native(a, dtype, self.device) for a in args]

@@ -184,7 +184,7 @@ def explain(claim_id: str, backends: tuple[str, ...], picture: Path | None) -> N
         if picture is not None:
             plots.write(claim.picture(), load(names[0]), picture)
         report = run_verification(names, claim.id)
-    print_explanation(claim, report, Console())
+    print_explanation(claim, report, _console())
 
 
 def _console() -> Console:

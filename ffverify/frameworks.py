@@ -48,6 +48,8 @@ class Framework:
         Whether it computes with subnormals.
     second_derivative
         ``second_derivative(fn, z)`` of an elementwise function: the gradient, differentiated.
+    hessian
+        ``hessian(fn)(*args)``: the Hessian of a number in the first argument.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Framework:
     vjp: Callable[[Function, Sequence[Any], Sequence[bool], Any], tuple[Any, list[Any]]]
     jvp: Callable[[Function, Sequence[Any], Sequence[Any]], tuple[Any, Any]]
     second_derivative: Callable[[Function, Any], Any]
+    hessian: Callable[[Function], Function]
     gradual: bool = True
 
 
@@ -103,7 +106,7 @@ def _numpy() -> Framework:
     def second_derivative(fn: Function, z: Any) -> Any:
         return reference.hvp(lambda z: np.sum(fn(z)), z, np.ones_like(z))
 
-    return Framework("numpy", native, np.asarray, vjp, jvp, second_derivative)
+    return Framework("numpy", native, np.asarray, vjp, jvp, second_derivative, reference.hessian)
 
 
 def _torch() -> Framework:
@@ -146,7 +149,8 @@ def _torch() -> Framework:
             return torch.zeros_like(z)
         return torch.autograd.grad(slope.sum(), z, materialize_grads=True)[0]
 
-    return Framework("torch", native, to_numpy, vjp, jvp, second_derivative)
+    hessian = torch.func.hessian
+    return Framework("torch", native, to_numpy, vjp, jvp, second_derivative, hessian)
 
 
 def _jax() -> Framework:
@@ -179,7 +183,8 @@ def _jax() -> Framework:
         return jax.jvp(jax.grad(lambda z: fn(z).sum()), (z,), (jnp.ones_like(z),))[1]
 
     # XLA flushes subnormals to zero, on CPUs too.
-    return Framework("jax", native, to_numpy, vjp, jvp, second_derivative, gradual=False)
+    hessian = jax.hessian
+    return Framework("jax", native, to_numpy, vjp, jvp, second_derivative, hessian, gradual=False)
 
 
 _FRAMEWORKS: dict[str, Callable[[], Framework]] = {"numpy": _numpy, "torch": _torch, "jax": _jax}

@@ -1,8 +1,11 @@
-"""Inputs of claims: strategies that are made for a format and a batch size when a claim runs."""
+"""Inputs of claims: strategies that are made for a format and a batch size when a claim runs.
+
+Each says in words what it draws (its ``__doc__``), which `ffverify explain` prints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,22 @@ from hypothesis import strategies as st
 from . import strategies
 from .claim import Draw
 from .formats import Array, Format
+
+
+def drawing(says: str) -> Callable[[Draw], Draw]:
+    """Say in words what a strategy draws."""
+
+    def named(make: Draw) -> Draw:
+        make.__doc__ = f"Draw {says}."
+        return make
+
+    return named
+
+
+def _within(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "anywhere in the format"
+    return f"in [{'lowest' if low is None else f'{low:g}'}, {'largest' if high is None else f'{high:g}'}]"
 
 
 def points(
@@ -28,7 +47,10 @@ def rows(
     edges: Sequence[float] = (),
 ) -> Draw:
     """Draw a batch of rows of a width (None: of plain numbers)."""
+    what = "numbers" if width is None else f"rows of {width} numbers"
+    often = f"; often {', '.join(f'{e:g}' for e in edges)}" if edges else ""
 
+    @drawing(f"a batch of {what} {_within(low, high)}{often}")
     def make(fmt: Format, batch: int) -> st.SearchStrategy[Any]:
         shape = (batch,) if width is None else (batch, width)
         return strategies.arrays(fmt, shape, min_value=low, max_value=high, edges=edges)
@@ -49,14 +71,32 @@ def with_tails(z: Array, fmt: Format) -> Array:
 
 def array(*shape: int, low: float = -4.0, high: float = 4.0) -> Draw:
     """Draw one array of a fixed shape, of moderate numbers."""
-    return lambda fmt, _batch: strategies.arrays(fmt, shape, min_value=low, max_value=high)
+    says = drawing(f"an array of shape {shape}, its numbers {_within(low, high)}")
+    return says(lambda fmt, _batch: strategies.arrays(fmt, shape, min_value=low, max_value=high))
 
 
 def labels(classes: int) -> Draw:
     """Draw a batch of integer labels 0 … classes - 1."""
-    return lambda _fmt, batch: strategies.labels((batch,), classes)
+    says = drawing(f"a batch of labels 0 to {classes - 1}")
+    return says(lambda _fmt, batch: strategies.labels((batch,), classes))
 
 
 def integers(low: int, high: int) -> Draw:
     """Draw one integer of a closed range (a width, a depth, a seed)."""
-    return lambda _fmt, _batch: st.integers(low, high)
+    says = drawing(f"an integer in [{low}, {high}]")
+    return says(lambda _fmt, _batch: st.integers(low, high))
+
+
+def lists(low: int, high: int, *, least: int, most: int) -> Draw:
+    """Draw from ``least`` to ``most`` integers of a closed range."""
+    count = f"{least}" if least == most else f"{least} to {most}"
+    says = drawing(f"{count} integers in [{low}, {high}]")
+    return says(
+        lambda _fmt, _batch: st.lists(st.integers(low, high), min_size=least, max_size=most)
+    )
+
+
+def one_of(*choices: Any) -> Draw:
+    """Draw one of some values."""
+    says = drawing(f"one of {', '.join(map(str, choices))}")
+    return says(lambda _fmt, _batch: st.sampled_from(choices))

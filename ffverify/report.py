@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,10 +17,13 @@ from .mutants import Kill
 from .textbook import CATALOGUE
 from .verification import Report
 
-BOUND = """\
-The result t may err by g·u·|t|, plus as far as t moves when every input moves by g·u relative, plus
-g of the smallest subnormals: u is the unit roundoff of the format, and g is 8 (four library calls
-of an ulp each) plus the length of the longest reduction. ffverify.truth has the derivation."""
+BOUND = (
+    "Where a number is compared with the exact one t, it may err by g·u·|t|, plus as far as t moves "
+    "when every input moves by g·u relative, plus g of the smallest subnormals: u is the unit "
+    "roundoff of the format, and g is 8 (four library calls of an ulp each) plus the length of the "
+    "longest reduction. ffverify.truth has the derivation. Statements without a number to compare "
+    "(equal bits, an order, a count, a proof in balls) have no room at all, or the one stated there."
+)
 
 # status → (mark, style)
 _MARKS = {
@@ -96,12 +100,15 @@ def _reason(result: Result, status: str) -> str:
 
 
 def _print_notes(title: str, notes: Iterable[tuple[Result, str]], console: Console) -> None:
-    """Print a note beside each result that has one, under a title."""
-    told = [(r, note) for r, note in notes if note]
-    if told:
+    """Print notes on results under a title, each once for all the columns that it holds for."""
+    columns: dict[tuple[str, str], list[str]] = {}
+    for r, note in notes:
+        if note:
+            columns.setdefault((r.claim, note), []).append(f"{r.backend} {r.dtype}")
+    if columns:
         console.print(f"\n[yellow]{title}[/yellow]", highlight=False)
-    for r, note in told:
-        line = f"  {r.claim} · {r.backend} {r.dtype}: {note}"
+    for (claim, note), where in columns.items():
+        line = f"  {claim} · {', '.join(where)}: {note}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -159,23 +166,33 @@ def print_explanation(claim: Claim, report: Report, console: Console) -> None:
     if formulas:
         console.print("\n[bold]Formulas[/bold], run in ball arithmetic")
         for formula in formulas:
-            console.print(
-                Syntax(
-                    inspect.getsource(formula.function).rstrip(),
-                    "python",
-                    background_color="default",
-                )
-            )
+            _print_code(formula.function, console)
             low, high = formula.domain
             kinks = f", kinks at {', '.join(map(str, formula.kinks))}" if formula.kinks else ""
-            console.print(f"    domain ({low}, {high}){kinks}", style="dim", highlight=False)
+            console.print(f"    on ({low}, {high}){kinks}", style="dim", highlight=False)
+    else:
+        console.print("\n[bold]Formulas[/bold]\n  None of the catalogue: the check states its own.")
+    console.print("\n[bold]Domain[/bold]")
+    for name, draw in claim.inputs.items():
+        says = (inspect.getdoc(draw) or "").partition("\n")[0].removeprefix("Draw ")
+        console.print(f"  {name}: {escape(says)}", highlight=False)
+    drawn = f"{claim.examples} examples by default" if claim.inputs else "Nothing is drawn"
+    console.print(f"  {drawn}; formats as asked for.", highlight=False)
     console.print("\n[bold]Check[/bold]")
-    console.print(
-        Syntax(inspect.getsource(claim.property).rstrip(), "python", background_color="default")
-    )
+    _print_code(claim.property, console)
     console.print(f"\n[bold]Bound[/bold]\n{BOUND}", highlight=False)
     console.print("\n[bold]Must reject[/bold]")
     for bug in claim.bugs:
         console.print(f"  {bug.function}: {escape(bug.sentence)}", highlight=False)
+    for picture in claim.pictures:
+        told = f"\n[bold]Picture[/bold] (--plot FILE)\n  {escape(picture.title)}"
+        console.print(told, highlight=False)
     console.print("\n[bold]Results[/bold]")
     print_report(report, [claim], console)
+    absent = ((r, _reason(r, "not provided")) for r in report.results)
+    _print_notes("not provided", absent, console)
+
+
+def _print_code(function: Callable[..., Any], console: Console) -> None:
+    source = inspect.getsource(function).rstrip()
+    console.print(Syntax(source, "python", background_color="default", word_wrap=True))

@@ -223,6 +223,7 @@ def _(f: Any, z: Any) -> Any:
 
 WAVE = target("waves", np.ones(1), np.zeros(1), frequencies=[8.0])  # cos 8x on [0, 1]
 GRID = np.arange(129) / 128
+WAVED = np.cos(8 * GRID)
 ACCURACIES = [0.5, 0.25, 0.125, 0.0625]
 
 
@@ -233,19 +234,15 @@ def predicted_width(unit: str, epsilon: float) -> int:
     return WAVE.width(epsilon)
 
 
-def hidden_layer(unit: str, width: int) -> tuple[Array, Array]:
-    """Give W, c of a hidden layer: kinks or steps side by side on [0, 1]."""
-    if unit == "relu":
-        return np.ones((1, width)), -np.arange(width) / width
-    W, c, _, _ = WAVE.network(width, "tanh" if unit == "tanh" else "sigmoid", np.float64)
-    return W, c
-
-
-def fitted_error(check: Check, unit: str, W: Array, c: Array, y: Array) -> float:
+def fitted_error(check: Check, unit: str, width: int) -> float:
     """Give the root mean square error of the best output weights on the backend's hidden units.
 
-    Singular values below 2^13 unit roundoffs are noise: without them no fit feeds on roundings.
+    The units have their kinks or steps side by side on [0, 1]. Singular values below 2^13 unit roundoffs are
+    noise: without them no fit feeds on roundings.
     """
+    W, c, _, _ = WAVE.network(width, unit, np.float64)
+    if unit == "relu":
+        W, c = np.ones((1, width)), -np.arange(width) / width
 
     def hidden(f: Any, x: Any, W: Any, c: Any) -> Any:
         z = f.affine(x, W, c)
@@ -255,8 +252,8 @@ def fitted_error(check: Check, unit: str, W: Array, c: Array, y: Array) -> float
     given = [GRID[:, None].astype(kind), W.astype(kind), c.astype(kind)]
     h = check.backend.value(hidden, given, check.fmt.name).astype(np.float64)
     design = np.hstack([h, np.ones((len(h), 1))])
-    weights = np.linalg.lstsq(design, y, rcond=2**13 * check.fmt.unit_roundoff)[0]
-    return float(np.sqrt(np.mean((design @ weights - y) ** 2)))
+    weights = np.linalg.lstsq(design, WAVED, rcond=2**13 * check.fmt.unit_roundoff)[0]
+    return float(np.sqrt(np.mean((design @ weights - WAVED) ** 2)))
 
 
 def trained_errors(
@@ -303,24 +300,23 @@ def trained_errors(
     functions=["affine", "identity", "relu", "sigmoid", "tanh"],
 )
 def wider_networks_fit_better(check: Check) -> None:
-    y = np.cos(8 * GRID)
     for unit in ("sigmoid", "tanh", "relu"):
         widths = [predicted_width(unit, epsilon) for epsilon in ACCURACIES]
-        errors = [fitted_error(check, unit, *hidden_layer(unit, n), y) for n in widths]
+        errors = [fitted_error(check, unit, n) for n in widths]
         reached = bool(np.all(np.array(errors) <= ACCURACIES))
         check.that(reached, f"errors at the widths predicted for {unit}", errors, ACCURACIES)
         check.that(errors == sorted(errors, reverse=True), f"errors fall for {unit}", errors)
     for degree, unit in enumerate(("identity", "square"), start=1):
         x = GRID - 0.5
-        best = np.sqrt(np.mean((np.polyval(np.polyfit(x, y, degree), x) - y) ** 2))
+        best = np.sqrt(np.mean((np.polyval(np.polyfit(x, WAVED, degree), x) - WAVED) ** 2))
         for width in (4, 64):
-            error = fitted_error(check, unit, *hidden_layer(unit, width), y)
+            error = fitted_error(check, unit, width)
             # Columns are polynomials but for 2u of |Wx| + |c|, in a square 48u of its own size; the
             # weights are at most |y| / (2^13 u |design|): 48 √65 / 2^13 of |y| < 1/16 in all.
             check.that(error >= best - 1 / 16, f"{width} units, {unit}: error", error, best)
             check.that(error > ACCURACIES[-1], f"{width} units, {unit}: error", error)
     medians = np.median(
-        trained_errors(check, "tanh", (1, 4, 16), 8, GRID[::4], y[::4], steps=300), axis=0
+        trained_errors(check, "tanh", (1, 4, 16), 8, GRID[::4], WAVED[::4], steps=300), axis=0
     )
     check.measured = "median errors of 8 trained starts at widths 1, 4, 16: " + ", ".join(
         f"{m:.3g}" for m in medians
@@ -331,13 +327,13 @@ def wider_networks_fit_better(check: Check) -> None:
 
 @wider_networks_fit_better.plot("Wider layers fit cos 8x better; linear and square units do not")
 def _(check: Check) -> list[Panel]:
-    y, widths = np.cos(8 * GRID), 2 ** np.arange(7)
+    widths, wave = 2 ** np.arange(7), (GRID[::4], WAVED[::4])
 
     def fits(unit: str) -> Array:
-        return np.array([fitted_error(check, unit, *hidden_layer(unit, n), y) for n in widths])
+        return np.array([fitted_error(check, unit, n) for n in widths.tolist()])
 
     units = ("identity", "square", "sigmoid", "tanh", "relu")
-    trained = trained_errors(check, "tanh", widths[:5].tolist(), 8, GRID[::4], y[::4], steps=300)
+    trained = trained_errors(check, "tanh", widths[:5].tolist(), 8, *wave, steps=300)
     return [
         Panel(
             "best output weights on a fixed hidden layer", "units", "root mean square error",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,37 +27,44 @@ def _neuron_cost(f: Any, theta: Any, x: Any, y: Any) -> Any:
     "6.2",
     "The mean squared error of a linear model is convex; one hidden nonlinear unit is enough for a "
     "Hessian with a negative eigenvalue.",
-    functions=["hessian", "affine", "tanh", "squared_error"],
+    functions=["affine", "tanh", "squared_error"],
     examples=6,
     X=array(4, 2),
     theta=array(3),
     y=array(4),
 )
 def nonlinearity_makes_the_loss_nonconvex(check: Check, X: Array, theta: Array, y: Array) -> None:
-    f, n = SimpleNamespace(**check.backend.functions), len(y)
+    n = len(y)
 
-    def linear_cost(theta: Any) -> Any:
+    def linear_cost(f: Any, theta: Any, X: Any, y: Any) -> Any:
         answers = f.affine(X, theta[:2].reshape(2, 1), theta[2:])
         return f.squared_error(answers[:, 0], y).mean()
 
     # The exact Hessian, at every θ, is the Gram matrix 2AᵀA/n of A = [X 1]: vᵀHv = 2‖Av‖²/n ≥ 0.
     A = np.array([[*map(Fraction, row), Fraction(1)] for row in X.tolist()], dtype=object)
     gram = A.T @ A * Fraction(2, n)
-    computed = f.hessian(linear_cost)(theta)
-    # Each entry is a sum of n products, at most 2 + 2 + n roundings long each (Higham, §3.1).
-    allowed = (n + 4) * check.fmt.unit_roundoff * (abs(A).T @ abs(A) * Fraction(2, n))
+    computed = check.backend.hessian(linear_cost, [theta, X, y], check.fmt.name)
+    # Each entry is a sum of n products, at most 2 + 2 + n roundings long each (Higham, §3.1); each may
+    # underflow besides, before it is multiplied by an entry of A.
+    underflow = Fraction(2) ** check.fmt.smallest_exponent * abs(A).max()
+    allowed = (n + 4) * (check.fmt.unit_roundoff * (abs(A).T @ abs(A) * Fraction(2, n)) + underflow)
     off = abs(np.vectorize(Fraction, otypes=[object])(computed.astype(float)) - gram)
     check.that(bool(np.all(off <= allowed)), "Hessian of the linear model", computed, gram)
 
-    # A search for a point of negative curvature; along it midpoints lie above chords, in balls.
+    if check.examples == 1:  # the other half of the sentence has nothing to draw
+        _find_negative_curvature(check)
+
+
+def _find_negative_curvature(check: Check) -> None:
+    """Search for a point of negative curvature; along it midpoints lie above chords, in balls."""
     random = np.random.default_rng(0)
-    kind = X.dtype.type
+    kind = np.dtype(check.fmt.carrier).type
     x = random.uniform(-2, 2, 8).astype(kind)
     targets = np.sign(x)
     lowest = np.inf
     for _ in range(16):
         start = random.uniform(-2, 2, 4).astype(kind)
-        H = f.hessian(lambda theta: _neuron_cost(f, theta, x, targets))(start).astype(np.float64)
+        H = check.backend.hessian(_neuron_cost, [start, x, targets], check.fmt.name).astype(float)
         values, vectors = np.linalg.eigh((H + H.T) / 2)
         if values[0] < lowest:
             lowest, point, step = values[0], start, (vectors[:, 0] / 64).astype(kind)
@@ -73,8 +79,8 @@ def nonlinearity_makes_the_loss_nonconvex(check: Check, X: Array, theta: Array, 
 
 @nonlinearity_makes_the_loss_nonconvex.bug("hessian", "Gauss-Newton: second derivatives left out")
 def _(f: Any, cost: Any, *_: Any) -> Any:
-    def gauss_newton(theta: Any) -> Any:
-        H = f.hessian(cost)(theta)
+    def gauss_newton(*args: Any) -> Any:
+        H = f.hessian(cost)(*args)
         values, vectors = np.linalg.eigh((H + H.T) / 2)
         return (vectors * np.maximum(values, 0)) @ vectors.T
 
@@ -83,7 +89,7 @@ def _(f: Any, cost: Any, *_: Any) -> Any:
 
 @nonlinearity_makes_the_loss_nonconvex.bug("hessian", "off-diagonal entries halved")
 def _(f: Any, cost: Any, *_: Any) -> Any:
-    return lambda theta: f.hessian(cost)(theta) * (np.eye(len(theta)) + 1) / 2
+    return lambda theta, *data: f.hessian(cost)(theta, *data) * (np.eye(len(theta)) + 1) / 2
 
 
 # --- 6.2.1.1: maximum likelihood -----------------------------------------------------------------

@@ -16,6 +16,7 @@ from ffverify import textbook
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
+from ffverify.inputs import lists
 from ffverify.plots import Curve, Panel
 
 from . import programs
@@ -44,7 +45,7 @@ def _counted(check: Check, n: int, hidden: int, m: int) -> tuple[Any, Callable[.
     "The full Jacobian costs forward mode one pass for each input, reverse mode one for each "
     "output: the cheaper is decided where (inputs × JVP) = (outputs × VJP) in operations.",
     functions=["jacobian", "linearize", "trace", "vjp"],
-    sizes=lambda _fmt, _batch: st.lists(st.integers(1, 8), min_size=3, max_size=3),
+    sizes=lists(1, 8, least=3, most=3),
 )
 def mode_cost_scales_with_the_other_side(check: Check, sizes: list[int]) -> None:
     f = programs.namespace(check)
@@ -226,7 +227,7 @@ def _partials(_fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
         "markowitz_order", "multiply_chain", "optimal_bracketing", "optimal_order",
         "reverse_bracketing", "reverse_order",
     ],
-    sides=lambda _fmt, _batch: st.lists(st.integers(1, 5), min_size=3, max_size=6),
+    sides=lists(1, 5, least=3, most=6),
     edges=_partials,
 )  # fmt: skip
 def jacobian_accumulation_orders(check: Check, sides: list[int], edges: list[list[int]]) -> None:

@@ -15,7 +15,7 @@ from ffverify import strategies, textbook, truth
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
-from ffverify.inputs import integers
+from ffverify.inputs import integers, one_of
 from ffverify.plots import Curve, Panel
 from ffverify.precise import BALLS
 
@@ -32,6 +32,7 @@ UNITS = sorted(
 
 
 def _moderate(fmt: Format, _batch: int) -> st.SearchStrategy[float]:
+    """Draw a number in [1/16, 3]."""
     return strategies.floats(fmt.name, min_value=2.0**-4, max_value=3.0)
 
 
@@ -59,7 +60,7 @@ def _forward(f: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
     examples=12,
     modes=_modes,
     z=_moderate,
-    negative=lambda _fmt, _batch: st.booleans(),
+    negative=one_of(False, True),
     code=programs.code((3,), (2, 3), most=4, names=programs.SMOOTH),
     inputs=programs.inputs((3,), (2, 3)),
 )

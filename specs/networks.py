@@ -15,7 +15,7 @@ from ffverify import proofs
 from ffverify.check import Check
 from ffverify.claim import Draw, claim
 from ffverify.formats import Array, Format
-from ffverify.inputs import array
+from ffverify.inputs import array, drawing
 from ffverify.plots import Curve, Panel, Surface
 
 XOR_INPUTS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -40,8 +40,7 @@ def _network(f: Any, x: Any, *parameters: Any) -> Any:
 
 
 def _layers(entries: st.SearchStrategy[float]) -> Draw:
-    """Draw (W, b) of one to four layers of width 1 to 3 on 3 inputs."""
-
+    @drawing(f"(W, b) of one to four layers of width 1 to 3 on 3 inputs, numbers of {entries}")
     def make(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
         @st.composite
         def layers(draw: st.DrawFn) -> list[Array]:

@@ -26,6 +26,7 @@ from ffverify import strategies, textbook, truth
 from ffverify.check import Check
 from ffverify.claim import Draw
 from ffverify.formats import Array, Format
+from ffverify.inputs import drawing
 from ffverify.precise import BALLS, PreciseArray, arb
 from ffverify.truth import Program, Truth
 from ffverify.verdict import Verdict, judge
@@ -163,12 +164,15 @@ def code(
 
     ``start`` is what every drawn program begins with.
     """
-    return lambda _fmt, _batch: _drawn(shapes, most, sorted(names or OPERATIONS), start or [])
+    of = "smooth operations" if list(names) == SMOOTH else "any operations"
+    says = drawing(f"a program of up to {most} instructions, {of}, on inputs of shapes {shapes}")
+    return says(lambda _fmt, _batch: _drawn(shapes, most, sorted(names or OPERATIONS), start or []))
 
 
 def inputs(*shapes: tuple[int, ...]) -> Draw:
     """Draw inputs of these shapes for a drawn program, none of them tiny."""
 
+    @drawing(f"arrays of shapes {shapes}, sizes of their numbers in [2^-6, {TAME:g}]")
     def make(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:
         size = strategies.floats(fmt.name, min_value=2.0**-6, max_value=TAME)
         element = st.tuples(size, st.sampled_from((1.0, -1.0))).map(math.prod)

@@ -71,71 +71,6 @@ def _(f: Any, z: Any) -> Any:
 
 @claim(
     "6.3",
-    "max(0, z) + α min(0, z): α = -1 is |z|, 0.01 the leaky unit; a learned α has the gradient "
-    "min(0, z), summed over everything that shares it.",
-    functions=["absolute", "leaky_relu", "prelu", "relu"],
-    examples=12,
-    z=points(),
-    images=array(4, 3, low=-8, high=8),
-    alpha=array(3),
-)
-def generalised_rectifiers(check: Check, z: Array, images: Array, alpha: Array) -> None:
-    minus_one, zero = np.full_like(z, -1), np.zeros_like(z)
-    absolute, rectified = check.value("absolute", z), check.value("relu", z)
-    check.equal(check.value("prelu", z, minus_one), absolute, "prelu with α = -1, which is |z|")
-    check.equal(check.value("prelu", z, zero), rectified, "prelu with α = 0, which is relu")
-    check.gradient("absolute", z)
-    check.value("leaky_relu", z)
-    check.gradient("leaky_relu", z)
-    check.value("leaky_relu", z, slope=0.25)
-
-    def per_channel(f: Any, images: Any, alpha: Any) -> Any:
-        return f.prelu(images, alpha)
-
-    def shared(f: Any, images: Any, alpha: Any) -> Any:
-        return f.prelu(images, alpha[0])
-
-    check.gradient(per_channel, images, alpha, core=(0, 0))
-    with BALLS.precision(2400):  # sums of floats are exact here
-        negative = BALLS.array(np.minimum(images, 0))
-        for program, sums in ((per_channel, negative.sum(axis=0)), (shared, negative.sum())):
-            given, ones = [images, alpha], np.ones_like(images)
-            (found,) = check.backend.vjp(program, given, ones, check.fmt.name, wrt=[1])
-            exact: Any = sums if program is per_channel else np.stack([sums, 0 * sums, 0 * sums])
-            # Summing n numbers of one sign is good to n roundings, relative (Higham §4.2).
-            bound = abs(exact) * (images.size * check.fmt.unit_roundoff)
-            near = bool(np.all(abs(BALLS.array(found) - exact) <= bound))
-            check.that(near, "gradient of α: the sum of min(0, z)", found, str(exact.values))
-
-
-def _broadcast(z: Any, alpha: Any) -> tuple[Any, Any]:
-    """Give both the same shape, in a way that is differentiated."""
-    return z + 0 * alpha, alpha + 0 * z
-
-
-@generalised_rectifiers.bug("prelu", "branch from the output's sign, wrong where α < 0")
-def _(f: Any, z: Any, alpha: Any) -> Any:
-    def vjp(y_bar: Any, y: Any, z: Any, alpha: Any) -> tuple[Any, Any]:
-        return y_bar * np.where(y > 0, 1.0, alpha), y_bar * np.where(y > 0, 0.0, z)
-
-    return f.custom_rule(f.prelu, vjp=vjp)(*_broadcast(z, alpha))
-
-
-@generalised_rectifiers.bug("prelu", "gradient of α from the positive side")
-def _(f: Any, z: Any, alpha: Any) -> Any:
-    def vjp(y_bar: Any, _y: Any, z: Any, alpha: Any) -> tuple[Any, Any]:
-        return y_bar * np.where(z > 0, 1.0, alpha), y_bar * np.where(z > 0, z, 0.0)
-
-    return f.custom_rule(f.prelu, vjp=vjp)(*_broadcast(z, alpha))
-
-
-@generalised_rectifiers.bug("leaky_relu", "the default slope whatever is asked for")
-def _(f: Any, z: Any, slope: float = 0.01) -> Any:  # noqa: ARG001 - the bug
-    return f.leaky_relu(z)
-
-
-@claim(
-    "6.3",
     "An active ReLU is linear: z > 0 gives z, with derivative 1 and second derivative 0; z < 0 gives "
     "0, 0 and 0; all of this exactly.",
     functions=["relu"],
@@ -255,6 +190,71 @@ def _(f: Any, z: Any) -> Any:
 @positive_bias_activates_relus.bug("affine", "bias forgotten")
 def _(f: Any, x: Any, W: Any, b: Any) -> Any:
     return f.affine(x, W, 0 * b)
+
+
+@claim(
+    "6.3",
+    "max(0, z) + α min(0, z): α = -1 is |z|, 0.01 the leaky unit; a learned α has the gradient "
+    "min(0, z), summed over everything that shares it.",
+    functions=["absolute", "leaky_relu", "prelu", "relu"],
+    examples=12,
+    z=points(),
+    images=array(4, 3, low=-8, high=8),
+    alpha=array(3),
+)
+def generalised_rectifiers(check: Check, z: Array, images: Array, alpha: Array) -> None:
+    minus_one, zero = np.full_like(z, -1), np.zeros_like(z)
+    absolute, rectified = check.value("absolute", z), check.value("relu", z)
+    check.equal(check.value("prelu", z, minus_one), absolute, "prelu with α = -1, which is |z|")
+    check.equal(check.value("prelu", z, zero), rectified, "prelu with α = 0, which is relu")
+    check.gradient("absolute", z)
+    check.value("leaky_relu", z)
+    check.gradient("leaky_relu", z)
+    check.value("leaky_relu", z, slope=0.25)
+
+    def per_channel(f: Any, images: Any, alpha: Any) -> Any:
+        return f.prelu(images, alpha)
+
+    def shared(f: Any, images: Any, alpha: Any) -> Any:
+        return f.prelu(images, alpha[0])
+
+    check.gradient(per_channel, images, alpha, core=(0, 0))
+    with BALLS.precision(2400):  # sums of floats are exact here
+        negative = BALLS.array(np.minimum(images, 0))
+        for program, sums in ((per_channel, negative.sum(axis=0)), (shared, negative.sum())):
+            given, ones = [images, alpha], np.ones_like(images)
+            (found,) = check.backend.vjp(program, given, ones, check.fmt.name, wrt=[1])
+            exact: Any = sums if program is per_channel else np.stack([sums, 0 * sums, 0 * sums])
+            # Summing n numbers of one sign is good to n roundings, relative (Higham §4.2).
+            bound = abs(exact) * (images.size * check.fmt.unit_roundoff)
+            near = bool(np.all(abs(BALLS.array(found) - exact) <= bound))
+            check.that(near, "gradient of α: the sum of min(0, z)", found, str(exact.values))
+
+
+def _broadcast(z: Any, alpha: Any) -> tuple[Any, Any]:
+    """Give both the same shape, in a way that is differentiated."""
+    return z + 0 * alpha, alpha + 0 * z
+
+
+@generalised_rectifiers.bug("prelu", "branch from the output's sign, wrong where α < 0")
+def _(f: Any, z: Any, alpha: Any) -> Any:
+    def vjp(y_bar: Any, y: Any, z: Any, alpha: Any) -> tuple[Any, Any]:
+        return y_bar * np.where(y > 0, 1.0, alpha), y_bar * np.where(y > 0, 0.0, z)
+
+    return f.custom_rule(f.prelu, vjp=vjp)(*_broadcast(z, alpha))
+
+
+@generalised_rectifiers.bug("prelu", "gradient of α from the positive side")
+def _(f: Any, z: Any, alpha: Any) -> Any:
+    def vjp(y_bar: Any, _y: Any, z: Any, alpha: Any) -> tuple[Any, Any]:
+        return y_bar * np.where(z > 0, 1.0, alpha), y_bar * np.where(z > 0, z, 0.0)
+
+    return f.custom_rule(f.prelu, vjp=vjp)(*_broadcast(z, alpha))
+
+
+@generalised_rectifiers.bug("leaky_relu", "the default slope whatever is asked for")
+def _(f: Any, z: Any, slope: float = 0.01) -> Any:  # noqa: ARG001 - the bug
+    return f.leaky_relu(z)
 
 
 @claim(

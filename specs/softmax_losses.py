@@ -1,4 +1,4 @@
-"""Section 6.2.2.3: the negative log-likelihood of softmax units."""
+"""Section 6.2.2.3: the negative log-likelihood of softmax units, and one logit too many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ffverify import proofs
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
-from ffverify.inputs import labels, rows
+from ffverify.inputs import labels, points, rows
 from ffverify.truth import LIBRARY_ROUNDINGS
 
 from .softmax_units import CLASSES, one_hot
@@ -174,3 +174,89 @@ def _(f: Any, z: Any, y: Array) -> Any:
 @softmax_saturates_but_its_nll_does_not.bug("softmax", "straight-through gradient")
 def _(f: Any, z: Any, axis: int = -1) -> Any:
     return f.custom_rule(lambda z: f.softmax(z, axis), vjp=lambda p_bar, _p, _z: (p_bar,))(z)
+
+
+@claim(
+    "6.2.2.3",
+    "softmax of two logits is the sigmoid of their difference: softmax([z, 0])_1 = σ(z).",
+    functions=["softmax", "sigmoid"],
+    z=points(),
+)
+def two_class_softmax_is_sigmoid(check: Check, z: Array) -> None:
+    pair = np.stack([z, np.zeros_like(z)], axis=-1)
+    check.value("softmax", pair, scale=1.0)
+    check.value("sigmoid", z, scale=1.0)
+    check.gradient("sigmoid", z, scale=1.0)
+    first = np.zeros_like(pair)
+    first[:, 0] = 1
+    check.gradient("softmax", pair, cotangent=first, scale=1.0)
+    proofs.equal(
+        check,
+        lambda f, _z, pair: f.softmax(pair)[..., 0],
+        lambda f, z, _pair: f.sigmoid(z),
+        z,
+        pair,
+    )
+
+
+@two_class_softmax_is_sigmoid.bug("sigmoid", "σ(-z)")
+def _(f: Any, z: Any) -> Any:
+    return f.sigmoid(-z)
+
+
+@two_class_softmax_is_sigmoid.bug("softmax", "probabilities in reverse order")
+def _(f: Any, z: Any, axis: int = -1) -> Any:
+    return f.softmax(-z, axis)
+
+
+@claim(
+    "6.2.2.3",
+    "n logits are one too many: z_n = 0 gives every distribution. The Jacobian diag(p) - ppᵀ is "
+    "symmetric, positive semidefinite, of rank n - 1 with null vector 1, and off its diagonal "
+    "negative: classes compete.",
+    functions=["softmax"],
+    examples=12,
+    z=rows(CLASSES, low=-16, high=16),
+)
+def softmax_is_overparametrised(check: Check, z: Array) -> None:
+    def entry(f: Any, z: Any, onehot: Any) -> Any:
+        return (f.softmax(z) * onehot).sum(axis=-1)
+
+    pinned = z - z[:, -1:]
+    check.value("softmax", pinned, scale=1.0)
+    proofs.equal(check, lambda f, z: f.softmax(z), lambda f, z: f.softmax(z - z[:, -1:]), z)
+
+    one = np.repeat(z[:1], CLASSES, axis=0)  # row i of the Jacobian from cotangent i
+    unit = np.eye(CLASSES, dtype=z.dtype)
+    jacobian = check.gradient("softmax", one, cotangent=unit, scale=1.0)
+    check.that(bool(np.all(jacobian[unit == 0] <= 0)), "Jacobian off its diagonal", jacobian, "≤ 0")
+    exact = proofs.slopes(check, entry, one, unit, core=(1, 1))
+    p = proofs.balls(lambda f, z: f.softmax(z), z[0])
+    formula = np.diag(p.values) - p.values[:, None] * p.values
+    proofs.agree(check, exact, formula, "diag(p) - ppᵀ")
+    proofs.agree(check, exact, exact.T, "transposed Jacobian")
+    check.that(all(s.contains(0) for s in exact.sum(axis=1)), "Jacobian times 1", exact, 0)
+
+    # All leading minors but the last positive, with the null vector: semidefinite, of rank n - 1.
+    def minor(size: int) -> Any:
+        def determinant(f: Any, z: Any) -> Any:
+            p = f.softmax(z)[:size]
+            return np.linalg.det(np.eye(size) * p - p[:, None] * p)
+
+        return determinant
+
+    for size in range(1, CLASSES):
+        proofs.positive(check, minor(size), z[0], where=f"leading minor of size {size}")
+
+
+@softmax_is_overparametrised.bug("softmax", "Jacobian diag(p(1 - p))")
+def _(f: Any, z: Any, axis: int = -1) -> Any:
+    def vjp(p_bar: Any, p: Any, _z: Any) -> Any:
+        return (p_bar * p * (1 - p),)
+
+    return f.custom_rule(lambda z: f.softmax(z, axis), vjp=vjp)(z)
+
+
+@softmax_is_overparametrised.bug("softmax", "an absent class of logit 0 added")
+def _(_f: Any, z: Any, axis: int = -1) -> Any:
+    return np.exp(z) / (1 + np.sum(np.exp(z), axis=axis, keepdims=True))

@@ -11,7 +11,7 @@ from ffverify import proofs, textbook, truth
 from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array, Format
-from ffverify.inputs import labels, points, rows
+from ffverify.inputs import drawing, labels, one_of, rows
 from ffverify.plots import Curve, Panel
 from ffverify.strategies import arrays
 from ffverify.truth import LIBRARY_ROUNDINGS
@@ -26,7 +26,9 @@ OFFSETS = [0.0, 1e3, 1e15]
 
 def _whole_numbers(shape_of: Any, *, bits: int) -> Any:
     """Draw integers of so many bits, or (negative) of so many less than a format's precision."""
+    size = f"{bits} bits" if bits > 0 else f"{-bits} bits less than the format's precision"
 
+    @drawing(f"a batch of whole numbers of {size}")
     def make(fmt: Format, batch: int) -> st.SearchStrategy[Any]:
         size = 2.0 ** (bits if bits > 0 else fmt.precision + bits)
         return arrays(fmt.name, shape_of(batch), min_value=-size, max_value=size).map(np.rint)
@@ -251,7 +253,7 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
     functions=["logsumexp"],
     examples=12,
     z=rows(CLASSES, low=-64, high=64),
-    offset=lambda _fmt, _batch: st.sampled_from(OFFSETS),
+    offset=one_of(*OFFSETS),
 )
 def logsumexp_is_soft_maximum(check: Check, z: Array, offset: float) -> None:
     def log_sum(f: Any, z: Any) -> Any:
@@ -300,89 +302,3 @@ def _(f: Any, z: Any, axis: int = -1) -> Any:
 @logsumexp_is_soft_maximum.bug("logsumexp", "the maximum itself")
 def _(_f: Any, z: Any, axis: int = -1) -> Any:
     return np.max(z, axis=axis)
-
-
-@claim(
-    "6.2.2.3",
-    "softmax of two logits is the sigmoid of their difference: softmax([z, 0])_1 = σ(z).",
-    functions=["softmax", "sigmoid"],
-    z=points(),
-)
-def two_class_softmax_is_sigmoid(check: Check, z: Array) -> None:
-    pair = np.stack([z, np.zeros_like(z)], axis=-1)
-    check.value("softmax", pair, scale=1.0)
-    check.value("sigmoid", z, scale=1.0)
-    check.gradient("sigmoid", z, scale=1.0)
-    first = np.zeros_like(pair)
-    first[:, 0] = 1
-    check.gradient("softmax", pair, cotangent=first, scale=1.0)
-    proofs.equal(
-        check,
-        lambda f, _z, pair: f.softmax(pair)[..., 0],
-        lambda f, z, _pair: f.sigmoid(z),
-        z,
-        pair,
-    )
-
-
-@two_class_softmax_is_sigmoid.bug("sigmoid", "σ(-z)")
-def _(f: Any, z: Any) -> Any:
-    return f.sigmoid(-z)
-
-
-@two_class_softmax_is_sigmoid.bug("softmax", "probabilities in reverse order")
-def _(f: Any, z: Any, axis: int = -1) -> Any:
-    return f.softmax(-z, axis)
-
-
-@claim(
-    "6.2.2.3",
-    "n logits are one too many: z_n = 0 gives every distribution. The Jacobian diag(p) - ppᵀ is "
-    "symmetric, positive semidefinite, of rank n - 1 with null vector 1, and off its diagonal "
-    "negative: classes compete.",
-    functions=["softmax"],
-    examples=12,
-    z=rows(CLASSES, low=-16, high=16),
-)
-def softmax_is_overparametrised(check: Check, z: Array) -> None:
-    def entry(f: Any, z: Any, onehot: Any) -> Any:
-        return (f.softmax(z) * onehot).sum(axis=-1)
-
-    pinned = z - z[:, -1:]
-    check.value("softmax", pinned, scale=1.0)
-    proofs.equal(check, lambda f, z: f.softmax(z), lambda f, z: f.softmax(z - z[:, -1:]), z)
-
-    one = np.repeat(z[:1], CLASSES, axis=0)  # row i of the Jacobian from cotangent i
-    unit = np.eye(CLASSES, dtype=z.dtype)
-    jacobian = check.gradient("softmax", one, cotangent=unit, scale=1.0)
-    check.that(bool(np.all(jacobian[unit == 0] <= 0)), "Jacobian off its diagonal", jacobian, "≤ 0")
-    exact = proofs.slopes(check, entry, one, unit, core=(1, 1))
-    p = proofs.balls(lambda f, z: f.softmax(z), z[0])
-    formula = np.diag(p.values) - p.values[:, None] * p.values
-    proofs.agree(check, exact, formula, "diag(p) - ppᵀ")
-    proofs.agree(check, exact, exact.T, "transposed Jacobian")
-    check.that(all(s.contains(0) for s in exact.sum(axis=1)), "Jacobian times 1", exact, 0)
-
-    # All leading minors but the last positive, with the null vector: semidefinite, of rank n - 1.
-    def minor(size: int) -> Any:
-        def determinant(f: Any, z: Any) -> Any:
-            p = f.softmax(z)[:size]
-            return np.linalg.det(np.eye(size) * p - p[:, None] * p)
-
-        return determinant
-
-    for size in range(1, CLASSES):
-        proofs.positive(check, minor(size), z[0], where=f"leading minor of size {size}")
-
-
-@softmax_is_overparametrised.bug("softmax", "Jacobian diag(p(1 - p))")
-def _(f: Any, z: Any, axis: int = -1) -> Any:
-    def vjp(p_bar: Any, p: Any, _z: Any) -> Any:
-        return (p_bar * p * (1 - p),)
-
-    return f.custom_rule(lambda z: f.softmax(z, axis), vjp=vjp)(z)
-
-
-@softmax_is_overparametrised.bug("softmax", "an absent class of logit 0 added")
-def _(_f: Any, z: Any, axis: int = -1) -> Any:
-    return np.exp(z) / (1 + np.sum(np.exp(z), axis=axis, keepdims=True))
