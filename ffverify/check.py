@@ -71,6 +71,7 @@ class Check:
         self._claim = ""
         self._judged = self._inconclusive = 0
         self._warning: tuple[float, MakeFinding] | None = None
+        self._once: list[ClaimViolation | None] = []
 
     def start(self, claim: str, inputs: Mapping[str, Any]) -> None:
         """Begin one example."""
@@ -265,6 +266,21 @@ class Check:
             wanted,
             reason="Equal bit for bit is what is claimed.",
         )
+
+    def once(self, examine: Callable[[Check], None]) -> None:
+        """Examine what has nothing to draw at the first example only; its violation is everyone's.
+
+        That every example says the same is what Hypothesis needs to shrink.
+        """
+        if not self._once:
+            try:
+                examine(self)
+            except ClaimViolation as violation:
+                self._once.append(violation)
+            else:
+                self._once.append(None)
+        if self._once[0] is not None:
+            raise self._once[0]
 
     # -- plumbing ------------------------------------------------------------------------------
 

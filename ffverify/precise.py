@@ -144,6 +144,10 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         """As `ndarray.reshape`."""
         return self.like(self.values.reshape(*shape))
 
+    def dot(self, other: Any) -> Any:
+        """As `ndarray.dot` of vectors and matrices."""
+        return self @ other
+
     def copy(self) -> PreciseArray:
         """As `ndarray.copy`: elements of the copy can be assigned."""
         return self.like(self.values.copy())

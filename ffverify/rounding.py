@@ -63,7 +63,7 @@ def own_bound(
         with BALLS.precision(FORMULA_PRECISION):
             points = [BALLS.array(a) if is_floating(a) else a for a in operands]
             formula = own(*points)[position].values
-    except (ArithmeticError, Undecided, UnknownOperation):
+    except (ArithmeticError, Undecided, UnknownOperation, TypeError):  # or made for floats alone
         return None
     slack = exact.growth * arb(fmt.unit_roundoff)
 

@@ -213,7 +213,8 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
 def _minus_max(z: Any, *, axis: int, out: Any = None) -> Any:
     largest = np.maximum.reduce(z, axis=axis, keepdims=True)
     # Finite only if every element is, and far from overflow; unlike other products it never warns.
-    if isfinite(np.vdot(z, z)):
+    # Exact arrays, of a shadow, are no ndarrays and have no need of it.
+    if type(z) is np.ndarray and isfinite(np.vdot(z, z)):
         return np.subtract(z, largest, out)
     with np.errstate(over="ignore", invalid="ignore"):
         d = np.subtract(z, largest, out)

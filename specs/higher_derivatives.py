@@ -231,12 +231,12 @@ def hvp_without_the_hessian(check: Check, code: Code, inputs: list[Array]) -> No
     scale = programs.running_scale(f, lambda x: (f.jvp(f.grad(cost), (x,), (w,))[1] * u).sum(), x)
     product = programs.inner([f.hvp(cost, x, w)], [u])
     programs.agree(check, "⟨u, Hw⟩", product, exact, scale=scale)
-    if check.examples == 1:
-        _check_memory(check, f)
+    check.once(_check_memory)
 
 
-def _check_memory(check: Check, f: Any) -> None:
+def _check_memory(check: Check) -> None:
     """Measure the peak of memory of a product with 10⁶ parameters, in arrays of that size."""
+    f = programs.namespace(check)
     side = math.isqrt(MILLION)
     W, v, x = programs.typed(
         check, np.full((side, side), 0.001), np.ones((side, side)), np.ones((1, side))

@@ -152,3 +152,20 @@ def test_a_rounded_constant_does_not_make_a_formula_wrong() -> None:
     with pytest.raises(ClaimViolation) as caught:
         mistaken.value("gelu", np.array([0.5]))
     assert caught.value.finding.kind is Verdict.WRONG
+
+
+def test_what_has_nothing_to_draw_is_examined_once_and_fails_every_example() -> None:
+    check, seen = _check(), []
+
+    def examine(check: Check) -> None:
+        seen.append(check)
+        check.that(False, "a count", 2, 1)
+
+    for _ in range(3):
+        with pytest.raises(ClaimViolation, match="a count"):
+            check.once(examine)
+    assert len(seen) == 1
+    check = _check()
+    check.once(seen.append)
+    check.once(seen.append)
+    assert len(seen) == 2
