@@ -182,8 +182,11 @@ def _apply(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
         return _ENGINE[primitive.name](*xs, **node.params)
     if primitive.name in OPERATIONS and isinstance(primitive.forward, np.ufunc):
         return _op(primitive.name)(*xs)
-    # A caller's primitive (custom_rule) is plain NumPy: it runs on precise arrays as it is.
-    return primitive.forward(*xs, **node.params)
+    # A caller's primitive (custom_rule) is plain NumPy: it runs on precise arrays as it is, or not at all.
+    try:
+        return primitive.forward(*xs, **node.params)
+    except (AttributeError, TypeError) as error:
+        raise UnknownOperation(f"{primitive.name}: {error}") from error
 
 
 # Primitives that only move elements, or put zeros beside them: they run on labels.

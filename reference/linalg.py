@@ -45,12 +45,16 @@ def _flat_rows(v: Value) -> Value:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    # The same product of the BLAS for vectors and matrices, called in half the time.
-    return a.dot(b) if 1 <= a.ndim <= 2 >= b.ndim >= 1 else np.matmul(a, b)
+    return a.dot(b) if _is_dot(a, b) else np.matmul(a, b)
+
+
+def _is_dot(a: Any, b: Any) -> bool:
+    """Whether `ndarray.dot`, called in half the time, is the same product of the BLAS."""
+    return type(a) is type(b) is np.ndarray and 1 <= a.ndim <= 2 >= b.ndim >= 1
 
 
 def _matmul_source(a: Value, b: Value) -> str:
-    return "{0}.dot({1}{out})" if 1 <= a.ndim <= 2 >= b.ndim >= 1 else "np.matmul({0}, {1}{out})"
+    return "{0}.dot({1}{out})" if _is_dot(a, b) else "np.matmul({0}, {1}{out})"
 
 
 def _product(a: Value, b: Value) -> Value:
