@@ -359,6 +359,9 @@ def _motion(
             np.where(piece.reshape(a.shape[1:]) > 0, a, b) if f else a
             for a, b, piece, f in zip(up, down, pieces, floating, strict=True)
         ]
-        total = total + BALLS.array(run(moved) - here) ** 2
-    mean = (total * inputs / len(patterns)).values
-    return np.frompyfunc(lambda square: square.abs_upper().sqrt(), 1, 1)(mean)  # type: ignore[no-any-return]  # a ufunc of objects
+        apart = run(moved) - here
+        total = total + apart * apart  # Arb's own square of a ball around 0 is nan
+    factor = arb(inputs) / len(patterns)
+    out = np.empty(exact.shape, dtype=object)
+    out.ravel()[:] = [(square * factor).abs_upper().sqrt() for square in total.ravel().tolist()]
+    return out

@@ -16,6 +16,7 @@ roundings of the naive formula can add up to, explains the error, else ``wrong``
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -196,12 +197,12 @@ def judge(
     verdicts = np.full(computed.size, Verdict.CORRECT, dtype=object)
     overflow = BALLS.exact(fmt.overflow)
     runnings = [None] * computed.size if running is None else running.ravel().tolist()
-    for i in np.flatnonzero(~correct):
-        ulp, resolved = arb(2) ** int(exponents[i]), bool(truth.resolved.flat[i])
-        size = exacts[i].abs_upper()
+    resolved, two = truth.resolved.ravel().tolist(), arb(2)
+    for i in np.flatnonzero(~correct).tolist():
         verdicts[i], errors[i] = _verdict(
-            numbers[i], exacts[i], limits[i], size, resolved, overflow, ulp, runnings[i], fmt
-        )
+            numbers[i], exacts[i], distances[i], limits[i], resolved[i], overflow,
+            two ** int(exponents[i]), runnings[i], fmt,
+        )  # fmt: skip
     shape = computed.shape
     return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
 
@@ -229,8 +230,8 @@ def _floats(balls: list[Any]) -> Array:
 def _verdict(
     c: float,
     t: Any,
+    distance: Any,
     allowed: Any,
-    size: Any,
     resolved: bool,
     overflow: Any,
     ulp: Any,
@@ -239,22 +240,20 @@ def _verdict(
 ) -> tuple[Verdict, float]:
     """Judge one number; the error is in ulps, infinite where the number is not finite."""
     if t.is_nan():
-        return (Verdict.CORRECT, 0.0) if np.isnan(c) else (Verdict.INCONCLUSIVE, np.inf)
-    if not np.isfinite(c):
+        return (Verdict.CORRECT, 0.0) if math.isnan(c) else (Verdict.INCONCLUSIVE, math.inf)
+    if not math.isfinite(c):
         same_sign = bool(t > 0) if c > 0 else bool(t < 0)
-        overflows = not np.isnan(c) and same_sign and size + allowed >= overflow
-        return (Verdict.CORRECT, 0.0) if overflows else (Verdict.NONFINITE, np.inf)
+        overflows = not math.isnan(c) and same_sign and t.abs_upper() + allowed >= overflow
+        return (Verdict.CORRECT, 0.0) if overflows else (Verdict.NONFINITE, math.inf)
     if not t.is_finite():
-        return (Verdict.WRONG, np.inf) if resolved else (Verdict.INCONCLUSIVE, np.inf)
-    distance = arb(c) - t
-    error = float(
-        (distance.abs_lower() if not resolved or t.rad() > ulp else abs(distance).mid()) / ulp
-    )
-    if not distance.abs_lower() > allowed:
+        return (Verdict.WRONG, math.inf) if resolved else (Verdict.INCONCLUSIVE, math.inf)
+    least = distance.abs_lower()
+    error = float((least if not resolved or t.rad() > ulp else abs(distance).mid()) / ulp)
+    if not least > allowed:
         certain = resolved or distance.abs_upper() <= allowed
         return (Verdict.CORRECT if certain else Verdict.INCONCLUSIVE), error
     if run is None:
         explained = error <= 2.0 ** (fmt.precision / 2)
     else:
-        explained = not run.is_finite() or bool(distance.abs_lower() <= run + allowed)
+        explained = not run.is_finite() or bool(least <= run + allowed)
     return (Verdict.IMPRECISE if explained else Verdict.WRONG), error

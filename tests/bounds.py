@@ -105,19 +105,15 @@ def arguments(
 def batches(
     definition: textbook.Definition, fmt: Format, points: int, seed: int
 ) -> Iterator[list[Array]]:
-    """Give batches of arguments for as many results."""
-    per_row = {"(n)": AXES["n"], "(m)": AXES["m"]}.get(definition.signature.split("->")[1], 1)
-    if definition.name == "maxout":
-        per_row = AXES["n"] // OPTIONS["maxout"]["k"]
+    """Give batches of arguments: without end, unless they are all there are."""
     rng = np.random.default_rng([seed, *definition.name.encode()])
     if definition.core == (0,) and fmt.precision < 12 and points >= 2**16:
         x = every_half(fmt)
         x = x[(x > definition.domain[0]) & (x < definition.domain[1])]
         yield from ([part] for part in np.array_split(x, len(x) // CHUNK))
         return
-    rows = -(-points // per_row)
-    for start in range(0, rows, CHUNK):
-        yield arguments(definition, fmt, min(CHUNK, rows - start), rng)
+    while True:
+        yield arguments(definition, fmt, min(CHUNK, points), rng)
 
 
 def neighbours(exact: Array, fmt: Format) -> tuple[Array, Array]:
@@ -212,6 +208,8 @@ def measured(
         else:
             exact = truth.value(function, args, fmt, core=definition.core)
         sums += measure(exact, fmt, rng)
+        if sums[0] >= points:
+            break
     return tuple(sums.tolist())
 
 
