@@ -98,11 +98,14 @@ def adapt(
     args: list[Array],
     fmt: Format,
     growth: int,
+    *,
+    bits: int | None = None,
 ) -> Truth:
     """Evaluate all rows, then those not yet resolved again with twice the bits, up to the ceiling.
 
     ``evaluate(rows, bits)`` gives balls and, for derivatives, the jumps that their widths may be.
-    A jump that survives a doubling is a kink. ``move(rows, balls, bits)`` measures motions.
+    A jump that survives a doubling is a kink. ``move(rows, balls, bits)`` measures motions. ``bits`` are
+    those to begin with.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def adapt(
     pending = np.arange(len(args[0]))
     used = np.zeros(len(pending), dtype=np.int64)
     kept: tuple[Array, ...] = ()
-    bits = first_precision(fmt)
+    bits = first_precision(fmt) if bits is None else min(bits, CEILING)
     while not kept or len(pending):
         with BALLS.precision(bits):
             try:

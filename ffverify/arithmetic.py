@@ -25,7 +25,7 @@ from .formats import Array, Format
 if TYPE_CHECKING:
     from .precise import PreciseArray
 
-arb = flint.arb
+arb, arb_mat = flint.arb, flint.arb_mat
 mp = mpmath.mp
 
 
@@ -59,6 +59,8 @@ class Arithmetic:
         if isinstance(values, PreciseArray):
             return values
         given = np.asarray(values)
+        if self.exact is _ball and given.ndim == 2 and given.dtype == np.float64:
+            return PreciseArray(arb_mat(*given.shape, given.ravel().tolist()), self)
         # arb itself is several times faster than a Python function around it
         exact = arb if self.exact is _ball and given.dtype != object else self.exact
         flat = list(map(exact, given.ravel().tolist()))
@@ -164,11 +166,13 @@ def _ball_polygamma(n: Any, x: Any) -> Any:
     return x.digamma() if k == 0 else (-1) ** (k + 1) * arb(k).fac() * arb(k + 1).zeta(x)
 
 
-def _matrix(a: Array) -> Any:
-    return flint.arb_mat(*a.shape, a.ravel().tolist())
+def matrix_of(a: Array) -> Any:
+    """Give an object array of balls as an Arb matrix."""
+    return arb_mat(*a.shape, a.ravel().tolist())
 
 
-def _entries(matrix: Any) -> Array:
+def entries(matrix: Any) -> Array:
+    """Give the elements of an Arb matrix as an object array."""
     out = np.empty(matrix.nrows() * matrix.ncols(), dtype=object)
     out[:] = matrix.entries()
     return out.reshape(matrix.nrows(), matrix.ncols())
@@ -176,7 +180,7 @@ def _entries(matrix: Any) -> Array:
 
 def _ball_solve(a: Array, b: Array) -> Array:
     try:
-        return _entries(_matrix(a).solve(_matrix(b)))
+        return entries(matrix_of(a).solve(matrix_of(b)))
     except ZeroDivisionError as error:  # singular as far as these balls tell
         raise Undecided("whether a matrix is singular") from error
 
@@ -198,9 +202,9 @@ BALLS = Arithmetic(
         "digamma": arb.digamma, "polygamma": _ball_polygamma, "zeta": arb.zeta,
         "i0": lambda x: x.bessel_i(0), "i1": lambda x: x.bessel_i(1),
     },
-    matmul=lambda a, b: _entries(_matrix(a) * _matrix(b)),
+    matmul=lambda a, b: entries(matrix_of(a) * matrix_of(b)),
     solve=_ball_solve,
-    det=lambda a: _matrix(a).det(),
+    det=lambda a: matrix_of(a).det(),
 )  # fmt: skip
 
 

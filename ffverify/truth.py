@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, each_row
+from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, each_row, first_precision
 from .formats import Array, Format, is_floating
 from .precise import BALLS, PreciseArray, arb
 
@@ -243,7 +243,7 @@ def enclosure(values: Sequence[PreciseArray], half: PreciseArray) -> tuple[Array
 
 def _aligned(h: PreciseArray, ndim: int) -> PreciseArray:
     """Give one step per row the axes of what it multiplies."""
-    return h.reshape(h.shape + (1,) * (ndim - h.ndim))
+    return h.reshape(h.shape + (1,) * (ndim - h.ndim)) if h.ndim else h
 
 
 def _step_exponents(
@@ -306,7 +306,10 @@ def _derivative(
             lambda points: differ(*points, *rest)[0], exact, parts[:count], floating, growth, fmt
         )
 
-    return adapt(evaluate, move, [*args, *tangents], fmt, growth)
+    # Of many inputs some are small, and so is the step: what it costs is made good from the start.
+    smallest = -int(exponents([*args, *tangents], 0).min(initial=0)) if whole else 0
+    bits = first_precision(fmt) + 3 * smallest // 2
+    return adapt(evaluate, move, [*args, *tangents], fmt, growth, bits=bits)
 
 
 def shifted(x: Sequence[Any], shifts: Sequence[Any], c: int) -> list[Any]:

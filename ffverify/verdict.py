@@ -188,7 +188,7 @@ def judge(
     correct = np.array(near, dtype=bool)
     if not (inputs_exact or correct.all()):
         motions = truth.motion.ravel()
-        for i in np.flatnonzero(~correct):
+        for i in np.flatnonzero(~correct).tolist():
             if motions[i].is_finite():
                 limits[i] = limits[i] + motions[i].abs_upper()
     exponents = fmt.ulp_exponents(np.maximum(np.abs(_floats(exacts)), scale))
