@@ -285,14 +285,14 @@ MPMATH = Arithmetic(
 # ---------------------------------------------------------------------------------------------
 
 # How many units of roundoff a library's function may err by. One ulp is at most two units. IEEE 754
-# rounds the first five correctly; NumPy's, SLEEF's and XLA's elementary functions promise four ulps
+# rounds those of _CORRECT correctly; NumPy's, SLEEF's and XLA's elementary functions promise four ulps
 # or better; nobody promises anything for the special functions, whose usual implementations
 # (Cephes, Boost) are quoted with tens of ulps.
 _EXACT = frozenset({
     "isnan", "isfinite", "maximum", "minimum", "sign", "floor", "ceil", "rint", "negative", "positive",
     "absolute", "fabs",
 })  # fmt: skip
-_CORRECT = frozenset({"multiply", "divide", "square", "sqrt"})
+_CORRECT = frozenset({"multiply", "square", "sqrt"})
 _SPECIAL = frozenset({"erfinv", "lgamma", "digamma", "polygamma", "zeta", "i0", "i1"})
 _ROOTED = frozenset({"lgamma", "digamma"})  # only absolutely accurate around their zeros
 _ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
@@ -309,7 +309,8 @@ def rounded(fmt: Format) -> Arithmetic:
     subnormal is widened by the smallest normal number, since libraries and devices may flush it to
     zero. From the overflow threshold on the ball is the whole line. Exact products that the format
     holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
-    kernels scale terms before they add them.
+    kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
+    roundings: XLA and other compilers divide by constants so.
     """
     u = arb(fmt.unit_roundoff)
     normal = arb(2) ** fmt.emin
@@ -350,8 +351,15 @@ def rounded(fmt: Format) -> Arithmetic:
 
         return operate
 
+    def divide(x: Any, y: Any) -> Any:
+        quotient = _ball_divide(x, y)
+        halving = y.is_exact() and abs(y.man_exp()[0]) == 1 if y.is_finite() else False
+        if quotient.is_zero() or (halving and x.is_exact() and held(quotient)):
+            return quotient
+        return widened(quotient, 2 / (1 - 2 * u), quotient.abs_upper())
+
     products: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
-    sums = {"add": adding(operator.add), "subtract": adding(operator.sub)}
+    own = {"add": adding(operator.add), "subtract": adding(operator.sub), "divide": divide}
     every: dict[str, Callable[..., Any]] = {**BALLS.functions, **products}
     functions: dict[str, Callable[..., Any]] = {
         name: function
@@ -396,7 +404,7 @@ def rounded(fmt: Format) -> Arithmetic:
         BALLS,
         name=f"Arb rounded to {fmt.name}",
         exact=constant,
-        functions=functions | sums,
+        functions=functions | own,
         accumulate=accumulate,
         solve=lambda a, b: BALLS.solve(perturbed(a), b),
         det=lambda a: BALLS.det(perturbed(a)),

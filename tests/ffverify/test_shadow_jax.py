@@ -10,12 +10,14 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-from ffverify.arithmetic import BALLS, MPMATH  # noqa: E402 - after the skip
+from ffverify.arithmetic import BALLS, MPMATH, arb  # noqa: E402 - after the skip
+from ffverify.formats import of  # noqa: E402
 from ffverify.frameworks import framework  # noqa: E402
 from ffverify.precise import PreciseArray  # noqa: E402
-from ffverify.shadow import Shadow, shadow  # noqa: E402
+from ffverify.shadow import Shadow, running_bound, shadow  # noqa: E402
 
 framework("jax")  # float64 on, as everywhere in ffverify
+F64 = of("float64")
 jnp = jax.numpy
 nn = jax.nn
 
@@ -80,24 +82,48 @@ def test_value_gradient_and_tangent(name: str) -> None:
     values, pull = jax.vjp(fn, *args)
     bars = pull(jax.tree.map(jnp.ones_like, values))
     values = values if isinstance(values, tuple) else (values,)
-    for arithmetic in (BALLS, MPMATH):
-        points = [arithmetic.array(np.asarray(a)) for a in args]
-        with arithmetic.precision(128):
-            found = program.forward(*points)
-            ones = [arithmetic.array(np.ones(v.shape)) for v in found]
-            gradients = program.backward(*points, *ones)
-        for ours, theirs in zip([*found, *gradients], [*values, *bars], strict=True):
-            np.testing.assert_allclose(floats(ours), theirs, rtol=1e-12, atol=1e-14)
+    points = [np.asarray(a) for a in args]
+    ones = [np.ones(v.shape) for v in values]
+    explained(program.forward, points, values)
+    explained(program.backward, [*points, *ones], bars)
     if name == "custom_vjp":  # which has no forward mode
         assert program.jvp is None
         return
     assert program.jvp is not None, program.unknown
-    tangents = [np.cos(np.asarray(a)) for a in args]
-    with BALLS.precision(128):
-        dots = program.jvp(*map(BALLS.array, map(np.asarray, args)), *map(BALLS.array, tangents))
-    theirs = jax.jvp(fn, args, [jnp.asarray(t) for t in tangents])[1]
-    for ours, native in zip(dots, theirs if isinstance(theirs, tuple) else (theirs,), strict=True):
-        np.testing.assert_allclose(floats(ours), native, rtol=1e-11, atol=1e-13)
+    tangents = [np.cos(p) for p in points]
+    dots = jax.jvp(fn, args, [jnp.asarray(t) for t in tangents])[1]
+    explained(program.jvp, [*points, *tangents], dots if isinstance(dots, tuple) else (dots,))
+
+
+def explained(program: Callable[..., Any], args: list[Any], computed: Any) -> None:
+    """Check that JAX's numbers are the exact ones within their running bound, and mpmath agrees."""
+    with BALLS.precision(256):
+        found = program(*map(BALLS.array, args))
+    with MPMATH.precision(256):
+        again = program(*map(MPMATH.array, args))
+    bounds = running_bound(program, args, F64)
+    for ours, second, bound, theirs in zip(found, again, bounds, computed, strict=True):
+        if not isinstance(ours, PreciseArray):
+            np.testing.assert_array_equal(ours, theirs)
+            continue
+        numbers = np.asarray(theirs).ravel().tolist()
+        for x, y, radius, number in zip(
+            *(a.ravel() for a in (ours.values, second.values, bound)), numbers, strict=True
+        ):
+            assert radius.is_finite()
+            assert abs(arb(number) - x) <= radius
+            # mpmath rounds each of its operations to 256 bits.
+            assert abs(arb(y) - x) <= radius * arb(2) ** -128
+
+
+@pytest.mark.parametrize("wrong", [1 + 1e-13, -1.0])
+def test_a_number_beyond_its_roundings_is_told(wrong: float) -> None:
+    x = np.array([0.5, 1.5])
+    program = made(jnp.sin, jnp.asarray(x)).forward
+    assert program is not None
+    explained(program, [x], [np.sin(x)])
+    with pytest.raises(AssertionError):
+        explained(program, [x], [np.sin(x) * wrong])
 
 
 def test_a_wrong_custom_rule_stays_wrong() -> None:
