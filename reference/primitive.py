@@ -51,8 +51,6 @@ class Primitive:
     flops : floating-point operations per element of y, or a function of (y, *xs, **params). An
         addition, multiplication, division or square root counts 1, an elementary function 10
         (`ELEMENTARY`), comparing, choosing and changing signs nothing.
-    singular : the slope can be infinite or NaN at a point of the domain's closure; an exact zero
-        cotangent (or tangent) then still gives zero, as it must for an unselected branch.
     source : how a compiled program writes the application, such as ``"{0}.dot({1}{out})"``, with
         params by name; ``{out}`` says that the result can go into a given array. May be a
         function of (*xs, **params). A ufunc needs none; without one the program calls `forward`.
@@ -71,12 +69,15 @@ class Primitive:
     domain: tuple[float, float] = (-inf, inf)
     kinks: Mapping[float, float] | str = ""
     flops: float | Callable[..., float] = 1
-    singular: bool = False
     source: str | Callable[..., str] = ""
     inline: bool = False
     remembering: Callable[..., tuple[Any, Any]] | None = None
     variadic: bool = False
-    differentiable: bool = True
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether there is a derivative in any argument."""
+        return bool(self.transposes)
 
     def __call__(self, *args: Value, **params: Any) -> Value:
         """Apply to arrays, or, where an argument is a `Var`, let its trace apply it."""
@@ -128,10 +129,14 @@ class Primitive:
 
 
 def elementwise(
-    name: str, forward: Callable[..., Any], *slopes: Slope, **options: Any
+    name: str, forward: Callable[..., Any], *slopes: Slope, singular: bool = False, **options: Any
 ) -> Primitive:
-    """Declare y_i = f(x_1i, ..., x_ni), with NumPy's broadcasting, by its slopes."""
-    rules = tuple(_scaling(slope, options.get("singular", False)) for slope in slopes)
+    """Declare y_i = f(x_1i, ..., x_ni), with NumPy's broadcasting, by its slopes.
+
+    `singular` says that a slope can be infinite or NaN at a point of the domain's closure; an exact
+    zero cotangent (or tangent) then still gives zero, as it must for an unselected branch.
+    """
+    rules = tuple(_scaling(slope, singular) for slope in slopes)
     return Primitive(name, forward, slopes, rules, rules, **options)
 
 
@@ -184,7 +189,7 @@ def general(
 
 def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitive:
     """Declare an operation with no derivative: comparisons, rounding, indices."""
-    return Primitive(name, forward, differentiable=False, flops=0, **options)
+    return Primitive(name, forward, flops=0, **options)
 
 
 # The primitives that the engine itself needs to scale, sum and broadcast cotangents. ---------------
