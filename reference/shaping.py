@@ -56,8 +56,7 @@ def _gather_source(_x: Value, *_arrays: Value, index: tuple[Any, ...]) -> str:
             parts.append(f"{{{next(places)}}}")
         else:
             return ""  # a mask
-    inside = ", ".join(parts) if len(parts) > 1 else f"{parts[0]}," if parts else "()"
-    return f"{{0}}[{inside}]"
+    return f"{{0}}[{', '.join(parts) or '()'}]"
 
 
 gather: Primitive = linear(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,18 +29,29 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
         leaves.append(tree)
         return LEAF
     if kind is list or kind is tuple:
-        return (kind, None, tuple([_flatten(child, leaves) for child in tree]))
+        return (kind, None, _flatten_all(tree, leaves))
     if tree is None:
         return NONE
     if isinstance(tree, dict):
-        return (kind, tuple(tree), tuple([_flatten(child, leaves) for child in tree.values()]))
+        return (kind, tuple(tree), _flatten_all(tree.values(), leaves))
     if isinstance(tree, list | tuple):  # a named tuple
-        return (kind, None, tuple([_flatten(child, leaves) for child in tree]))
+        return (kind, None, _flatten_all(tree, leaves))
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         names = tuple(field.name for field in dataclasses.fields(tree))
-        return (kind, names, tuple([_flatten(getattr(tree, name), leaves) for name in names]))
+        return (kind, names, _flatten_all([getattr(tree, name) for name in names], leaves))
     leaves.append(tree)
     return LEAF
+
+
+def _flatten_all(children: Iterable[Any], leaves: list[Any]) -> tuple[Structure, ...]:
+    structures = []
+    for child in children:
+        if type(child) is np.ndarray:  # the usual case, quickly
+            leaves.append(child)
+            structures.append(LEAF)
+        else:
+            structures.append(_flatten(child, leaves))
+    return tuple(structures)
 
 
 def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
