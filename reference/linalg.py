@@ -108,7 +108,7 @@ def _affine(x: Any, W: Any, b: Any) -> Any:
     return np.add(y, b, y) if inplace else y + b
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def ones(n: int, dtype: np.dtype[Any]) -> Any:
     """Return n ones, by which sums over rows or columns are products, the quickest way to them."""
     shared = np.ones(n, dtype)

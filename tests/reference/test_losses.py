@@ -126,3 +126,39 @@ def test_a_compiled_program_refuses_wrong_labels_too(bad):
     with pytest.raises(ValueError, match=r"labels -?\d to \d for 2 classes"):
         program(z, np.array(bad))
     np.testing.assert_array_equal(program(z, np.array([0, 1])), [[-0.5, 0.5], [0.5, -0.5]])
+
+
+def remembering(factor):
+    """x², whose forward run keeps its slope, times a factor that the rules do not know."""
+
+    def rule(v, _y, x, kept=None):
+        return v * (2.0 * x if kept is None else kept)
+
+    return f.general(
+        "b", lambda x: x * x, (rule, rule), remembering=lambda x: (x * x, factor * 2.0 * x)
+    )
+
+
+def test_what_the_forward_run_keeps_serves_the_rules_unless_it_must_be_traced():
+    square = remembering(1.0)
+    x = np.array(3.0)
+    assert (
+        f.grad(square)(x) == f.linearize(square, x)[1](1.0) == f.jvp(square, (x,), (1.0,))[1] == 6
+    )
+    assert f.grad(f.grad(square))(x) == f.hvp(square, x, 1.0) == 2
+    assert f.compile(f.grad(square))(x) == 6
+    assert f.trace(square, x).nodes[0].params == {}
+    wrong = remembering(1.5)
+    assert f.grad(wrong)(x) == 9
+    assert f.compile(f.grad(wrong))(x) == 6
+
+
+def test_the_kept_sums_of_the_softmax_are_those_that_its_rules_compute():
+    z, y, v = rng.normal(size=(5, 3)), rng.integers(0, 3, 5), rng.normal(size=(5, 3))
+
+    def cost(z):
+        return f.softmax_nll(z, y)
+
+    np.testing.assert_array_equal(f.linearize(cost, z)[1](v), f.jvp(cost, (z,), (v,))[1])
+    mean = f.grad(lambda z: np.mean(cost(z)))
+    np.testing.assert_array_equal(mean(z), f.trace(mean, z)(z))

@@ -273,17 +273,6 @@ def test_array_api_names_of_linear_algebra():
         np.testing.assert_array_equal(pullback(y_bar), true_pullback(y_bar))
 
 
-def test_cumprod_is_right_to_second_order_where_factors_are_zero():
-    x = np.array([2.0, 0.0, 3.0, 0.0])
-    np.testing.assert_array_equal(
-        reference.jacobian(np.cumprod)(x),
-        [[1, 0, 0, 0], [0, 2, 0, 0], [0, 6, 0, 0], [0, 0, 0, 0]],
-    )
-    curvature = np.zeros((4, 4))
-    curvature[1, 3] = curvature[3, 1] = 6
-    np.testing.assert_array_equal(reference.hessian(lambda x: np.cumprod(x)[-1])(x), curvature)
-
-
 def test_uneven_sections_are_for_array_split_alone():
     with pytest.raises(ValueError, match="4 elements do not divide into 3"):
         grad(lambda x: np.sum(np.split(x, 3)[0]))(V)
