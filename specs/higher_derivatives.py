@@ -155,6 +155,28 @@ def _mixed(cost: Callable[..., Any], u: Array, w: Array) -> truth.Program:
     return twice
 
 
+def _second_order(
+    check: Check, code: Code, inputs: list[Array]
+) -> tuple[Array, Array, Callable[[Any], Any], Callable[[Array, Array], tuple[truth.Truth, float]]]:
+    """Give x, W, the cost ½⟨v, program(x, W)⟩² of x, and what gives uᵀ H w and its running scale."""
+    f = programs.namespace(check)
+    x, W = inputs[0] / 2, inputs[1] / 2
+    shape = programs.run(textbook.namespace, code, inputs).shape
+    (v,) = programs.typed(check, programs.direction(*shape))
+    cost = _half_square(f, code, W, v)
+    exact_cost = _half_square(textbook.namespace, code, BALLS.array(W), BALLS.array(v))
+    zero = np.zeros(())
+
+    def exactly(u: Array, w: Array) -> tuple[truth.Truth, float]:
+        def computed(x: Any) -> Any:
+            return (f.jvp(f.grad(cost), (x,), (w,))[1] * u).sum()
+
+        exact = truth.value(_mixed(exact_cost, u, w), [zero, zero, x], check.fmt)
+        return exact, programs.running_scale(f, computed, x)
+
+    return x, W, cost, exactly
+
+
 @claim(
     "6.5",
     "The Hessian is symmetric and equals differences of the gradient; in the inputs of a ReLU "
@@ -166,21 +188,10 @@ def _mixed(cost: Callable[..., Any], u: Array, w: Array) -> truth.Program:
 )
 def hessian_is_symmetric_and_right(check: Check, code: Code, inputs: list[Array]) -> None:
     f = programs.namespace(check)
-    x, W = inputs[0] / 2, inputs[1] / 2
-    shape = programs.run(textbook.namespace, code, inputs).shape
-    (v,) = programs.typed(check, programs.direction(*shape))
-    cost = _half_square(f, code, W, v)
+    x, W, cost, exactly = _second_order(check, code, inputs)
     H = f.hessian(cost)(x)
-    exact_cost = _half_square(textbook.namespace, code, BALLS.array(W), BALLS.array(v))
-    zero = np.zeros(())
     for i, j in itertools.combinations_with_replacement(range(3), 2):
-        e_i, e_j = programs.typed(check, np.eye(3)[i], np.eye(3)[j])
-        exact = truth.value(_mixed(exact_cost, e_i, e_j), [zero, zero, x], check.fmt)
-
-        def element(x: Any, e_i: Array = e_i, e_j: Array = e_j) -> Any:
-            return (f.jvp(f.grad(cost), (x,), (e_j,))[1] * e_i).sum()
-
-        scale = programs.running_scale(f, element, x)
+        exact, scale = exactly(*programs.typed(check, np.eye(3)[i], np.eye(3)[j]))
         programs.agree(check, f"H[{i}, {j}]", H[i, j], exact, scale=scale)
         programs.agree(check, f"H[{j}, {i}]", H[j, i], exact, scale=scale)
 
@@ -219,16 +230,9 @@ MILLION = 1_000_000
 )
 def hvp_without_the_hessian(check: Check, code: Code, inputs: list[Array]) -> None:
     f = programs.namespace(check)
-    x, W = inputs[0] / 2, inputs[1] / 2
-    shape = programs.run(textbook.namespace, code, inputs).shape
-    v, u, w = programs.typed(
-        check, programs.direction(*shape), programs.direction(3), programs.direction(1, 3)[0] ** 2
-    )
-    cost = _half_square(f, code, W, v)
-    exact_cost = _half_square(textbook.namespace, code, BALLS.array(W), BALLS.array(v))
-    zero = np.zeros(())
-    exact = truth.value(_mixed(exact_cost, u, w), [zero, zero, x], check.fmt)
-    scale = programs.running_scale(f, lambda x: (f.jvp(f.grad(cost), (x,), (w,))[1] * u).sum(), x)
+    x, _, cost, exactly = _second_order(check, code, inputs)
+    u, w = programs.typed(check, programs.direction(3), programs.direction(1, 3)[0] ** 2)
+    exact, scale = exactly(u, w)
     product = programs.inner([f.hvp(cost, x, w)], [u])
     programs.agree(check, "⟨u, Hw⟩", product, exact, scale=scale)
     check.once(_check_memory)

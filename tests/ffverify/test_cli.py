@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,8 +13,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from ffverify import cli
+from ffverify.claim import Claim, Result, claims
+from ffverify.report import print_explanation
+from ffverify.textbook import CATALOGUE
+from ffverify.verification import Report
 
 
 def _run(*words: str) -> tuple[int, str, str]:
@@ -94,6 +100,35 @@ def test_specs_lists_every_claim_by_section() -> None:
     assert code == 0
     assert "6.2.2" in out
     assert out.index("xor_exact_solution") < out.index("bernoulli_nll_is_softplus")
+
+
+@pytest.mark.parametrize("claim", claims(), ids=lambda c: c.id)
+def test_explain_tells_all_about_every_claim(claim: Claim) -> None:
+    results = [
+        Result(claim.id, "reference", "float64", "holds", worst_ulps=1.5, measured="3 of 4"),
+        Result(claim.id, "torch", "float64", "not provided", reason="no such_function"),
+    ]
+    console = Console(width=400, record=True, file=io.StringIO())
+    print_explanation(claim, Report(results), console)
+    told = console.export_text()
+    assert told.startswith(f"{claim.id}  (section {claim.section})\n{claim.sentence}\n")
+    for heading in ("Formulas", "Domain", "Check", "Bound", "Must reject", "Results"):
+        assert f"\n{heading}" in told
+    assert all(f"def {n}(" in told for n in claim.functions if n in CATALOGUE)
+    assert all(f"  {name}: " in told and f"  {name}: \n" not in told for name in claim.inputs)
+    assert f"def {claim.id}(" in told
+    assert all(f"{bug.function}: {bug.sentence}" in told for bug in claim.bugs)
+    assert all(picture.title in told for picture in claim.pictures)
+    assert "✓ 1.5" in told
+    assert "no such_function" in told
+    assert "3 of 4" in told
+
+
+def test_explain_refuses_a_pattern_of_several_claims() -> None:
+    code, out, err = _run("explain", "softmax_*")
+    assert code == 2
+    assert not out
+    assert "names 7 claims (softmax_on_simplex, softmax_shift_invariance, …)" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
