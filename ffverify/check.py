@@ -386,21 +386,23 @@ class Check:
 
 
 def _agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
-    """Print the second arithmetic's value and tell whether it lies in the first one's ball."""
+    """Print the second arithmetic's value and tell whether it lies in the first one's ball.
+
+    It is settled to `confirm.DIGITS` digits and no more: balls can be narrower than that.
+    """
     values = second if isinstance(second, tuple) else (second,)
     if any(v is None for v in values):
         return "", ball.is_nan()
-    shown = sorted({confirm.digits(v, count=DISPLAYED) for v in values}, key=float)
+    shown = sorted({confirm.digits(v) for v in values}, key=float)
     text = (
         shown[0]
         if not kink
         else f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
     )
     with BALLS.precision(4 * truth.FIRST_PRECISION):
-        return text, all(bool(ball.overlaps(arb(v))) or not arb(v).is_finite() for v in values)
-
-
-DISPLAYED = confirm.DIGITS
+        settled = arb(1, arb(10) ** -confirm.DIGITS)
+        near = [arb(v) * settled for v in values]
+        return text, all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)
 
 
 def _row(

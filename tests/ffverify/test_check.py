@@ -169,3 +169,12 @@ def test_what_has_nothing_to_draw_is_examined_once_and_fails_every_example() -> 
     check.once(seen.append)
     check.once(seen.append)
     assert len(seen) == 2
+
+
+def test_a_ball_narrower_than_the_confirmation_is_not_a_disagreement() -> None:
+    z = np.array([[1.1102230246251564e-16, 744.4400719213811, -43.889401185064344]])
+    with pytest.raises(ClaimViolation) as caught:
+        _check(log_softmax=lambda z: np.log(load("reference").functions["softmax"](z))).value(
+            "log_softmax", z, scale=1.0
+        )
+    assert caught.value.finding.kind is Verdict.NONFINITE
