@@ -168,6 +168,10 @@ def positive_bias_activates_relus(check: Check, seed: int) -> None:
     small = abs(exact)[0] < (BALLS.array(b) - (n + 2) * u * size[0])
     check.that(bool(np.all(active[small])), "units with |wᵀx| < b are active", active[small], True)
     more, fewer = int(np.sum(counts[1] > counts[0])), int(np.sum(counts[1] < counts[0]))
+    check.measured = (
+        f"of {networks} networks {more} have more active units with b = 0.1 and {fewer} have fewer "
+        f"(sign test: a chance of 2^-{more} were it all the same)"
+    )
     # A sign test: were both biases alike, this would happen with a chance below 1e-6.
     check.that(
         fewer == 0 and 2.0**-more < 1e-6,

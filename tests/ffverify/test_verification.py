@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ffverify import claim as registry
 from ffverify import replay, verification
 from ffverify.backends import UnknownBackendError, load
 from ffverify.claim import Result
-from ffverify.verification import UnknownClaimError, verify
+from ffverify.report import print_report
+from ffverify.verification import Report, UnknownClaimError, verify
 
 SOME = ["bernoulli_nll_is_softplus", "xor_exact_solution"]
 
@@ -106,3 +109,39 @@ def test_claims_are_the_same_list_in_every_process() -> None:
     assert [c.id for c in registry.claims()] == [c.id for c in verification.select(())]
     assert len({c.id for c in registry.claims()}) == len(registry.claims())
     assert all(c.sentence.rstrip(")").endswith(".") for c in registry.claims())
+
+
+def test_claims_stand_in_book_order() -> None:
+    sections = [c.section for c in registry.claims()]
+    told = [tuple(map(int, s.split("."))) for s in sections if s != "beyond"]
+    assert told == sorted(told)
+    assert sections[len(told) :] == ["beyond"] * (len(sections) - len(told))
+
+
+def _printed(*results: Result) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_report(Report(list(results)), registry.claims(), console)
+    return console.export_text()
+
+
+def test_what_is_measured_is_printed_once_for_all_columns_that_agree() -> None:
+    told = _printed(
+        Result(SOME[1], "reference", "float64", "holds", measured="3 of 4"),
+        Result(SOME[1], "torch", "float64", "holds", measured="3 of 4"),
+        Result(SOME[1], "torch", "float32", "holds", measured="2 of 4"),
+    )
+    assert f"{SOME[1]} · reference float64, torch float64: 3 of 4" in told
+    assert f"{SOME[1]} · torch float32: 2 of 4" in told
+
+
+def test_nothing_judged_is_no_success_and_says_so() -> None:
+    result = Result(SOME[1], "torch", "float64", "inconclusive", reason="nothing could be judged")
+    assert not Report([result]).ok
+    assert f"{SOME[1]} · torch float64: nothing could be judged" in _printed(result)
+
+
+def test_a_known_defect_that_does_not_show_is_printed() -> None:
+    result = Result(SOME[1], "torch", "float64", "holds", mended=("relu", "relu' reverse"))
+    told = _printed(result)
+    assert "unexpected pass" in told
+    assert "no input failed: relu, relu' reverse" in told
