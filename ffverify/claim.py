@@ -117,17 +117,21 @@ class Claim:
 
         return declare
 
-    def picture(self) -> Picture:
-        """Give its picture.
+    def picture(self, backend: Backend) -> Picture:
+        """Give its picture, which the backend can draw.
 
         Raises
         ------
         UsageError
-            If it has none.
+            If it has none, or the backend lacks a function for it.
         """
         if not self.pictures:
             drawn = ", ".join(c.id for c in claims() if c.pictures)
             raise UsageError(f"{self.id} has no picture; these have one: {drawn}")
+        if lacking := self.missing(backend):
+            raise UsageError(
+                f"{backend.name} cannot draw {self.id}: it has no {', '.join(lacking)}"
+            )
         return self.pictures[0]
 
     def missing(self, backend: Backend) -> list[str]:

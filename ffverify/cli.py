@@ -182,7 +182,8 @@ def explain(claim_id: str, backends: tuple[str, ...], picture: Path | None) -> N
             both = f"{claim.id}, {others[0].id}"
             raise UnknownClaimError(f"{claim_id!r} names {len(others) + 1} claims ({both}, …)")
         if picture is not None:
-            plots.write(claim.picture(), load(names[0]), picture)
+            drawn_by = load(names[0])
+            plots.write(claim.picture(drawn_by), drawn_by, picture)
         report = run_verification(names, claim.id)
     print_explanation(claim, report, _console())
 

@@ -83,6 +83,14 @@ class Picture:
     panels: Callable[[Check], list[Panel]]
 
 
+def or_gap(x: Array, compute: Callable[[], Array]) -> Array:
+    """Give what is computed over x, or a gap where the code under test raises."""
+    try:
+        return compute()
+    except Exception:  # noqa: BLE001 - foreign code may raise anything; the claim says what
+        return np.full(x.shape, np.nan)
+
+
 def draw(picture: Picture, check: Check) -> Figure:
     """Draw a picture on the backend and format of a check.
 

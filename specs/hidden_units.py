@@ -11,7 +11,7 @@ from ffverify.check import Check
 from ffverify.claim import claim
 from ffverify.formats import Array
 from ffverify.inputs import array, points, rows, with_tails
-from ffverify.plots import Curve, Panel
+from ffverify.plots import Curve, Panel, or_gap
 
 
 def factored(f: Any, x: Any, U: Any, V: Any, b: Any) -> Any:
@@ -200,16 +200,16 @@ def modern_units(check: Check, z: Array) -> None:
 @modern_units.plot("Hidden units: value, derivative, second derivative")
 def _(check: Check) -> list[Panel]:
     z = np.linspace(-7, 7, 281).astype(check.fmt.carrier)
-    ones = np.ones_like(z)
+    ones, name = np.ones_like(z), check.fmt.name
 
     def curves(unit: str) -> list[Curve]:
         def program(f: Any, z: Any) -> Any:
             return getattr(f, unit)(z)
 
         return [
-            Curve("g", z, check.backend.value(program, [z], check.fmt.name)),
-            Curve("g'", z, check.backend.vjp(program, [z], ones, check.fmt.name, wrt=[0])[0]),
-            Curve("g''", z, check.backend.value(_second(unit), [z], check.fmt.name)),
+            Curve("g", z, check.backend.value(program, [z], name)),
+            Curve("g'", z, check.backend.vjp(program, [z], ones, name, wrt=[0])[0]),
+            Curve("g''", z, or_gap(z, lambda: check.backend.value(_second(unit), [z], name))),
         ]
 
     return [Panel(unit, "z", "", curves(unit)) for unit in MODERN]

@@ -14,6 +14,7 @@ from ffverify import cli, formats, frameworks, plots, textbook, truth
 from ffverify.backends import Backend, load
 from ffverify.check import Check
 from ffverify.claim import Claim, claims
+from ffverify.frameworks import UsageError
 from ffverify.plots import Curve, Panel, Picture, Surface
 from ffverify.verdict import judge
 from ffverify.verification import find_claim
@@ -37,7 +38,7 @@ WANTED = {
 
 def _panels(claim: Claim, backend: Backend) -> list[Panel]:
     with np.errstate(all="ignore"):
-        return claim.picture().panels(Check(backend, backend.format("float64")))
+        return claim.picture(backend).panels(Check(backend, backend.format("float64")))
 
 
 def _numbers(panels: list[Panel]) -> list[Any]:
@@ -54,7 +55,7 @@ def test_what_issue_and_design_ask_for_is_drawn() -> None:
 @pytest.mark.parametrize("claim", DRAWN, ids=lambda c: c.id)
 def test_the_axes_hold_the_claims_numbers_and_say_what_they_are(claim: Claim) -> None:
     backend = load("reference")
-    figure = plots.draw(claim.picture(), Check(backend, backend.format("float64")))
+    figure = plots.draw(claim.picture(load("reference")), Check(backend, backend.format("float64")))
     panels = _panels(claim, backend)
     drawn = [axes for axes in figure.axes if axes.get_title()]
     assert len(drawn) == len(panels)
@@ -71,6 +72,17 @@ def test_the_axes_hold_the_claims_numbers_and_say_what_they_are(claim: Claim) ->
             )
         labels = {text.get_text() for text in axes.texts}
         assert labels >= {c.label for c in panel.curves if np.isfinite(c.y).any()} - {""}
+
+
+@pytest.mark.parametrize("claim", DRAWN, ids=lambda c: c.id)
+def test_other_backends_draw_or_say_what_they_lack(claim: Claim) -> None:
+    pytest.importorskip("torch")
+    backend = load("torch")
+    if claim.missing(backend):
+        with pytest.raises(UsageError, match=r"torch cannot draw .*: it has no "):
+            claim.picture(backend)
+    else:
+        assert _numbers(_panels(claim, backend))
 
 
 @pytest.mark.parametrize("claim", DRAWN, ids=lambda c: c.id)
