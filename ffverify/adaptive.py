@@ -135,8 +135,11 @@ def adapt(
                 done = narrow(balls, fmt)
                 if jump is not None:
                     if bits >= _CONFIRMING:
-                        kink[pending] = ~done & stays(jump, jumps[pending])
-                        done |= kink[pending]
+                        kinked = kink[pending] = ~done & stays(jump, jumps[pending])
+                        done |= kinked
+                        # A kink beside the point lies off centre for the smaller step: the ends of
+                        # the interval are as good as two steps agree on them.
+                        balls[kinked] = _hull(balls[kinked], exact[pending][kinked])
                     jumps[pending] = jump
                 exact[pending], resolved[pending], used[pending] = balls, done, bits
                 pending = pending[~each_row(done).all(axis=1)]
@@ -154,6 +157,9 @@ def adapt(
         return motion
 
     return Truth(exact, measure, kink, resolved, growth)
+
+
+_hull = np.frompyfunc(lambda a, b: a.union(b), 2, 1)
 
 
 def _full(shape: tuple[int, ...], ball: Any) -> Array:

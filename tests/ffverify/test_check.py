@@ -178,3 +178,11 @@ def test_a_ball_narrower_than_the_confirmation_is_not_a_disagreement() -> None:
             "log_softmax", z, scale=1.0
         )
     assert caught.value.finding.kind is Verdict.NONFINITE
+
+
+def test_a_kink_beside_the_point_leaves_the_subgradients_of_both_sides() -> None:
+    almost_tied = np.array([[0.0, 0.0, 1.4016293e-31]], np.float32)
+    _check("float32").gradient("maxout", almost_tied, k=3)
+    doubled = _check("float32", maxout=lambda z, k: 2 * load("reference").functions["maxout"](z, k))
+    with pytest.raises(ClaimViolation):
+        doubled.gradient("maxout", almost_tied, k=3)
