@@ -7,23 +7,27 @@ each task beside the same task on object arrays of mpmath numbers. Nothing here 
 """
 
 import itertools
+import statistics
 import time
 
 import numpy as np
 import pytest
 
 from ffverify import formats, textbook, truth
-from ffverify.precise import BALLS, MPMATH, PreciseArray
+from ffverify.precise import BALLS, MPMATH, PreciseArray, arb, arb_mat
 
 F64 = formats.of("float64")
 BITS = 170
 WIDTHS, ROWS = [64, 128, 128, 10], 16
 
 
-def cpu_time(task):
-    start = time.process_time()
-    task()
-    return time.process_time() - start
+def cpu_time(task, rounds=5):
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        task()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
 
 
 def report(what, seconds, points=0, *, beside=None):
@@ -51,8 +55,10 @@ def test_truth_elementwise(benchmark, name):
         with BALLS.precision(truth.FIRST_PRECISION):
             return function(BALLS.array(x))
 
-    report(f"{name}, truth of the value", cpu_time(value), len(x))
-    report(f"{name}, truth of the slope", cpu_time(slope), len(x))
+    for what, truth_of in (("value", value), ("slope", slope)):
+        report(f"{name}, truth of the {what}", cpu_time(truth_of), len(x))
+        moved = cpu_time(lambda truth_of=truth_of: truth_of().motion)
+        report(f"{name}, truth of the {what} and its motion", moved, len(x))
     report(f"{name}, definition alone", cpu_time(on_balls), len(x), beside=20 * cpu_time(on_mpmath))
     benchmark.pedantic(value, rounds=3)
 
@@ -88,6 +94,28 @@ def network():
     return loss, parameters, [rng.normal(size=p.shape) for p in parameters]
 
 
+def floor(parameters):
+    """Give the time of nothing but the matrix products and the tanhs of two runs at BITS bits."""
+    rng = np.random.default_rng(0)
+    with BALLS.precision(BITS):
+        step = arb(2.0 ** -(BITS // 3))
+        weights = [
+            arb_mat(*W.shape, [arb(w) + step / 3 for w in W.ravel()]) for W in parameters[::2]
+        ]
+        tanhs = [[arb(y).tanh() for y in rng.normal(size=ROWS * n)] for n in WIDTHS[1:3]]
+        inputs = [arb_mat(ROWS, WIDTHS[0], rng.normal(size=ROWS * WIDTHS[0]).tolist())]
+        inputs += [arb_mat(ROWS, len(h) // ROWS, h) for h in tanhs]
+
+        def two_runs():
+            for _ in range(2):
+                for x, W in zip(inputs, weights, strict=True):
+                    x * W
+                for h in tanhs:
+                    list(map(arb.tanh, h))
+
+        return cpu_time(two_runs)
+
+
 def test_truth_of_a_networks_directional_derivative(benchmark):
     loss, parameters, directions = network()
 
@@ -96,22 +124,19 @@ def test_truth_of_a_networks_directional_derivative(benchmark):
             step = arithmetic.array(2.0 ** -(BITS // 3))
             points = [arithmetic.array(p) for p in parameters]
             moves = [arithmetic.array(d) * step for d in directions]
-            above, below = (
-                loss(*(p + sign * m for p, m in zip(points, moves, strict=True)))
-                for sign in (1, -1)
-            )
+            above = loss(*(p + m for p, m in zip(points, moves, strict=True)))
+            below = loss(*(p - m for p, m in zip(points, moves, strict=True)))
             return (above - below) / (2 * step)
 
-    count = sum(p.size for p in parameters)
-    balls = cpu_time(lambda: central(BALLS))
-    mpmath_time = cpu_time(lambda: central(MPMATH))
-    report(
-        f"{count} parameters × {ROWS}, central difference at {BITS} bits", balls, beside=mpmath_time
-    )
-    report(
-        "the same by truth.directional, with kink test and conditioning",
-        cpu_time(lambda: truth.directional(loss, parameters, directions, F64)),
-    )
+    def exact():
+        return truth.directional(loss, parameters, directions, F64)
+
+    on_mpmath = cpu_time(lambda: central(MPMATH), rounds=3)
+    what = f"{sum(p.size for p in parameters)} parameters × {ROWS}"
+    report(f"{what}, two runs at {BITS} bits", cpu_time(lambda: central(BALLS)), beside=on_mpmath)
+    report("their products and tanhs alone", floor(parameters), beside=on_mpmath)
+    report("truth.directional: four runs, kink test", cpu_time(exact), beside=2 * on_mpmath)
+    report("the same with its motion", cpu_time(lambda: exact().motion, rounds=3))
     assert isinstance(central(BALLS), PreciseArray)
     benchmark.pedantic(central, args=(BALLS,), rounds=3)
 

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 from flint import arb
-from hypothesis import given
+from hypothesis import given, settings
 
 from ffverify import confirm, formats, strategies, textbook, truth
 from ffverify.precise import BALLS
@@ -118,15 +118,54 @@ def test_sensitivity_is_the_one_norm_within_its_stated_factor() -> None:
     assert one_norm * (1 - 1e-9) <= float(found.motion[0]) <= one_norm * 2
 
 
-@given(strategies.arrays("float64", (4,), min_value=-800, max_value=800))
-def test_the_second_arithmetic_agrees(x: np.ndarray) -> None:
+@settings(max_examples=10)  # in the far tails mpmath takes its time
+@given(strategies.floats("float64", min_value=-800, max_value=800))
+def test_the_second_arithmetic_agrees(x: float) -> None:
+    point, one = [np.array([x])], [np.ones(1)]
     for name in ("softplus", "gelu", "mish"):
         function = textbook.CATALOGUE[name].function
-        found = truth.directional(function, [x], [np.ones(4)], F64, core=(0,))
-        left, right = confirm.directional(function, [x], [np.eye(4)[0]], (0,))
+        found = truth.directional(function, point, one, F64, core=(0,))
+        left, right = confirm.directional(function, point, one, (0,))
         with BALLS.precision(600):
             assert found.exact[0].overlaps(arb(left))
             assert found.exact[0].overlaps(arb(right))
+
+
+def test_a_kink_that_the_third_difference_cannot_see_is_not_where_steps_are_round() -> None:
+    """The stencil is blind at x + h/2: no distance of so few bits is one."""
+    for k in range(20, 53):
+        for distance in (2.0**-k, 3 * 2.0**-k, 5 * 2.0**-k):
+
+            def relu(x: np.ndarray, kink: float = 1 + distance) -> np.ndarray:
+                return np.maximum(x, kink)
+
+            found = truth.directional(relu, [np.ones(1)], [np.ones(1)], F64, core=(0,))
+            assert not found.kink[0]
+            assert found.resolved[0]
+            assert float(abs(found.exact[0]).upper()) == 0
+
+
+def test_a_jump_has_no_derivative_and_a_vertical_slope_overflows() -> None:
+    def step(x: np.ndarray) -> np.ndarray:
+        return np.where(x > 0, 1, 0) * x**0
+
+    at_jump, vertical = (
+        truth.directional(function, [np.zeros(1)], [np.ones(1)], F64, core=(0,))
+        for function in (step, np.cbrt)
+    )
+    assert not at_jump.resolved[0]
+    assert not at_jump.kink[0]
+    assert vertical.resolved[0]
+    assert float(vertical.exact[0].lower()) == np.inf
+
+
+def test_a_slope_of_zero_at_an_even_functions_middle() -> None:
+    for function in (np.cosh, lambda x: x * x, lambda x: x**4):
+        found = truth.directional(function, [np.zeros(1)], [np.ones(1)], F64, core=(0,))
+        assert found.resolved[0]
+        assert not found.kink[0]
+        assert found.exact[0].contains(0)
+        assert float(abs(found.exact[0]).upper()) < 5e-324
 
 
 def test_an_undecidable_branch_is_reported_not_guessed() -> None:
