@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from . import confirm, replay, textbook, truth
+from . import confirm, display, replay, textbook, truth
 from .backends import Backend
 from .defects import Defect
 from .formats import Array, Format
-from .precise import BALLS, arb
 from .rounding import own_bound
 from .truth import Program, Truth
 from .verdict import Finding, Verdict, judge
@@ -131,8 +130,8 @@ class Check:
         explain = partial(own_bound, self.backend, program, args, exact, self.fmt)
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
-            row, rest = _row(args, core, index)
-            return f"{name}({_join(row)}){_subscript(rest)}", confirm.value(
+            row, rest = display.row(args, core, index)
+            return f"{name}({display.join(row)}){display.subscript(rest)}", confirm.value(
                 exact_program, row, rest
             )
 
@@ -174,8 +173,10 @@ class Check:
         )
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
-            row, rest = _row(args, core, index)
-            weights = v[index[: v.ndim - _result_dims(v, args, core)]] if core is not None else v
+            row, rest = display.row(args, core, index)
+            weights = (
+                v[index[: v.ndim - display.result_dims(v, args, core)]] if core is not None else v
+            )
 
             def inner(*points: Any) -> Any:
                 return np.sum(exact_program(*points) * weights)
@@ -183,8 +184,8 @@ class Check:
             tangent = np.zeros(row[wrt].shape, dtype=np.float64)
             tangent[rest] = 1.0
             tangents = [tangent if i == wrt else None for i in range(len(row))]
-            prime = f"{name}'" if not rest else f"∂{name}/∂{_subscript(rest)}"
-            return f"{prime}({_join(row)})", confirm.directional(inner, row, tangents, ())
+            prime = f"{name}'" if not rest else f"∂{name}/∂{display.subscript(rest)}"
+            return f"{prime}({display.join(row)})", confirm.directional(inner, row, tangents, ())
 
         self._judge(part, name, args, computed, exact, scale, explain, describe)
         return computed
@@ -214,13 +215,14 @@ class Check:
         )
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
-            row, rest = _row(args, core, index)
+            row, rest = display.row(args, core, index)
             filled = [
                 np.zeros_like(a) if t is None else t for a, t in zip(args, tangents, strict=True)
             ]
-            directions = _row(filled, core, index)[0]
+            directions = display.row(filled, core, index)[0]
             moved = [None if t is None else d for t, d in zip(tangents, directions, strict=True)]
-            where = f"JVP of {name} at ({_join(row)}) along ({_join(directions)}){_subscript(rest)}"
+            at, along = display.join(row), display.join(directions)
+            where = f"JVP of {name} at ({at}) along ({along}){display.subscript(rest)}"
             return where, confirm.directional(exact_program, row, moved, rest)
 
         self._judge(part, name, args, computed, exact, scale, explain, describe)
@@ -250,7 +252,7 @@ class Check:
         again = self._replay()
 
         def make() -> Finding:
-            shown, right = _show(computed), _show(exact)
+            shown, right = display.show(computed), display.show(exact)
             return Finding(kind, where, shown, right, np.inf, 0.0, self.fmt.name, reason, again())
 
         self._fail(part or where, kind, np.inf, make)
@@ -319,7 +321,7 @@ class Check:
                 return compute()
         except Exception as error:  # noqa: BLE001 - whatever it raises is its failure, not ours
             shown = f"an exception: {type(error).__name__}: {str(error).strip()}"
-            self.that(False, f"{part}({_join(args)})", shown, "a number", part=part)
+            self.that(False, f"{part}({display.join(args)})", shown, "a number", part=part)
             return None
 
     def _as_if_right(self, exact: Truth) -> Array:
@@ -345,7 +347,9 @@ class Check:
         unless a known defect covers it.
         """
         if computed.shape != exact.exact.shape:
-            self.that(False, f"shape of {name}({_join(args)})", computed.shape, exact.exact.shape)
+            self.that(
+                False, f"shape of {name}({display.join(args)})", computed.shape, exact.exact.shape
+            )
         judgement = judge(computed, exact, self.fmt, scale=scale)
         finite = judgement.error_ulps[np.isfinite(judgement.error_ulps)]
         self.worst_ulps = max(self.worst_ulps, float(finite.max(initial=0.0)))
@@ -367,13 +371,13 @@ class Check:
             kind, reason = Verdict(told.verdicts[index]), ""
             where, second = describe(index)
             ball = exact.exact[index]
-            shown, agree = _agreement(second, ball, kink=bool(exact.kink[index]))
+            shown, agree = confirm.agreement(second, ball, kink=bool(exact.kink[index]))
             if not agree:
                 kind = Verdict.INCONCLUSIVE
                 reason = f"Arb and mpmath disagree on the exact value: {ball} against {shown}."
             elif kind is Verdict.INCONCLUSIVE:
                 reason = f"The truth is too wide to tell, or undefined here: {ball}."
-            number = _show(computed[index])
+            number = display.show(computed[index])
             return Finding(
                 kind, where, number, shown, error, allowed, self.fmt.name, reason, again()
             )
@@ -383,67 +387,3 @@ class Check:
             self._fail(part, kind, error, make)
         elif self._warning is None or error > self._warning[0]:
             self._warning = (error, make)
-
-
-def _agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
-    """Print the second arithmetic's value and tell whether it lies in the first one's ball.
-
-    It is settled to `confirm.DIGITS` digits and no more: balls can be narrower than that.
-    """
-    values = second if isinstance(second, tuple) else (second,)
-    if any(v is None for v in values):
-        return "", ball.is_nan()
-    shown = sorted({confirm.digits(v) for v in values}, key=float)
-    text = (
-        shown[0]
-        if not kink
-        else f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
-    )
-    with BALLS.precision(4 * truth.FIRST_PRECISION):
-        settled = arb(1, arb(10) ** -confirm.DIGITS)
-        near = [arb(v) * settled for v in values]
-        return text, all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)
-
-
-def _row(
-    args: Sequence[Array], core: Sequence[int] | None, index: tuple[int, ...]
-) -> tuple[list[Array], tuple[int, ...]]:
-    """Give the arguments of the application that an index belongs to, and the index within it."""
-    if core is None:
-        return list(args), index
-    batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
-    here = index[: len(batch)]
-    rows = [
-        np.broadcast_to(a, batch + a.shape[a.ndim - c :])[here]
-        for a, c in zip(args, core, strict=True)
-    ]
-    return [np.asarray(r) for r in rows], index[len(batch) :]
-
-
-def _result_dims(result: Array, args: Sequence[Array], core: Sequence[int] | None) -> int:
-    if core is None:
-        return result.ndim
-    batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
-    return result.ndim - len(batch)
-
-
-def _show(x: Any) -> str:
-    if isinstance(x, str):
-        return x
-    if isinstance(x, np.ndarray) and x.ndim:
-        return (
-            str([_show(v) for v in x]).replace("'", "")
-            if x.size <= 64
-            else f"array of shape {x.shape}"
-        )
-    if isinstance(x, np.floating | np.ndarray):
-        return str(x)
-    return repr(x)
-
-
-def _join(args: Sequence[Any]) -> str:
-    return ", ".join(_show(a) for a in args)
-
-
-def _subscript(index: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, index))}]" if index else ""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, is_floating
-from .precise import MPMATH, PreciseArray, mp
-from .truth import CEILING, Program
+from .precise import BALLS, MPMATH, PreciseArray, arb, mp
+from .truth import CEILING, FIRST_PRECISION, Program
 
 DIGITS = 60
 _PRECISIONS = tuple(2**k for k in range(9, CEILING.bit_length() + 1))
@@ -92,3 +92,23 @@ def digits(number: Any, *, count: int = DIGITS) -> str:
     """Print an mpmath number to so many significant digits."""
     with mp.workprec(4 * count + 64):
         return str(mp.nstr(number, count, strip_zeros=True, min_fixed=-3, max_fixed=16))
+
+
+def agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
+    """Print the second arithmetic's value and tell whether it lies in the first one's ball.
+
+    It is settled to `DIGITS` digits and no more: balls can be narrower than that.
+    """
+    values = second if isinstance(second, tuple) else (second,)
+    if any(v is None for v in values):
+        return "", ball.is_nan()
+    shown = sorted({digits(v) for v in values}, key=float)
+    text = (
+        shown[0]
+        if not kink
+        else f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
+    )
+    with BALLS.precision(4 * FIRST_PRECISION):
+        settled = arb(1, arb(10) ** -DIGITS)
+        near = [arb(v) * settled for v in values]
+        return text, all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)
