@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, is_floating
-from .precise import BALLS, MPMATH, PreciseArray, arb, mp
+from .precise import BALLS, MPMATH, arb, mp
 from .truth import CEILING, FIRST_PRECISION, Program
 
 DIGITS = 60
@@ -76,7 +76,7 @@ def directional(
 
             def at(c: int) -> Any:
                 moved = [
-                    a if t is None else a + PreciseArray(MPMATH.array(t).values * (c * h), MPMATH)
+                    a if t is None else a + a.like(MPMATH.array(t).values * (c * h))
                     for a, t in zip(x, tangents, strict=True)
                 ]
                 return program(*moved).values[index]

@@ -27,7 +27,7 @@ from ffverify.check import Check
 from ffverify.claim import Draw
 from ffverify.formats import Array, Format
 from ffverify.inputs import drawing
-from ffverify.precise import BALLS, PreciseArray, arb
+from ffverify.precise import BALLS, arb
 from ffverify.truth import Program, Truth
 from ffverify.verdict import Verdict, judge
 
@@ -252,21 +252,20 @@ def derivative(program: Program, order: int) -> Program:
     `ffverify.truth.value`, which raises the precision until the ball is narrow.
     """
     weights = [(-1) ** k * math.comb(order, k) for k in range(order + 1)]
+    like = BALLS.array(0.0).like
 
     def differentiated(t: Any, *held: Any) -> Any:
         def quotient(h: Any) -> Any:
             terms = [
-                w * program(t + BALLS.array(order - 2 * k) * PreciseArray(h / 2, BALLS), *held)
+                w * program(t + BALLS.array(order - 2 * k) * like(h / 2), *held)
                 for k, w in enumerate(weights)
             ]
-            return sum(terms[1:], terms[0]) / PreciseArray(h**order, BALLS)
+            return sum(terms[1:], terms[0]) / like(h**order)
 
-        h = np.array(arb(2) ** -STEP, dtype=object)
+        h = arb(2) ** -STEP
         near, wide = quotient(h), quotient(2 * h)
         truncation = abs(near - wide).values
-        return near + PreciseArray(
-            np.frompyfunc(lambda e: arb(0, e.abs_upper()), 1, 1)(truncation), BALLS
-        )
+        return near + like(np.frompyfunc(lambda e: arb(0, e.abs_upper()), 1, 1)(truncation))
 
     return differentiated
 
