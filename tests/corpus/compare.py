@@ -20,7 +20,7 @@ import numpy as np
 
 from ffverify.gradients import gradcheck
 
-from . import ROWS, Case, Row
+from . import CORPORA, ROWS, Case, Row
 
 Checker = Callable[[Row, Case, list[np.ndarray]], bool]
 
@@ -30,12 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for ffverify")
     parser.add_argument("--examples", type=int, default=25, help="inputs per row and seed")
+    parser.add_argument("--corpus", choices=CORPORA, help="one of the two; both by default")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--no-others", action="store_true", help="ffverify alone")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # of the other checkers about float32 and the like
     others = {} if options.no_others else OTHERS
-    rows = [r for r in ROWS.values() if options.only in r.name]
+    rows = CORPORA[options.corpus] if options.corpus else list(ROWS.values())
+    rows = [r for r in rows if options.only in r.name]
     sums = {name: [0, 0, 0, 0] for name in ("ffverify", *others)}
     seconds = dict.fromkeys(sums, 0.0)
     for row in rows:
