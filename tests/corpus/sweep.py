@@ -1,0 +1,116 @@
+"""Show gradcheck a thousand correct functions: ``python -m tests.corpus.sweep`` (from the checkout).
+
+Every error that it prints is to be examined: a defect of the framework, or a false alarm of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+import ffverify.reference as engine
+from ffverify.gradcheck_report import GradcheckReport
+from ffverify.gradients import gradcheck
+from ffverify.search import search
+from ffverify.specs import programs
+
+from .rows import box
+from .sweep_function import Function
+
+FRAMEWORKS = ("numpy", "torch", "jax")
+DTYPES = ("float64", "float32")
+# (framework, function, dtype): what is wrong upstream, by hand and by mpmath.
+UPSTREAM: dict[tuple[str, str, str], str] = {}
+
+__all__ = ["DTYPES", "FRAMEWORKS", "UPSTREAM", "Function", "box", "check", "functions"]
+
+
+def check(function: Function, framework: str, dtype: str, examples: int = 4) -> GradcheckReport:
+    """Check one function over its boxes."""
+    inputs = [replace(b, dtype=dtype).strategy(framework) for b in function.boxes]
+    return gradcheck(function.call, inputs, max_examples=examples, raise_exception=False)
+
+
+def drawn_programs(count: int) -> list[programs.Code]:
+    shapes, start = ((2, 3), (3, 3), (3,)), [["affine", 0, 1, 2], ["softmax_first", 3]]
+    found: list[programs.Code] = []
+    for draw in (programs.code(*shapes), programs.code(*shapes, start=start)):
+        search(draw(None, 1), found.append, seed_value=1, max_examples=count, shrink=False)
+    return [code for i, code in enumerate(found) if code not in found[:i]][:count]
+
+
+def program_functions(namespace: Any, count: int) -> Iterator[Function]:
+    def call(code: programs.Code, *xs: Any) -> Any:
+        return programs.run(namespace, code, xs)
+
+    boxes = (box(2, 3, low=-2, high=2), box(3, 3, low=-2, high=2), box(3, low=-2, high=2))
+    for code in drawn_programs(count):
+        yield Function(f"program {code}", partial(call, code), boxes)
+
+
+def functions(framework: str, programs_each: int = 120) -> list[Function]:
+    """Give a framework's functions, its share of the random programs last."""
+    if framework == "torch":
+        from ffverify.torch_functions import torch_functions as catalogue
+
+        from .sweep_torch import torch_functions
+
+        own, namespace = torch_functions(), SimpleNamespace(**catalogue())
+    elif framework == "jax":
+        from ffverify.jax_functions import jax_functions as catalogue
+
+        from .sweep_jax import jax_functions
+
+        own, namespace = jax_functions(), SimpleNamespace(**catalogue())
+    else:
+        from .sweep_numpy import numpy_functions
+
+        own, namespace = numpy_functions(), engine
+    return [*own, *program_functions(namespace, programs_each)]
+
+
+def main() -> None:
+    """Check them all and print the errors, what could not be judged, and the sums."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="one of them; all by default")
+    parser.add_argument("--dtype", choices=DTYPES, help="one of them; both by default")
+    parser.add_argument("--only", default="", help="functions whose name contains this")
+    parser.add_argument("--examples", type=int, default=4, help="inputs per function")
+    options = parser.parse_args()
+    began, sums, truths = time.perf_counter(), Counter[str](), Counter[str]()
+    for framework in [options.framework] if options.framework else FRAMEWORKS:
+        for function in functions(framework):
+            if options.only not in function.name:
+                continue
+            sums["functions"] += 1
+            for dtype in [options.dtype] if options.dtype else DTYPES:
+                where = f"{framework} {dtype} {function.name}"
+                sums["checks"] += 1
+                try:
+                    report = check(function, framework, dtype, options.examples)
+                except Exception:  # noqa: BLE001 - a traceback of ours is a finding
+                    sums["exceptions"] += 1
+                    click.echo(f"EXCEPTION {where}\n{traceback.format_exc(limit=-3)}")
+                    continue
+                sums[str(report.verdict)] += 1
+                truths[report.truth] += 1
+                known = UPSTREAM.get((framework, function.name, dtype))
+                if not report.ok:
+                    sums["upstream" if known else "errors"] += 1
+                    click.echo(f"{f'UPSTREAM ({known})' if known else 'ERROR'} {where}\n{report}\n")
+                elif report.truth != "shadow" or report.skipped:
+                    click.echo(f"note {where}: {report.truth}, {report.skipped} {report.notes}")
+    click.echo(f"{dict(sums)}, truth {dict(truths)}, {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
