@@ -17,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 
 from . import strategies
 from .formats import Array, Format
-from .native import is_floating, to_numpy
+from .native import is_floating, like, to_numpy
 from .point import Formulas
 from .precise import BALLS, PreciseArray, observed
 from .slopes import Inputs
@@ -32,11 +32,12 @@ Program = Callable[..., Any]
 
 def sharpened(
     given: Sequence[Any], formulas: Formulas, native: Sequence[Any], results: Sequence[Any]
-) -> list[Any]:
-    """Give the inputs of a check, where `strategies.arrays` made them with the program's edges.
+) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
+    """Give the inputs of a check, where `strategies.arrays` made them, with the program's edges.
 
     Other strategies stay as they are: what lies between two numbers that they draw may be outside
-    their domain.
+    their domain. The second result has all edges once: inputs that hold some of them, and strategies
+    that draw these often.
     """
     inputs = formulas.inputs or Inputs([to_numpy(a) for a in native])
     backward = formulas.backward()
@@ -44,15 +45,26 @@ def sharpened(
     if backward is not None:
         ones = [BALLS.array(np.ones(to_numpy(r).shape)) for r in results if is_floating(r)]
         programs.append(lambda *args: backward(*args, *ones))
-    out: list[Any] = []
+    out, sweeps = list(given), []
     for j, strategy in enumerate(given):
         made = strategies.arguments(strategy) if isinstance(strategy, SearchStrategy) else None
         if made is None:
-            out.append(strategy)
             continue
-        found = edges(programs, inputs, j, made["dtype"], made["min_value"], made["max_value"])
-        out.append(strategies.arrays(**(made | {"edges": (*made["edges"], *found)})))
-    return out
+        low, high = made["min_value"], made["max_value"]
+        found = edges(programs, inputs, j, made["dtype"], low, high)
+        out[j] = strategies.arrays(**(made | {"edges": (*made["edges"], *found)}))
+        size = max(inputs.arrays[j].size, 1)
+        beside = (x for edge in found for x in strategies.neighbours([edge], made["dtype"]))
+        near = [x for x in dict.fromkeys(beside) if low <= x <= high]
+        for some in (near[i : i + size] for i in range(0, len(near), size)):
+            full = np.resize(some, inputs.arrays[j].shape)
+            narrow = strategies.arrays(**(made | {"edges": some}))
+            sweeps.append((_with(native[: len(given)], j, like(native[j], full)), (j, narrow)))
+    return out, [(point, _with(out, *narrow)) for point, narrow in sweeps]
+
+
+def _with(values: Sequence[Any], j: int, value: Any) -> list[Any]:
+    return [*values[:j], value, *values[j + 1 :]]
 
 
 def edges(
@@ -60,6 +72,7 @@ def edges(
 ) -> list[float]:
     """Give numbers on both sides of every change met while input j moves from low to high.
 
+    Decisions come first, then ranges, then signs, each from zero outwards.
     Exact for programs that treat input j element by element, on the way to whatever they do next.
     ``programs`` take all inputs as precise arrays.
     """
@@ -74,7 +87,7 @@ def edges(
         return np.concatenate(runs, axis=1)[:, : places.size]
 
     places = _spread(fmt, low, high)
-    found: set[float] = set()
+    found: list[float] = []
     for kind, course in enumerate(courses(places)):  # decisions, ranges, signs
         gaps = np.flatnonzero(course[1:] != course[:-1])
         gaps = gaps[np.argsort(np.abs(places[gaps]), kind="stable")][:_MOST]
@@ -84,8 +97,8 @@ def edges(
             same = courses(middle)[kind] == wanted
             below = np.where(apart & same, middle, below)
             above = np.where(apart & ~same, middle, above)
-        found |= set(_floats(np.concatenate([below, above]), fmt).tolist())
-    return sorted(found)
+        found += _floats(np.stack([below, above], axis=1).ravel(), fmt).tolist()
+    return list(dict.fromkeys(found))
 
 
 def _course(programs: Sequence[Program], inputs: Inputs, j: int, x: Array, fmt: Format) -> Array:

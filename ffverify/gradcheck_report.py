@@ -88,7 +88,7 @@ class GradcheckReport:
             f"  truth: {self.truth}; modes: {', '.join(self.modes) or 'none'}; {self.points} inputs, "
             f"{self.judged} numbers; worst error {self.worst_ulps:.3g} ulps; {self.seconds:.2f} s"
         )
-        if self.judged:
+        if self.sensitivity:
             lines.append(
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would "
                 "have been seen."

@@ -24,7 +24,7 @@ from .findings import code, finding
 from .formats import Array
 from .gradcheck_report import GradcheckError, GradcheckReport
 from .judging import Judged, Screening
-from .native import coarsest, is_floating, like, to_numpy
+from .native import as_computed, coarsest, is_floating, like, to_numpy
 from .oracles import Oracles
 from .point import Point
 from .probe import screen
@@ -157,8 +157,16 @@ class _Check:
             return st.tuples(*(i if _is_strategy(i) else st.just(_array(i)) for i in given))
 
         drawn = all_of(given)
+        sweeps: list[tuple[list[Any], list[Any]]] = []
         with contextlib.suppress(Exception):  # what fails at a first input is reported below
-            drawn = all_of(self._sharpened(given, drawn))
+            given, sweeps = self._sharpened(given, drawn)
+            drawn = all_of(given)
+        unshrunk: tuple[list[Any], list[Any]] | None = None
+        for inputs, narrow in sweeps[:max_examples]:
+            self.at(inputs)
+            if self.errors:
+                drawn, unshrunk = all_of(narrow), (list(self.errors), inputs)
+                break
         failures: dict[bytes, tuple[list[Any], list[Any]]] = {}
         shrinks = 0
 
@@ -180,15 +188,19 @@ class _Check:
 
         with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
             search(drawn, examine, seed_value=self.seed, max_examples=max_examples)
+        if unshrunk is not None and not self.errors:
+            self.errors, self.inputs = unshrunk
 
-    def _sharpened(self, given: list[Any], drawn: Any) -> list[Any]:
-        """Let strategies draw the edges of the program as well, found from a first input."""
+    def _sharpened(
+        self, given: list[Any], drawn: Any
+    ) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
+        """Find the edges of the program from a first input (see `ffverify.edges.sharpened`)."""
         from . import strategies
         from .edges import sharpened
         from .search import search
 
         if not any(_is_strategy(i) and strategies.arguments(i) for i in given):
-            return given
+            return given, []
         first: list[Any] = []
         search(drawn, first.append, seed_value=self.seed, max_examples=_FIRST)
         made, native = subject(self.fn, list(first[-1]), vjp=self.vjp, jvp=self.jvp)
@@ -198,7 +210,7 @@ class _Check:
     def at(self, inputs: list[Any], *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
-        self.inputs = inputs
+        self.inputs = inputs = [as_computed(i) for i in inputs]
         made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
         self.name = made.name
         try:

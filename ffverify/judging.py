@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .formats import Array, Format
 from .native import to_numpy
-from .point import Point, result_index, tangents_formula
-from .precise import arb
-from .slopes import Inputs, along, projected, projection_slope
-from .truth import LIBRARY_ROUNDINGS, Program, Truth
+from .point import Point, formula_of, result_index, tangents_formula
+from .precise import Arithmetic, arb
+from .slopes import along, constants_moved, projected
+from .tails import is_noise, is_tail
+from .truth import LIBRARY_ROUNDINGS, Truth
 from .verdict import Verdict, judge
+
+_PATTERNS = 2  # of signs, to move a formula's constants by
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,14 @@ def judge_reverse(
     assert g is not None  # noqa: S101 - callers asked
     index = tuple(int(k) for k in np.unravel_index(i, g.shape))
     exact_formula = None if formula is None else formula[j].ravel()[i]
+
+    def other(arithmetic: Arithmetic) -> Any:
+        again = formula_of(point, weights, arithmetic)
+        return None if again is None else again[j].ravel()[i]
+
     _judge(
         point, found, point.subject.reverse, j, index, float(g.ravel()[i]), weights,
-        point.unit(j, i), exact_formula, i if elementwise else None, gradient=g,
+        point.unit(j, i), exact_formula, other, i if elementwise else None, gradient=g,
     )  # fmt: skip
 
 
@@ -120,9 +129,14 @@ def judge_forward(
     k, index = result_index(point, o)
     formula = tangents_formula(point, directions)
     exact_formula = None if formula is None else formula[o]
+
+    def other(arithmetic: Arithmetic) -> Any:
+        again = tangents_formula(point, directions, arithmetic)
+        return None if again is None else again[o]
+
     _judge(
         point, found, point.subject.forward, k, index, float(tangents[o]), weights,
-        directions, exact_formula, o if elementwise else None, gradient=tangents,
+        directions, exact_formula, other, o if elementwise else None, gradient=tangents,
     )  # fmt: skip
 
 
@@ -173,26 +187,35 @@ def _judge(
     weights: Array,
     directions: Sequence[Array | None],
     formula: Any,
+    other: Callable[[Arithmetic], Any],
     element: int | None,
     *,
     gradient: Array,
 ) -> None:
-    """Judge one number against its own exact slope and keep it if it fails."""
+    """Judge one number against its own exact slope and keep it if it fails.
+
+    ``formula`` is the number in exact arithmetic, ``other`` gives it in another one.
+    """
+
+    @cache
+    def off() -> bool:
+        return _differs(formula, other, exact, point.fmt)
+
     program = projected(point.vector, weights)
     growth = LIBRARY_ROUNDINGS if element is not None else point.growth
     exact = along(
         program, point.inputs, directions, point.fmt, growth=growth, moving=_moving(point, element)
     )
     verdict, error, allowed = decide(
-        computed, exact, point.fmt, formula=formula, strict=point.strict,
+        computed, exact, point.fmt, formula=formula, strict=point.strict, off=off,
         running=lambda: _running(point, weights, mode, argument, index, directions),
     )  # fmt: skip
     if np.isfinite(error) and not exact.exact[0].contains(0):  # beside 0 ulps mean nothing
         found.worst_ulps = max(found.worst_ulps, error)
     if verdict is Verdict.CORRECT:
         return
-    same = not _differs(formula, exact, point.fmt)
-    tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _is_tail(
+    same = not off()
+    tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and is_tail(
         point,
         program,
         directions,
@@ -202,7 +225,7 @@ def _judge(
         same=same,
     )
     if not tail and same and verdict in (Verdict.IMPRECISE, Verdict.WRONG):
-        tail = _is_noise_at_zero(
+        tail = is_noise(
             point, weights, directions, computed, exact,
             lambda: _running(point, weights, mode, argument, index, directions),
         )  # fmt: skip
@@ -243,8 +266,11 @@ def _running(
     return radii[position][index]
 
 
-def _differs(formula: Any, exact: Truth, fmt: Format) -> bool:
-    """Tell whether the formula, in exact arithmetic, is off by more than its rounded constants."""
+def _differs(formula: Any, other: Callable[[Arithmetic], Any], exact: Truth, fmt: Format) -> bool:
+    """Tell whether the formula, in exact arithmetic, is off by more than its rounded constants.
+
+    These are the truth's (its motion has them) and the formula's own, moved here.
+    """
     if formula is None:
         return False
     t, motion = exact.exact[0], exact.motion[0]
@@ -253,7 +279,18 @@ def _differs(formula: Any, exact: Truth, fmt: Format) -> bool:
     )
     if motion.is_finite():
         slack += motion.abs_upper() * LIBRARY_ROUNDINGS / exact.growth
-    return not formula.is_finite() or bool((formula - t).abs_lower() > slack)
+    if not formula.is_finite():
+        return True
+    if not bool((formula - t).abs_lower() > slack):
+        return False
+    total = arb(0)
+    for pattern in range(_PATTERNS):
+        arithmetic, met = constants_moved(fmt, LIBRARY_ROUNDINGS, pattern)
+        again = other(arithmetic)
+        if again is not None and again.is_finite():
+            apart = again - formula
+            total += apart * apart * len(met) / _PATTERNS  # Arb's ** 2 around 0 is nan
+    return bool((formula - t).abs_lower() > slack + total.abs_upper().sqrt())
 
 
 def decide(
@@ -263,27 +300,28 @@ def decide(
     *,
     formula: Any = None,
     strict: bool = False,
+    off: Callable[[], bool] = lambda: False,
     running: Callable[[], Any] = lambda: None,
 ) -> tuple[Verdict, float, float]:
     """Give the verdict on one number, its error and the allowed one in ulps.
 
-    ``formula`` is what the derivative program gives in exact arithmetic: if it differs from the truth
-    the number is wrong, whatever rounding adds; if it agrees, rounding is to blame as far as the
-    running bound goes.
+    ``formula`` is what the derivative program gives in exact arithmetic: if it is ``off`` the truth the
+    number is wrong, whatever rounding adds; if it agrees, rounding is to blame as far as the running
+    bound goes.
     """
     number = np.array([computed])
     first = judge(number, exact, fmt, inputs_exact=strict)
     verdict = Verdict(first.verdicts[0])
     error, allowed = float(first.error_ulps[0]), float(first.allowed_ulps[0])
     t = exact.exact[0]
-    off = bool(exact.resolved[0]) and _differs(formula, exact, fmt)
-    if verdict is Verdict.CORRECT and off and formula.is_finite() and not exact.kink[0]:
+    differs = bool(exact.resolved[0]) and off()
+    if verdict is Verdict.CORRECT and differs and formula.is_finite() and not exact.kink[0]:
         c = arb(computed) if np.isfinite(computed) else arb.nan()
         if bool(2 * abs(c - formula) < abs(formula - t)):
             return Verdict.WRONG, error, allowed
     if verdict not in (Verdict.IMPRECISE, Verdict.WRONG):
         return verdict, error, allowed
-    if off:
+    if differs:
         return Verdict.WRONG, error, allowed
     bound = running()
     if bound is not None:
@@ -292,79 +330,3 @@ def decide(
         second = judge(number, exact, fmt, inputs_exact=strict, running=held)
         verdict = Verdict(second.verdicts[0])
     return verdict, error, allowed
-
-
-def _is_tail(
-    point: Point,
-    program: Program,
-    directions: Sequence[Array | None],
-    computed: float,
-    exact: Truth,
-    gradient: Array | None,
-    *,
-    same: bool,
-) -> bool:
-    """Tell whether an error is only relative: within g·u of the gradient's natural scale.
-
-    The natural scale of an element is the largest magnitude among the elements of its own array
-    (unless the function maps elementwise: then they are points of their own) and the exact slopes in
-    its own place at the inputs scaled by ½, ¼, … 2^-6 and 0. A formula that is off in itself is a tail's
-    loss only where it gives zero, and g is that of one library call: nothing piles up there. Below
-    the smallest normal numbers nothing is promised: compilers and devices flush them to zero.
-    """
-    if not np.isfinite(computed) or (not same and computed != 0):
-        return False
-    distance = (arb(computed) - exact.exact[0]).abs_upper()
-    growth = exact.growth if same else LIBRARY_ROUNDINGS
-    unit = arb(growth * point.fmt.unit_roundoff)
-    if bool(distance <= growth * arb(2) ** point.fmt.emin):
-        return True
-    finite = np.zeros(0) if gradient is None else np.abs(gradient[np.isfinite(gradient)])
-    if finite.size and bool(distance <= unit * float(finite.max())):
-        return True
-    for factor in (*(2.0**-k for k in range(1, 7)), 0.0):
-        scaled = [
-            x.astype(np.float64) * factor if f else x
-            for x, f in zip(point.points, point.floating, strict=True)
-        ]
-        try:
-            slope = projection_slope(
-                lambda *args: program(*args).reshape(1), np.ones(1), Inputs(scaled), directions, 128
-            )
-        except Exception:  # noqa: BLE001, S112 - a program fixed at one point need not hold elsewhere
-            continue
-        if slope.is_finite() and bool(distance <= unit * slope.abs_lower()):
-            return True
-    return False
-
-
-def _is_noise_at_zero(
-    point: Point,
-    weights: Array,
-    directions: Sequence[Array | None],
-    computed: float,
-    exact: Truth,
-    running: Callable[[], Any],
-) -> bool:
-    """Tell whether a number is rounding noise beside an exact slope of 0, as of a sum of softmax.
-
-    There is nothing to be relative to: what the roundings of the derivative program can add up to is
-    allowed, or, where that is unknown, g·u of the slope that would change the results by their own
-    size when the inputs change by theirs.
-    """
-    if not exact.exact[0].contains(0) or not np.isfinite(computed):
-        return False
-    distance = (arb(computed) - exact.exact[0]).abs_upper()
-    bound = running()
-    if bound is not None and bound.is_finite():
-        return bool(distance <= bound)
-    values = sum(
-        (abs(float(w)) * y.abs_upper() for w, y in zip(weights, point.exact, strict=True) if w),
-        arb(0),
-    )
-    reach = sum(
-        float(np.sum(np.abs(d[x != 0] / x[x != 0])))
-        for d, x in zip(directions, point.points, strict=True)
-        if d is not None
-    )
-    return bool(distance <= exact.growth * point.fmt.unit_roundoff * reach * values)

@@ -225,6 +225,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(np, name) for name in
     "cholesky": _cholesky,
 }
 
+# What scipy.special calls some of them.
+SCIPY = {
+    "gammaln": "lgamma", "psi": "digamma", "expit": "sigmoid", "ndtr": "ndtr", "log_ndtr": "log_ndtr",
+    "ndtri": "ndtri", "xlogy": "xlogy", "xlog1py": "xlog1py", "entr": "entr", "erfcx": "erfcx",
+    "i0e": "i0e", "i1e": "i1e",
+}  # fmt: skip
+
 
 def operation(name: str) -> Callable[..., Any]:
     """Give the operation of that name.

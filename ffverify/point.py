@@ -7,6 +7,8 @@ program gives in exact arithmetic. Directions and cotangents are exact in every 
 
 from __future__ import annotations
 
+import itertools
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,7 @@ import numpy as np
 
 from .formats import Array, Format
 from .native import coarsest, is_floating, like, to_numpy
-from .precise import BALLS, Undecided
+from .precise import BALLS, Arithmetic, PreciseArray, Undecided
 from .slopes import Inputs, Unresolved, exact_value, joined, projected
 from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS, Program
@@ -184,24 +186,29 @@ def is_elementwise(point: Point) -> bool:
     if size == 1:
         return True
     digits = [(np.arange(size) >> b) % 2 == 1 for b in range((size - 1).bit_length())]
+    # Among equal numbers a maximum stays where it is when some of them shrink.
+    tied = any(np.unique(np.abs(x)).size < size for x in inputs)
+    ways = itertools.product(digits, (False, True), (0.9375, 1.125) if tied else (0.9375,))
     try:
-        for mask in (m for digit in digits for m in (digit, ~digit)):
+        for digit, other, factor in ways:
             moved = [
-                np.where(mask.reshape(x.shape), _elsewhere(x), x) if f else x
+                np.where((digit ^ other).reshape(x.shape), _elsewhere(x, factor), x) if f else x
                 for x, f in zip(point.points, point.floating, strict=True)
             ]
             there = exact_value(point.vector, Inputs(moved))
-            if not all(_same(a, b) for a, b in zip(point.exact[~mask], there[~mask], strict=True)):
+            still = digit == other
+            if not all(_same(a, b) for a, b in zip(point.exact[still], there[still], strict=True)):
                 return False
     except Unresolved:
         return False
     return True
 
 
-def _elsewhere(x: Array) -> Array:
+def _elsewhere(x: Array, factor: float) -> Array:
     """Give other numbers, far enough off to be felt."""
     wide = x.astype(np.float64)
-    return np.where(np.abs(wide) < 0.015625, 0.03125, wide * 0.9375)
+    near = math.copysign(0.03125, 1 - factor)
+    return np.where(np.abs(wide) < 0.015625, near, wide * factor)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -260,7 +267,12 @@ def tangents_of(
     return np.concatenate([p.ravel() for p in parts]).astype(np.float64)
 
 
-def formula_of(point: Point, weights: Array) -> list[Array] | None:
+def _entered(point: Point, arithmetic: Arithmetic, more: Sequence[Any]) -> list[Any]:
+    balls = [*point.inputs.balls, *(BALLS.array(a) for a in more)]
+    return [PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b for b in balls]
+
+
+def formula_of(point: Point, weights: Array, arithmetic: Arithmetic = BALLS) -> list[Array] | None:
     """Run the derivative program in exact arithmetic: one object array per argument."""
     program = point.formulas.backward()
     if program is None:
@@ -268,7 +280,7 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
     cotangents = [v for v in point.split(weights) if v is not None]
     try:
         with BALLS.precision(192):
-            bars = program(*point.inputs.balls, *(BALLS.array(to_numpy(v)) for v in cotangents))
+            bars = program(*_entered(point, arithmetic, [to_numpy(v) for v in cotangents]))
     except Undecided:
         return None
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
@@ -281,7 +293,9 @@ def formula_of(point: Point, weights: Array) -> list[Array] | None:
     ]
 
 
-def tangents_formula(point: Point, directions: Sequence[Array | None]) -> Array | None:
+def tangents_formula(
+    point: Point, directions: Sequence[Array | None], arithmetic: Arithmetic = BALLS
+) -> Array | None:
     """Run the tangent program in exact arithmetic: one object array over the floating results."""
     program = point.formulas.tangent()
     if program is None:
@@ -293,7 +307,7 @@ def tangents_formula(point: Point, directions: Sequence[Array | None]) -> Array 
     ]
     try:
         with BALLS.precision(192):
-            out = program(*point.inputs.balls, *(BALLS.array(d) for d in dots))
+            out = program(*_entered(point, arithmetic, dots))
     except Undecided:
         return None
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run

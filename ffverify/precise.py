@@ -142,11 +142,14 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
                 f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
             )
         operands = [self.arithmetic.array(x) for x in inputs]
-        if name in _COMPOSED:
-            return _COMPOSED[name](*operands)
-        matrix = _of_matrices(ufunc, *operands) if self.arithmetic is BALLS else None
-        if matrix is not None:
-            return PreciseArray(matrix, self.arithmetic)
+        composed = _COMPOSED.get(name) or _of_scipy(ufunc)
+        if composed is not None:
+            return composed(*operands)
+        observer = _OBSERVER.get()
+        if self.arithmetic is BALLS and observer is None:
+            matrix = _of_matrices(ufunc, *operands)
+            if matrix is not None:
+                return PreciseArray(matrix, self.arithmetic)
         values = [x.values for x in operands]
         if ufunc is np.matmul:
             return self.like(_matmul(self.arithmetic, *values))
@@ -155,7 +158,6 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         else:
             result = _ufunc(self.arithmetic, name)(*values)
             result = np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
-        observer = _OBSERVER.get()
         if observer is not None:
             observer(name, values, result)
         return result
@@ -242,6 +244,13 @@ def _ufunc(arithmetic: Arithmetic, name: str) -> Any:
     raise TypeError(
         f"np.{name} has no precise form: add one line to precise.py, or write the definition without it"
     )
+
+
+def _of_scipy(ufunc: np.ufunc) -> Callable[..., Any] | None:
+    """Give the operation that scipy.special has under its own name, if it is no function of elements."""
+    from .operations import OPERATIONS, SCIPY  # which are written with precise arrays
+
+    return None if hasattr(np, ufunc.__name__) else OPERATIONS.get(SCIPY.get(ufunc.__name__, ""))
 
 
 def elementwise(name: str, *operands: Any) -> PreciseArray:

@@ -93,7 +93,10 @@ def _close(a: Array, b: Array, scale: float = 0.0) -> bool:
     finite = np.isfinite(a) & np.isfinite(b)
     largest = float(np.abs(a[finite]).max(initial=scale))
     half = float(np.finfo(a.dtype).eps) ** 0.5
-    return bool(np.all(~finite | (np.abs(a - b) <= half * largest)))
+    tiny = float(
+        np.finfo(a.dtype).tiny
+    )  # below it results may be flushed, or rounded to a digit or two
+    return bool(np.all(~finite | (np.abs(a - b) <= half * largest + tiny)))
 
 
 def _mutations(native: Sequence[Any], before: Sequence[Array], who: str) -> Iterator[Complaint]:
@@ -296,22 +299,34 @@ def _batched(subject: Subject, native: Sequence[Any], results: Sequence[Any]) ->
         if not is_floating(a):
             out[j] = True  # labels, which go with the rows
             continue
-        moved = x.copy()
-        moved[0] = np.where(x[0] == 0, 0.03125, x[0] * 0.9375)
-        try:
-            after = [
-                to_numpy(r) for r in subject.value([*native[:j], like(a, moved), *native[j + 1 :]])
-            ]
-        except Fault:
-            return [False] * len(native)
-        if [r.shape for r in after] != [r.shape for r in before]:
-            return [False] * len(native)
-        mine = any(not _same(r[:1], s[:1]) for r, s in zip(before, after, strict=True))
-        others = any(not _same(r[1:], s[1:]) for r, s in zip(before, after, strict=True))
+        changes = [_changed_rows(subject, native, j, factor, before) for factor in (0.5, 2.0)]
+        mine, others = np.any(changes, axis=0)
         if not (mine or others):
             return [False] * len(native)
         out[j] = mine and not others
     return out
+
+
+def _changed_rows(
+    subject: Subject, native: Sequence[Any], j: int, factor: float, before: Sequence[Array]
+) -> tuple[bool, bool]:
+    """Tell whether row 0 of input j moves row 0 of the results, and whether any other row.
+
+    Both ways have to be tried: of equal rows the largest stays where it was when one of them shrinks.
+    """
+    moved = to_numpy(native[j]).copy()
+    moved[0] = np.where(moved[0] == 0, factor - 1, moved[0] * factor)
+    try:
+        after = subject.value([*native[:j], like(native[j], moved), *native[j + 1 :]])
+    except Fault:
+        return False, True
+    pairs = list(zip(before, map(to_numpy, after), strict=True))
+    if any(r.shape != s.shape for r, s in pairs):
+        return False, True
+    return (
+        not all(_same(r[:1], s[:1]) for r, s in pairs),
+        not all(_same(r[1:], s[1:]) for r, s in pairs),
+    )
 
 
 def _layouts(

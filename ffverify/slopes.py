@@ -10,7 +10,7 @@ Derivatives are the same high-precision central differences (see `ffverify.truth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +18,13 @@ import numpy as np
 
 from . import adaptive, truth
 from .formats import Array, Format, is_floating
-from .precise import BALLS, PreciseArray, Undecided, arb
+from .precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
 from .truth import CEILING, FIRST_PRECISION, Program, Truth
 
 Weights = Sequence[Array | None]
 
 EACH = 1024
+_CONSTANT_PATTERNS = 2
 _HOPELESS = 3  # doublings after which a slope that is still undefined is taken for undefined
 
 
@@ -249,7 +250,10 @@ def _motion(
     fmt: Format,
     moving: Sequence[Array | None],
 ) -> Any:
-    """Measure how far a slope moves with the inputs (as in `ffverify.truth`, with a term for underflow)."""
+    """Measure how far a slope moves with the inputs (as in `ffverify.truth`, with a term for underflow).
+
+    The program's constants are inputs too: √2 is not a float, and another rounding of it is as right.
+    """
     places = [m.ravel().nonzero()[0] if m is not None else np.zeros(0, int) for m in moving]
     count = sum(p.size for p in places)
     patterns = truth.sign_patterns(count) if count else np.zeros((0, 0))
@@ -259,7 +263,37 @@ def _motion(
         moved = _with_rounding(inputs, places, pattern, size, least)
         apart = _central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
         total += apart * apart  # Arb's own square of a ball around 0 is nan
-    return (total * count / max(len(patterns), 1)).abs_upper().sqrt()
+    total = total * count / max(len(patterns), 1)
+    for k in range(_CONSTANT_PATTERNS):
+        arithmetic, met = constants_moved(fmt, growth, k)
+        x = [
+            PreciseArray(a.values, arithmetic) if isinstance(a, PreciseArray) else a
+            for a in inputs.balls
+        ]
+        apart = _central(program, x, directions, _exponent(inputs, directions, bits)) - slope
+        total += apart * apart * len(met) / _CONSTANT_PATTERNS
+    return total.abs_upper().sqrt()
+
+
+def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, set[Any]]:
+    """Give ball arithmetic that moves a program's own constants by units·u, and those it has met.
+
+    A constant that fills its format, such as √2 or 0.1, stands for a number that was rounded; one of
+    few digits is meant as it is. Signs are drawn by the constant's digits and the pattern.
+    """
+    met: set[Any] = set()
+
+    def exact(value: Any) -> Any:
+        x = BALLS.exact(value)
+        if not x.is_exact() or not x.is_finite() or x.is_zero():
+            return x
+        digits = int(abs(x.man_exp()[0]))
+        if digits.bit_length() <= fmt.precision // 2:
+            return x
+        met.add(digits)
+        return x * (1 + (-1) ** (hash((digits, pattern)) & 1) * units * arb(fmt.unit_roundoff))
+
+    return replace(BALLS, exact=exact), met
 
 
 def _with_rounding(

@@ -95,7 +95,7 @@ def floats(
     moderate_low, moderate_high = _inward(max(low, -64.0), min(high, 64.0), kind)
     if moderate_low <= moderate_high:
         choices.append(between(moderate_low, moderate_high))
-    for special in (neighbours(edges, fmt), edges_of(fmt)):
+    for special in (neighbours(edges, fmt), (*edges_of(fmt), inside_low, inside_high)):
         inside = [e for e in special if low <= e <= high]
         if inside:
             choices.append(st.sampled_from(inside))

@@ -72,6 +72,20 @@ def check(strategy, seed=0):
     )
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_overflow_of_the_derivative_program_is_tried_whatever_the_seed(seed):
+    def vjp(v, x):
+        return (v * np.exp(x) / (1 + np.exp(x)) ** 2,)
+
+    def sigmoid(x):
+        return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
+
+    inputs = arrays("float64", (2,), min_value=-500, max_value=900)
+    report = gradcheck(sigmoid, inputs, vjp=vjp, max_examples=12, seed=seed, raise_exception=False)
+    assert str(report.verdict) == "nonfinite"
+    assert 709 < report.inputs[0].max() <= 710  # the first that overflows, and a round one
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_bug_behind_a_narrow_threshold_is_found_from_the_program(seed, monkeypatch):
     inputs = arrays("float64", (3, 4), min_value=-10, max_value=10)

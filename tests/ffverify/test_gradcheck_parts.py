@@ -9,7 +9,8 @@ import pytest
 
 from ffverify import formats
 from ffverify.differences import ridders, slope_by_differences
-from ffverify.judging import decide
+from ffverify.judging import _differs
+from ffverify.judging import decide as decide_by
 from ffverify.precise import BALLS, arb
 from ffverify.slopes import Inputs, Unresolved, along, exact_value, joined, slopes
 from ffverify.truth import Truth
@@ -21,6 +22,12 @@ X = np.array([0.5, -2.0, 3.0])
 
 def directional(f, x, d, *, each=True):
     return slopes(joined(f), Inputs([x]), [d], F64, each=each)
+
+
+def decide(computed, truth, fmt, *, formula, running=lambda: None):
+    """Decide about a number whose formula has no constants of its own."""
+    off = lambda: _differs(formula, lambda _: None, truth, fmt)  # noqa: E731 - short
+    return decide_by(computed, truth, fmt, formula=formula, off=off, running=running)
 
 
 # -- slopes -------------------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""Losses that are only relative: errors within rounding of a derivative's natural scale.
+
+A gradient in the tail of a function, or one whose terms cancel, may have no right digit and still serve:
+beside the scale on which it matters its error is rounding. Such a loss is a warning, not an error (and
+an error under ``strict``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .formats import Array
+from .point import Point
+from .precise import arb
+from .slopes import Inputs, projection_slope
+from .truth import LIBRARY_ROUNDINGS, Program, Truth
+
+
+def is_tail(
+    point: Point,
+    program: Program,
+    directions: Sequence[Array | None],
+    computed: float,
+    exact: Truth,
+    gradient: Array | None,
+    *,
+    same: bool,
+) -> bool:
+    """Tell whether an error is only relative: within g·u of the gradient's natural scale.
+
+    The natural scale of an element is the largest magnitude among the elements of its own array
+    (unless the function maps elementwise: then they are points of their own) and the exact slopes in
+    its own place at the inputs scaled by ½, ¼, … 2^-6 and 0. A formula that is off in itself is a tail's
+    loss only where it gives zero, and g is that of one library call: nothing piles up there. Below
+    the smallest normal numbers nothing is promised: compilers and devices flush them to zero.
+    """
+    if not np.isfinite(computed) or (not same and computed != 0):
+        return False
+    distance = (arb(computed) - exact.exact[0]).abs_upper()
+    growth = exact.growth if same else LIBRARY_ROUNDINGS
+    unit = arb(growth * point.fmt.unit_roundoff)
+    if bool(distance <= growth * arb(2) ** point.fmt.emin):
+        return True
+    finite = np.zeros(0) if gradient is None else np.abs(gradient[np.isfinite(gradient)])
+    if finite.size and bool(distance <= unit * float(finite.max())):
+        return True
+    for factor in (*(2.0**-k for k in range(1, 7)), 0.0):
+        scaled = [
+            x.astype(np.float64) * factor if f else x
+            for x, f in zip(point.points, point.floating, strict=True)
+        ]
+        try:
+            slope = projection_slope(
+                lambda *args: program(*args).reshape(1), np.ones(1), Inputs(scaled), directions, 128
+            )
+        except Exception:  # noqa: BLE001, S112 - a program fixed at one point need not hold elsewhere
+            continue
+        if slope.is_finite() and bool(distance <= unit * slope.abs_lower()):
+            return True
+    return False
+
+
+def is_noise(
+    point: Point,
+    weights: Array,
+    directions: Sequence[Array | None],
+    computed: float,
+    exact: Truth,
+    running: Callable[[], Any],
+) -> bool:
+    """Tell whether an error is noise beside what cancels: as in the slope of a sum of softmax, 0.
+
+    The natural scale is the slope that would change the results by their own size when the inputs change
+    by theirs (by 1, if they are smaller: what varies at the scale of its input keeps its digits there).
+    Beside an exact 0 there is nothing to be relative to: what the roundings of the derivative program
+    can add up to is allowed, or, where that is unknown, g·u of that scale however small the inputs.
+    """
+    if not np.isfinite(computed):
+        return False
+    zero = bool(exact.exact[0].contains(0))
+    distance = (arb(computed) - exact.exact[0]).abs_upper()
+    if zero:
+        bound = running()
+        if bound is not None and bound.is_finite():
+            return bool(distance <= bound)
+    values = sum(
+        (abs(float(w)) * y.abs_upper() for w, y in zip(weights, point.exact, strict=True) if w),
+        arb(0),
+    )
+    reach = 0.0
+    for d, x in zip(directions, point.points, strict=True):
+        if d is not None:
+            size = np.abs(x.astype(np.float64))
+            with np.errstate(over="ignore"):  # beside subnormal inputs a slope may be of any size
+                moved = np.abs(d) / (
+                    np.where(size == 0, 1.0, size) if zero else np.maximum(size, 1.0)
+                )
+                reach += float(np.sum(moved))
+    return bool(distance <= exact.growth * point.fmt.unit_roundoff * reach * values)

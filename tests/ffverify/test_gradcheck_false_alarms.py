@@ -1,0 +1,128 @@
+"""Right code that a gradient check could take for wrong, each beside code that is wrong there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffverify.gradients import gradcheck
+
+special = pytest.importorskip("scipy.special")
+
+
+def check(fn, *inputs, **options):
+    return gradcheck(fn, list(inputs), raise_exception=False, **options)
+
+
+def phi(x):
+    return np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+
+
+def log_normal(x):
+    return np.log(0.5 * special.erfc(-x / np.sqrt(2)))
+
+
+def hazard(factor):
+    def vjp(v, x):
+        return (factor * v * phi(x) / (0.5 * special.erfc(-x / np.sqrt(2))),)
+
+    return vjp
+
+
+def test_constants_that_are_rounded_apart():
+    """√2 in the function and √(2π) in the derivative are other roundings of the same mathematics."""
+    x = np.array([-8.0])
+    assert check(log_normal, x, vjp=hazard(1.0)).ok
+    report = check(log_normal, x, vjp=hazard(1 + 1e-9))
+    assert str(report.verdict) == "wrong"
+
+
+def test_a_wrong_formula_beside_an_exact_zero_is_wrong():
+    def quotient(sign):
+        return lambda v, x: (v * np.exp(x) * (x + sign) / (x * x),)
+
+    def fn(x):
+        return np.exp(x) / x
+
+    assert check(fn, np.ones(1), vjp=quotient(-1)).ok
+    assert str(check(fn, np.ones(1), vjp=quotient(1)).verdict) == "wrong"
+
+
+def test_cancellation_beside_rounded_constants_is_imprecise_not_wrong():
+    def vjp(v, x):
+        return (v * phi(x) / (0.5 * (1 + special.erf(x / np.sqrt(2)))),)
+
+    assert str(check(log_normal, np.array([-7.0]), vjp=vjp).verdict) == "imprecise"
+
+
+def test_special_functions_of_scipy_have_exact_forms():
+    def vjp(v, x):
+        return (v * (special.digamma(x + 1) - special.psi(x)),)
+
+    assert str(check(np.log, np.array([1e9]), vjp=vjp).verdict) == "imprecise"
+    assert check(special.gammaln, np.array([2.5, 7.0]), vjp=lambda v, x: (v * special.psi(x),)).ok
+    wrong = check(special.expit, np.array([0.5]), vjp=lambda v, x: (v * special.expit(x) ** 2,))
+    assert str(wrong.verdict) == "wrong"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ties_of_a_maximum_inside_a_vector_function(seed):
+    def to_first(v, x, sign=1.0):
+        first = (np.arange(x.size) == np.argmax(x)).astype(float)
+        return (v / x.max() - sign * (v @ x) / x.max() ** 2 * first,)
+
+    def normed(x):
+        return x / np.max(x)
+
+    assert check(normed, np.ones(3), vjp=to_first, seed=seed).ok
+    assert not check(normed, np.ones(3), vjp=lambda v, x: to_first(v, x, -1.0), seed=seed).ok
+    torch = pytest.importorskip("torch")
+    assert check(lambda x: x / x.abs().amax(), torch.ones(3, dtype=torch.float64), seed=seed).ok
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x))
+    return e / np.sum(e)
+
+
+def test_noise_beside_terms_that_cancel():
+    constant = check(lambda x: np.sum(softmax(x)), np.zeros(3))
+    assert constant.ok
+
+    def mixture(w, m):
+        return np.sum(np.log(np.sum(softmax(w) * np.exp(-((0.5 - m) ** 2)))))
+
+    def responsibilities(v, w, m, share=1.0):
+        p = softmax(w)
+        r = p * np.exp(-((0.5 - m) ** 2))
+        r = r / np.sum(r)
+        return v * (r - share * p), v * r * 2 * (0.5 - m)
+
+    w, m = np.zeros(3), np.array([0.0, 0.0, 3.6e-155])
+    assert check(mixture, w, m, vjp=responsibilities).ok
+    assert not check(mixture, w, m, vjp=lambda v, w, m: responsibilities(v, w, m, 1 + 1e-9)).ok
+
+
+def test_kinks_where_only_differences_are_known():
+    def opaque(x):
+        x = np.asarray(x, dtype=float)  # exact numbers cannot pass
+        return np.maximum(x, 0.25 * x)
+
+    def vjp(v, x, slope=0.25):
+        return (v * np.where(x > 0, 1.0, slope),)
+
+    report = check(opaque, np.zeros(3), vjp=vjp)
+    assert report.truth == "differences"
+    assert report.ok
+    assert not check(opaque, np.zeros(3), vjp=lambda v, x: vjp(v, x, 0.2)).ok
+
+
+def test_subnormals_that_jax_takes_for_zeros():
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.array([0.0, 1.401298464324817e-45], dtype="float32")
+    assert check(jax.nn.selu, x).ok
+
+
+@pytest.mark.filterwarnings("error")
+def test_subnormal_inputs_beside_an_exact_zero_warn_of_nothing():
+    assert check(lambda x: np.sum(softmax(x)), np.array([5e-324, 1.0, 0.5])).ok
