@@ -21,11 +21,12 @@ import mpmath
 import numpy as np
 
 from .formats import Array, Format
+from .matrices import arb_mat, entries, matrix_of
 
 if TYPE_CHECKING:
     from .precise import PreciseArray
 
-arb, arb_mat = flint.arb, flint.arb_mat
+arb = flint.arb
 mp = mpmath.mp
 
 
@@ -164,18 +165,6 @@ def _ball_arctan2(y: Any, x: Any) -> Any:
 def _ball_polygamma(n: Any, x: Any) -> Any:
     k = int(n.unique_fmpz())
     return x.digamma() if k == 0 else (-1) ** (k + 1) * arb(k).fac() * arb(k + 1).zeta(x)
-
-
-def matrix_of(a: Array) -> Any:
-    """Give an object array of balls as an Arb matrix."""
-    return arb_mat(*a.shape, a.ravel().tolist())
-
-
-def entries(matrix: Any) -> Array:
-    """Give the elements of an Arb matrix as an object array."""
-    out = np.empty(matrix.nrows() * matrix.ncols(), dtype=object)
-    out[:] = matrix.entries()
-    return out.reshape(matrix.nrows(), matrix.ncols())
 
 
 def _ball_solve(a: Array, b: Array) -> Array:

@@ -71,7 +71,7 @@ def order(x: Any, y: Any) -> int:
     raise Undecided(f"whether {x} or {y} is larger")
 
 
-def argsort(row: Array) -> Array:
+def _places(row: Array) -> Array:
     """Sort one row indirectly; equal elements keep their order."""
 
     def by_value(i: int, j: int) -> int:
@@ -81,7 +81,7 @@ def argsort(row: Array) -> Array:
     return np.array(places, dtype=np.int64)
 
 
-def place_of_extremum(sign: int, row: Array) -> int:
+def _place_of_extremum(sign: int, row: Array) -> int:
     """Give the place of the first maximum (sign 1) or minimum (sign -1) of one row; nan wins."""
     best = 0
     for i in range(1, len(row)):
@@ -92,8 +92,38 @@ def place_of_extremum(sign: int, row: Array) -> int:
     return best
 
 
-def along(function: Callable[[Array], Array], values: Array, axis: int) -> Array:
+def _along(function: Callable[[Array], Array], values: Array, axis: int) -> Array:
     """Apply a function of rows along an axis; places of an empty array are empty."""
     if not values.size:
         return np.zeros(values.shape, np.int64)
     return np.asarray(np.apply_along_axis(function, axis, values))
+
+
+# What NumPy has under these names, of precise arrays.
+
+
+def argsort(x: Any, axis: int | None = -1, **_kind: Any) -> Array:
+    """Sort indirectly; equal elements keep their order."""
+    values = x.values.ravel() if axis is None else x.values
+    return _along(_places, values, 0 if axis is None else axis)
+
+
+def sort(x: Any, axis: int | None = -1, **_kind: Any) -> Any:
+    """Sort along an axis, or all elements."""
+    values = x.values.ravel() if axis is None else x.values
+    axis = 0 if axis is None else axis
+    return x.like(np.take_along_axis(values, _along(_places, values, axis), axis))
+
+
+def arg_extremum(sign: int) -> Callable[..., Array]:
+    """Give argmax (sign 1) or argmin (sign -1)."""
+    place = functools.partial(_place_of_extremum, sign)
+
+    def arg(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Array:
+        if axis is None:
+            found = np.asarray(place(x.values.ravel()))
+            return found.reshape((1,) * x.ndim) if keepdims else found
+        found = np.apply_along_axis(place, axis, x.values)
+        return np.expand_dims(found, axis) if keepdims else found
+
+    return arg

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,31 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import (
-    BALLS,
-    MPMATH,
-    Arithmetic,
-    Undecided,
-    arb,
-    arb_mat,
-    entries,
-    matrix_of,
-    mp,
-)
+from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, mp
 from .formats import Array
-from .ordering import COMPARISONS, along, argsort, compare, place_of_extremum
+from .matrices import arb_mat, det, entries, held, matmul, solve
+from .ordering import COMPARISONS, arg_extremum, argsort, compare, sort
 
 __all__ = [
-    "BALLS",
-    "MPMATH",
-    "Arithmetic",
-    "PreciseArray",
-    "Undecided",
-    "arb",
-    "elementwise",
-    "mp",
-    "observed",
-]
+    "BALLS", "MPMATH", "Arithmetic", "PreciseArray", "Undecided", "arb", "elementwise", "mp", "observed",
+]  # fmt: skip
 
 
 _OBSERVER: ContextVar[Callable[[str, Sequence[Array], Any], None] | None] = ContextVar(
@@ -67,8 +49,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of high-precision numbers that plain NumPy code computes with.
 
     ``values`` is an object array of one arithmetic's elements. Matrices of balls are held as Arb's own
-    from their making, through sums and products, until somebody asks for their elements: it adds three
-    times and multiplies a hundred times as fast.
+    from their making, through sums and products, until somebody asks for their elements.
     """
 
     __slots__ = ("_held", "arithmetic")
@@ -147,12 +128,12 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             return composed(*operands)
         observer = _OBSERVER.get()
         if self.arithmetic is BALLS and observer is None:
-            matrix = _of_matrices(ufunc, *operands)
+            matrix = held(ufunc, *operands)
             if matrix is not None:
                 return PreciseArray(matrix, self.arithmetic)
         values = [x.values for x in operands]
         if ufunc is np.matmul:
-            return self.like(_matmul(self.arithmetic, *values))
+            return self.like(matmul(self.arithmetic, *values))
         if ufunc in COMPARISONS:
             result: Any = compare(ufunc, *values)
         else:
@@ -349,63 +330,8 @@ def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: b
     return total / (Fraction(x.size, max(total.size, 1)) - Fraction(ddof))
 
 
-def _matmul(arithmetic: Arithmetic, a: Array, b: Array) -> Array:
-    """Multiply stacks of matrices with NumPy's rules for vectors and broadcasting."""
-    left = a[None, :] if a.ndim == 1 else a
-    right = b[:, None] if b.ndim == 1 else b
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    out = np.empty((*batch, left.shape[-2], right.shape[-1]), dtype=object)
-    left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
-    right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
-    for i in np.ndindex(batch):
-        out[i] = arithmetic.accumulate(arithmetic.matmul, left[i], right[i])
-    if a.ndim == 1:
-        out = out[..., 0, :]
-    return out[..., 0] if b.ndim == 1 else out
-
-
-def _of_matrices(ufunc: np.ufunc, *operands: PreciseArray) -> Any:
-    """Apply a ufunc to matrices of balls as Arb holds them, if it can be."""
-    if len(operands) != 2:
-        return None
-    a, b = operands
-    if ufunc is np.matmul and a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
-        return _as_matrix(a) * _as_matrix(b)
-    if ufunc is np.multiply and 0 in (a.ndim, b.ndim):
-        matrix, factor = (a, b) if b.ndim == 0 else (b, a)
-        return None if matrix.matrix is None else matrix.matrix * factor.values[()]
-    if ufunc in _SUMS and a.shape == b.shape and a.matrix is not None and b.matrix is not None:
-        return _SUMS[ufunc](a.matrix, b.matrix)
-    return None
-
-
-def _as_matrix(x: PreciseArray) -> Any:
-    return matrix_of(x.values) if x.matrix is None else x.matrix
-
-
-_SUMS: dict[Any, Callable[[Any, Any], Any]] = {np.add: operator.add, np.subtract: operator.sub}
-
-
-def _solve(a: PreciseArray, b: PreciseArray) -> PreciseArray:
-    """Solve stacks of systems a x = b, b a stack of matrices."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    left = np.broadcast_to(a.values, batch + a.shape[-2:])
-    right = np.broadcast_to(b.values, batch + b.shape[-2:])
-    out = np.empty(right.shape, dtype=object)
-    for i in np.ndindex(batch):
-        out[i] = a.arithmetic.solve(left[i], right[i])
-    return b.like(out)
-
-
-def _det(a: PreciseArray) -> PreciseArray:
-    out = np.empty(a.shape[:-2], dtype=object)
-    for i in np.ndindex(out.shape):
-        out[i] = a.arithmetic.det(a.values[i])
-    return a.like(out)
-
-
 def _inverse(a: PreciseArray) -> PreciseArray:
-    return _solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[arg-type]  # duck arrays
+    return solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[no-any-return]  # a duck array
 
 
 # ---------------------------------------------------------------------------------------------
@@ -418,33 +344,6 @@ def _where(condition: Array, x: Any, y: Any) -> PreciseArray:
     return PreciseArray(
         np.where(condition, arithmetic.array(x).values, arithmetic.array(y).values), arithmetic
     )
-
-
-def _argsort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> Array:
-    """Sort indirectly; equal elements keep their order."""
-    values = x.values.ravel() if axis is None else x.values
-    return along(argsort, values, 0 if axis is None else axis)
-
-
-def _sort(x: PreciseArray, axis: int | None = -1, **_kind: Any) -> PreciseArray:
-    values = x.values.ravel() if axis is None else x.values
-    axis = 0 if axis is None else axis
-    return PreciseArray(
-        np.take_along_axis(values, along(argsort, values, axis), axis), x.arithmetic
-    )
-
-
-def _arg_extremum(sign: int) -> Callable[..., Array]:
-    place = functools.partial(place_of_extremum, sign)
-
-    def arg(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Array:
-        if axis is None:
-            found = np.asarray(place(x.values.ravel()))
-            return found.reshape((1,) * x.ndim) if keepdims else found
-        found = np.apply_along_axis(place, axis, x.values)
-        return np.expand_dims(found, axis) if keepdims else found
-
-    return arg
 
 
 def _filled(value: float | None) -> Callable[..., PreciseArray]:
@@ -469,12 +368,12 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.trace: _accumulated(np.trace), np.dot: _accumulated(np.dot),
     np.prod: _folded("multiply"), np.cumprod: _cumulative_product,
     np.max: _folded("maximum"), np.min: _folded("minimum"), np.amax: _folded("maximum"),
-    np.amin: _folded("minimum"), np.argmax: _arg_extremum(1), np.argmin: _arg_extremum(-1),
-    np.sort: _sort, np.argsort: _argsort, np.clip: _clip,
+    np.amin: _folded("minimum"), np.argmax: arg_extremum(1), np.argmin: arg_extremum(-1),
+    np.sort: sort, np.argsort: argsort, np.clip: _clip,
     np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
-    np.size: lambda x: x.size, np.linalg.solve: _solve, np.linalg.det: _det, np.linalg.inv: _inverse,
+    np.size: lambda x: x.size, np.linalg.solve: solve, np.linalg.det: det, np.linalg.inv: _inverse,
 }  # fmt: skip
 
 # Functions that only move elements: NumPy's own serve on object arrays.

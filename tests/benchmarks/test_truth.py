@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from ffverify import formats, textbook, truth
-from ffverify.precise import BALLS, MPMATH, PreciseArray, arb, arb_mat
+from ffverify.matrices import arb_mat
+from ffverify.precise import BALLS, MPMATH, PreciseArray, arb
 
 F64 = formats.of("float64")
 BITS = 170

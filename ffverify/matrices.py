@@ -1,0 +1,81 @@
+"""Matrix algebra of high-precision arrays, and matrices of balls as Arb itself holds them.
+
+An ``arb_mat`` adds three times as fast as an object array of balls, and a product of two needs no
+conversion; the elements of a product are converted once.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import flint
+import numpy as np
+
+from .formats import Array
+
+arb_mat = flint.arb_mat
+
+
+def matrix_of(a: Array) -> Any:
+    """Give an object array of balls as an Arb matrix."""
+    return arb_mat(*a.shape, a.ravel().tolist())
+
+
+def entries(matrix: Any) -> Array:
+    """Give the elements of an Arb matrix as an object array."""
+    out = np.empty(matrix.nrows() * matrix.ncols(), dtype=object)
+    out[:] = matrix.entries()
+    return out.reshape(matrix.nrows(), matrix.ncols())
+
+
+_SUMS: dict[np.ufunc, Any] = {np.add: operator.add, np.subtract: operator.sub}
+
+
+def held(ufunc: np.ufunc, *operands: Any) -> Any:
+    """Apply a ufunc to precise arrays of balls as Arb's matrices; None if that is no gain."""
+    if len(operands) != 2:
+        return None
+    a, b = operands
+    if ufunc is np.matmul and a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        left, right = (matrix_of(x.values) if x.matrix is None else x.matrix for x in operands)
+        return left * right
+    if ufunc is np.multiply and 0 in (a.ndim, b.ndim):
+        matrix, factor = (a, b) if b.ndim == 0 else (b, a)
+        return None if matrix.matrix is None else matrix.matrix * factor.values[()]
+    both = a.matrix is not None and b.matrix is not None and a.shape == b.shape
+    return _SUMS[ufunc](a.matrix, b.matrix) if both and ufunc in _SUMS else None
+
+
+def matmul(arithmetic: Any, a: Array, b: Array) -> Array:
+    """Multiply stacks of matrices with NumPy's rules for vectors and broadcasting."""
+    left = a[None, :] if a.ndim == 1 else a
+    right = b[:, None] if b.ndim == 1 else b
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    out = np.empty((*batch, left.shape[-2], right.shape[-1]), dtype=object)
+    left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
+    right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
+    for i in np.ndindex(batch):
+        out[i] = arithmetic.accumulate(arithmetic.matmul, left[i], right[i])
+    if a.ndim == 1:
+        out = out[..., 0, :]
+    return out[..., 0] if b.ndim == 1 else out
+
+
+def solve(a: Any, b: Any) -> Any:
+    """Solve stacks of systems a x = b, b a stack of matrices."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    left = np.broadcast_to(a.values, batch + a.shape[-2:])
+    right = np.broadcast_to(b.values, batch + b.shape[-2:])
+    out = np.empty(right.shape, dtype=object)
+    for i in np.ndindex(batch):
+        out[i] = a.arithmetic.solve(left[i], right[i])
+    return b.like(out)
+
+
+def det(a: Any) -> Any:
+    """Give the determinants of a stack of matrices."""
+    out = np.empty(a.shape[:-2], dtype=object)
+    for i in np.ndindex(out.shape):
+        out[i] = a.arithmetic.det(a.values[i])
+    return a.like(out)
