@@ -105,7 +105,8 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self.like(self.values[index])
 
     def __setitem__(self, index: Any, values: Any) -> None:
-        self.values[index] = self.arithmetic.array(values).values
+        held = self.arithmetic.array(values).values
+        self.values[index] = held if held.ndim else held[()]
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> Array:
         raise TypeError(

@@ -172,7 +172,7 @@ def projection_slope(
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                return _central(
+                return central(
                     weighed, inputs.balls, directions, _exponent(inputs, directions, bits)
                 )
             except Undecided:
@@ -261,7 +261,7 @@ def _motion(
     total = arb(0)
     for pattern in patterns:
         moved = _with_rounding(inputs, places, pattern, size, least)
-        apart = _central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
+        apart = central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
         total += apart * apart  # Arb's own square of a ball around 0 is nan
     total = total * count / max(len(patterns), 1)
     for k in range(_CONSTANT_PATTERNS):
@@ -270,7 +270,7 @@ def _motion(
             PreciseArray(a.values, arithmetic) if isinstance(a, PreciseArray) else a
             for a in inputs.balls
         ]
-        apart = _central(program, x, directions, _exponent(inputs, directions, bits)) - slope
+        apart = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
         total += apart * apart * len(met) / _CONSTANT_PATTERNS
     return total.abs_upper().sqrt()
 
@@ -344,7 +344,7 @@ def _run(
     return [program(*truth.shifted(x, shifts, c)) for c in at], half
 
 
-def _central(program: Program, x: Sequence[Any], directions: Weights, exponent: Array) -> Any:
+def central(program: Program, x: Sequence[Any], directions: Weights, exponent: Array) -> Any:
     """Give the central difference of a scalar program."""
     (below, above), half = _run(program, x, directions, exponent, (-1, 1))
     return ((above - below) * half).values[()]

@@ -22,6 +22,9 @@ from . import formats
 from .formats import Array, Format
 from .frameworks import framework as framework_named
 
+_ONE_BY_ONE = 1024  # elements that Hypothesis can draw one by one
+_FEW = 64  # of a larger array
+
 Shape = int | tuple[int, ...] | st.SearchStrategy[tuple[int, ...]]
 
 
@@ -158,16 +161,45 @@ def arrays(
     """
     fmt = formats.of(dtype)
     elements = floats(dtype, min_value=min_value, max_value=max_value, edges=edges)
-    drawn = hnp.arrays(np.dtype(fmt.carrier), shape, elements=elements, fill=st.nothing())
+    low, high = _range(fmt, min_value, max_value)
+    shapes = shape if isinstance(shape, st.SearchStrategy) else st.just(shape)
+    drawn = shapes.flatmap(lambda one: _of_shape(one, fmt, elements, low, high))
     if framework != "numpy":
         native = framework_named(framework).native
         drawn = drawn.map(lambda a: native(a, fmt.name, device))
-    low, high = _range(fmt, min_value, max_value)
     _MADE[drawn] = {
         "dtype": fmt, "shape": shape, "min_value": low, "max_value": high, "edges": tuple(edges),
         "framework": framework, "device": device,
     }  # fmt: skip
     return drawn
+
+
+def _of_shape(
+    shape: int | tuple[int, ...],
+    fmt: Format,
+    elements: st.SearchStrategy[float],
+    low: float,
+    high: float,
+) -> st.SearchStrategy[Array]:
+    """Draw the elements of small arrays; of large ones a seed for all, and a few that are put among them."""
+    kind = np.dtype(fmt.carrier)
+    if np.prod(shape) <= _ONE_BY_ONE:
+        return hnp.arrays(kind, shape, elements=elements, fill=st.nothing())
+    near_low, near_high = _inward(max(low, -8.0), min(high, 8.0), kind.type)
+    if not near_low <= near_high:
+        near_low, near_high = _inward(low, high, kind.type)
+
+    def mixed(seed: int, few: Array) -> Array:
+        rng = np.random.default_rng(seed)
+        bulk = rng.uniform(near_low, near_high, shape).astype(kind)
+        if fmt.name == "bfloat16":
+            bulk = (bulk.view(np.uint32) & np.uint32(0xFFFF0000)).view(kind)
+        out: Array = np.clip(bulk, near_low, near_high).astype(kind)
+        out.ravel()[rng.choice(out.size, few.size, replace=False)] = few
+        return out
+
+    few = hnp.arrays(kind, _FEW, elements=elements, fill=st.nothing())
+    return st.builds(mixed, st.integers(0, 2**32 - 1), few)
 
 
 _MADE: WeakKeyDictionary[st.SearchStrategy[Any], dict[str, Any]] = WeakKeyDictionary()

@@ -218,17 +218,38 @@ def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> T
 
     pure = torch.func.functionalize(opened, remove="mutations_and_views")
     again = record(pure, [*args, *(t.clone() for t in held.values())], table)
+    constants = dict(again.constants)
+    bind(again.inputs[count:], tuple(held.values()), constants)
+    integers = _own_integers(again.steps, constants)
     needed = {s.number for s in slots(again.outputs)}
     steps: list[Step] = []
     for step in reversed(again.steps):
-        if any(s.number in needed for s in slots(step.results)):
+        numbers = {s.number for s in slots(step.results)}
+        if numbers & needed and not numbers <= integers.keys():
             steps.append(step)
             needed |= {s.number for s in step.inputs}
-    constants = dict(again.constants)
-    bind(again.inputs[count:], tuple(held.values()), constants)
-    return Tape(
-        steps[::-1],
-        again.inputs[:count],
-        again.outputs,
-        {k: t for k, t in constants.items() if k in needed},
-    )
+    kept = {k: t for k, t in (constants | integers).items() if k in needed}
+    return Tape(steps[::-1], again.inputs[:count], again.outputs, kept)
+
+
+def _own_integers(
+    steps: Sequence[Step], constants: Mapping[int, torch.Tensor]
+) -> dict[int, torch.Tensor]:
+    """Give integers and truth values that depend on no input, as torch computes them.
+
+    An index that a program gets by rounding floats of its own is what it is there, not what exact
+    arithmetic would make of it.
+    """
+    values: dict[int, Any] = dict(constants)
+    found: dict[int, torch.Tensor] = {}
+    for step in steps:
+        results = slots(step.results)
+        random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
+        writes = step.operation._schema.is_mutable  # what is left of changes to inputs
+        if random or writes or not results or not all(s.number in values for s in step.inputs):
+            continue
+        given, named = filled((step.args, step.kwargs), values)
+        bind(step.results, step.operation(*given, **named), values)
+        if not any(s.dtype.is_floating_point or s.dtype.is_complex for s in results):
+            found |= {s.number: values[s.number] for s in results}
+    return found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ffverify.gradients import gradcheck
+from ffverify.strategies import arrays
 
 special = pytest.importorskip("scipy.special")
 
@@ -126,3 +127,74 @@ def test_subnormals_that_jax_takes_for_zeros():
 @pytest.mark.filterwarnings("error")
 def test_subnormal_inputs_beside_an_exact_zero_warn_of_nothing():
     assert check(lambda x: np.sum(softmax(x)), np.array([5e-324, 1.0, 0.5])).ok
+
+
+def to_sorted_places(v, x, factor=1.0):
+    g = np.zeros_like(x)
+    g[np.argsort(x)] = factor * v
+    return (g,)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tied", [np.ones(3), np.zeros(8)])
+def test_three_and_more_ties_of_a_sort(seed, tied):
+    assert check(np.sort, tied, vjp=to_sorted_places, seed=seed).ok
+    doubled = check(np.sort, tied, vjp=lambda v, x: to_sorted_places(v, x, 2.0), seed=seed)
+    assert str(doubled.verdict) == "wrong"
+
+
+def test_a_kink_that_rounding_meets():
+    """One ulp above 1 the sum x + 1 rounds to 2, where the clip begins."""
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.array([1.0000001192092896], dtype="float32")
+    assert check(jax.nn.sparse_sigmoid, x).ok
+    assert not check(lambda x: jax.nn.sparse_sigmoid(x) + 0 * x, x, truth=lambda x: 0.3 * x).ok
+
+
+def test_a_single_number_assigned_in_the_callers_derivative():
+    def vjp(factor):
+        def pull(v, x):
+            g = np.zeros_like(x)
+            g[0] = factor * v
+            return (g,)
+
+        return pull
+
+    x = np.array([3.0, 2.0, 1.0])
+    assert check(lambda x: 2 * x[0], x, vjp=vjp(2.0)).ok
+    assert str(check(lambda x: 2 * x[0], x, vjp=vjp(2 + 1e-9)).verdict) == "wrong"
+
+
+def test_indices_that_torch_rounds_are_taken_as_they_are():
+    torch = pytest.importorskip("torch")
+    x = torch.zeros(1, 1, 6, dtype=torch.float64)
+    assert check(lambda x: torch.nn.functional.interpolate(x, 9), x).ok
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_of_a_cancelling_gradient_is_no_matter_of_layout(seed):
+    torch = pytest.importorskip("torch")
+
+    def program(c, a):
+        m = torch.logsumexp(c, -1)
+        z = abs(m) + a
+        return m / (2 + z * z)
+
+    c, a = torch.zeros(3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    assert check(program, c, a, seed=seed).ok
+
+
+def test_rows_that_only_look_alone_at_zero():
+    assert check(lambda x: np.triu(x, 1), np.zeros((3, 3)), vjp=lambda v, x: (np.triu(v, 1),)).ok
+
+
+def test_large_arrays_are_drawn():
+    inputs = arrays("float64", (5000,), min_value=-3, max_value=5)
+    report = gradcheck(np.sin, inputs, max_examples=3, raise_exception=False)
+    assert report.ok
+
+    def vjp(v, x):
+        return (v * np.where(np.arange(x.size) == 4321, -np.cos(x), np.cos(x)),)
+
+    found = gradcheck(np.sin, inputs, vjp=vjp, max_examples=3, raise_exception=False)
+    assert [f.index for f in found.findings] == [(4321,)]
