@@ -18,7 +18,7 @@ from .precise import BALLS, PreciseArray, Undecided, arb
 from .slopes import Inputs, Weights, central
 from .truth import Program
 
-_POINTS, _FEW = 32, 4  # points tried, and beside inputs of many elements
+_POINTS, _FEW = 48, 6  # points tried, and beside inputs of many elements
 _MANY = 1024
 _BEYOND = (
     60  # bits between what a format holds and a limit, and between a move and the difference step
@@ -82,8 +82,10 @@ def _exponent_of(size: Any) -> int:
 
 
 def _moves(count: int, k: int, points: int, rng: np.random.Generator) -> Array:
-    """Give numbers between -1 and 1, none of them 0 and no two alike: every second time in turned order."""
+    """Give numbers between -1 and 1, none of them 0 and no two alike: rising, falling and mixed by turns."""
     if count == 1:
         return np.array([(-1.0) ** k * (k + 1) / points])
     ranks = (2 * np.arange(count) + 1.5) / (count + 1) - 1
-    return np.roll(ranks, k // 2) if k % 2 else rng.permutation(ranks)
+    if k % 3 == 2:
+        return rng.permutation(ranks)
+    return np.roll(ranks[::-1] if k % 3 else ranks, k // 3)

@@ -119,6 +119,8 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if method == "reduce" and name in _REDUCTIONS:
             kwargs = {"axis": 0} | {k: v for k, v in kwargs.items() if k != "out"}
             return _FUNCTIONS[_REDUCTIONS[name]](*inputs, **kwargs)
+        if method == "accumulate" and name in _REDUCTIONS:
+            return self.like(_ufunc(self.arithmetic, name).accumulate(self.values, **kwargs))
         if method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
@@ -331,6 +333,13 @@ def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: b
     return total / (Fraction(x.size, max(total.size, 1)) - Fraction(ddof))
 
 
+def _median(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    rows, shape = _one_axis(x, axis, keepdims=keepdims)
+    n = rows.shape[-1]
+    middle = sort(x.like(rows), -1)[..., (n - 1) // 2 : n // 2 + 1]
+    return _mean(middle, -1).reshape(shape)
+
+
 def _inverse(a: PreciseArray) -> PreciseArray:
     return solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[no-any-return]  # a duck array
 
@@ -370,7 +379,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.prod: _folded("multiply"), np.cumprod: _cumulative_product,
     np.max: _folded("maximum"), np.min: _folded("minimum"), np.amax: _folded("maximum"),
     np.amin: _folded("minimum"), np.argmax: arg_extremum(1), np.argmin: arg_extremum(-1),
-    np.sort: sort, np.argsort: argsort, np.clip: _clip,
+    np.median: _median, np.sort: sort, np.argsort: argsort, np.clip: _clip,
     np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,

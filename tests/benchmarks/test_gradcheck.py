@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from ffverify.gradients import gradcheck
@@ -57,3 +58,18 @@ def test_torch_gradcheck_of_the_same_network(benchmark, fast):
         torch.autograd.gradcheck, args=(of_parameters, parameters),
         kwargs={"fast_mode": fast}, rounds=1,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_gradcheck_finds_one_sign_of_1e5(benchmark, seed):
+    x = np.random.default_rng(seed).normal(size=100_000)
+    place = int(np.random.default_rng(seed + 100).integers(x.size))
+
+    def vjp(v, x):
+        return (np.where(np.arange(x.size) == place, -2 * v * x, 2 * v * x),)
+
+    report = benchmark.pedantic(
+        gradcheck, args=(lambda x: np.sum(x * x), x),
+        kwargs={"vjp": vjp, "seed": seed, "raise_exception": False}, rounds=1,
+    )  # fmt: skip
+    assert [f.index for f in report.findings] == [(place,)]

@@ -25,33 +25,6 @@ def _corpus():
 CORPORA = _corpus().CORPORA
 ROWS = {row.name: row for rows in CORPORA.values() for row in rows}
 EXAMPLES = 12
-# What gradcheck still gets wrong, by row; each is a defect of ours to be mended, not of the row.
-TIES = "a gradient at three and more ties is a limit of those nearby, yet lies not between one-sided ones"
-MISSED = {
-    "probit-hazard": "rounded constants such as √2 are taken as exact: wrong for imprecise",
-    "digamma-difference": "scipy.special has no exact form in the derivative: wrong for imprecise",
-    "max-with-index": "an element of an array is assigned in the vjp: inconclusive",
-    "one-of-many": "a strategy of 10,007 elements is too large for Hypothesis",
-}
-ACCUSED = {
-    "probit-hazard": MISSED["probit-hazard"],
-    "mixture-responsibility": "a gradient that cancels is not measured by what cancels",
-    "max-with-index": MISSED["max-with-index"], "max-ties-all": MISSED["max-with-index"],
-    "sort-inverse-permutation": TIES, "max-pool-overlap": TIES,
-    "cummax-identity": "differences know no kinks", "median-even": "differences know no kinks",
-    "strict-triangle": "at zero the value looks as if rows were independent",
-    "one-of-many": MISSED["one-of-many"],
-}  # fmt: skip
-
-
-def rows(known):
-    """Give the rows as parameters; the known ones must fail, so that a fix takes them off the list."""
-    return [
-        pytest.param(row, id=name, marks=[pytest.mark.xfail(
-            reason=known[name], strict=True, run=name != "one-of-many",  # it takes a minute to give up
-        )] if name in known else [])
-        for name, row in ROWS.items()
-    ]  # fmt: skip
 
 
 def check(row, case, seed=0):
@@ -71,7 +44,7 @@ def test_there_are_at_least_eighty_rows_each_with_a_source():
     assert all(row.source for row in ROWS.values())
 
 
-@pytest.mark.parametrize("row", rows(MISSED))
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_buggy_function_is_found(row):
     skip_without(row)
     report = check(row, row.buggy)
@@ -80,7 +53,7 @@ def test_buggy_function_is_found(row):
     assert row.expected in errors, str(report)
 
 
-@pytest.mark.parametrize("row", rows(ACCUSED))
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_twin_is_not_accused(row):
     skip_without(row)
     report = check(row, row.twin)
