@@ -91,7 +91,7 @@ def _close(a: Array, b: Array, scale: float = 0.0) -> bool:
     if not np.issubdtype(a.dtype, np.floating):
         return bool(np.array_equal(a, b))
     finite = np.isfinite(a) & np.isfinite(b)
-    largest = float(np.abs(a[finite]).max(initial=scale))
+    largest = max(scale, float(np.abs(a[finite]).max(initial=0.0)))
     half = float(np.finfo(a.dtype).eps) ** 0.5
     tiny = float(
         np.finfo(a.dtype).tiny

@@ -49,7 +49,8 @@ class Finding:
     where
         What was computed, as in ``softplus'(40.0)``.
     computed, exact
-        The number that came out, and the exact one to 60 digits.
+        The number that came out, and the exact one to 60 digits; a sentence and nothing where no number
+        says what is amiss.
     error_ulps, allowed_ulps
         The error and the bound, in ulps of the exact result.
     dtype
@@ -109,7 +110,8 @@ class Finding:
         )
         ulps = f" ({size})" if np.isfinite(self.error_ulps) and self.exact else ""
         notes = "".join(f"\n  {note}" for note in (self.reason, self.hint, self.replay) if note)
-        return f"{self.kind}: {self.where} = {self.computed}{should}{ulps}{notes}"
+        what = f"{self.where} = {self.computed}" if self.exact else f"{self.where}: {self.computed}"
+        return f"{self.kind}: {what}{should}{ulps}{notes}"
 
 
 _WORST_FIRST = (

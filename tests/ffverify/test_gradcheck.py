@@ -261,6 +261,12 @@ def test_function_that_raises():
     assert "f raised RuntimeError: no" in str(report)
 
 
+def test_function_that_allocates_too_much():
+    report = quiet(lambda x: np.empty(2**45) + x[0], X)
+    assert kinds(report) == ["inconclusive"]
+    assert "Unable to allocate" in str(report)
+
+
 def test_vjp_that_raises_is_an_error():
     def vjp(v, x):
         raise ValueError("sorry")
