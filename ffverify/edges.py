@@ -36,9 +36,11 @@ def sharpened(
     """Give the inputs of a check, where `strategies.arrays` made them, with the program's edges.
 
     Other strategies stay as they are: what lies between two numbers that they draw may be outside
-    their domain. The second result has all edges once: inputs that hold some of them, and strategies
-    that draw these often.
+    their domain. The second result has generic numbers first, then all edges once: inputs that hold
+    some of them, and strategies that draw these often.
     """
+    rng = np.random.default_rng(0)
+    generic = list(native[: len(given)])
     inputs = formulas.inputs or Inputs([to_numpy(a) for a in native])
     backward = formulas.backward()
     programs = [p for p in (formulas.forward,) if p is not None]
@@ -53,14 +55,16 @@ def sharpened(
         low, high = made["min_value"], made["max_value"]
         found = edges(programs, inputs, j, made["dtype"], low, high)
         out[j] = strategies.arrays(**(made | {"edges": (*made["edges"], *found)}))
+        shape = inputs.arrays[j].shape
+        generic[j] = like(native[j], strategies.generic(rng, shape, made["dtype"], low, high))
         size = max(inputs.arrays[j].size, 1)
         beside = (x for edge in found for x in strategies.neighbours([edge], made["dtype"]))
         near = [x for x in dict.fromkeys(beside) if low <= x <= high]
         for some in (near[i : i + size] for i in range(0, len(near), size)):
-            full = np.resize(some, inputs.arrays[j].shape)
+            full = np.resize(some, shape)
             narrow = strategies.arrays(**(made | {"edges": some}))
             sweeps.append((_with(native[: len(given)], j, like(native[j], full)), (j, narrow)))
-    return out, [(point, _with(out, *narrow)) for point, narrow in sweeps]
+    return out, [(generic, out), *((point, _with(out, *narrow)) for point, narrow in sweeps)]
 
 
 def _with(values: Sequence[Any], j: int, value: Any) -> list[Any]:

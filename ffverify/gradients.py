@@ -214,7 +214,8 @@ class _Check:
         made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
         self.name = made.name
         try:
-            worst = self._examine(made, native)
+            with np.errstate(all="ignore"):  # infinities and nan are findings, not warnings
+                worst = self._examine(made, native)
         except Fault as fault:
             self._complain(fault.kind, str(fault), "", native)
             return

@@ -185,21 +185,29 @@ def _of_shape(
     kind = np.dtype(fmt.carrier)
     if np.prod(shape) <= _ONE_BY_ONE:
         return hnp.arrays(kind, shape, elements=elements, fill=st.nothing())
-    near_low, near_high = _inward(max(low, -8.0), min(high, 8.0), kind.type)
-    if not near_low <= near_high:
-        near_low, near_high = _inward(low, high, kind.type)
 
     def mixed(seed: int, few: Array) -> Array:
         rng = np.random.default_rng(seed)
-        bulk = rng.uniform(near_low, near_high, shape).astype(kind)
-        if fmt.name == "bfloat16":
-            bulk = (bulk.view(np.uint32) & np.uint32(0xFFFF0000)).view(kind)
-        out: Array = np.clip(bulk, near_low, near_high).astype(kind)
+        out = generic(rng, shape, fmt, low, high)
         out.ravel()[rng.choice(out.size, few.size, replace=False)] = few
         return out
 
     few = hnp.arrays(kind, _FEW, elements=elements, fill=st.nothing())
     return st.builds(mixed, st.integers(0, 2**32 - 1), few)
+
+
+def generic(
+    rng: np.random.Generator, shape: int | tuple[int, ...], fmt: Format, low: float, high: float
+) -> Array:
+    """Give numbers of a range without anything special about them, of moderate size if it has such."""
+    kind = np.dtype(fmt.carrier)
+    near_low, near_high = _inward(max(low, -8.0), min(high, 8.0), kind.type)
+    if not near_low <= near_high:
+        near_low, near_high = _inward(low, high, kind.type)
+    out = np.asarray(rng.uniform(near_low, near_high, shape), dtype=kind)
+    if fmt.name == "bfloat16":
+        out = np.asarray(out.view(np.uint32) & np.uint32(0xFFFF0000)).view(kind)
+    return np.asarray(np.clip(out, near_low, near_high), dtype=kind)
 
 
 _MADE: WeakKeyDictionary[st.SearchStrategy[Any], dict[str, Any]] = WeakKeyDictionary()
