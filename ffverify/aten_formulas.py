@@ -34,6 +34,20 @@ def _shrink_backward(g: Tensor, x: Tensor, lambd: float) -> Tensor:
     return torch.where((x >= -lambd) & (x <= lambd), 0.0, g)
 
 
+@_formula(aten.rrelu_with_noise_functional.default)
+def _rrelu(
+    x: Tensor,
+    noise: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    *_generator: Any,
+) -> Any:
+    if training:  # random
+        return NotImplemented
+    return torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise
+
+
 def _per_element(g: Tensor, reduction: int, count: int) -> Tensor:
     """Give the cotangent of the elements of a loss from that of their mean (1) or sum (2)."""
     return g / count if reduction == 1 else g

@@ -26,7 +26,7 @@ def finding(judged: Judged) -> Finding:
     """Make the finding: recompute the exact value in the second arithmetic, name the place."""
     shown, reason, agree = _exact(judged)
     kind = judged.kind if agree else Verdict.INCONCLUSIVE
-    if kind is Verdict.INCONCLUSIVE and agree:
+    if kind is Verdict.INCONCLUSIVE and agree and not judged.reason:
         reason = f"The truth is too wide to tell, or undefined here: {judged.truth.exact[0]}."
     if judged.tail:
         reason = (

@@ -115,7 +115,12 @@ def test_kinks_where_only_differences_are_known():
     report = check(opaque, np.zeros(3), vjp=vjp)
     assert report.truth == "differences"
     assert report.ok
-    assert not check(opaque, np.zeros(3), vjp=lambda v, x: vjp(v, x, 0.2)).ok
+    beside = np.array([0.0, 4.0, 3.583507035551866e-07, -2.0])
+    assert check(opaque, beside, vjp=vjp).ok
+    assert not check(opaque, beside, vjp=lambda v, x: vjp(v, x, 0.2)).ok
+    assert not check(opaque, np.zeros(1), vjp=lambda v, x: vjp(v, x, 0.2)).ok
+    many = check(opaque, np.zeros(3), vjp=lambda v, x: vjp(v, x, 0.2))
+    assert str(many.verdict) == "inconclusive"  # a limit nearby, for all that differences can tell
 
 
 def test_subnormals_that_jax_takes_for_zeros():

@@ -97,7 +97,7 @@ def test_slope_by_differences_measures_noise():
     def coarse(args):
         return [np.round(np.sin(np.asarray(args[0], dtype=float)), 6)]
 
-    ball = slope_by_differences(coarse, [np.array([0.7])], [np.ones(1)], np.ones(1))
+    ball, _ = slope_by_differences(coarse, [np.array([0.7])], [np.ones(1)], np.ones(1))
     assert not ball.is_finite() or ball.contains(arb(math.cos(0.7)))
 
 
