@@ -220,24 +220,25 @@ def _shared_memory(
         return  # equal rows are no input for this function
     if not _steady(subject, copied, cotangents, expected, scales):
         return
-    what = "rows expanded from one row"
-    try:
-        changed = subject.vjp(shared, cotangents)
-    except Fault as fault:
-        yield Verdict.WRONG, f"inputs laid out otherwise ({what}): {fault}", (
-            "write to arrays of your own only, or make the input contiguous"
-        )  # fmt: skip
-        return
-    yield from _changed(subject, expected, changed, scales, what)
+    yield from _changed(subject, shared, cotangents, expected, scales, "rows expanded from one row")
 
 
 def _changed(
     subject: Subject,
+    other: Sequence[Any],
+    cotangents: Sequence[Any],
     gradients: Sequence[Array | None],
-    changed: Sequence[Any],
     scales: Sequence[float],
     what: str,
 ) -> Iterator[Complaint]:
+    """Compare the gradients at the same numbers, laid out otherwise, with those that are known."""
+    try:
+        changed = subject.vjp(other, cotangents)
+    except Fault as fault:
+        yield Verdict.WRONG, f"inputs laid out otherwise ({what}): {fault}", (
+            "use reshape in place of view, write to arrays of your own only, or make the input contiguous"
+        )  # fmt: skip
+        return
     for label, g, c, scale in zip(subject.labels, gradients, changed, scales, strict=True):
         if g is not None and c is not None and not _close(g, to_numpy(c), scale):
             yield Verdict.WRONG, (
@@ -357,14 +358,8 @@ def _layouts(
         return
     for what, change in (("transposed in memory", _fortran), ("every other element", _strided)):
         other = [change(a) if is_floating(a) else a for a in native]
-        try:
-            changed = subject.vjp(other, [None if v is None else change(v) for v in cotangents])
-        except Fault as fault:
-            yield Verdict.WRONG, f"inputs laid out otherwise ({what}): {fault}", (
-                "use reshape in place of view, or make the input contiguous"
-            )  # fmt: skip
-            continue
-        yield from _changed(subject, gradients, changed, scales, what)
+        turned = [None if v is None else change(v) for v in cotangents]
+        yield from _changed(subject, other, turned, gradients, scales, what)
 
 
 def _numbers(value: Any) -> Array | None:
