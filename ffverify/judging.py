@@ -217,11 +217,11 @@ def _judge(
         found.worst_ulps = max(found.worst_ulps, error)
     if verdict is Verdict.CORRECT:
         return
-    if verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _within_reach(
-        point, program, directions, computed, exact, element
-    ):
-        return
     same = not off()
+    # A formula that is wrong where the function is smooth must not hide in how far slopes move there.
+    reachable = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and (bool(exact.kink[0]) or same)
+    if reachable and _within_reach(point, program, directions, computed, exact, element):
+        return
     tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and is_tail(
         point,
         program,

@@ -49,6 +49,20 @@ def test_a_wrong_formula_beside_an_exact_zero_is_wrong():
     assert str(check(fn, np.ones(1), vjp=quotient(1)).verdict) == "wrong"
 
 
+def test_a_wrong_formula_does_not_hide_in_how_far_slopes_move():
+    """Over 1,000 inputs sin(1e9 x) has slopes that move by 1e-4 with the rounding that sums may have."""
+
+    def fn(x):
+        return np.sum(np.sin(1e9 * x))
+
+    def vjp(factor):
+        return lambda v, x: (factor * v * 1e9 * np.cos(1e9 * x),)
+
+    x = np.random.default_rng(3).uniform(0.5, 1.0, 1000)
+    assert check(fn, x, vjp=vjp(1.0)).ok
+    assert str(check(fn, x, vjp=vjp(1 + 8e-5)).verdict) == "wrong"
+
+
 def test_cancellation_beside_rounded_constants_is_imprecise_not_wrong():
     def vjp(v, x):
         return (v * phi(x) / (0.5 * (1 + special.erf(x / np.sqrt(2)))),)
