@@ -169,7 +169,7 @@ def judge_direction(
     allowed = point.fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
     ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([t]))[0])
     if abs(computed - t) > allowed and not _within_reach(
-        point, program, directions, computed, exact, None
+        point, program, directions, computed, exact, None, units=0
     ):
         found.failed.append(
             Judged(
@@ -218,9 +218,11 @@ def _judge(
     if verdict is Verdict.CORRECT:
         return
     same = not off()
-    # A formula that is wrong where the function is smooth must not hide in how far slopes move there.
-    reachable = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and (bool(exact.kink[0]) or same)
-    if reachable and _within_reach(point, program, directions, computed, exact, element):
+    # A formula that is wrong must not hide in how far slopes move: it may only be a limit of slopes.
+    units = exact.growth if same and not point.strict else 0
+    if verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _within_reach(
+        point, program, directions, computed, exact, element, units=units
+    ):
         return
     tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and is_tail(
         point,
@@ -253,11 +255,13 @@ def _within_reach(
     computed: float,
     exact: Truth,
     element: int | None,
+    *,
+    units: int,
 ) -> bool:
-    """Tell whether a number is a slope at a kink that is met within the rounding of the inputs.
+    """Tell whether a number is a slope at inputs that move by up to units·u, 0 for a limit of slopes.
 
-    Where the function is smooth the motion in the bound has said all there is to say, and the hull of
-    slopes is as narrow: only a jump of the slope makes it wider than the error.
+    So is the gradient at a tie, or at a kink that is met within the rounding of the inputs. Limits are
+    as narrow as the slope itself where the function is smooth.
     """
     every = [
         np.ones(x.shape, bool) if f else None
@@ -266,7 +270,6 @@ def _within_reach(
     if element is not None:
         here = np.arange(point.sizes[0]) == element
         every = [m if m is None else here.reshape(m.shape) for m in every]
-    units = 0 if point.strict else exact.growth
     hull = nearby_slopes(program, point.inputs, directions, point.fmt, every, units=units)
     if hull is None:
         return False
