@@ -63,6 +63,12 @@ def moved(arrays: Sequence[PreciseArray], places: Array) -> PreciseArray:
     """Put elements where their labels went; 0 gives zero, a negative label nan (filled from outside)."""
     arithmetic = arrays[0].arithmetic
     places = np.asarray(places).astype(np.int64)
+    if len(arrays) == 1 and arrays[0].matrix is not None:  # a matrix as it is, or transposed
+        own = labels(arrays)[0]
+        if np.array_equal(places, own):
+            return PreciseArray(arrays[0].matrix, arithmetic)
+        if np.array_equal(places, own.T):
+            return PreciseArray(arrays[0].matrix.transpose(), arithmetic)
     zero, nan = arithmetic.exact(0), arithmetic.exact(float("nan"))
     pool = np.empty(sum(a.size for a in arrays) + 2, dtype=object)
     pool[0], pool[-1] = zero, nan

@@ -19,12 +19,13 @@ import numpy as np
 
 from .formats import Array, Format
 from .native import coarsest, is_floating, like, to_numpy
-from .precise import BALLS, Arithmetic, PreciseArray, Undecided
+from .precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
 from .slopes import Inputs, Unresolved, exact_value, joined, projected
 from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
 
+_FORMULA_BITS = (128, 256)
 _EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
 _ELEMENTWISE = 4096  # inputs up to which it is worth finding out that a function is elementwise
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
@@ -269,26 +270,20 @@ def tangents_of(
 
 def _entered(point: Point, arithmetic: Arithmetic, more: Sequence[Any]) -> list[Any]:
     balls = [*point.inputs.balls, *(BALLS.array(a) for a in more)]
+    if arithmetic is BALLS:
+        return balls
     return [PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b for b in balls]
 
 
 def formula_of(point: Point, weights: Array, arithmetic: Arithmetic = BALLS) -> list[Array] | None:
     """Run the derivative program in exact arithmetic: one object array per argument."""
-    program = point.formulas.backward()
-    if program is None:
-        return None
-    cotangents = [v for v in point.split(weights) if v is not None]
-    try:
-        with BALLS.precision(192):
-            bars = program(*_entered(point, arithmetic, [to_numpy(v) for v in cotangents]))
-    except Undecided:
-        return None
-    except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-        point.formulas = replace(point.formulas, backward=lambda: None)
+    cotangents = [to_numpy(v) for v in point.split(weights) if v is not None]
+    bars = _exactly(point, "backward", arithmetic, cotangents)
+    if bars is None:
         return None
     results = iter(bars)
     return [
-        next(results).values if f else np.zeros(x.shape, dtype=object)
+        next(results) if f else np.zeros(x.shape, dtype=object)
         for x, f in zip(point.points, point.floating, strict=True)
     ]
 
@@ -297,23 +292,39 @@ def tangents_formula(
     point: Point, directions: Sequence[Array | None], arithmetic: Arithmetic = BALLS
 ) -> Array | None:
     """Run the tangent program in exact arithmetic: one object array over the floating results."""
-    program = point.formulas.tangent()
-    if program is None:
-        return None
     dots = [
         np.zeros(x.shape) if d is None else d
         for d, x, f in zip(directions, point.points, point.floating, strict=True)
         if f
     ]
-    try:
-        with BALLS.precision(192):
-            out = program(*_entered(point, arithmetic, dots))
-    except Undecided:
+    results = _exactly(point, "tangent", arithmetic, dots)
+    return None if results is None else np.concatenate([r.ravel() for r in results])
+
+
+def _exactly(
+    point: Point, mode: str, arithmetic: Arithmetic, more: Sequence[Array]
+) -> list[Array] | None:
+    """Run the program of a mode exactly; None if there is none, or none that exact arithmetic can run.
+
+    Where cancellation leaves fewer digits than a bound needs, it runs once more, with twice the bits.
+    """
+    program = getattr(point.formulas, mode)()
+    if program is None:
         return None
-    except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-        point.formulas = replace(point.formulas, tangent=lambda: None)
-        return None
-    return np.concatenate([o.values.ravel() for o in out])
+    found = None
+    for bits in _FORMULA_BITS:
+        try:
+            with BALLS.precision(bits):
+                found = [r.values for r in program(*_entered(point, arithmetic, more))]
+        except Undecided:
+            continue
+        except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+            point.formulas = replace(point.formulas, **{mode: lambda: None})
+            return None
+        accuracy = [min(map(arb.rel_accuracy_bits, r.ravel().tolist()), default=bits) for r in found]
+        if min(accuracy, default=bits) >= point.fmt.precision + 8:
+            break
+    return found
 
 
 def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:

@@ -287,7 +287,7 @@ class _Projection:
 
 
 def _floats(balls: Array) -> Array:
-    return np.array([float(b.mid()) for b in balls.ravel()])
+    return np.array(list(map(float, balls.ravel().tolist())))
 
 
 def _suspects(

@@ -25,6 +25,7 @@ Weights = Sequence[Array | None]
 
 EACH = 1024
 _CONSTANT_PATTERNS = 2
+_SPARE = 16  # digits beyond the format's: 8 are asked for, 8 pay for a few hundred roundings
 _HOPELESS = 3  # doublings after which a slope that is still undefined is taken for undefined
 
 
@@ -130,7 +131,7 @@ def slopes(
     Unresolved
         If a branch stays undecided up to the ceiling.
     """
-    bits, rounds, last = _first_precision(inputs, directions), 0, ""
+    bits, rounds, last = _first_precision(inputs, directions, fmt.precision + _SPARE), 0, ""
     jumps: Array | None = None
     found: Slopes | None = None
     while bits <= CEILING:
@@ -168,7 +169,7 @@ def projection_slope(
     def weighed(*x: Any) -> PreciseArray:
         return (vector(*x) * weights).sum()  # type: ignore[no-any-return]  # a duck array
 
-    bits = max(bits, _first_precision(inputs, directions))
+    bits = max(bits, _first_precision(inputs, directions, 2 * bits // 3))
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
@@ -200,7 +201,7 @@ def along(
     """
     exact, kink, resolved, undefined = arb.nan(), False, False, 0
     before = None
-    bits = used = _first_precision(inputs, directions)
+    bits = used = _first_precision(inputs, directions, fmt.precision + _SPARE)
     while bits <= CEILING and not resolved and undefined <= _HOPELESS:
         with BALLS.precision(bits):
             try:
@@ -313,8 +314,8 @@ def _with_rounding(
     return out
 
 
-def _exponent(inputs: Inputs, directions: Weights, bits: int) -> Array:
-    """Give k, h ≈ 2^k: 2^(-bits/3) of the smallest coordinate in units of how far it moves, or of 1."""
+def _smallest(inputs: Inputs, directions: Weights) -> int:
+    """Give s, 2^s the smallest coordinate in units of how far it moves, or 1."""
     smallest = 0
     for x, v in zip(inputs.arrays, directions, strict=True):
         if v is not None:
@@ -323,16 +324,26 @@ def _exponent(inputs: Inputs, directions: Weights, bits: int) -> Array:
             ratio = ratio[ratio > 0]
             if ratio.size:
                 smallest = min(smallest, int(np.frexp(ratio.min())[1]) - 1)
-    return np.asarray(smallest - bits // 3)
+    return smallest
 
 
-def _first_precision(inputs: Inputs, directions: Weights) -> int:
-    """Give the bits with which a slope comes out to 85 if it is of the size of the values.
+def _exponent(inputs: Inputs, directions: Weights, bits: int) -> Array:
+    """Give the exponent of the step h = 2^(s - k), k = (p + s) / 3 at p bits.
 
-    At p bits and step h = 2^(s - p/3) the difference of values of size 1 is good to 2^-p / h.
+    A difference of values of size 1 is good to 2^-p / h, and a step of 2^-k of the smallest
+    coordinate leaves out what is of the size of 2^-2k: this k makes the two equal.
     """
-    smallest = int(_exponent(inputs, directions, 0))
-    return min(max(FIRST_PRECISION, 3 * (85 - smallest) // 2), CEILING // 2)
+    smallest = _smallest(inputs, directions)
+    return np.asarray(smallest - (bits + smallest) // 3)
+
+
+def _first_precision(inputs: Inputs, directions: Weights, digits: int) -> int:
+    """Give the bits with which a slope of the size of the values comes out to so many digits, base 2.
+
+    It is good to 2(p + s) / 3 (see `_exponent`).
+    """
+    needed = 3 * digits // 2 - _smallest(inputs, directions)
+    return min(max(FIRST_PRECISION, needed), CEILING // 2)
 
 
 def _run(

@@ -22,7 +22,7 @@ from .aten import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .aten_formulas import FORMULAS
 from .operations import Program, UnknownOperation, Value, arithmetic_of, labels, listed, moved
 from .precise import BALLS, Arithmetic, PreciseArray
-from .torch_tape import Slot, Step, Tape, bind, filled, functional, record, slots
+from .torch_tape import Slot, Step, Tape, among, bind, filled, functional, mapped, record, slots
 
 
 def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
@@ -150,7 +150,7 @@ class _Interpreter:
 
     def _run(self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic) -> Value:
         args, kwargs = filled((step.args, step.kwargs), values)
-        some = any(isinstance(x, PreciseArray) for x in pytree.tree_leaves((args, kwargs)))
+        some = bool(among(PreciseArray, (args, kwargs)))
         floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
         if some and step.name in MOVES:
             return self._move(i, step, args, kwargs)
@@ -171,12 +171,12 @@ class _Interpreter:
                 args[position]
             )  # a number that elements are set to
             args = (*args[:position], fill, *args[position + 1 :])
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        where = [k for k, x in enumerate(leaves) if isinstance(x, PreciseArray)]
-        arrays = [leaves[k] for k in where]
-        steady = not any(isinstance(x, np.ndarray) for x in leaves)
+        arrays = among(PreciseArray, (args, kwargs))
+        steady = not among(np.ndarray, (args, kwargs))
         places = self._places.get(i) if steady else None
         if places is None:
+            leaves, structure = pytree.tree_flatten((args, kwargs))
+            where = [k for k, x in enumerate(leaves) if isinstance(x, PreciseArray)]
             said = pytree.tree_leaves((step.args, step.kwargs))
             leaves = [_native_value(x) for x in leaves]
             for k, numbers in zip(where, labels(arrays), strict=True):
@@ -187,9 +187,9 @@ class _Interpreter:
                 )
             args, kwargs = pytree.tree_unflatten(leaves, structure)
             out = step.operation(*args, **kwargs)
-            places = pytree.tree_map_only(torch.Tensor, lambda t: t.numpy(), out)
+            places = mapped(torch.Tensor, lambda t: t.numpy(), out)
             self._places[i] = places
-        return pytree.tree_map_only(np.ndarray, lambda p: moved(arrays, p), places)
+        return mapped(np.ndarray, lambda p: moved(arrays, p), places)
 
 
 def _laid_out(numbers: Any, slot: Any, name: str) -> torch.Tensor:
@@ -218,11 +218,11 @@ def _native_value(x: Value) -> Any:
 
 def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Value:
     """Run an operation without precise operands as it is: integers, and constants being made."""
-    args, kwargs = pytree.tree_map_only(np.ndarray, _native_value, (args, kwargs))
-    if any(isinstance(x, PreciseArray) for x in pytree.tree_leaves((args, kwargs))):
+    args, kwargs = mapped(np.ndarray, _native_value, (args, kwargs))
+    if among(PreciseArray, (args, kwargs)):
         raise UnknownOperation(str(target))
     out = target(*args, **kwargs)
-    return pytree.tree_map_only(torch.Tensor, lambda t: _entering(t, arithmetic), out)
+    return mapped(torch.Tensor, lambda t: _entering(t, arithmetic), out)
 
 
 def _known(step: Step) -> bool:

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # ruff: noqa: SLF001 - an operation's schema and keys have no public names
@@ -22,7 +21,7 @@ aten = torch.ops.aten
 Table = Mapping[Any, Callable[..., Any]]
 
 
-@dataclass(frozen=True)  # no NamedTuple: torch would take it apart as a tree
+@dataclass(frozen=True)  # no NamedTuple: it would be taken apart as a tuple
 class Slot:
     """Where on a tape a tensor is, and what it looks like."""
 
@@ -98,9 +97,31 @@ class Tape:
         return out
 
 
+def mapped(kind: type, function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to every leaf of a kind in nested lists, tuples and dicts.
+
+    What torch's pytree does to any container, a tape needs for three, thousands of times.
+    """
+    if isinstance(tree, kind):
+        return function(tree)
+    if isinstance(tree, list | tuple):
+        parts = [mapped(kind, function, t) for t in tree]
+        return parts if isinstance(tree, list) else tuple(parts)
+    if isinstance(tree, dict):
+        return {k: mapped(kind, function, t) for k, t in tree.items()}
+    return tree
+
+
+def among(kind: type, tree: Any) -> list[Any]:
+    """Give the leaves of a kind in nested lists, tuples and dicts, from left to right."""
+    found: list[Any] = []
+    mapped(kind, found.append, tree)
+    return found
+
+
 def filled(tree: Any, values: Mapping[int, Any]) -> Any:
     """Put values in the place of slots."""
-    return pytree.tree_map_only(Slot, lambda s: values[s.number], tree)
+    return mapped(Slot, lambda s: values[s.number], tree)
 
 
 def bind(places: Any, results: Any, values: dict[int, Any]) -> None:
@@ -114,7 +135,7 @@ def bind(places: Any, results: Any, values: dict[int, Any]) -> None:
 
 def slots(tree: Any) -> list[Slot]:
     """Give the slots among the leaves of a tree."""
-    return [x for x in pytree.tree_leaves(tree) if isinstance(x, Slot)]
+    return among(Slot, tree)
 
 
 class _Recorder(TorchDispatchMode):
@@ -149,9 +170,9 @@ class _Recorder(TorchDispatchMode):
             number = self.slot(tensor).number
             if number in self.constants:
                 self.constants[number] = tensor.detach().clone()
-        given, named = pytree.tree_map_only(torch.Tensor, self.slot, (args, kwargs))
+        given, named = mapped(torch.Tensor, self.slot, (args, kwargs))
         out = func(*args, **kwargs)
-        results = pytree.tree_map_only(torch.Tensor, self.new, out)
+        results = mapped(torch.Tensor, self.new, out)
         self.steps.append(Step(func, given, named, results))
         return out
 
@@ -178,7 +199,7 @@ def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[
     for i, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[i] if i < len(args) else kwargs.get(argument.name)
-            found += [t for t in pytree.tree_leaves(given) if isinstance(t, torch.Tensor)]
+            found += among(torch.Tensor, given)
     return found
 
 
@@ -202,7 +223,7 @@ def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
     inputs = [recorder.new(a) if isinstance(a, torch.Tensor) else a for a in args]
     with recorder:
         results = fn(*args)
-    outputs = pytree.tree_map_only(torch.Tensor, recorder.slot, results)
+    outputs = mapped(torch.Tensor, recorder.slot, results)
     return Tape(recorder.steps, inputs, outputs, recorder.constants)
 
 
