@@ -149,7 +149,10 @@ def _torch() -> Framework:
             return torch.zeros_like(z)
         return torch.autograd.grad(slope.sum(), z, materialize_grads=True)[0]
 
-    hessian = torch.func.hessian
+    def hessian(fn: Function) -> Function:
+        forward_mode_of_torch()
+        return torch.func.hessian(fn)
+
     return Framework("torch", native, to_numpy, vjp, jvp, second_derivative, hessian)
 
 

@@ -319,10 +319,11 @@ def _exactly(
         except Undecided:
             continue
         except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-            point.formulas = replace(point.formulas, **{mode: lambda: None})
+            unknown: dict[str, Any] = {mode: lambda: None}
+            point.formulas = replace(point.formulas, **unknown)
             return None
-        accuracy = [min(map(arb.rel_accuracy_bits, r.ravel().tolist()), default=bits) for r in found]
-        if min(accuracy, default=bits) >= point.fmt.precision + 8:
+        elements = itertools.chain.from_iterable(r.ravel().tolist() for r in found)
+        if min(map(arb.rel_accuracy_bits, elements), default=bits) >= point.fmt.precision + 8:
             break
     return found
 

@@ -247,15 +247,25 @@ def _aligned(h: PreciseArray, ndim: int) -> PreciseArray:
 
 
 def _step_exponents(
-    points: Sequence[Array], tangents: Sequence[Array], moved: Sequence[bool], bits: int
+    points: Sequence[Array],
+    tangents: Sequence[Array],
+    moved: Sequence[bool],
+    bits: int,
+    *,
+    whole: bool,
 ) -> Array:
-    """Give k per row, h ≈ 2^k: 2^(-bits/3) of the smallest moved coordinate, at most of 1."""
+    """Give k per row, h ≈ 2^k: 2^(-p/3) at p bits of the smallest moved coordinate 2^s, at most of 1.
+
+    A ``whole`` program's values are of size 1 whatever one coordinate of many is, and the difference
+    is good to 2^-p / h only: there 2^(-(p + s)/3) makes rounding and truncation equal.
+    """
     smallest = np.ones(len(points[0]))
     for x, v, moves in zip(points, tangents, moved, strict=True):
         if moves:
             size = np.where((v != 0) & (x != 0), np.abs(x.astype(np.float64)), 1.0)
             smallest = np.minimum(smallest, each_row(size).min(axis=1, initial=1.0))
-    return np.frexp(smallest)[1] - 1 - bits // 3
+    s = np.frexp(smallest)[1] - 1
+    return s - (bits + s if whole else bits) // 3
 
 
 def _derivative(
@@ -294,7 +304,7 @@ def _derivative(
     enclose, differ = map(_rowwise, (enclosing, central)) if whole else (enclosing, central)
 
     def exponents(parts: list[Array], bits: int) -> Array:
-        return _step_exponents(parts[:count], parts[count:], moved, bits)
+        return _step_exponents(parts[:count], parts[count:], moved, bits, whole=whole)
 
     def evaluate(parts: list[Array], bits: int) -> tuple[Array, Array]:
         balls, spread = enclose(*parts, exponents(parts, bits))
@@ -306,9 +316,9 @@ def _derivative(
             lambda points: differ(*points, *rest)[0], exact, parts[:count], floating, growth, fmt
         )
 
-    # Of many inputs some are small, and so is the step: what it costs is made good from the start.
-    smallest = -int(exponents([*args, *tangents], 0).min(initial=0)) if whole else 0
-    bits = first_precision(fmt) + 3 * smallest // 2
+    bits = first_precision(fmt)
+    if whole:  # p + s is what counts; at 0 bits the exponent is 2 s / 3
+        bits -= 3 * int(exponents([*args, *tangents], 0).min(initial=0)) // 2
     return adapt(evaluate, move, [*args, *tangents], fmt, growth, bits=bits)
 
 

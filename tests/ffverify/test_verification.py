@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,14 @@ def test_a_known_defect_that_does_not_show_is_printed() -> None:
     told = _printed(result)
     assert "unexpected pass" in told
     assert "no input failed: relu, relu' reverse" in told
+
+
+def test_a_frameworks_own_warnings_are_not_findings_in_a_process_that_begins_with_them() -> None:
+    pytest.importorskip("torch")
+    code = (
+        "import numpy as np\n"
+        "from ffverify.backends import load\n"
+        "H = load('torch').hessian(lambda f, x: (x**3).sum(), [np.array([1.0, 2.0])], 'float64')\n"
+        "assert H.tolist() == [[6.0, 0.0], [0.0, 12.0]], H\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
