@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import BALLS, MPMATH, Undecided, arb, rounded
+from .arithmetic import BALLS, MPMATH, Undecided, arb
 from .formats import Array, Format, is_floating
 from .operations import Program, UnknownOperation, listed
 from .precise import PreciseArray
+from .rounded import rounded
 
 _CEILING = 2048
 

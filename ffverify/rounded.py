@@ -1,0 +1,145 @@
+"""Ball arithmetic that rounds as a float format does.
+
+``rounded(fmt)`` is ball arithmetic in which every operation widens the ball by what the roundings of
+that format can do: the ball around a program's result then contains whatever the program computes in
+that format.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import BALLS, Arithmetic, arb
+from .formats import Array, Format
+
+# How many units of roundoff a library's function may err by. One ulp is at most two units. IEEE 754
+# rounds those of _CORRECT correctly; NumPy's, SLEEF's and XLA's elementary functions promise four ulps
+# or better; nobody promises anything for the special functions, whose usual implementations
+# (Cephes, Boost) are quoted with tens of ulps.
+_EXACT = frozenset({
+    "isnan", "isfinite", "maximum", "minimum", "sign", "floor", "ceil", "rint", "negative", "positive",
+    "absolute", "fabs",
+})  # fmt: skip
+_CORRECT = frozenset({"multiply", "square", "sqrt"})
+_SPECIAL = frozenset({"erfinv", "lgamma", "digamma", "polygamma", "zeta", "i0", "i1"})
+_ROOTED = frozenset({"lgamma", "digamma"})  # only absolutely accurate around their zeros
+_ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
+
+
+@functools.cache
+def rounded(fmt: Format) -> Arithmetic:
+    """Give ball arithmetic whose every operation is widened by the roundings of a format.
+
+    A number that fl(x ∘ y) = (x ∘ y)(1 + δ), |δ| ≤ k·u, can give lies in the ball, whatever floats
+    the operands' balls stand for: running error analysis (Higham, Accuracy and Stability of
+    Numerical Algorithms, 2nd ed., §3.3) with intervals. A sum of n terms in any order, or n products
+    and their sum, is widened by n·u/(1 - n·u) of the sum of magnitudes (§3.1, §4.2). A result that may be
+    subnormal is widened by the smallest normal number, since libraries and devices may flush it to
+    zero. From the overflow threshold on the ball is the whole line. Exact products that the format
+    holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
+    kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
+    roundings: XLA and other compilers divide by constants so.
+    """
+    u = arb(fmt.unit_roundoff)
+    normal = arb(2) ** fmt.emin
+    overflow = BALLS.exact(fmt.overflow)
+    line = arb(0, arb.pos_inf())
+
+    def held(x: Any) -> bool:
+        return bool(
+            x.is_exact()
+            and normal <= abs(x) < overflow
+            and x.man_exp()[0].bit_length() <= fmt.precision
+        )
+
+    def widened(x: Any, units: Any, size: Any) -> Any:
+        if not x.is_finite():
+            return x
+        slack = units * u * size
+        if not abs(x) >= normal:
+            slack = slack + normal
+        x = x + arb(0, slack.abs_upper())
+        return x if x.abs_upper() < overflow else line
+
+    def rounding(units: int, function: Callable[..., Any], base: int = 0) -> Callable[..., Any]:
+        def operate(*operands: Any) -> Any:
+            x = function(*operands)
+            if x.is_zero() or (units == 1 and held(x) and all(o.is_exact() for o in operands)):
+                return x
+            return widened(x, units, x.abs_upper() + base)
+
+        return operate
+
+    def adding(function: Callable[..., Any]) -> Callable[..., Any]:
+        def operate(x: Any, y: Any) -> Any:
+            total = function(x, y)
+            if x.is_zero() or y.is_zero() or not total.is_finite():
+                return total
+            return widened(total, 1, x.abs_upper() + y.abs_upper())
+
+        return operate
+
+    def divide(x: Any, y: Any) -> Any:
+        quotient = BALLS.functions["divide"](x, y)
+        halving = y.is_exact() and abs(y.man_exp()[0]) == 1 if y.is_finite() else False
+        if quotient.is_zero() or (halving and x.is_exact() and held(quotient)):
+            return quotient
+        return widened(quotient, 2 / (1 - 2 * u), quotient.abs_upper())
+
+    products: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
+    own = {"add": adding(operator.add), "subtract": adding(operator.sub), "divide": divide}
+    every: dict[str, Callable[..., Any]] = {**BALLS.functions, **products}
+    functions: dict[str, Callable[..., Any]] = {
+        name: function
+        if name in _EXACT
+        else rounding(
+            1 if name in _CORRECT else _SPECIAL_UNITS if name in _SPECIAL else _ELEMENTARY_UNITS,
+            function,
+            1 if name in _ROOTED else 0,
+        )
+        for name, function in every.items()
+    }
+
+    sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
+    present = np.frompyfunc(lambda x: arb(0 if x.is_zero() else 1), 1, 1)
+
+    def accumulate(function: Callable[..., Array], *operands: Array) -> Array:
+        def widen(x: Any, size: Any, terms: Any) -> Any:
+            roundings = terms if len(operands) > 1 else terms - 1
+            if not roundings > 0:
+                return x
+            return widened(x, roundings / (1 - roundings * u), size)
+
+        result, size = function(*operands), function(*(sizes_of(a) for a in operands))
+        terms = function(*(present(a) for a in operands))
+        return np.asarray(np.frompyfunc(widen, 3, 1)(result, size, terms), dtype=object)
+
+    def perturbed(a: Array) -> Array:
+        """Widen a matrix by the backward error of elimination with partial pivoting.
+
+        |ΔA| ≤ n·γ_3n·ρ·max|A| (Higham §9.3), with growth ρ ≤ n: only contrived matrices exceed it.
+        """
+        n = len(a)
+        largest = max((x.abs_upper() for x in a.ravel()), default=arb(0))
+        slack = arb(0, (3 * n**3 * u * largest).abs_upper())
+        return np.asarray(np.frompyfunc(lambda x: x + slack, 1, 1)(a), dtype=object)
+
+    def constant(value: Any) -> Any:
+        x = BALLS.exact(value)  # a constant of the program is rounded when it meets the format
+        return x if not abs(x) >= normal or not x.is_finite() or held(x) else widened(x, 1, abs(x))
+
+    return replace(
+        BALLS,
+        name=f"Arb rounded to {fmt.name}",
+        exact=constant,
+        functions=functions | own,
+        accumulate=accumulate,
+        solve=lambda a, b: BALLS.solve(perturbed(a), b),
+        det=lambda a: BALLS.det(perturbed(a)),
+    )
