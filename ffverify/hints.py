@@ -33,9 +33,12 @@ def hint(judged: Judged) -> str:
         return _imprecise(judged, exact)
     if judged.computed == 0:
         return _zero(judged)
+    mirrored = _mirrored(judged, exact)
     if exact == 0:
-        return "the exact derivative is zero: a term may be left over, or a mask not applied."
-    return _transposed(judged) or _ratio(judged, judged.computed / exact)
+        return mirrored or (
+            "the exact derivative is zero: a term may be left over, or a mask not applied."
+        )
+    return mirrored or _ratio(judged, judged.computed / exact)
 
 
 def _nonfinite(judged: Judged) -> str:
@@ -91,21 +94,33 @@ def _ratio(judged: Judged, ratio: float) -> str:
     return ""
 
 
-def _transposed(judged: Judged) -> str:
+def _mirrored(judged: Judged, exact: float) -> str:
+    """Compare with the exact derivative on the other side of the diagonal."""
     if judged.mode not in ("reverse", "rr", "rf") or len(judged.index) < 2:
         return ""
     point = judged.point
     if point.formulas.forward is None:
         return ""
     x = point.points[judged.argument]
-    other = tuple(reversed(judged.index))
-    if other == judged.index or any(i >= n for i, n in zip(other, x.shape, strict=True)):
+    *batch, i, j = judged.index
+    other = (*batch, j, i)
+    if i == j or i >= x.shape[-1] or j >= x.shape[-2]:
         return ""
     direction = point.unit(judged.argument, int(np.ravel_multi_index(other, x.shape)))
     slope: Any = projection_slope(
         projected_vector(point, judged.weights), np.ones(1), point.inputs, direction, 128
     )
-    exact = float(slope.mid())
-    if math.isfinite(exact) and exact and abs(judged.computed - exact) <= _CLOSE * abs(exact):
+    opposite = float(slope.mid())
+
+    def near(value: float) -> bool:
+        return value != 0 and abs(judged.computed - value) <= _CLOSE * abs(value)
+
+    if near(opposite):
         return f"this is the derivative at {list(other)}: transposed."
+    if x.shape[-1] == x.shape[-2] and near((exact + opposite) / 2):
+        return (
+            f"this is the mean of the derivatives here and at {list(other)}: right for symmetric "
+            "matrices only, which torch.linalg.cholesky, eigh and the like take theirs to be. "
+            "Check the function of (A + A.mT) / 2."
+        )
     return ""

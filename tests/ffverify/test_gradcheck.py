@@ -350,6 +350,16 @@ def test_hint_transposed():
     assert "transposed" in report.findings[0].hint
 
 
+def test_a_gradient_for_symmetric_matrices_is_named_and_the_symmetric_function_correct():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(3, 3))
+    A = torch.tensor(root @ root.T + 3 * np.eye(3))
+    report = quiet(torch.linalg.cholesky, A)
+    assert "symmetric" in next(f for f in report.findings if "reverse" in f.where).hint
+    assert gradcheck(lambda A: torch.linalg.cholesky((A + A.mT) / 2), A).ok
+
+
 # -- differences --------------------------------------------------------------------------------
 
 
