@@ -6,7 +6,7 @@ with mpmath numbers; it shares no code with Arb and confirms what Arb finds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -113,13 +113,15 @@ def _raised(x: Any, n: int) -> Any:
     return result
 
 
-def by_one_number(name: str, x: Array, y: Any) -> Array | None:
+def by_one_number(name: str, operands: Sequence[Array]) -> Any:
     """Divide balls by one number, or raise them to one: what it is is asked once. None: else."""
-    if name == "divide" and y.is_finite() and not y.contains(0):
-        return x / y  # type: ignore[no-any-return]  # an object array
-    if name == "power" and y.is_integer() and 0 < y <= 1024:
-        return _raised(x, int(y.unique_fmpz()))  # type: ignore[no-any-return]  # an object array
-    return None
+    if name not in ("divide", "power") or operands[1].ndim:
+        return None
+    x: Any = operands[0]
+    y: Any = operands[1][()]
+    if name == "divide":
+        return x / y if y.is_finite() and not y.contains(0) else None
+    return _raised(x, int(y.unique_fmpz())) if y.is_integer() and 0 < y <= 1024 else None
 
 
 def _ball_maximum(x: Any, y: Any) -> Any:

@@ -125,7 +125,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError(
                 f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
             )
-        operands = [self.arithmetic.array(x) for x in inputs]
+        operands = [x if isinstance(x, PreciseArray) else self.arithmetic.array(x) for x in inputs]
         composed = _COMPOSED.get(name) or _of_scipy(ufunc)
         if composed is not None:
             return composed(*operands)
@@ -140,8 +140,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if ufunc in COMPARISONS:
             result: Any = compare(ufunc, *values)
         else:
-            once = self.arithmetic is BALLS and len(values) == 2 and values[1].ndim == 0
-            result = by_one_number(name, values[0], values[1][()]) if once else None
+            result = by_one_number(name, values) if self.arithmetic is BALLS else None
             if result is None:
                 result = _ufunc(self.arithmetic, name)(*values)
             result = np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
@@ -233,6 +232,7 @@ def _ufunc(arithmetic: Arithmetic, name: str) -> Any:
     )
 
 
+@functools.cache
 def _of_scipy(ufunc: np.ufunc) -> Callable[..., Any] | None:
     """Give the operation that scipy.special has under its own name, if it is no function of elements."""
     from .operations import OPERATIONS, SCIPY  # which are written with precise arrays

@@ -22,7 +22,7 @@ from .aten import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .aten_formulas import FORMULAS
 from .operations import Program, UnknownOperation, Value, arithmetic_of, labels, listed, moved
 from .precise import BALLS, Arithmetic, PreciseArray
-from .torch_tape import Slot, Step, Tape, among, bind, filled, functional, mapped, record, slots
+from .torch_tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
 
 
 def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
@@ -146,14 +146,18 @@ class _Interpreter:
             bind(step.results, self._run(i, step, values, arithmetic), values)
             for done in self._tape.last_uses.get(i, ()):
                 del values[done]
-        return tuple(filled(self._tape.outputs, values))
+        return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
 
     def _run(self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic) -> Value:
-        args, kwargs = filled((step.args, step.kwargs), values)
-        some = bool(among(PreciseArray, (args, kwargs)))
+        args, kwargs = step.filled(values)
+        some = any(isinstance(values[s.number], PreciseArray) for s in step.inputs)
         floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
         if some and step.name in MOVES:
-            return self._move(i, step, args, kwargs)
+            varying = any(
+                isinstance(values[s.number], np.ndarray) and s.number not in self._tape.constants
+                for s in step.inputs
+            )
+            return self._move(i, step, args, kwargs, varying=varying)
         if step.name in ATEN and (some or (floating and step.name in ON_NUMBERS)):
             if not some:
                 args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
@@ -163,8 +167,11 @@ class _Interpreter:
             return ATEN[step.name](*args, **said)
         return _native(step.operation, args, kwargs, arithmetic)
 
-    def _move(self, i: int, step: Step, args: Any, kwargs: Any) -> Value:
-        """Let torch move the labels of elements, and put the elements where the labels went."""
+    def _move(self, i: int, step: Step, args: Any, kwargs: Any, *, varying: bool) -> Value:
+        """Let torch move the labels of elements, and put the elements where the labels went.
+
+        Where that is stays the same unless indices vary.
+        """
         position = FILLS.get(step.name, len(args))
         if position < len(args) and isinstance(args[position], int | float):
             fill = (arithmetic_of(args) or BALLS).array(
@@ -172,8 +179,7 @@ class _Interpreter:
             )  # a number that elements are set to
             args = (*args[:position], fill, *args[position + 1 :])
         arrays = among(PreciseArray, (args, kwargs))
-        steady = not among(np.ndarray, (args, kwargs))
-        places = self._places.get(i) if steady else None
+        places = None if varying else self._places.get(i)
         if places is None:
             leaves, structure = pytree.tree_flatten((args, kwargs))
             where = [k for k, x in enumerate(leaves) if isinstance(x, PreciseArray)]

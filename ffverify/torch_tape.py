@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,7 +32,8 @@ class Slot:
     stride: tuple[int, ...]
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One operation; tensors among its arguments and results are slots."""
 
     operation: Any
@@ -39,15 +41,20 @@ class Step(NamedTuple):
     kwargs: dict[str, Any]
     results: Any
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The operation's name without namespace and overload."""
         return str(self.operation._schema.name).split("::")[-1]
 
-    @property
+    @cached_property
     def inputs(self) -> list[Slot]:
         """The tensors that the operation reads."""
         return slots((self.args, self.kwargs))
+
+    @cached_property
+    def filled(self) -> Callable[[Mapping[int, Any]], Any]:
+        """Give the arguments, as (args, kwargs), with values in the place of slots."""
+        return _filling((self.args, self.kwargs))
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,10 @@ class Tape:
         values: dict[int, Any] = dict(constants)
         bind(self.inputs, args, values)
         for step in self.steps:
-            given, named = filled((step.args, step.kwargs), values)
+            given, named = step.filled(values)
             operation = (table or {}).get(step.operation, step.operation)
             bind(step.results, operation(*given, **named), values)
-        return filled(self.outputs, values)
+        return mapped(Slot, lambda s: values[s.number], self.outputs)
 
     @cached_property
     def last_uses(self) -> dict[int, list[int]]:
@@ -119,9 +126,19 @@ def among(kind: type, tree: Any) -> list[Any]:
     return found
 
 
-def filled(tree: Any, values: Mapping[int, Any]) -> Any:
-    """Put values in the place of slots."""
-    return mapped(Slot, lambda s: values[s.number], tree)
+def _filling(tree: Any) -> Callable[[Mapping[int, Any]], Any]:
+    """Give the function that puts values in the place of slots: a tape runs thousands of times."""
+    if isinstance(tree, Slot):
+        return itemgetter(tree.number)
+    if not among(Slot, tree):
+        return lambda _: tree
+    if isinstance(tree, dict):
+        named = {k: _filling(t) for k, t in tree.items()}
+        return lambda values: {k: fill(values) for k, fill in named.items()}
+    parts = [_filling(t) for t in tree]
+    if isinstance(tree, list):
+        return lambda values: [fill(values) for fill in parts]
+    return lambda values: tuple([fill(values) for fill in parts])
 
 
 def bind(places: Any, results: Any, values: dict[int, Any]) -> None:
@@ -269,7 +286,7 @@ def _own_integers(
         writes = step.operation._schema.is_mutable  # what is left of changes to inputs
         if random or writes or not results or not all(s.number in values for s in step.inputs):
             continue
-        given, named = filled((step.args, step.kwargs), values)
+        given, named = step.filled(values)
         bind(step.results, step.operation(*given, **named), values)
         if not any(s.dtype.is_floating_point or s.dtype.is_complex for s in results):
             found |= {s.number: values[s.number] for s in results}
