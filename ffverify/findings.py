@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,12 +185,14 @@ def code(name: str, native: Sequence[Any]) -> str:
 def _literal(value: Any) -> str:
     array = to_numpy(value)
     root = type(value).__module__.split(".")[0]
+    numbers = re.sub(r"\b(nan|inf)\b", r"float('\1')", str(array.tolist()))
+    shape = "" if array.size else f".reshape{array.shape}"
     if root == "torch":
-        text = f"torch.tensor({array.tolist()}, dtype={value.dtype}"
-        return text + (")" if value.device.type == "cpu" else f", device='{value.device}')")
+        text = f"torch.tensor({numbers}, dtype={value.dtype}"
+        return text + (")" if value.device.type == "cpu" else f", device='{value.device}')") + shape
     if root.startswith("jax"):
-        return f"jnp.array({array.tolist()}, dtype='{value.dtype}')"
-    return f"np.array({array.tolist()}, dtype='{np.asarray(value).dtype.name}')"
+        return f"jnp.array({numbers}, dtype='{value.dtype}')" + shape
+    return f"np.array({numbers}, dtype='{np.asarray(value).dtype.name}')" + shape
 
 
 def _subscript(index: tuple[int, ...]) -> str:

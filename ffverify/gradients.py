@@ -239,7 +239,7 @@ class _Check:
 
     def _examine(self, made: Subject, native: list[Any]) -> float:
         results = made.value(native)
-        if not self.beside:
+        if results and not self.beside:
             self.beside = True
             amiss = list(side_checks(made, native, results, self.seed))
             for kind, sentence, hint in amiss:
@@ -255,6 +255,12 @@ class _Check:
         return found.worst_ulps
 
     def _screened(self, made: Subject, native: list[Any], results: list[Any]) -> Screening:
+        if not any(is_floating(r) for r in results):
+            raise Fault(f"{made.name} returns no floating-point array")
+        if not any(is_floating(a) for a in native):
+            raise Fault(f"{made.name} has no floating-point input to differentiate by")
+        if not any(to_numpy(a).size for a in native if is_floating(a)):
+            raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
         formulas = self.oracles.at(made, native, results)
         point = Point(made, native, formulas, self.seed, self.strict, results)
         found = screen(point)

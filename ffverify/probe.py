@@ -42,7 +42,6 @@ from .point import (
 )
 from .precise import BALLS, arb
 from .slopes import Slopes, projection_slope, slopes
-from .subject import Fault
 from .truth import LIBRARY_ROUNDINGS
 
 SUSPECTS = 2  # per ranking, input and mode: the worst by relative and by absolute error
@@ -51,10 +50,6 @@ SUSPECTS = 2  # per ranking, input and mode: the worst by relative and by absolu
 def screen(point: Point) -> Screening:
     """Check the reverse and the forward mode of a function at one point."""
     found = Screening()
-    if not point.places:
-        raise Fault(f"{point.subject.name} returns no floating-point array")
-    if not any(a.size for a, f in zip(point.points, point.floating, strict=True) if f):
-        raise Fault(f"{point.subject.name} has no floating-point input to differentiate by")
     if point.formulas.forward is None:
         screen_by_differences(point, found)
         return found

@@ -187,6 +187,25 @@ class Subject:
         )
 
 
+def _leaves(results: Any) -> list[Any]:
+    """Give the arrays in nested tuples, lists and dicts, as of an LSTM; what is None is left out."""
+    if isinstance(results, dict):
+        results = list(results.values())
+    if not isinstance(results, tuple | list):
+        return [] if results is None else [results]
+    return [leaf for part in results for leaf in _leaves(part)]
+
+
+def _flat(fn: Function) -> Function:
+    """Give a function with the same results, one array or a flat tuple of them."""
+
+    def flat(*args: Any) -> Any:
+        results = fn(*args)
+        return tuple(_leaves(results)) if isinstance(results, tuple | list | dict) else results
+
+    return flat
+
+
 def subject(
     fn: Function, inputs: Sequence[Any], *, vjp: Function | None, jvp: Function | None
 ) -> tuple[Subject, list[Any]]:
@@ -214,5 +233,5 @@ def subject(
     modes = ("reverse", "forward")
     if vjp is not None or jvp is not None:
         modes = ("reverse" if vjp else "", "forward" if jvp else "")
-    made = Subject(name, kind, function, tuple(labels), vjp, jvp, *modes)
+    made = Subject(name, kind, _flat(function), tuple(labels), vjp, jvp, *modes)
     return made, [*inputs, *extra]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ffverify.gradients import gradcheck
@@ -116,3 +117,31 @@ def test_jax_all_nestings_and_formats():
     assert quiet(jnp.sin, x.astype("bfloat16")).ok
     stopped = quiet(lambda x: x * jax.lax.stop_gradient(x), x)
     assert "wrong" in {str(f.kind) for f in stopped.findings}
+
+
+def test_nested_results_are_arrays_all_the_same():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    recurrent = torch.nn.LSTM(2, 3, dtype=torch.float64)  # gives (output, (h, c))
+    assert gradcheck(recurrent, torch.randn(4, 1, 2, dtype=torch.float64)).truth == "shadow"
+
+    def several(x):
+        return {"double": x * 2, "rest": (x.detach() * x, None)}
+
+    report = gradcheck(several, torch.ones(2, dtype=torch.float64), raise_exception=False)
+    assert [f.kind for f in report.findings if f.severity == "error"]
+    assert "result 1" in report.findings[0].where
+
+
+@pytest.mark.parametrize("nothing", [None, (), "text", {}])
+def test_a_function_without_arrays_is_told_so(nothing):
+    report = gradcheck(lambda x: nothing, np.ones(3), raise_exception=False)
+    assert "returns no floating-point array" in str(report)
+
+
+def test_pasted_code_holds_what_numbers_cannot_say():
+    report = gradcheck(lambda x: x, np.ones((0, 3)), raise_exception=False)
+    assert "inputs are empty" in str(report)
+    assert ".reshape(0, 3)" in str(report)
+    report = gradcheck(lambda x: x * np.nan, np.array([np.inf]), raise_exception=False)
+    assert "np.array([float('inf')]" in str(report)
