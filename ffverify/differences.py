@@ -15,7 +15,15 @@ import numpy as np
 from .formats import FORMATS, Array
 from .judging import Judged, Screening, decide
 from .native import dtype_name, framework_of, is_floating, to_numpy
-from .point import Point, gradients_of, random_direction, result_index, signed, tangents_of
+from .point import (
+    Point,
+    cotangents,
+    gradients_of,
+    random_direction,
+    result_index,
+    signed,
+    tangents_of,
+)
 from .precise import arb
 from .subject import Fault
 from .truth import Truth
@@ -205,7 +213,7 @@ def screen_by_differences(point: Point, found: Screening) -> None:
     usable = np.isfinite(np.concatenate([to_numpy(point.results[k]).ravel() for k in point.places]))
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
-    weights = np.where(usable, signed(point, usable.size), 0.0)
+    weights = np.where(usable, cotangents(point, usable.size), 0.0)
     gradients = gradients_of(point, weights)
     if gradients is not None:
         elements = [(j, i) for j, g in enumerate(gradients) if g is not None for i in range(g.size)]

@@ -89,7 +89,7 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     """Print the exact value; tell whether the second arithmetic agrees."""
     ball, unit = judged.truth.exact[0], _unit(judged)
     if judged.point.formulas.forward is None:
-        return ball.str(8, radius=True), judged.reason, True
+        return (ball / arb(unit)).str(8, radius=True), judged.reason, True
     program = projected(judged.point.vector, judged.weights)
     if sum(x.size for x in judged.point.points) > _SECOND_OPINION:
         return (

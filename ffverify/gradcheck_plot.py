@@ -9,7 +9,7 @@ import numpy as np
 from .formats import Array
 from .judging import Judged
 from .native import like, to_numpy
-from .slopes import Inputs, projected, projection_slope
+from .slopes import Inputs, projection_slope
 from .subject import Fault
 
 _POINTS = 41
@@ -56,11 +56,10 @@ def _error(judged: Judged, t: float) -> float:
         a if d is None else like(a, (x + t * np.sign(d)).astype(x.dtype))
         for a, x, d in zip(point.native, point.points, judged.directions, strict=True)
     ]
-    program = projected(point.vector, judged.weights)
     try:
         slope = projection_slope(
-            lambda *args: program(*args).reshape(1),
-            np.ones(1),
+            point.vector,
+            judged.weights,
             Inputs([to_numpy(a) for a in native]),
             judged.directions,
             _BITS,

@@ -56,8 +56,8 @@ def gradcheck(
     Parameters
     ----------
     fn
-        A function of NumPy, torch or JAX arrays that returns an array or a tuple of them, or a torch
-        module (its parameters are checked too).
+        A function of NumPy, torch or JAX arrays that returns an array, or arrays in tuples, lists and
+        dicts, or a torch module (its parameters are checked too).
     inputs
         One array or Hypothesis strategy, or a tuple or list of them. Arrays are one point; strategies
         are searched and shrunk. Integer arrays are data.
@@ -83,13 +83,18 @@ def gradcheck(
     TypeError
         If ``fn`` cannot be called, or an input is no array of numbers.
     ValueError
-        If ``order`` is neither 1 nor 2, or the inputs are empty.
+        If ``order`` is neither 1 nor 2, the inputs are empty, or ``max_examples`` or ``seed`` is no
+        count.
     """
     __tracebackhide__ = True
     if not callable(fn):
         raise TypeError(f"fn is {fn!r}, which cannot be called: give a function of arrays")
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: gradcheck knows order=1 and order=2")
+    counts: list[tuple[str, Any, int]] = [("max_examples", max_examples, 1), ("seed", seed, 0)]
+    for name, value, least in counts:
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name}={value!r}: give an integer from {least} on")
     given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
     if not given:
         raise ValueError("inputs is empty: give at least one array or strategy")

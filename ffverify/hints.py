@@ -13,7 +13,6 @@ import numpy as np
 
 from .judging import Judged
 from .native import to_numpy
-from .point import projected_vector
 from .slopes import projection_slope
 from .verdict import Verdict
 
@@ -107,9 +106,7 @@ def _mirrored(judged: Judged, exact: float) -> str:
     if i == j or i >= x.shape[-1] or j >= x.shape[-2]:
         return ""
     direction = point.unit(judged.argument, int(np.ravel_multi_index(other, x.shape)))
-    slope: Any = projection_slope(
-        projected_vector(point, judged.weights), np.ones(1), point.inputs, direction, 128
-    )
+    slope: Any = projection_slope(point.vector, judged.weights, point.inputs, direction, 128)
     opposite = float(slope.mid())
 
     def near(value: float) -> bool:

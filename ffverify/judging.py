@@ -226,7 +226,7 @@ def _judge(
         return
     tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and is_tail(
         point,
-        program,
+        weights,
         directions,
         computed,
         exact,

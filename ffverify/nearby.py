@@ -54,7 +54,7 @@ def nearby_slopes(
     step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
     rng = np.random.default_rng(count)
     found: list[Any] = []
-    with BALLS.precision(_DIGITS - step):
+    with BALLS.precision(max(_DIGITS, _DIGITS - step)):
         for k in range(points):
             moves, start, x = _moves(count, k, points, rng), 0, []
             for a, p, s in zip(inputs.balls, places, sizes, strict=True):

@@ -138,7 +138,7 @@ def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) 
     both = np.isfinite(floats) & np.isfinite(values)
     largest = float(np.abs(floats[both]).max(initial=0.0))
     half = 2.0 ** (-fmt.precision / 2)
-    off = np.where(both, np.abs(floats - values), 0.0)
+    off = np.abs(np.where(both, floats, 0.0) - np.where(both, values, 0.0))
     allowed = half * largest + 2.0**fmt.smallest_exponent
     if not np.all(off <= allowed):
         bounds = running_bound(formulas.forward, points, fmt)

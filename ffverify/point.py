@@ -20,7 +20,7 @@ import numpy as np
 from .formats import Array, Format
 from .native import coarsest, is_floating, like, to_numpy
 from .precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
-from .slopes import Inputs, Unresolved, exact_value, joined, projected
+from .slopes import Inputs, Unresolved, exact_value, joined
 from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
@@ -116,6 +116,11 @@ def plain(point: Point, size: int) -> Array:
     """Draw ±1 and ±2: cotangents of single results, which a report can divide out exactly."""
     drawn: Array = point.rng.choice([-2.0, -1.0, 1.0, 2.0], size)
     return drawn
+
+
+def cotangents(point: Point, size: int) -> Array:
+    """Draw a cotangent for all results; of a single one, a number to divide by exactly."""
+    return plain(point, size) if size == 1 else signed(point, size)
 
 
 def powers_of_two(point: Point, x: Array) -> Array:
@@ -214,12 +219,6 @@ def _elsewhere(x: Array, factor: float) -> Array:
 
 def _same(a: Any, b: Any) -> bool:
     return bool((a.is_nan() and b.is_nan()) or (a.mid() == b.mid() and a.rad() == b.rad()))
-
-
-def projected_vector(point: Point, weights: Array) -> Program:
-    """Give ⟨weights, results⟩ of a point's exact program as a vector of one element."""
-    inner = projected(point.vector, weights)
-    return lambda *args: inner(*args).reshape(1)
 
 
 def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:

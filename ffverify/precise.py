@@ -164,7 +164,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> PreciseArray:
         """As `ndarray.reshape`."""
-        return self.like(self.values.reshape(*shape))
+        return self.like(self.values.reshape(shape[0] if len(shape) == 1 else shape))
 
     def dot(self, other: Any) -> Any:
         """As `ndarray.dot` of vectors and matrices."""

@@ -26,6 +26,7 @@ from .formats import Array
 from .judging import Screening, judge_direction, judge_forward, judge_reverse, note_sensitivity
 from .point import (
     Point,
+    cotangents,
     finite_results,
     formula_of,
     forward_motion,
@@ -33,10 +34,8 @@ from .point import (
     is_elementwise,
     plain,
     powers_of_two,
-    projected_vector,
     random_direction,
     reverse_motion,
-    signed,
     tangents_of,
     tied_direction,
 )
@@ -100,11 +99,6 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
             bad = _suspects(point, tangents, _floats(exact.exact), usable & ~exact.kink)
             for i in bad:
                 judge_forward(point, found, i, tangents, directions, elementwise=True)
-
-
-def cotangents(point: Point, size: int) -> Array:
-    """Draw a cotangent for all results; of a single one, a number to divide by exactly."""
-    return plain(point, size) if size == 1 else signed(point, size)
 
 
 def _modes(point: Point, directions: list[Array | None], usable: Array, found: Screening) -> bool:
@@ -240,13 +234,9 @@ class _Projection:
             d = np.zeros(self.point.points[j].size)
             d[self.place[here]] = self.step[here]
             directions[j] = d.reshape(self.point.points[j].shape)
-        used = self.weights
+        point = self.point
         return projection_slope(
-            projected_vector(self.point, used),
-            np.ones(1),
-            self.point.inputs,
-            directions,
-            self.bits // 2,
+            point.vector, self.weights, point.inputs, directions, self.bits // 2
         )
 
     def _residual(self, part: Array) -> Any:

@@ -161,24 +161,30 @@ def slopes(
     return found
 
 
-def projection_slope(
-    vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
-) -> Any:
-    """Give the slope of ⟨weights, program⟩ from two runs: for bisection, where a glance suffices."""
-
-    def weighed(*x: Any) -> PreciseArray:
-        return (vector(*x) * weights).sum()  # type: ignore[no-any-return]  # a duck array
-
+def glance(vector: Program, inputs: Inputs, directions: Weights, bits: int) -> Array | None:
+    """Give the slopes of all results from two runs, without an error bound; None if undecided."""
     bits = max(bits, _first_precision(inputs, directions, 2 * bits // 3))
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                return central(
-                    weighed, inputs.balls, directions, _exponent(inputs, directions, bits)
+                return central(  # type: ignore[no-any-return]  # an object array
+                    vector, inputs.balls, directions, _exponent(inputs, directions, bits)
                 )
             except Undecided:
                 bits *= 2
-    return arb.nan()
+    return None
+
+
+def projection_slope(
+    vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
+) -> Any:
+    """Give the slope of ⟨weights, program⟩ at a glance: for bisection, where that suffices."""
+    each = glance(vector, inputs, directions, bits)
+    if each is None:
+        return arb.nan()
+    used = np.flatnonzero(weights)
+    with BALLS.precision(bits):
+        return sum((each[used] * weights[used]).tolist(), arb(0))
 
 
 def along(

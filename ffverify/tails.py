@@ -15,13 +15,13 @@ import numpy as np
 from .formats import Array
 from .point import Point
 from .precise import arb
-from .slopes import Inputs, projection_slope
-from .truth import LIBRARY_ROUNDINGS, Program, Truth
+from .slopes import Inputs, glance
+from .truth import LIBRARY_ROUNDINGS, Truth
 
 
 def is_tail(
     point: Point,
-    program: Program,
+    weights: Array,
     directions: Sequence[Array | None],
     computed: float,
     exact: Truth,
@@ -32,8 +32,9 @@ def is_tail(
     """Tell whether an error is only relative: within g·u of the gradient's natural scale.
 
     The natural scale of an element is the largest magnitude among the elements of its own array
-    (unless the function maps elementwise: then they are points of their own) and the exact slopes in
-    its own place at the inputs scaled by ½, ¼, … 2^-6 and 0. A formula that is off in itself is a tail's
+    (unless the function maps elementwise: then they are points of their own) and the sizes of the exact
+    slopes in its own place at the inputs scaled by ½, ¼, … 2^-6 and 0: of all results, as if no two
+    cotangents cancelled, which were drawn at random. A formula that is off in itself is a tail's
     loss only where it gives zero, and g is that of one library call: nothing piles up there. Below
     the smallest normal numbers nothing is promised: compilers and devices flush them to zero.
     """
@@ -53,12 +54,15 @@ def is_tail(
             for x, f in zip(point.points, point.floating, strict=True)
         ]
         try:
-            slope = projection_slope(
-                lambda *args: program(*args).reshape(1), np.ones(1), Inputs(scaled), directions, 128
-            )
+            each = glance(point.vector, Inputs(scaled), directions, 128)
         except Exception:  # noqa: BLE001, S112 - a program fixed at one point need not hold elsewhere
             continue
-        if slope.is_finite() and bool(distance <= unit * slope.abs_lower()):
+        if each is None:
+            continue
+        size = sum(
+            (abs(s).lower() * abs(w) for s, w in zip(each, weights, strict=True) if w), arb(0)
+        )
+        if size.is_finite() and bool(distance <= unit * size):
             return True
     return False
 

@@ -381,3 +381,20 @@ def test_opaque_function_falls_back_to_differences():
     assert (
         quiet(opaque, X, vjp=lambda v, x: (3 * v * x,), truth=lambda x: x * x * x).truth == "caller"
     )
+
+
+@pytest.mark.parametrize("option", [{"seed": "a"}, {"seed": -1}, {"max_examples": 0}, {"order": 3}])
+def test_options_that_are_no_counts_are_refused(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        gradcheck(lambda x: x, X, **option)
+
+
+def test_of_one_result_computed_and_exact_are_shown_in_the_same_unit():
+    def opaque(x):  # no exact form: differences judge
+        return np.array(float(np.sum(x.astype(float)) * 1.0))
+
+    report = quiet(opaque, np.array([1.0, 2.0]), vjp=lambda v, x: (v * np.array([1.0, 3.0]),))
+    wrong = report.findings[0]
+    assert report.truth == "differences"
+    assert float(wrong.computed) == 3.0
+    assert wrong.exact.startswith("[1.00")

@@ -217,3 +217,30 @@ def test_large_arrays_are_drawn():
 
     found = gradcheck(np.sin, inputs, vjp=vjp, max_examples=3, raise_exception=False)
     assert [f.index for f in found.findings] == [(4321,)]
+
+
+def test_cotangents_that_happen_to_cancel_make_no_error_of_a_loss():
+    """Of a softmax that is all but 1 the gradient is p·(v - ⟨p, v⟩): rounding beside v, not beside that."""
+    z = np.array([[16.63553237915039, 0.0, 2.601378917694092]], dtype="float32")
+
+    def softmax(z):
+        e = np.exp(z - z.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    def vjp(v, z):
+        p = softmax(z)
+        return (p * (v - (p * v).sum(axis=-1, keepdims=True)),)
+
+    for seed in (8, 13, 29):
+        report = check(softmax, z, vjp=vjp, seed=seed)
+        assert report.ok, report
+    report = check(softmax, z, vjp=lambda v, z: (vjp(v, z)[0] * np.float32(1.001),))
+    assert not report.ok
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sort_of_the_largest_numbers():
+    x = np.array([-1.3407807929942597e154] * 3 + [-1.7976931348623157e308])
+    report = check(np.sort, x)
+    assert report.ok, report
+    assert not report.findings

@@ -137,3 +137,11 @@ def test_what_has_no_exact_form_is_named() -> None:
     program = made(lambda x: jnp.linalg.eigh(x)[0], normal(3, 3))
     assert program.forward is None
     assert any("eigh" in u for u in program.unknown), program.unknown
+
+
+def test_the_dot_product_of_two_vectors_has_an_exact_form() -> None:
+    x = jnp.array([0.5, -2.0, 3.0])
+    program = shadow(lambda x: jnp.dot(jnp.tanh(x), x), [x], framework="jax")
+    assert program.forward is not None
+    (value,) = program.forward(BALLS.array(np.asarray(x, dtype=np.float64)))
+    assert value.shape == ()
