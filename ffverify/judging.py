@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from .formats import Array, Format
+from .formulas import formula_of, tangents_formula
 from .native import to_numpy
 from .nearby import nearby_slopes
-from .point import Point, formula_of, result_index, tangents_formula
-from .precise import Arithmetic, arb
+from .point import Point, result_index
+from .precise import BALLS, Arithmetic, arb
 from .slopes import along, constants_moved, projected
 from .tails import is_noise, is_tail
 from .truth import LIBRARY_ROUNDINGS, Program, Truth
@@ -105,8 +106,8 @@ def judge_reverse(
     index = tuple(int(k) for k in np.unravel_index(i, g.shape))
     exact_formula = None if formula is None else formula[j].ravel()[i]
 
-    def other(arithmetic: Arithmetic) -> Any:
-        again = formula_of(point, weights, arithmetic)
+    def other(arithmetic: Arithmetic, units: int = 0) -> Any:
+        again = formula_of(point, weights, arithmetic, units=units)
         return None if again is None else again[j].ravel()[i]
 
     _judge(
@@ -131,8 +132,8 @@ def judge_forward(
     formula = tangents_formula(point, directions)
     exact_formula = None if formula is None else formula[o]
 
-    def other(arithmetic: Arithmetic) -> Any:
-        again = tangents_formula(point, directions, arithmetic)
+    def other(arithmetic: Arithmetic, units: int = 0) -> Any:
+        again = tangents_formula(point, directions, arithmetic, units=units)
         return None if again is None else again[o]
 
     _judge(
@@ -190,14 +191,15 @@ def _judge(
     weights: Array,
     directions: Sequence[Array | None],
     formula: Any,
-    other: Callable[[Arithmetic], Any],
+    other: Callable[..., Any],
     element: int | None,
     *,
     gradient: Array,
 ) -> None:
     """Judge one number against its own exact slope and keep it if it fails.
 
-    ``formula`` is the number in exact arithmetic, ``other`` gives it in another one.
+    ``formula`` is the number in exact arithmetic; ``other(arithmetic, units)`` gives it in another one,
+    and at all inputs that are moved by up to units·u.
     """
 
     @cache
@@ -220,8 +222,9 @@ def _judge(
     same = not off()
     # A formula that is wrong must not hide in how far slopes move: it may only be a limit of slopes.
     units = exact.growth if same and not point.strict else 0
+    around = other(BALLS, units) if units and formula is not None else None
     if verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _within_reach(
-        point, program, directions, computed, exact, element, units=units
+        point, program, directions, computed, exact, element, units=units, around=around
     ):
         return
     tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and is_tail(
@@ -257,12 +260,16 @@ def _within_reach(
     element: int | None,
     *,
     units: int,
+    around: Any = None,
 ) -> bool:
     """Tell whether a number is a slope at inputs that move by up to units·u, 0 for a limit of slopes.
 
     So is the gradient at a tie, or at a kink that is met within the rounding of the inputs. Limits are
-    as narrow as the slope itself where the function is smooth.
+    as narrow as the slope itself where the function is smooth. ``around`` is a ball that holds all of
+    those slopes, where one is known: a number outside it needs no search.
     """
+    if around is not None and around.is_finite() and not _holds(around, computed, exact, point.fmt):
+        return False
     every = [
         np.ones(x.shape, bool) if f else None
         for x, f in zip(point.points, point.floating, strict=True)
@@ -273,9 +280,15 @@ def _within_reach(
     hull = nearby_slopes(program, point.inputs, directions, point.fmt, every, units=units)
     if hull is None:
         return False
-    size = max(abs(hull[0]), abs(hull[1]))
-    slack = exact.growth * (point.fmt.unit_roundoff * size + 2.0**point.fmt.smallest_exponent)
-    return hull[0] - slack <= computed <= hull[1] + slack
+    return _holds(arb(hull[0]).union(arb(hull[1])), computed, exact, point.fmt)
+
+
+def _holds(slopes: Any, computed: float, exact: Truth, fmt: Format) -> bool:
+    """Tell whether a number is one of the slopes in a ball, up to its own rounding."""
+    slack = exact.growth * (
+        fmt.unit_roundoff * slopes.abs_upper() + arb(2) ** fmt.smallest_exponent
+    )
+    return bool((arb(computed) - slopes).abs_lower() <= slack) if math.isfinite(computed) else False
 
 
 def _running(

@@ -1,8 +1,8 @@
 """One input of a function under test: its numbers, its directions, and what was computed there.
 
-A ``Point`` knows the exact programs that hold at it (``Formulas``) and computes there, by the
-function's own modes: ``gradients_of``, ``tangents_of``, and ``formula_of`` for what the derivative
-program gives in exact arithmetic. Directions and cotangents are exact in every format.
+A ``Point`` knows the exact programs that hold at it (``Formulas``); ``gradients_of`` and
+``tangents_of`` compute there by the function's own modes. Directions and cotangents are exact in every
+format.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,13 +19,12 @@ import numpy as np
 
 from .formats import Array, Format
 from .native import coarsest, is_floating, like, to_numpy
-from .precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from .precise import BALLS
 from .slopes import Inputs, Unresolved, exact_value, joined
 from .subject import Fault, Subject
 from .truth import LIBRARY_ROUNDINGS, Program
 from .verdict import Verdict
 
-_FORMULA_BITS = (128, 256)
 _EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
 _ELEMENTWISE = 4096  # inputs up to which it is worth finding out that a function is elementwise
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
@@ -265,66 +264,6 @@ def tangents_of(
                 Verdict.WRONG,
             )
     return np.concatenate([p.ravel() for p in parts]).astype(np.float64)
-
-
-def _entered(point: Point, arithmetic: Arithmetic, more: Sequence[Any]) -> list[Any]:
-    balls = [*point.inputs.balls, *(BALLS.array(a) for a in more)]
-    if arithmetic is BALLS:
-        return balls
-    return [PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b for b in balls]
-
-
-def formula_of(point: Point, weights: Array, arithmetic: Arithmetic = BALLS) -> list[Array] | None:
-    """Run the derivative program in exact arithmetic: one object array per argument."""
-    cotangents = [to_numpy(v) for v in point.split(weights) if v is not None]
-    bars = _exactly(point, "backward", arithmetic, cotangents)
-    if bars is None:
-        return None
-    results = iter(bars)
-    return [
-        next(results) if f else np.zeros(x.shape, dtype=object)
-        for x, f in zip(point.points, point.floating, strict=True)
-    ]
-
-
-def tangents_formula(
-    point: Point, directions: Sequence[Array | None], arithmetic: Arithmetic = BALLS
-) -> Array | None:
-    """Run the tangent program in exact arithmetic: one object array over the floating results."""
-    dots = [
-        np.zeros(x.shape) if d is None else d
-        for d, x, f in zip(directions, point.points, point.floating, strict=True)
-        if f
-    ]
-    results = _exactly(point, "tangent", arithmetic, dots)
-    return None if results is None else np.concatenate([r.ravel() for r in results])
-
-
-def _exactly(
-    point: Point, mode: str, arithmetic: Arithmetic, more: Sequence[Array]
-) -> list[Array] | None:
-    """Run the program of a mode exactly; None if there is none, or none that exact arithmetic can run.
-
-    Where cancellation leaves fewer digits than a bound needs, it runs once more, with twice the bits.
-    """
-    program = getattr(point.formulas, mode)()
-    if program is None:
-        return None
-    found = None
-    for bits in _FORMULA_BITS:
-        try:
-            with BALLS.precision(bits):
-                found = [r.values for r in program(*_entered(point, arithmetic, more))]
-        except Undecided:
-            continue
-        except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-            unknown: dict[str, Any] = {mode: lambda: None}
-            point.formulas = replace(point.formulas, **unknown)
-            return None
-        elements = itertools.chain.from_iterable(r.ravel().tolist() for r in found)
-        if min(map(arb.rel_accuracy_bits, elements), default=bits) >= point.fmt.precision + 8:
-            break
-    return found
 
 
 def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:

@@ -23,12 +23,12 @@ import numpy as np
 
 from .differences import screen_by_differences
 from .formats import Array
+from .formulas import formula_of
 from .judging import Screening, judge_direction, judge_forward, judge_reverse, note_sensitivity
 from .point import (
     Point,
     cotangents,
     finite_results,
-    formula_of,
     forward_motion,
     gradients_of,
     is_elementwise,
