@@ -75,7 +75,8 @@ def mixture_nll(logits: Value, means: Value, precisions: Value, y: Value) -> Val
 
 
 # Softmax with its negative log-likelihood: fused, because p - onehot(y) cancels where it is best known.
-# The labels are given by `places`: where they are in the flattened logits, one place for each row.
+# The logits are one row for each example, and the labels are given by `places`: where they are in the
+# flattened logits.
 def _places(y: Any, *, n: int) -> Any:
     rows = y.size
     try:
@@ -88,13 +89,9 @@ places = constant("places", _places)
 
 
 def _replaced(x: Any, v: Any, place: Any, out: Any = None) -> Any:
-    y = np.array(x, order="C") if out is None else np.positive(x, out=out)
-    y.reshape(-1)[place] = v
+    y = x.copy() if out is None else np.positive(x, out=out)
+    y.put(place, v)
     return y
-
-
-def _at(place: Value, x: Value) -> Value:
-    return x.reshape(-1)[place]
 
 
 # x with v at the places; v is one number, or one for each place.
@@ -107,7 +104,7 @@ replaced: Primitive = general(
     ),
     (
         lambda v_dot, _y, x, _v, place: replaced(np.zeros(shape_of(x)), v_dot, place),
-        lambda y_bar, _y, _x, _v, place: _at(place, y_bar),
+        lambda y_bar, _y, _x, _v, place: y_bar.ravel()[place],
     ),
     None,
     flops=0,
@@ -117,34 +114,30 @@ replaced: Primitive = general(
 
 def _softmax_nll(z: Value, place: Value) -> tuple[Value, tuple[Value, ...]]:
     """Return the costs, and for the rules: e^z and its sum without the labels, its sum; up to a factor."""
-    *rows, n = shape_of(z)
-    d = minus_max(z, axis=len(rows))
+    d = minus_max(z, axis=1)
     e = np.exp(d)
     others = replaced(e, 0.0, place)
-    rest = others.reshape((len(place), n)).dot(ones(n, dtype_of(z)))
+    rest = others.dot(ones(e.shape[1], e.dtype))
     # log Σ e - d_y. Where the label wins, d_y = 0 and e_y = 1, and the sum of the others keeps its
     # digits; where it does not, the result is at least log 2, beside which a rounding of e_y is small.
-    e_y = _at(place, e)
-    j = np.log1p(rest + (e_y - 1.0)) - _at(place, d)
-    j = j if len(rows) == 1 else j.reshape(rows) if rows else j[0]
-    return j, (others, rest, rest + e_y)
+    e_y, d_y = e.ravel()[place], d.ravel()[place]
+    return np.log1p(rest + (e_y - 1.0)) - d_y, (others, rest, rest + e_y)
 
 
 def _softmax_error(z: Value, place: Value, factor: Value, kept: Any) -> Value:
     """Return factor · (softmax(z) - onehot(y)); the label's p - 1 is minus the sum of all others."""
     others, rest, total = kept or _softmax_nll(z, place)[1]
-    factor = (factor / total).reshape((*shape_of(z)[:-1], 1))
-    return factor * replaced(others, -rest, place)
+    return (factor / total).reshape((len(place), 1)) * replaced(others, -rest, place)
 
 
 def _softmax_nll_map(z_dot: Value, _j: Value, z: Value, place: Value, kept: Any = None) -> Value:
-    return sum_(z_dot * _softmax_error(z, place, 1.0, kept), axis=-1)
+    return sum_(z_dot * _softmax_error(z, place, 1.0, kept), axis=1)
 
 
 def _softmax_nll_transpose(
     j_bar: Value, _j: Value, z: Value, place: Value, kept: Any = None
 ) -> Value:
-    return _softmax_error(z, place, j_bar.reshape(-1), kept)
+    return _softmax_error(z, place, j_bar, kept)
 
 
 softmax_nll_fused = general(
@@ -166,10 +159,15 @@ def softmax_nll(z: Value, y: Value) -> Value:
     TypeError, ValueError
         Where y is no array of integers from 0 to n-1 of z's shape without its last axis.
     """
-    *rows, n = shape_of(z)
+    shape = shape_of(z)
+    n = shape[-1]
     labels = y if isinstance(y, Var) else np.asarray(y)
-    if dtype_of(labels).kind not in "iu":
+    if labels.dtype.kind not in "iu":
         raise TypeError(f"softmax_nll: labels of dtype {labels.dtype}: pass integers 0 to {n - 1}")
-    if labels.shape != tuple(rows):
-        raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape_of(z)}")
-    return softmax_nll_fused(z, places(labels, n=n))
+    if labels.shape != shape[:-1]:
+        raise ValueError(f"softmax_nll: labels {labels.shape} for logits {shape}")
+    place = places(labels, n=n)
+    if len(shape) == 2:
+        return softmax_nll_fused(z, place)
+    cost = softmax_nll_fused(reshape(z, shape=(prod(shape[:-1]), n)), place)
+    return reshape(cost, shape=shape[:-1]) if len(shape) > 2 else cost[0]
