@@ -37,7 +37,7 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
         Where an argument or the result is not of a real floating type.
     """
     leaves, structure = flatten(args)
-    run = _record(f, [_saved(leaf) for leaf in leaves], structure, has_aux=has_aux)
+    run = _record(lambda xs: f(*xs), [_saved(leaf) for leaf in leaves], structure, has_aux=has_aux)
 
     def pullback(y_bar: Any) -> tuple[Any, ...]:
         y_bars = _matching(y_bar, run.out_structure, run.values, "cotangent")
@@ -65,7 +65,7 @@ class _Run(NamedTuple):
         """Cotangents of the inputs, in arrays that the caller may write to."""
         with np.errstate(all="ignore"):
             x_bars = pull_back(self.tape, self.outputs, y_bars, self.inputs)
-        return _owned(x_bars, [x.value for x in self.inputs], y_bars)
+        return _owned(x_bars, self.inputs, y_bars)
 
     def push(self, x_dots: list[Value]) -> list[Value]:
         """Tangents of the outputs, in arrays that the caller may write to."""
@@ -82,7 +82,7 @@ def _record(
     trace = Recording()
     inputs = [trace.input(leaf) for leaf in leaves]
     try:
-        out = f(*unflatten(structure, inputs))
+        out = f(unflatten(structure, inputs))
     finally:
         tape = trace.close()
     out, aux = out if has_aux else (out, None)
@@ -95,8 +95,11 @@ def _result(
 ) -> tuple[list[Var | None], list[Value], Structure]:
     """Return (this trace's `Var` or None, value) for each leaf of a result, and its structure."""
     leaves, structure = flatten(out)
-    outputs = [trace.own(leaf) for leaf in leaves]
-    values = [leaf if var is None else var.value for leaf, var in zip(leaves, outputs, strict=True)]
+    outputs, values = [], []
+    for leaf in leaves:
+        var = trace.own(leaf)
+        outputs.append(var)
+        values.append(leaf if var is None else var.value)
     _check_floats(values, "the result")
     return outputs, values, structure
 
@@ -143,7 +146,7 @@ def _tangent_leaves(primals: tuple[Any, ...], tangents: Sequence[Any]) -> list[V
 def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
     """Return f(*args) and the linear map ``tangents -> y_dot``; f itself runs only once."""
     leaves, structure = flatten(args)
-    run = _record(f, [_saved(leaf) for leaf in leaves], structure)
+    run = _record(lambda xs: f(*xs), [_saved(leaf) for leaf in leaves], structure)
 
     def linear_map(*tangents: Any) -> Any:
         x_dots = _matching(tangents, structure, [x.value for x in run.inputs], "tangents")
@@ -165,14 +168,9 @@ def value_and_grad(
 
     @functools.wraps(f, updated=())
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        chosen = _chosen(argnums, len(args))
-        leaves, structure = flatten(tuple([args[i] for i in chosen]))
-        run = _record(
-            lambda *xs: f(*_replaced(args, chosen, xs), **kwargs),
-            leaves,
-            structure,
-            has_aux=has_aux,
-        )
+        x, of_x = _of_chosen(f, argnums, args, kwargs)
+        leaves, structure = flatten(x)
+        run = _record(of_x, leaves, structure, has_aux=has_aux)
         if run.out_structure is not LEAF or shape_of(run.values[0]) != ():
             found = unflatten(run.out_structure, list(map(shape_of, run.values)))
             what = "shape" if run.out_structure is LEAF else "the structure"
@@ -181,8 +179,7 @@ def value_and_grad(
                 "return one number, or use jacobian or vjp"
             )
         (value,) = run.values
-        bars = unflatten(structure, run.pull([dtype_of(value).type(1)]))
-        gradient = bars[0] if isinstance(argnums, int) else bars
+        gradient = unflatten(structure, run.pull([dtype_of(value).type(1)]))
         return ((value, run.aux) if has_aux else value), gradient
 
     return differentiated
@@ -219,35 +216,27 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, *, mode: str = "chea
 
     @functools.wraps(f, updated=())
     def full(*args: Any, **kwargs: Any) -> Any:
-        chosen = _chosen(argnums, len(args))
-
-        def of_chosen(*xs: Any) -> Any:
-            return f(*_replaced(args, chosen, xs), **kwargs)
-
-        xs = tuple(args[i] for i in chosen)
-        in_leaves, in_structure = flatten(xs)
+        x, of_x = _of_chosen(f, argnums, args, kwargs)
+        in_leaves, in_structure = flatten(x)
         if mode == "forward":
-            value, linear_map = linearize(of_chosen, *xs)
+            value, linear_map = linearize(of_x, x)
             forward = True
         else:
-            value, pullback = vjp(of_chosen, *xs)
+            value, pullback = vjp(of_x, x)
         out_leaves, out_structure = flatten(value)
         if mode != "forward":
             forward = mode == "cheaper" and _total(in_leaves) < _total(out_leaves)
             if forward:
-                _, linear_map = linearize(of_chosen, *xs)
+                _, linear_map = linearize(of_x, x)
         if forward:
             columns = [
-                flatten(linear_map(*unflatten(in_structure, v)))[0] for v in _basis(in_leaves)
+                flatten(linear_map(unflatten(in_structure, v)))[0] for v in _basis(in_leaves)
             ]
             blocks = _blocks(columns, in_leaves, out_leaves, last=True)
         else:
             rows = [flatten(pullback(unflatten(out_structure, v)))[0] for v in _basis(out_leaves)]
             blocks = _blocks(rows, out_leaves, in_leaves, last=False)
-        trees = [unflatten(in_structure, row) for row in blocks]
-        return unflatten(
-            out_structure, [tree[0] if isinstance(argnums, int) else tree for tree in trees]
-        )
+        return unflatten(out_structure, [unflatten(in_structure, row) for row in blocks])
 
     return full
 
@@ -335,15 +324,14 @@ def _like(v: Value, like: Value, what: str) -> Value:
 def _owned(found: list[Value | None], like: list[Value], given: list[Value]) -> list[Value]:
     """Fill in zeros for None, and copy what is not an array of its own: the caller may write to it."""
     taken = set(map(id, given))
-    owned = []
-    for v, x in zip(found, like, strict=True):
+    for i, v in enumerate(found):
+        key = id(v)
         if v is None:
-            v = np.zeros(shape_of(x), dtype_of(x))  # noqa: PLW2901  # that is what None means
-        elif type(v) is np.ndarray and (v.base is not None or id(v) in taken):
-            v = v.copy()  # noqa: PLW2901  # it replaces the view
-        taken.add(id(v))
-        owned.append(v)
-    return owned
+            found[i] = np.zeros(shape_of(like[i]), dtype_of(like[i]))
+        elif type(v) is np.ndarray and (key in taken or v.base is not None):
+            found[i] = v.copy()
+        taken.add(key)
+    return found
 
 
 def _peeled(trace: Recording | Forward, aux: Any) -> Any:
@@ -354,16 +342,24 @@ def _peeled(trace: Recording | Forward, aux: Any) -> Any:
     )
 
 
-def _chosen(argnums: int | Sequence[int], count: int) -> list[int]:
-    chosen = [argnums] if isinstance(argnums, int) else list(argnums)
-    for i in chosen:
-        if not -count <= i < count:
-            raise ValueError(f"argnums={argnums} for a call with {count} positional arguments")
-    return [i % count for i in chosen]
+def _of_chosen(
+    f: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Function]:
+    """Return the chosen argument, or a tuple of them, and f as a function of it alone."""
+    try:
+        chosen = args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums)
+    except IndexError:
+        raise ValueError(
+            f"argnums={argnums} for a call with {len(args)} positional arguments"
+        ) from None
 
+    def of_chosen(x: Any) -> Any:
+        full = list(args)
+        if isinstance(argnums, int):
+            full[argnums] = x
+        else:
+            for i, part in zip(argnums, x, strict=True):
+                full[i] = part
+        return f(*full, **kwargs)
 
-def _replaced(args: tuple[Any, ...], chosen: list[int], xs: tuple[Any, ...]) -> list[Any]:
-    full = list(args)
-    for i, x in zip(chosen, xs, strict=True):
-        full[i] = x
-    return full
+    return chosen, of_chosen

@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .var import Var
+
 # A structure is hashable: LEAF, NONE, or (kind, what else is needed, child structures).
 LEAF, NONE = "leaf", "none"
 Structure = Any
+LEAVES = frozenset([np.ndarray, np.float64, float, Var])  # the usual ones, known quickly
 
 
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
@@ -25,25 +28,20 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 
 def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     kind = type(tree)
-    if kind is np.ndarray or kind is float:
+    if kind in LEAVES:
         leaves.append(tree)
         return LEAF
-    if kind is list or kind is tuple:
-        return (kind, None, _flatten_all(tree, leaves))
     if tree is None:
         return NONE
+    names, children = None, tree
     if isinstance(tree, dict):
-        return (kind, tuple(tree), _flatten_all(tree.values(), leaves))
-    if isinstance(tree, list | tuple):  # a named tuple
-        return (kind, None, _flatten_all(tree, leaves))
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        names, children = tuple(tree), tree.values()
+    elif not isinstance(tree, (list, tuple)):
+        if not dataclasses.is_dataclass(tree) or isinstance(tree, type):
+            leaves.append(tree)
+            return LEAF
         names = tuple(field.name for field in dataclasses.fields(tree))
-        return (kind, names, _flatten_all([getattr(tree, name) for name in names], leaves))
-    leaves.append(tree)
-    return LEAF
-
-
-def _flatten_all(children: Iterable[Any], leaves: list[Any]) -> tuple[Structure, ...]:
+        children = [getattr(tree, name) for name in names]
     structures = []
     for child in children:
         if type(child) is np.ndarray:  # the usual case, quickly
@@ -51,7 +49,7 @@ def _flatten_all(children: Iterable[Any], leaves: list[Any]) -> tuple[Structure,
             structures.append(LEAF)
         else:
             structures.append(_flatten(child, leaves))
-    return tuple(structures)
+    return (kind, names, tuple(structures))
 
 
 def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
@@ -69,7 +67,9 @@ def _unflatten(structure: Structure, leaves: Any) -> Any:
     if structure is NONE:
         return None
     kind, names, children = structure
-    built = [next(leaves) if c is LEAF else _unflatten(c, leaves) for c in children]
+    built = []
+    for child in children:  # before Python 3.12 a comprehension is a function to call, and slower
+        built.append(next(leaves) if child is LEAF else _unflatten(child, leaves))  # noqa: PERF401
     if kind is list:
         return built
     if kind is tuple:
