@@ -15,7 +15,7 @@ import numpy as np
 from .primitive import Primitive, broadcast_to, constant, general, multilinear, reshape
 from .reductions import sum_
 from .shaping import getitem, transpose
-from .var import Value, dtype_of, shape_of
+from .var import Value, shape_of
 
 
 def matrix_transpose(x: Value) -> Value:
@@ -62,7 +62,7 @@ def _product(a: Value, b: Value) -> Value:
     return a.dot(b) if type(a) is type(b) is np.ndarray else matmul(a, b)
 
 
-def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
+def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value, *_: Value) -> Value:
     if a.ndim == b.ndim == 2:
         return _product(y_bar, b.T)
     if a.ndim > 1 < b.ndim:
@@ -74,7 +74,7 @@ def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
     return _uncolumn(matmul(b, _column(y_bar)))
 
 
-def _matmul_transpose_b(y_bar: Value, _y: Value, a: Value, b: Value) -> Value:
+def _matmul_transpose_b(y_bar: Value, _y: Value, a: Value, b: Value, *_: Value) -> Value:
     if a.ndim == b.ndim == 2:
         return _product(a.T, y_bar)
     if a.ndim == b.ndim == 1:
@@ -118,21 +118,15 @@ def ones(n: int, dtype: np.dtype[Any]) -> Any:
 
 def _affine_transpose_b(y_bar: Value, _y: Value, _x: Value, _W: Value, b: Value) -> Value:
     if y_bar.ndim == 2 and b.ndim == 1:
-        return _product(ones(len(y_bar), dtype_of(y_bar)), y_bar)
+        return _product(ones(len(y_bar), y_bar.dtype), y_bar)
     return y_bar
 
 
 affine = general(
     "affine",
     _affine,
-    (
-        lambda x_dot, _y, _x, W, _b: matmul(x_dot, W),
-        lambda y_bar, y, x, W, _b: _matmul_transpose_a(y_bar, y, x, W),
-    ),
-    (
-        lambda W_dot, _y, x, _W, _b: matmul(x, W_dot),
-        lambda y_bar, y, x, W, _b: _matmul_transpose_b(y_bar, y, x, W),
-    ),
+    (lambda x_dot, _y, _x, W, _b: matmul(x_dot, W), _matmul_transpose_a),
+    (lambda W_dot, _y, x, _W, _b: matmul(x, W_dot), _matmul_transpose_b),
     (lambda b_dot, _y, _x, _W, _b: b_dot, _affine_transpose_b),
     flops=lambda y, x, W, _b: _matmul_flops(y, x, W) + prod(shape_of(y)),
     source=lambda x, W, _b: f"np.add({_matmul_source(x, W)}, {{2}}{{out}})",

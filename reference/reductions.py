@@ -44,7 +44,7 @@ def sum_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 
 def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
-    return product_of([shape[a] for a in axis])
+    return product_of(map(shape.__getitem__, axis))
 
 
 def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
@@ -55,13 +55,12 @@ def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: b
     return broadcast_to(part, shape=shape)
 
 
-def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any) -> Any:
     dtype = dtype_of(x)
     if dtype.char == "e":  # half precision: as NumPy does: the sum of many would overflow
         wide = _mean_forward(astype(x, dtype=np.float32), axis=axis, keepdims=keepdims)
         return astype(wide, dtype=dtype)
-    total = sum_over(x, axis=axis, keepdims=keepdims)
-    return total / dtype.type(_count(shape_of(x), axis))
+    return np.add.reduce(x, axis=axis, keepdims=keepdims) / dtype.type(_count(shape_of(x), axis))
 
 
 mean_over = linear("mean", _mean_forward, _mean_transpose, flops=_elements, inline=True)

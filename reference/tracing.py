@@ -32,8 +32,7 @@ class Trace:
 
     __slots__ = ("level",)
 
-    def __init__(self) -> None:
-        self.level = next(_levels)
+    level: int
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Apply a primitive of whose arguments this trace is the innermost."""
@@ -56,6 +55,9 @@ class Forward(Trace):
     """Forward mode: every `Var` carries its tangent; nothing is kept."""
 
     __slots__ = ()
+
+    def __init__(self) -> None:
+        self.level = next(_levels)
 
     def input(self, value: Value, tangent: Value) -> Var:
         """Make a `Var` with this tangent."""
@@ -87,7 +89,7 @@ class Recording(Trace):
     __slots__ = ("branches", "records_all", "tape")
 
     def __init__(self, *, records_all: bool = False) -> None:
-        super().__init__()
+        self.level = next(_levels)
         self.tape: list[Var] | None = []
         self.records_all = records_all  # a graph also keeps comparisons, rounding, argmax, ...
         self.branches: list[Var] = []
@@ -96,45 +98,39 @@ class Recording(Trace):
         """Take note that the program's path depends on this value."""
         self.branches.append(var)
 
-    def input(self, value: Value) -> Var:
-        """Make a `Var` that the trace starts from."""
-        return self._taped(value, None)
-
-    def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
-        """Compute the value and put the application on the tape."""
-        values, parents = [], []
-        nested = self.records_all
-        for k, arg in enumerate(args):
-            if type(arg) is Var:
-                if arg.trace is self:
-                    if primitive.differentiates(k):
-                        parents.append((k, arg.index))
-                    arg = arg.value  # noqa: PLW2901  # what the enclosing level sees
-                nested = nested or type(arg) is Var
-            values.append(arg)
-        if nested:
-            y = primitive(*values, **params)
-        elif primitive.remembering is None:
-            y = primitive.forward(*values, **params)
-        else:
-            y, kept = primitive.remembering(*values, **params)
-            params = {**params, "kept": kept}
-        if not (parents or self.records_all):
-            return y
-        return self._taped(y, (primitive, args, params, values, parents))
-
-    def _taped(self, value: Value, record: Record | None) -> Var:
+    def input(self, value: Value, record: Record | None = None) -> Var:
+        """Put a value on the tape: an input, unless `record` says which application made it."""
         tape = self.tape
         if tape is None:
             raise TypeError(
                 "a value of a finished derivative is used outside of it: "
                 "return it from the differentiated function (has_aux=True) instead of keeping it"
             )
-        var = Var(value, self)
-        var.record = record
-        var.index = len(tape)
+        var = Var(value, self, len(tape), record)
         tape.append(var)
         return var
+
+    def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
+        """Compute the value and put the application on the tape."""
+        values, parents = list(args), []
+        nested = self.records_all
+        for k, arg in enumerate(args):
+            if type(arg) is Var:
+                if arg.trace is self:
+                    if primitive.differentiates(k):
+                        parents.append((k, arg.index))
+                    values[k] = arg = arg.value  # noqa: PLW2901  # what the enclosing level sees
+                nested = nested or type(arg) is Var
+        if nested:
+            y = primitive(*values, **params)
+        elif primitive.remembering is None:
+            y = primitive.forward(*values, **params)
+        else:
+            y, kept = primitive.remembering(*values, **params)
+            params["kept"] = kept
+        if not (parents or self.records_all):
+            return y
+        return self.input(y, (primitive, args, params, values, parents))
 
     def close(self) -> list[Var]:
         """Return the tape; the `Var`s no longer refer to it, so no reference cycle remains."""
@@ -171,7 +167,7 @@ def pull_back(
             present = bars[index]
             # Never in place: x_bar may be another node's cotangent, or the caller's own array.
             bars[index] = x_bar if present is None else present + x_bar
-    return [bars[var.index] for var in inputs]
+    return bars[: len(inputs)]  # which came first on the tape
 
 
 def push_forward(

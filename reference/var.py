@@ -79,9 +79,13 @@ class Var:
     index: int
     record: Record | None
 
-    def __init__(self, value: Value, trace: Trace) -> None:
+    def __init__(
+        self, value: Value, trace: Trace, index: int = -1, record: Record | None = None
+    ) -> None:
         self.value = value
         self.trace = trace
+        self.index = index
+        self.record = record
 
     # NumPy's protocols -----------------------------------------------------------------------
 
