@@ -24,9 +24,8 @@ from ffverify.verification import Report
 
 def _run(*words: str) -> tuple[int, str, str]:
     """Run in a process of its own, as a user does."""
-    code = "import sys; from ffverify.cli import main; sys.argv[0] = 'ffverify'; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ffverify", *words], capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
