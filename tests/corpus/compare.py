@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for ffverify")
     parser.add_argument("--examples", type=int, default=25, help="inputs per row and seed")
-    parser.add_argument("--corpus", choices=CORPORA, help="one of the two; both by default")
+    parser.add_argument("--corpus", choices=CORPORA, help="one of them; all by default")
     parser.add_argument(
         "--only", default="", help="rows whose name contains this; several with commas"
     )
