@@ -15,6 +15,7 @@ import numpy as np
 from .formats import FORMATS, Array
 from .judging import Judged, Screening, decide
 from .native import dtype_name, framework_of, is_floating, to_numpy
+from .nearby import spread_moves
 from .point import (
     Point,
     cotangents,
@@ -34,6 +35,8 @@ _PROJECTIONS = 3  # of an input that is larger than that
 _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
+_BESIDE = 24  # points around a point
+_LEAST = 2.0**-500  # a step that divides numbers of any size
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 
 
@@ -154,6 +157,70 @@ def slope_by_differences(
     if kink:
         error += floor + (near * 17 / 32 if near >= 0.95 * far else max(near, far))
     return arb(value, error), kink
+
+
+def limits_by_differences(
+    evaluate: Callable[[Sequence[Any]], Sequence[Any]],
+    native: Sequence[Any],
+    directions: Sequence[Array | None],
+    weights: Array,
+) -> tuple[float, float] | None:
+    """Give the hull of slopes of ⟨weights, results⟩ beside the point; None where they are all alike.
+
+    At ties of a sort no input alone moves the middle one, and no kink shows along it; the limits of
+    gradients nearby, each a right answer, differ all the same (see `ffverify.nearby`). Inputs move in
+    another order at every point, by some square roots of the unit roundoff: there truncation is small
+    beside the noise. Where the function is smooth slopes draw together as the points do, and nothing
+    is between them.
+    """
+    wide = widened(native, evaluate)
+    unit = max(_unit_roundoff(w) for w in wide if is_floating(w))
+    sizes = [np.abs(to_numpy(w).ravel().astype(np.float64)) for w in wide if is_floating(w)]
+    smallest = min((float(s[s > 0].min()) for s in sizes if np.any(s > 0)), default=1.0)
+    scales = np.concatenate([np.where(s > 0, s, smallest) for s in sizes])
+    steps = np.concatenate(
+        [
+            np.zeros(to_numpy(w).size) if d is None else np.abs(d).ravel()
+            for w, d in zip(wide, directions, strict=True)
+            if is_floating(w)
+        ]
+    )
+    if scales.size < 2 or not np.any(steps):
+        return None
+    rng, rough = np.random.default_rng(scales.size), _noise(evaluate, wide, weights)
+    hulls = []
+    for nearness in (1.0, 0.125):
+        far = min(64 * scales.size * unit**0.5, 2.0**-6) * nearness
+        gap = far * scales / (scales.size + 1)
+        h = float((gap[steps != 0] / steps[steps != 0]).min()) / 4
+        if h < _LEAST:
+            return None
+        slopes, noise = [], 0.0
+        for k in range(_BESIDE):
+            moves = far * scales * spread_moves(scales.size, k, _BESIDE, rng)
+            parts = iter(np.split(moves, np.cumsum([s.size for s in sizes])[:-1]))
+            there = [
+                _shifted(w, next(parts).reshape(w.shape), 1.0) if is_floating(w) else w
+                for w in wide
+            ]
+            ends = []
+            for t in (h, -h):
+                moved = [
+                    w if d is None else _shifted(w, d, t)
+                    for w, d in zip(there, directions, strict=True)
+                ]
+                flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
+                terms = flat[weights != 0] * weights[weights != 0]
+                ends.append(terms.sum())
+                noise = max(noise, (4 * float(unit) * float(np.abs(terms).sum()) + rough) / h)
+            slopes.append(float((ends[0] - ends[1]) / (2 * np.longdouble(h))))
+        if not np.isfinite(slopes).all():
+            return None
+        hulls.append((min(slopes) - noise, max(slopes) + noise, noise))
+    (low, high, _), (near_low, near_high, noise) = hulls
+    if near_high - near_low <= 8 * noise or 2 * (near_high - near_low) < high - low:
+        return None
+    return near_low, near_high
 
 
 def _noise(
@@ -305,7 +372,10 @@ def _judge_by_differences(
             Verdict.CORRECT
         )  # as far as these differences can tell: `sensitivity` says how far
     reason = ""
-    if kink and verdict is not Verdict.CORRECT and sum(x.size for x in point.points) > 1:
+    if verdict is not Verdict.CORRECT and (
+        (kink and sum(x.size for x in point.points) > 1)
+        or _is_limit(point, computed, weights, directions)
+    ):
         verdict = (
             Verdict.INCONCLUSIVE
         )  # a limit of gradients nearby need not lie between the two sides
@@ -323,3 +393,14 @@ def _judge_by_differences(
                 False, weights, directions, gradient, reason,
             )
         )  # fmt: skip
+
+
+def _is_limit(
+    point: Point, computed: float, weights: Array, directions: Sequence[Array | None]
+) -> bool:
+    """Tell whether a number lies between slopes nearby that do not draw together at the point."""
+    assert point.formulas.limits is not None  # noqa: S101 - there beside the differences
+    if not np.isfinite(computed):
+        return False
+    hull = point.formulas.limits(weights, directions)
+    return hull is not None and hull[0] <= computed <= hull[1]

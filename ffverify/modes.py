@@ -78,6 +78,19 @@ def torch_vjp(
     fn: Function, args: Sequence[Any], cotangents: Sequence[Any], *, graph: bool = False
 ) -> list[Any]:
     """Pull cotangents back with torch.autograd.grad; None where it gives no gradient."""
+    return _torch_walks(fn, args, cotangents, graph=graph, times=1)[0]
+
+
+def torch_vjp_twice(
+    fn: Function, args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[list[Any]]:
+    """Pull cotangents back twice through one and the same retained graph."""
+    return _torch_walks(fn, args, cotangents, graph=False, times=2)
+
+
+def _torch_walks(
+    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], *, graph: bool, times: int
+) -> list[list[Any]]:
     import torch
 
     chosen = [is_floating(a) for a in args]
@@ -99,16 +112,22 @@ def torch_vjp(
             if v is not None and r.requires_grad
         ]
         if not pairs:
-            return [None] * len(args)
+            return [[None] * len(args)] * times
         wanted = [a for a, c in zip(leaves, chosen, strict=True) if c]
-        gradients = torch.autograd.grad(
-            [r for r, _ in pairs],
-            wanted,
-            [v for _, v in pairs],
-            allow_unused=True,
-            create_graph=graph,
-        )
-    return _spread(gradients, chosen)
+        walks = []
+        for walk in range(times):
+            gradients = torch.autograd.grad(
+                [r for r, _ in pairs],
+                wanted,
+                [v for _, v in pairs],
+                allow_unused=True,
+                create_graph=graph,
+                retain_graph=graph or walk + 1 < times,
+            )
+            if times > 1:  # the next walk may write to what this one gave
+                gradients = tuple(None if g is None else g.clone() for g in gradients)
+            walks.append(_spread(gradients, chosen))
+    return walks
 
 
 @cache

@@ -56,7 +56,7 @@ def nearby_slopes(
     found: list[Any] = []
     with BALLS.precision(max(_DIGITS, _DIGITS - step)):
         for k in range(points):
-            moves, start, x = _moves(count, k, points, rng), 0, []
+            moves, start, x = spread_moves(count, k, points, rng), 0, []
             for a, p, s in zip(inputs.balls, places, sizes, strict=True):
                 if p.size:
                     values = a.values.ravel().copy()
@@ -81,7 +81,7 @@ def _exponent_of(size: Any) -> int:
     return int(exponent) + int(mantissa).bit_length()
 
 
-def _moves(count: int, k: int, points: int, rng: np.random.Generator) -> Array:
+def spread_moves(count: int, k: int, points: int, rng: np.random.Generator) -> Array:
     """Give numbers between -1 and 1, none of them 0 and no two alike: rising, falling and mixed by turns."""
     if count == 1:
         return np.array([(-1.0) ** k * (k + 1) / points])

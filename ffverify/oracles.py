@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import textbook
-from .differences import slope_by_differences
-from .formats import Array
+from .differences import limits_by_differences, slope_by_differences
 from .native import coarsest, is_floating, to_numpy
 from .operations import UnknownOperation
 from .point import Formulas
@@ -87,11 +86,7 @@ class Oracles:
     def _shadow(self, subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
         from .shadow import shadow
 
-        fallback = Formulas(
-            "differences",
-            None,
-            differences=lambda w, d: _differences(subject, native, results, w, d),
-        )
+        fallback = _by_differences(subject, native, results)
         made = shadow(subject.fn, native, framework=subject.framework, vjp=subject.caller_vjp)
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
@@ -151,13 +146,7 @@ def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) 
 _OFF = "the traced program does not reproduce the value"
 
 
-def _differences(
-    subject: Subject,
-    native: Sequence[Any],
-    results: Sequence[Any],
-    weights: Array,
-    directions: Sequence[Array | None],
-) -> Any:
+def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
     places = [k for k, r in enumerate(results) if is_floating(r)]
 
     def evaluate(args: Sequence[Any]) -> list[Any]:
@@ -166,4 +155,9 @@ def _differences(
             raise Fault(f"{subject.name} returns {len(values)} results, and {len(results)} before")
         return [values[k] for k in places]
 
-    return slope_by_differences(evaluate, native, directions, weights)
+    return Formulas(
+        "differences",
+        None,
+        differences=lambda w, d: slope_by_differences(evaluate, native, d, w),
+        limits=lambda w, d: limits_by_differences(evaluate, native, d, w),
+    )

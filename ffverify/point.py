@@ -36,8 +36,9 @@ class Formulas:
 
     ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
     and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
-    exact results there, joined, if these are known. ``differences(weights, directions)`` gives a slope
-    as a ball where ``forward`` is None.
+    exact results there, joined, if these are known. Where ``forward`` is None,
+    ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
+    the point, None if they are all alike.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Formulas:
     backward: Callable[[], Program | None] = lambda: None
     tangent: Callable[[], Program | None] = lambda: None
     differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
+    limits: Callable[[Array, Sequence[Array | None]], tuple[float, float] | None] | None = None
     inputs: Inputs | None = None
     here: Array | None = None
 

@@ -2,9 +2,10 @@
 
 ``side_checks(subject, native)`` calls the function a few more times at one point and yields a
 sentence for everything that is amiss: randomness, mutated inputs, wrong dtypes or devices, a zero
-cotangent that gives something else than zero, a gradient that is not linear in its cotangent, or
-that depends on how the input lies in memory or on how many rows come with one. That forward and
-reverse mode agree needs no check of its own: each is compared with the same exact slope.
+cotangent that gives something else than zero, a gradient that is not linear in its cotangent, that a
+second backward changes, or that depends on how the input lies in memory or on how many rows come
+with one. That forward and reverse mode agree needs no check of its own: each is compared with the
+same exact slope.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .alike import close, device_of, same
 from .formats import Array
 from .native import dtype_name, framework_of, is_floating, like, to_numpy
 from .subject import Fault, Subject
@@ -33,7 +35,7 @@ def side_checks(
     first = [to_numpy(r).copy() for r in results]
     again = [to_numpy(r) for r in subject.value(native)]
     if not all(
-        _same(a, b, device=_device(r)) for a, b, r in zip(first, again, results, strict=True)
+        same(a, b, device=device_of(r)) for a, b, r in zip(first, again, results, strict=True)
     ):
         yield Verdict.INCONCLUSIVE, "two calls on the same input give different values", (
             "fix the seed inside the function, or put dropout and the like in evaluation mode"
@@ -53,50 +55,20 @@ def side_checks(
     arrays = [_numbers(g) for g in gradients]
     repeated = subject.vjp(native, cotangents)
     if not all(
-        a is None or b is None or _same(a, to_numpy(b), device=_device(b))
+        a is None or b is None or same(a, to_numpy(b), device=device_of(b))
         for a, b in zip(arrays, repeated, strict=True)
     ):
         yield Verdict.INCONCLUSIVE, "two calls of the VJP on the same input differ", (
             "a buffer may be shared between calls, or the function is random"
         )  # fmt: skip
         return
+    yield from _retained(subject, native, cotangents)
     yield from _linearity(subject, native, cotangents, arrays)
     scales = _natural(native, first, cotangents, arrays)
     if _steady(subject, native, cotangents, arrays, scales):
         yield from _layouts(subject, native, cotangents, arrays, scales)
         yield from _rows(subject, native, results, cotangents, arrays, scales)
     yield from _shared_memory(subject, native, cotangents, scales)
-
-
-def _device(value: Any) -> str:
-    return str(getattr(getattr(value, "device", None), "type", "cpu"))
-
-
-def _same(a: Array, b: Array, *, device: str = "cpu") -> bool:
-    """Compare two runs: bit for bit on a CPU; a GPU may add in another order, to half the digits."""
-    if a.shape != b.shape:
-        return False
-    if device in ("cpu", "str"):
-        return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating)))
-    return _close(a, b)
-
-
-def _close(a: Array, b: Array, scale: float = 0.0) -> bool:
-    """Tell whether two arrays agree to half the digits, of the largest element or of a scale.
-
-    Both are judged against the truth elsewhere; this only has to tell one function from another.
-    """
-    if a.shape != b.shape:
-        return False
-    if not np.issubdtype(a.dtype, np.floating):
-        return bool(np.array_equal(a, b))
-    finite = np.isfinite(a) & np.isfinite(b)
-    largest = max(scale, float(np.abs(a[finite]).max(initial=0.0)))
-    half = float(np.finfo(a.dtype).eps) ** 0.5
-    tiny = float(
-        np.finfo(a.dtype).tiny
-    )  # below it results may be flushed, or rounded to a digit or two
-    return bool(np.all(~finite | (np.abs(a - b) <= half * largest + tiny)))
 
 
 def _mutations(native: Sequence[Any], before: Sequence[Array], who: str) -> Iterator[Complaint]:
@@ -115,9 +87,9 @@ def _kinds(
             yield Verdict.WRONG, (
                 f"the gradient by {label} is {dtype_name(g)}, the input {dtype_name(a)}"
             ), "convert the gradient to the input's dtype"  # fmt: skip
-        if _device(g) != _device(a):
+        if device_of(g) != device_of(a):
             yield Verdict.WRONG, (
-                f"the gradient by {label} is on {_device(g)}, the input on {_device(a)}"
+                f"the gradient by {label} is on {device_of(g)}, the input on {device_of(a)}"
             ), "move the gradient to the input's device"  # fmt: skip
 
 
@@ -148,11 +120,34 @@ def _linearity(
     for (label, g), z in zip(labelled, subject.vjp(native, _scaled(cotangents, -2.0)), strict=True):
         if g is None or z is None:
             continue
-        if not _close(-2.0 * g, to_numpy(z)):
+        if not close(-2.0 * g, to_numpy(z)):
             yield Verdict.WRONG, (
                 f"the gradient by {label} is not linear: -2 times the cotangent does not give -2 "
                 "times the gradient"
             ), "is the incoming cotangent multiplied in, once, with its sign?"  # fmt: skip
+
+
+def _retained(
+    subject: Subject, native: Sequence[Any], cotangents: Sequence[Any]
+) -> Iterator[Complaint]:
+    """Check that a graph which is kept gives the same gradient again.
+
+    Losses whose forward keeps the gradient, for backward to scale in place, do not. The cotangents are
+    never 1, which scales nothing. A graph that refuses a second walk promises none.
+    """
+    try:
+        walks = subject.vjp_twice(native, _scaled(cotangents, 3.0))
+    except Fault:
+        return
+    if walks is None:
+        return
+    for label, once, again in zip(subject.labels, *walks, strict=True):
+        if once is None or again is None:
+            continue
+        if not same(to_numpy(once), to_numpy(again), device=device_of(once)):
+            yield Verdict.WRONG, (
+                f"a second backward through the same graph gives another gradient by {label}"
+            ), "backward changes what it saved: work on a copy"  # fmt: skip
 
 
 def _natural(
@@ -201,7 +196,7 @@ def _steady(
     except Fault:
         return False
     return all(
-        g is None or f is None or _close(g, to_numpy(f), scale)
+        g is None or f is None or close(g, to_numpy(f), scale)
         for g, f, scale in zip(gradients, found, scales, strict=True)
     )
 
@@ -240,7 +235,7 @@ def _changed(
         )  # fmt: skip
         return
     for label, g, c, scale in zip(subject.labels, gradients, changed, scales, strict=True):
-        if g is not None and c is not None and not _close(g, to_numpy(c), scale):
+        if g is not None and c is not None and not close(g, to_numpy(c), scale):
             yield Verdict.WRONG, (
                 f"the gradient by {label} changes when inputs and cotangents are laid out "
                 f"otherwise ({what})"
@@ -274,7 +269,7 @@ def _rows(
     for label, g, one, b, scale in zip(
         subject.labels, gradients, found, batched, scales, strict=True
     ):
-        if b and g is not None and one is not None and not _close(g[last], to_numpy(one), scale):
+        if b and g is not None and one is not None and not close(g[last], to_numpy(one), scale):
             yield Verdict.WRONG, (
                 f"the gradient by {label} in the last row is another one when that row comes alone"
             ), "the value treats rows one by one: does the gradient count or sum them?"  # fmt: skip
@@ -295,7 +290,7 @@ def _row_alone(subject: Subject, native: Sequence[Any], batched: Sequence[bool])
     except Fault:
         return False
     pairs = zip(full, map(to_numpy, one), strict=True)
-    return all(_close(r, v) and np.all(np.isfinite(r)) for r, v in pairs)
+    return all(close(r, v) and np.all(np.isfinite(r)) for r, v in pairs)
 
 
 def _batched(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> list[bool]:
@@ -341,8 +336,8 @@ def _changed_rows(
     if any(r.shape != s.shape for r, s in pairs):
         return False, True
     return (
-        not all(_same(r[:1], s[:1]) for r, s in pairs),
-        not all(_same(r[1:], s[1:]) for r, s in pairs),
+        not all(same(r[:1], s[:1]) for r, s in pairs),
+        not all(same(r[1:], s[1:]) for r, s in pairs),
     )
 
 

@@ -24,6 +24,7 @@ from .modes import (
     torch_func_jvp,
     torch_jvp,
     torch_vjp,
+    torch_vjp_twice,
 )
 from .native import framework_of, is_floating, zeros_like
 from .verdict import Verdict
@@ -121,6 +122,15 @@ class Subject:
         pull = {"numpy": numpy_vjp, "torch": torch_vjp, "jax": jax_vjp}[self.framework]
         kind = Verdict.INCONCLUSIVE if self.framework == "numpy" else Verdict.WRONG
         return limited(lambda: pull(self.fn, args, cotangents), what, kind=kind)  # type: ignore[no-any-return]  # a list
+
+    def vjp_twice(
+        self, args: Sequence[Any], cotangents: Sequence[Any | None]
+    ) -> list[list[Any]] | None:
+        """Pull cotangents back twice through one graph; None where no graph is kept."""
+        if self.framework != "torch" or self.caller_vjp is not None:
+            return None
+        what = f"a second backward through {self.name}"
+        return limited(lambda: torch_vjp_twice(self.fn, args, cotangents), what)  # type: ignore[no-any-return]  # two lists
 
     def jvp(self, args: Sequence[Any], tangents: Sequence[Any | None]) -> list[Any]:
         """Push tangents forward; one tangent per result."""

@@ -1,0 +1,41 @@
+"""When two runs of one function count as alike: bit for bit, or to half the digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .formats import Array
+
+
+def device_of(value: Any) -> str:
+    """Give the kind of device on which an array lies."""
+    return str(getattr(getattr(value, "device", None), "type", "cpu"))
+
+
+def same(a: Array, b: Array, *, device: str = "cpu") -> bool:
+    """Compare two runs: bit for bit on a CPU; a GPU may add in another order, to half the digits."""
+    if a.shape != b.shape:
+        return False
+    if device in ("cpu", "str"):
+        return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating)))
+    return close(a, b)
+
+
+def close(a: Array, b: Array, scale: float = 0.0) -> bool:
+    """Tell whether two arrays agree to half the digits, of the largest element or of a scale.
+
+    Both are judged against the truth elsewhere; this only has to tell one function from another.
+    """
+    if a.shape != b.shape:
+        return False
+    if not np.issubdtype(a.dtype, np.floating):
+        return bool(np.array_equal(a, b))
+    finite = np.isfinite(a) & np.isfinite(b)
+    largest = max(scale, float(np.abs(a[finite]).max(initial=0.0)))
+    half = float(np.finfo(a.dtype).eps) ** 0.5
+    tiny = float(
+        np.finfo(a.dtype).tiny
+    )  # below it results may be flushed, or rounded to a digit or two
+    return bool(np.all(~finite | (np.abs(a - b) <= half * largest + tiny)))
