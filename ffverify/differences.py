@@ -15,7 +15,6 @@ import numpy as np
 from .formats import FORMATS, Array
 from .judging import Judged, Screening, decide
 from .native import dtype_name, framework_of, is_floating, to_numpy
-from .nearby import spread_moves
 from .point import (
     Point,
     cotangents,
@@ -35,8 +34,6 @@ _PROJECTIONS = 3  # of an input that is larger than that
 _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
-_BESIDE = 24  # points around a point
-_LEAST = 2.0**-500  # a step that divides numbers of any size
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 
 
@@ -114,15 +111,15 @@ def slope_by_differences(
     """
     wide = widened(native, evaluate)
     template = next(w for w in wide if is_floating(w))
-    unit = _unit_roundoff(template)
+    unit = unit_roundoff(template)
 
     noise = _noise(evaluate, wide, weights)
 
     def total(t: float) -> tuple[np.longdouble, float]:
         moved = [
-            w if d is None else _shifted(w, d, t) for w, d in zip(wide, directions, strict=True)
+            w if d is None else shifted(w, d, t) for w, d in zip(wide, directions, strict=True)
         ]
-        flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
+        flat = np.concatenate([widest(r).ravel() for r in evaluate(moved)])
         used = weights != 0
         terms = flat[used] * weights[used]
         return terms.sum(), float(np.abs(terms).sum())
@@ -159,70 +156,6 @@ def slope_by_differences(
     return arb(value, error), kink
 
 
-def limits_by_differences(
-    evaluate: Callable[[Sequence[Any]], Sequence[Any]],
-    native: Sequence[Any],
-    directions: Sequence[Array | None],
-    weights: Array,
-) -> tuple[float, float] | None:
-    """Give the hull of slopes of ⟨weights, results⟩ beside the point; None where they are all alike.
-
-    At ties of a sort no input alone moves the middle one, and no kink shows along it; the limits of
-    gradients nearby, each a right answer, differ all the same (see `ffverify.nearby`). Inputs move in
-    another order at every point, by some square roots of the unit roundoff: there truncation is small
-    beside the noise. Where the function is smooth slopes draw together as the points do, and nothing
-    is between them.
-    """
-    wide = widened(native, evaluate)
-    unit = max(_unit_roundoff(w) for w in wide if is_floating(w))
-    sizes = [np.abs(to_numpy(w).ravel().astype(np.float64)) for w in wide if is_floating(w)]
-    smallest = min((float(s[s > 0].min()) for s in sizes if np.any(s > 0)), default=1.0)
-    scales = np.concatenate([np.where(s > 0, s, smallest) for s in sizes])
-    steps = np.concatenate(
-        [
-            np.zeros(to_numpy(w).size) if d is None else np.abs(d).ravel()
-            for w, d in zip(wide, directions, strict=True)
-            if is_floating(w)
-        ]
-    )
-    if scales.size < 2 or not np.any(steps):
-        return None
-    rng, rough = np.random.default_rng(scales.size), _noise(evaluate, wide, weights)
-    hulls = []
-    for nearness in (1.0, 0.125):
-        far = min(64 * scales.size * unit**0.5, 2.0**-6) * nearness
-        gap = far * scales / (scales.size + 1)
-        h = float((gap[steps != 0] / steps[steps != 0]).min()) / 4
-        if h < _LEAST:
-            return None
-        slopes, noise = [], 0.0
-        for k in range(_BESIDE):
-            moves = far * scales * spread_moves(scales.size, k, _BESIDE, rng)
-            parts = iter(np.split(moves, np.cumsum([s.size for s in sizes])[:-1]))
-            there = [
-                _shifted(w, next(parts).reshape(w.shape), 1.0) if is_floating(w) else w
-                for w in wide
-            ]
-            ends = []
-            for t in (h, -h):
-                moved = [
-                    w if d is None else _shifted(w, d, t)
-                    for w, d in zip(there, directions, strict=True)
-                ]
-                flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
-                terms = flat[weights != 0] * weights[weights != 0]
-                ends.append(terms.sum())
-                noise = max(noise, (4 * float(unit) * float(np.abs(terms).sum()) + rough) / h)
-            slopes.append(float((ends[0] - ends[1]) / (2 * np.longdouble(h))))
-        if not np.isfinite(slopes).all():
-            return None
-        hulls.append((min(slopes) - noise, max(slopes) + noise, noise))
-    (low, high, _), (near_low, near_high, noise) = hulls
-    if near_high - near_low <= 8 * noise or 2 * (near_high - near_low) < high - low:
-        return None
-    return near_low, near_high
-
-
 def _noise(
     evaluate: Callable[[Sequence[Any]], Sequence[Any]], wide: Sequence[Any], weights: Array
 ) -> float:
@@ -235,17 +168,18 @@ def _noise(
     used = weights != 0
     for k in range(-3, 4):
         moved = [w * (1 + k * _nearby(w)) if is_floating(w) else w for w in wide]
-        flat = np.concatenate([_long(r).ravel() for r in evaluate(moved)])
+        flat = np.concatenate([widest(r).ravel() for r in evaluate(moved)])
         values.append((flat[used] * weights[used]).sum())
     second = np.diff(np.array(values), n=2)
     return float(np.abs(second).max()) if np.isfinite(second).all() else float("inf")
 
 
 def _nearby(value: Any) -> float:
-    return min(256 * _unit_roundoff(value), 2.0**-10)
+    return min(256 * unit_roundoff(value), 2.0**-10)
 
 
-def _unit_roundoff(value: Any) -> float:
+def unit_roundoff(value: Any) -> float:
+    """Give the unit roundoff of an array's format, long doubles among them."""
     if _is_long(value):
         return float(np.finfo(np.longdouble).eps) / 2
     return FORMATS[dtype_name(value)].unit_roundoff
@@ -255,13 +189,15 @@ def _is_long(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.longdouble
 
 
-def _long(value: Any) -> Array:
+def widest(value: Any) -> Array:
+    """Give an array of any framework as long doubles."""
     return np.asarray(
         value if isinstance(value, np.ndarray) else to_numpy(value), dtype=np.longdouble
     )
 
 
-def _shifted(value: Any, direction: Array, t: float) -> Any:
+def shifted(value: Any, direction: Array, t: float) -> Any:
+    """Give an array moved by t times a direction, in its own framework and format."""
     if framework_of([value]) == "torch":
         import torch
 
@@ -403,4 +339,5 @@ def _is_limit(
     if not np.isfinite(computed):
         return False
     hull = point.formulas.limits(weights, directions)
-    return hull is not None and hull[0] <= computed <= hull[1]
+    own = point.growth * point.fmt.unit_roundoff * abs(computed)
+    return hull is not None and hull[0] - own <= computed <= hull[1] + own

@@ -116,7 +116,7 @@ def _torch_walks(
         wanted = [a for a, c in zip(leaves, chosen, strict=True) if c]
         walks = []
         for walk in range(times):
-            gradients = torch.autograd.grad(
+            gradients: tuple[Any, ...] = torch.autograd.grad(
                 [r for r, _ in pairs],
                 wanted,
                 [v for _, v in pairs],

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from . import textbook
-from .differences import limits_by_differences, slope_by_differences
+from .differences import slope_by_differences
+from .limits import limits_by_differences
 from .native import coarsest, is_floating, to_numpy
 from .operations import UnknownOperation
 from .point import Formulas

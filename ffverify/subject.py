@@ -8,9 +8,11 @@ not come back, is a ``Fault`` with a sentence, never a traceback of ours.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -42,23 +44,48 @@ class Fault(Exception):
         self.kind = kind
 
 
-def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCONCLUSIVE) -> Any:
-    """Run code under test; turn what it raises, and its not coming back, into a `Fault`."""
-    box: list[Any] = []
+class _Worker:
+    """A thread that runs calls one after the other: a new one for each costs more than most calls."""
 
-    def run() -> None:
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self.results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+        self.process = os.getpid()  # a fork has no threads
+        threading.Thread(target=_work, args=(self.calls, self.results), daemon=True).start()
+
+    def __del__(self) -> None:
+        self.calls.put(None)
+
+
+def _work(
+    calls: SimpleQueue[Callable[[], Any] | None], results: SimpleQueue[tuple[bool, Any]]
+) -> None:
+    while (call := calls.get()) is not None:
         try:
             with np.errstate(all="ignore"):
-                box.append((True, call()))
+                results.put((True, call()))
         except BaseException as error:  # noqa: BLE001 - whatever the code under test raises is its own
-            box.append((False, error))
+            results.put((False, error))
+        del call  # nothing of the caller's is kept until the next one
 
-    worker = threading.Thread(target=run, daemon=True)
-    worker.start()
-    worker.join(TIME_LIMIT)
-    if not box:
-        raise Fault(f"{what} did not come back within {TIME_LIMIT:g} s")
-    fine, result = box[0]
+
+_own = threading.local()  # one worker for every thread: calls may be nested
+
+
+def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCONCLUSIVE) -> Any:
+    """Run code under test; turn what it raises, and its not coming back, into a `Fault`."""
+    worker = getattr(_own, "worker", None)
+    if worker is None or worker.process != os.getpid():
+        worker = _Worker()
+    _own.worker = (
+        None  # until it has answered: a worker that is given up has its answer yet to come
+    )
+    worker.calls.put(call)
+    try:
+        fine, result = worker.results.get(timeout=TIME_LIMIT)
+    except Empty:
+        raise Fault(f"{what} did not come back within {TIME_LIMIT:g} s") from None
+    _own.worker = worker
     if not fine:
         if isinstance(result, KeyboardInterrupt):
             raise result

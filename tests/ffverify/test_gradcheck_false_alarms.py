@@ -137,6 +137,33 @@ def test_kinks_where_only_differences_are_known():
     assert str(many.verdict) == "inconclusive"  # a limit nearby, for all that differences can tell
 
 
+def opaque_quantile(x):
+    ordered = np.sort(np.asarray(x, dtype=float))  # exact numbers cannot pass
+    return 0.8 * ordered[1] + 0.2 * ordered[2]
+
+
+def quantile_vjp(weights):
+    def vjp(v, x):
+        g = np.zeros_like(x)
+        g[np.argsort(x, kind="stable")[1:3]] = v * np.array(weights)
+        return (g,)
+
+    return vjp
+
+
+@pytest.mark.parametrize("tied", [[0.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 1.0, 1.0, 1.0]])
+def test_ties_of_a_sort_where_only_differences_are_known(tied):
+    """No input alone moves the middle one of three: 0 on both sides, and every limit nearby is right."""
+    report = check(opaque_quantile, np.array(tied), vjp=quantile_vjp([0.8, 0.2]))
+    assert report.truth == "differences"
+    assert report.ok
+    assert not check(opaque_quantile, np.array(tied), vjp=quantile_vjp([1.2, 0.2])).ok
+    apart = np.array([0.5, -1.0, 2.0, 3.0, 4.0])
+    assert check(opaque_quantile, apart, vjp=quantile_vjp([0.8, 0.2])).ok
+    for wrong in ([0.2, 0.8], [0.8 + 1e-7, 0.2]):  # where it is smooth nothing hides
+        assert not check(opaque_quantile, apart, vjp=quantile_vjp(wrong)).ok
+
+
 def test_subnormals_that_jax_takes_for_zeros():
     jax = pytest.importorskip("jax")
     x = jax.numpy.array([0.0, 1.401298464324817e-45], dtype="float32")

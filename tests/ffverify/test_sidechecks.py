@@ -119,3 +119,47 @@ def test_rows_of_torch_modules():
 
     (sentence,) = amiss(Late.apply, torch.tensor(X))
     assert "that row comes alone" in sentence
+
+
+@pytest.mark.parametrize(
+    ("scaled", "says"),
+    [
+        (lambda g, v: g.mul_(v), ["second backward through the same graph"]),
+        (lambda g, v: g * v, []),
+    ],
+)
+def test_a_second_backward(scaled, says):
+    torch = pytest.importorskip("torch")
+
+    class Loss(torch.autograd.Function):
+        """Keeps the gradient forwards, as fused losses do."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.gradient = x.detach().clone()
+            return 0.5 * x.square().sum()
+
+        @staticmethod
+        def backward(ctx, v):
+            return scaled(ctx.gradient, v)
+
+    found = amiss(Loss.apply, torch.tensor(X))
+    assert len(found) == len(says)
+    assert all(part in sentence for part, sentence in zip(says, found, strict=True))
+
+
+def test_a_graph_that_is_walked_once_only():
+    torch = pytest.importorskip("torch")
+
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.gradient = torch.cos(x.detach())
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            gradient, ctx.gradient = ctx.gradient, None  # memory is freed early
+            return v * gradient
+
+    assert amiss(Once.apply, torch.tensor(X)) == []
