@@ -23,13 +23,18 @@ def _corpus():
 
 
 CORPORA = _corpus().CORPORA
-ROWS = {row.name: row for rows in CORPORA.values() for row in rows}
-EXAMPLES = 12
+SLOW = {  # rows of the blind corpus that take some seconds each: ``tests.corpus.compare`` has them too
+    "index-wraps", "jax-attention-delta", "jax-edge-softmax", "jax-scan-carry-stopped",
+    "jax-sort-by-key", "torch-cholesky-detached", "torch-layer-norm-weight-order", "torch-scan-shift",
+    "triplet-anchor",
+}  # fmt: skip
+ROWS = {row.name: row for rows in CORPORA.values() for row in rows if row.name not in SLOW}
+EXAMPLES = dict.fromkeys(ROWS, 12) | {row.name: 4 for row in CORPORA["blind"]}
 
 
 def check(row, case, seed=0):
     return gradcheck(
-        case.fn, row.drawn(), vjp=case.vjp, jvp=case.jvp, max_examples=EXAMPLES, seed=seed,
+        case.fn, row.drawn(), vjp=case.vjp, jvp=case.jvp, max_examples=EXAMPLES[row.name], seed=seed,
         raise_exception=False, **row.options,
     )  # fmt: skip
 
@@ -42,6 +47,7 @@ def skip_without(row):
 def test_there_are_at_least_eighty_rows_each_with_a_source():
     assert all(len(rows) >= 80 for rows in CORPORA.values())
     assert all(row.source for row in ROWS.values())
+    assert {row.name for row in CORPORA["blind"]} >= SLOW
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
