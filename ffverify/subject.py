@@ -77,9 +77,8 @@ def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCON
     worker = getattr(_own, "worker", None)
     if worker is None or worker.process != os.getpid():
         worker = _Worker()
-    _own.worker = (
-        None  # until it has answered: a worker that is given up has its answer yet to come
-    )
+    # Until it has answered it is nobody's: a worker that is given up has its answer yet to come.
+    _own.worker = None
     worker.calls.put(call)
     try:
         fine, result = worker.results.get(timeout=TIME_LIMIT)

@@ -283,14 +283,6 @@ def test_function_that_hangs(monkeypatch):
     assert not report.ok
 
 
-def test_a_late_answer_is_nobody_elses(monkeypatch):
-    monkeypatch.setattr(subject, "TIME_LIMIT", 0.2)
-    with pytest.raises(subject.Fault, match="did not come back"):
-        subject.limited(lambda: time.sleep(0.4) or "late", "f")
-    time.sleep(0.4)
-    assert subject.limited(lambda: subject.limited(lambda: "nested", "g"), "f") == "nested"
-
-
 def test_results_that_are_not_numbers_or_not_finite():
     assert "no floating-point array" in str(quiet(np.argmax, X))
     assert "not finite here" in str(quiet(lambda x: np.log(x * 0), X))
