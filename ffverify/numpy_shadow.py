@@ -131,7 +131,8 @@ def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Pr
     except ArithmeticError:
         return program  # undecided at this precision: it runs
     except Exception as error:
-        raise UnknownOperation(str(cause or error)) from error
+        name = str(cause or error).split(" has no derivative rule")[0]
+        raise UnknownOperation(name) from error
     return program
 
 
