@@ -113,15 +113,27 @@ def _raised(x: Any, n: int) -> Any:
     return result
 
 
-def by_one_number(name: str, operands: Sequence[Array]) -> Any:
-    """Divide balls by one number, or raise them to one: what it is is asked once. None: else."""
-    if name not in ("divide", "power") or operands[1].ndim:
+def at_once(name: str, operands: Sequence[Array]) -> Any:
+    """Apply a function to arrays of balls without a Python call for every element; None if that is not right.
+
+    Arb's own division and functions differ from the careful ones here only where they give no finite
+    number; a power by one number is one power for all.
+    """
+    if name == "power" and not operands[1].ndim:
+        x: Any = operands[0]
+        n: Any = operands[1][()]
+        return _raised(x, int(n.unique_fmpz())) if n.is_integer() and 0 < n <= 1024 else None
+    if name not in _ARBS_OWN:
         return None
-    x: Any = operands[0]
-    y: Any = operands[1][()]
-    if name == "divide":
-        return x / y if y.is_finite() and not y.contains(0) else None
-    return _raised(x, int(y.unique_fmpz())) if y.is_integer() and 0 < y <= 1024 else None
+    result = _ARBS_OWN[name](*operands)
+    return result if all(map(arb.is_finite, np.ravel(result).tolist())) else None
+
+
+_ARBS_OWN: dict[str, Callable[..., Any]] = {
+    "divide": np.true_divide,
+    "log": np.frompyfunc(arb.log, 1, 1),
+    "erfc": np.frompyfunc(arb.erfc, 1, 1),
+}
 
 
 def _ball_maximum(x: Any, y: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, by_one_number, mp
+from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, at_once, mp
 from .formats import Array
 from .matrices import arb_mat, det, entries, held, matmul, solve
 from .ordering import COMPARISONS, arg_extremum, argsort, compare, sort
@@ -140,7 +140,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if ufunc in COMPARISONS:
             result: Any = compare(ufunc, *values)
         else:
-            result = by_one_number(name, values) if self.arithmetic is BALLS else None
+            result = at_once(name, values) if self.arithmetic is BALLS else None
             if result is None:
                 result = _ufunc(self.arithmetic, name)(*values)
             result = np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
