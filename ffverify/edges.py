@@ -23,6 +23,7 @@ from .precise import BALLS, PreciseArray, observed
 from .slopes import Inputs
 
 _SPREAD = 64  # numbers each, evenly by value and evenly by floats
+_WIDER = np.ldexp([[1.0], [1.5]], range(6, 11)).ravel()  # where exponentials overflow
 _MOST = 16  # changes of each kind sought per input, those nearest to zero
 _LARGEST = 1024  # elements of an input beyond which a run is no glance any more
 _BITS = 128
@@ -78,31 +79,47 @@ def edges(
 
     Decisions come first, then ranges, then signs, each from zero outwards.
     Exact for programs that treat input j element by element, on the way to whatever they do next.
-    ``programs`` take all inputs as precise arrays.
+    ``programs`` take all inputs as precise arrays. Every element goes over a part of the range, and is
+    only compared with itself: the other inputs are not the same beside all of them.
     """
     shape = inputs.arrays[j].shape
     size = int(np.prod(shape))
     if not 0 < size <= _LARGEST:
         return []
-
-    def courses(places: Array) -> Array:
-        full = np.resize(places, (-(-places.size // size), size))
-        runs = [_course(programs, inputs, j, _floats(row, fmt).reshape(shape), fmt) for row in full]
-        return np.concatenate(runs, axis=1)[:, : places.size]
-
     places = _spread(fmt, low, high)
+    elements = np.arange(places.size) * size // places.size
+    border = np.flatnonzero(np.diff(elements)) + 1  # where one's part ends, the next one's begins
+    places = np.insert(places, border, places[border])
+    elements = np.insert(elements, border, elements[border - 1])
+
+    def courses(places: Array, elements: Array) -> Array:
+        rounds = _nth(elements)  # no run has two numbers for one element
+        rows = np.broadcast_to(inputs.arrays[j].ravel(), (rounds.max() + 1, size)).copy()
+        rows[rounds, elements] = _floats(places, fmt)
+        runs = [_course(programs, inputs, j, row.reshape(shape), fmt) for row in rows]
+        return np.stack(runs, axis=1)[:, rounds, elements]
+
     found: list[float] = []
-    for kind, course in enumerate(courses(places)):  # decisions, ranges, signs
-        gaps = np.flatnonzero(course[1:] != course[:-1])
+    for kind, course in enumerate(courses(places, elements)):  # decisions, ranges, signs
+        gaps = np.flatnonzero((course[1:] != course[:-1]) & (elements[1:] == elements[:-1]))
         gaps = gaps[np.argsort(np.abs(places[gaps]), kind="stable")][:_MOST]
-        below, above, wanted = places[gaps], places[gaps + 1], course[gaps]
+        below, above, wanted, where = places[gaps], places[gaps + 1], course[gaps], elements[gaps]
         while (apart := above != below + 1).any():
             middle = (below >> 1) + (above >> 1) + (below & above & 1)  # the sum may not fit
-            same = courses(middle)[kind] == wanted
+            same = courses(middle, where)[kind] == wanted
             below = np.where(apart & same, middle, below)
             above = np.where(apart & ~same, middle, above)
         found += _floats(np.stack([below, above], axis=1).ravel(), fmt).tolist()
     return list(dict.fromkeys(found))
+
+
+def _nth(values: Array) -> Array:
+    """Tell of every value how many equal ones come before it."""
+    order = np.argsort(values, kind="stable")
+    first = np.searchsorted(values[order], values[order])
+    out = np.empty(values.size, dtype=np.int64)
+    out[order] = np.arange(values.size) - first
+    return out
 
 
 def _course(programs: Sequence[Program], inputs: Inputs, j: int, x: Array, fmt: Format) -> Array:
@@ -146,6 +163,7 @@ def _ranges(x: Array, fmt: Format) -> Array:
 def _spread(fmt: Format, low: float, high: float) -> Array:
     """Spread places over a range, evenly among the floats and evenly by value."""
     by_value = np.linspace(max(low, -64.0), min(high, 64.0), _SPREAD) if low <= 64 else np.zeros(0)
+    by_value = np.concatenate([by_value, _WIDER, -_WIDER])
     inside = by_value[(by_value >= low) & (by_value <= high)]
     ends = _places(np.array([low, high]), fmt)
     by_floats = np.linspace(float(ends[0]), float(ends[1]), _SPREAD).astype(np.int64)

@@ -126,3 +126,14 @@ def test_thresholds_of_torch_programs_are_found():
 def test_strategies_drawn_of_other_kinds_are_taken():
     report = gradcheck(np.sin, st.just(np.ones(2)), max_examples=2, raise_exception=False)
     assert report.ok
+
+
+def test_elements_are_only_compared_with_themselves():
+    """Beside another input that is not the same for all of them, every element has edges of its own."""
+    inputs = Inputs([np.zeros(3), np.array([-300.0, 0.5, 60.0])])
+    near = edges(
+        [lambda a, b: np.maximum(a, b) + np.exp(a)], inputs, 0, formats.of("float64"), -1e3, 1e3
+    )
+    assert any(709.78 < x < 709.79 for x in near)  # exp overflows
+    assert {-300.0, 60.0} <= set(near)
+    assert len(near) <= 16  # and not wherever one element's part of the range ends
