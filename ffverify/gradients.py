@@ -167,10 +167,14 @@ class _Check:
             given, sweeps = self._sharpened(given, drawn)
             drawn = all_of(given)
         unshrunk: tuple[list[Any], list[Any]] | None = None
+        gravest = len(_ORDER)  # what is shrunk must not become something milder
         for inputs, narrow in sweeps[:max_examples]:
             self.at(inputs)
-            if self.errors:
-                drawn, unshrunk = all_of(narrow), (list(self.errors), inputs)
+            if self._gravest() < gravest:
+                gravest, unshrunk = self._gravest(), (list(self.errors), inputs)
+                drawn = all_of(narrow)
+            self.errors.clear()
+            if gravest < _ORDER.index(Verdict.IMPRECISE):
                 break
         failures: dict[bytes, tuple[list[Any], list[Any]]] = {}
         shrinks = 0
@@ -185,7 +189,8 @@ class _Check:
                 shrinks += bool(failures)
                 self.errors.clear()
                 self.at(inputs, searching=True)
-                if not self.errors:
+                if not self.errors or self._gravest() > gravest:
+                    self.errors.clear()
                     return
                 failures[key] = (list(self.errors), inputs)
             self.errors, self.inputs = list(failures[key][0]), failures[key][1]
@@ -307,6 +312,10 @@ class _Check:
         key = (judged.mode, judged.kind, judged.argument)
         if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
             self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
+
+    def _gravest(self) -> int:
+        kinds = (make().kind if judged is None else judged.kind for judged, make in self.errors)
+        return min(map(_ORDER.index, kinds), default=len(_ORDER))
 
     def _complain(self, kind: Verdict, sentence: str, hint: str, native: list[Any]) -> None:
         made = Finding(

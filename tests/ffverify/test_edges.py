@@ -137,3 +137,18 @@ def test_elements_are_only_compared_with_themselves():
     assert any(709.78 < x < 709.79 for x in near)  # exp overflows
     assert {-300.0, 60.0} <= set(near)
     assert len(near) <= 16  # and not wherever one element's part of the range ends
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+def test_of_all_edges_the_gravest_failure_is_reported():
+    """exp(x) / Σ exp(x) loses digits among subnormals, nearer to zero than it overflows."""
+
+    def vjp(v, x):
+        return (v - np.exp(x) / np.exp(x).sum() * v.sum(),)
+
+    report = gradcheck(
+        lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum()),
+        arrays("float32", (4,), min_value=-200, max_value=200),
+        vjp=vjp, seed=2, max_examples=12, raise_exception=False,
+    )  # fmt: skip
+    assert str(report.verdict) == "nonfinite"
