@@ -133,7 +133,11 @@ def test_explain_refuses_a_pattern_of_several_claims() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_ctrl_c_prints_what_was_done_so_far(workers: str) -> None:
-    code = "import sys; from ffverify.cli import main; sys.argv[0] = 'ffverify'; main()"
+    # What runs the tests may ignore the signal, as what a shell starts with & does.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "import sys; from ffverify.cli import main; sys.argv[0] = 'ffverify'; main()"
+    )
     words = ["verify", "--backend", "reference", "--workers", workers, "--max-examples", "100000"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words],
@@ -145,7 +149,10 @@ def test_ctrl_c_prints_what_was_done_so_far(workers: str) -> None:
     )
     time.sleep(6)
     os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == cli.INTERRUPTED, err
     assert "Interrupted: this is what was done so far." in out
     assert "Traceback" not in err
