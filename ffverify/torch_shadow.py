@@ -254,7 +254,7 @@ _AS_EXECUTED = {
 
 
 def _custom_operations() -> dict[Any, Any]:
-    """Give the Python code of operations declared with torch.library.custom_op."""
+    """Give the Python code of operations that a user has declared to torch as whole ones."""
     own = {k: d for k, d in OPDEFS.items() if not k.startswith("prims::")}
     return {d._opoverload: d._init_fn for d in own.values()}  # noqa: SLF001 - torch has no public way
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rows import box, numpy_jvp_row, numpy_row
+from .rows import box, numpy_jvp_row, numpy_row, scattered
 
 # Cumulative sums and products, reductions, ties.
 
@@ -51,16 +51,10 @@ numpy_row(
 numpy_row(
     "quantile-weights", "quantile: weights of the two neighbours swapped",
     lambda x: np.quantile(x, 0.3),
-    lambda v, x: (place(x, np.argsort(x)[1:3], v * np.array([4 * 0.3 - 1, 2 - 4 * 0.3])),),
-    lambda v, x: (place(x, np.argsort(x)[1:3], v * np.array([2 - 4 * 0.3, 4 * 0.3 - 1])),),
+    lambda v, x: (scattered(x, np.argsort(x)[1:3], v * np.array([4 * 0.3 - 1, 2 - 4 * 0.3])),),
+    lambda v, x: (scattered(x, np.argsort(x)[1:3], v * np.array([2 - 4 * 0.3, 4 * 0.3 - 1])),),
     box(5),
 )  # fmt: skip
-
-
-def place(x, i, v):
-    g = np.zeros_like(x)
-    np.add.at(g, i, v)
-    return g
 
 
 # Losses and layers.
@@ -195,23 +189,23 @@ WORDS = np.array([2, 0, 1, 0, 2])
 numpy_row(
     "padding-row", "embedding: the padding row, zero forwards, gets a gradient",
     lambda w: w[WORDS] * (WORDS != 0)[:, None],
-    lambda v, w: (place(w, WORDS, v),), lambda v, w: (place(w, WORDS, v * (WORDS != 0)[:, None]),),
+    lambda v, w: (scattered(w, WORDS, v),), lambda v, w: (scattered(w, WORDS, v * (WORDS != 0)[:, None]),),
     box(3, 2),
 )  # fmt: skip
 PICKS = np.array([[0, 2], [1, 1], [2, 0]])
 numpy_row(
     "take-along-axis", "gather: scattered back along the other axis",
     lambda x: np.take_along_axis(x, PICKS, axis=1),
-    lambda v, x: (place(x, (PICKS, np.arange(2)[None]), v),),
-    lambda v, x: (place(x, (np.arange(3)[:, None], PICKS), v),),
+    lambda v, x: (scattered(x, (PICKS, np.arange(2)[None]), v),),
+    lambda v, x: (scattered(x, (np.arange(3)[:, None], PICKS), v),),
     box(3, 3),
 )  # fmt: skip
 FAR = np.array([3, 150, 3])
 numpy_row(
     "index-wraps", "positions kept in eight bits: those above 127 wrap",
     lambda x: x[FAR] ** 2,
-    lambda v, x: (place(x, FAR.astype(np.int8), 2 * v * x[FAR]),),
-    lambda v, x: (place(x, FAR, 2 * v * x[FAR]),), box(160),
+    lambda v, x: (scattered(x, FAR.astype(np.int8), 2 * v * x[FAR]),),
+    lambda v, x: (scattered(x, FAR, 2 * v * x[FAR]),), box(160),
 )  # fmt: skip
 
 
@@ -230,7 +224,9 @@ def interpolate_vjp(clipped):
     def vjp(v, x, c):
         i, w = cell(c)
         inside = (c >= 0) & (c <= 3) if clipped else True
-        return place(x, i, v * (1 - w)) + place(x, i + 1, v * w), v * (x[i + 1] - x[i]) * inside
+        return scattered(x, i, v * (1 - w)) + scattered(x, i + 1, v * w), v * (
+            x[i + 1] - x[i]
+        ) * inside
 
     return vjp
 

@@ -6,34 +6,12 @@ import importlib.util
 
 import numpy as np
 
-from .rows import box, native_row
+from .rows import box, native_row, torch_op
 
 
 def torch_rows():
     import torch
     from torch import nn
-
-    def op(forward, backward, tangent=None):
-        """Give a function of a forward, a backward from the saved inputs, and perhaps a tangent."""
-
-        class Op(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, *xs):
-                ctx.save_for_backward(*xs)
-                ctx.save_for_forward(*xs)
-                return forward(*xs)
-
-            @staticmethod
-            def backward(ctx, *v):
-                return backward(*v, *ctx.saved_tensors)
-
-            if tangent is not None:
-
-                @staticmethod
-                def jvp(ctx, *t):
-                    return tangent(*t, *ctx.saved_tensors)
-
-        return Op.apply
 
     def row(name, source, buggy, twin, *inputs, **options):
         native_row(name, source, "torch", buggy, twin, *inputs, **options)
@@ -45,8 +23,8 @@ def torch_rows():
 
     row(
         "torch-topk-places", "top-k backward that assumes sorted input",
-        op(largest, lambda v, x: torch.cat([v, torch.zeros_like(x)[2:]])),
-        op(largest, lambda v, x: torch.zeros_like(x).scatter(0, x.topk(2).indices, v)), box(5),
+        torch_op(largest, lambda v, x: torch.cat([v, torch.zeros_like(x)[2:]])),
+        torch_op(largest, lambda v, x: torch.zeros_like(x).scatter(0, x.topk(2).indices, v)), box(5),
     )  # fmt: skip
     groups, counts = torch.tensor([0, 2, 0, 2, 2]), torch.tensor([2.0, 1.0, 3.0])
 
@@ -55,31 +33,31 @@ def torch_rows():
 
     row(
         "torch-scatter-mean", "scatter_reduce('mean'): the sum's backward",
-        op(group_mean, lambda v, x: v[groups]),
-        op(group_mean, lambda v, x: v[groups] / counts[groups]), box(5, dtype="float32"),
+        torch_op(group_mean, lambda v, x: v[groups]),
+        torch_op(group_mean, lambda v, x: v[groups] / counts[groups]), box(5, dtype="float32"),
     )  # fmt: skip
     repeats = torch.tensor([2, 1, 3])
     origin = torch.arange(3).repeat_interleave(repeats)
     row(
         "torch-repeat-unequal", "repeat_interleave backward that supposes equal counts",
-        op(lambda x: x.repeat_interleave(repeats), lambda v, x: v.view(3, 2).sum(1)),
-        op(lambda x: x.repeat_interleave(repeats),
+        torch_op(lambda x: x.repeat_interleave(repeats), lambda v, x: v.view(3, 2).sum(1)),
+        torch_op(lambda x: x.repeat_interleave(repeats),
            lambda v, x: torch.zeros_like(x).index_add(0, origin, v)),
         box(3),
     )  # fmt: skip
     windows = torch.arange(4)[:, None] + torch.arange(3)
     row(
         "torch-unfold-overlap", "im2col backward: overlapping windows put, not added",
-        op(lambda x: x.unfold(0, 3, 1).clone(),
+        torch_op(lambda x: x.unfold(0, 3, 1).clone(),
            lambda v, x: torch.zeros_like(x).index_put((windows,), v)),
-        op(lambda x: x.unfold(0, 3, 1).clone(),
+        torch_op(lambda x: x.unfold(0, 3, 1).clone(),
            lambda v, x: torch.zeros_like(x).index_put((windows,), v, accumulate=True)),
         box(6),
     )  # fmt: skip
     row(
         "torch-channel-scale", "per-channel scale: its gradient from the first position of each channel",
-        op(lambda x, s: x * s, lambda v, x, s: (v * s, (v * x).sum(0)[:, :1])),
-        op(lambda x, s: x * s, lambda v, x, s: (v * s, (v * x).sum((0, 2))[:, None])),
+        torch_op(lambda x, s: x * s, lambda v, x, s: (v * s, (v * x).sum(0)[:, :1])),
+        torch_op(lambda x, s: x * s, lambda v, x, s: (v * s, (v * x).sum((0, 2))[:, None])),
         box(2, 3, 4, dtype="float32"), box(3, 1, dtype="float32"),
     )  # fmt: skip
 
@@ -101,7 +79,7 @@ def torch_rows():
 
     row(
         "torch-layer-norm-weight-order", "fused layer norm: the weight multiplied in after the projection",
-        op(layer_norm, layer_norm_pull(False)), op(layer_norm, layer_norm_pull(True)),
+        torch_op(layer_norm, layer_norm_pull(False)), torch_op(layer_norm, layer_norm_pull(True)),
         box(3, 8, dtype="float32"), box(8, low=0.5, high=2, dtype="float32"),
     )  # fmt: skip
 
@@ -114,8 +92,8 @@ def torch_rows():
 
     row(
         "torch-swiglu-up", "fused SwiGLU: sigmoid in place of SiLU for the linear branch",
-        op(lambda x, y: x * x.sigmoid() * y, swiglu_pull(lambda x, s: s)),
-        op(lambda x, y: x * x.sigmoid() * y, swiglu_pull(lambda x, s: x * s)),
+        torch_op(lambda x, y: x * x.sigmoid() * y, swiglu_pull(lambda x, s: s)),
+        torch_op(lambda x, y: x * x.sigmoid() * y, swiglu_pull(lambda x, s: x * s)),
         box(4, dtype="float32"), box(4, dtype="float32"),
     )  # fmt: skip
 
@@ -138,12 +116,12 @@ def torch_rows():
 
     row(
         "torch-scan-shift", "selective-scan backward: the decay of the step itself, not of the next one",
-        op(scan, scan_pull(0)), op(scan, scan_pull(1)), box(5, low=0.5, high=1), box(5),
+        torch_op(scan, scan_pull(0)), torch_op(scan, scan_pull(1)), box(5, low=0.5, high=1), box(5),
     )  # fmt: skip
     row(
         "torch-none-for-angle", "rotation by a learned angle: backward gives None for it",
-        op(lambda x, a: x * a.cos(), lambda v, x, a: (v * a.cos(), None)),
-        op(lambda x, a: x * a.cos(), lambda v, x, a: (v * a.cos(), -v * x * a.sin())), box(3), box(3),
+        torch_op(lambda x, a: x * a.cos(), lambda v, x, a: (v * a.cos(), None)),
+        torch_op(lambda x, a: x * a.cos(), lambda v, x, a: (v * a.cos(), -v * x * a.sin())), box(3), box(3),
     )  # fmt: skip
 
     class InPlaceLoss(torch.autograd.Function):
@@ -247,8 +225,8 @@ def torch_rows():
 
     row(
         "torch-bfloat16-hard-sigmoid", "hard sigmoid: another library's slope 0.2, in bfloat16",
-        op(hard_sigmoid, lambda v, x: v * 0.2 * (x.abs() < 3)),
-        op(hard_sigmoid, lambda v, x: v / 6 * (x.abs() < 3)),
+        torch_op(hard_sigmoid, lambda v, x: v * 0.2 * (x.abs() < 3)),
+        torch_op(hard_sigmoid, lambda v, x: v / 6 * (x.abs() < 3)),
         box(4, low=-5, high=5, dtype="bfloat16"),
     )  # fmt: skip
 
@@ -257,8 +235,8 @@ def torch_rows():
 
     row(
         "torch-float16-isru", "inverse square root unit: (1 + x²)^1.5 overflows in float16",
-        op(squash, lambda v, x: v / (1 + x * x) ** 1.5),
-        op(squash, lambda v, x: v * (1 + x * x).rsqrt() ** 3),
+        torch_op(squash, lambda v, x: v / (1 + x * x) ** 1.5),
+        torch_op(squash, lambda v, x: v * (1 + x * x).rsqrt() ** 3),
         box(3, low=45, high=60, dtype="float16"), expected="imprecise", strict=True,
     )  # fmt: skip
 
@@ -272,7 +250,7 @@ def torch_rows():
 
     row(
         "torch-jvp-unit-vector", "custom normalisation whose jvp lacks the projection",
-        op(unit, unit_pull, lambda t, x: t / x.norm()), op(unit, unit_pull, unit_pull),
+        torch_op(unit, unit_pull, lambda t, x: t / x.norm()), torch_op(unit, unit_pull, unit_pull),
         box(3, low=0.5, high=2),
     )  # fmt: skip
 
@@ -281,8 +259,8 @@ def torch_rows():
 
     row(
         "torch-jvp-matmul-order", "custom matmul whose jvp has a product in the wrong order",
-        op(torch.matmul, product_pull, lambda t, u, a, b: t @ b + u @ a),
-        op(torch.matmul, product_pull, lambda t, u, a, b: t @ b + a @ u), box(3, 3), box(3, 3),
+        torch_op(torch.matmul, product_pull, lambda t, u, a, b: t @ b + u @ a),
+        torch_op(torch.matmul, product_pull, lambda t, u, a, b: t @ b + a @ u), box(3, 3), box(3, 3),
     )  # fmt: skip
 
     # Wrong only in second order.
@@ -316,8 +294,8 @@ def torch_rows():
             curved = -v.sum(-1, keepdim=True) * p * (w - inner)
             return w - inner, curved if complete else torch.zeros_like(x)
 
-        inner = op(lambda v, x: v - x.softmax(-1) * v.sum(-1, keepdim=True), again)
-        return op(lambda x: x.log_softmax(-1), inner)
+        inner = torch_op(lambda v, x: v - x.softmax(-1) * v.sum(-1, keepdim=True), again)
+        return torch_op(lambda x: x.log_softmax(-1), inner)
 
     row(
         "torch-second-order-log-softmax", "log_softmax's double backward without the input's part",

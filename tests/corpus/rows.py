@@ -137,3 +137,39 @@ def native_row(
 ) -> None:
     """Declare two functions of a framework, differentiated by it."""
     add(Row(name, source, expected, Case(buggy), Case(twin), inputs, framework, options))
+
+
+def scattered(x: np.ndarray, i: Any, v: Any) -> np.ndarray:
+    """Give zeros like x with v added at places i, the VJP of taking x[i]."""
+    g = np.zeros_like(x)
+    np.add.at(g, i, v)
+    return g
+
+
+def torch_op(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    tangent: Callable[..., Any] | None = None,
+    save: Callable[..., Any] = lambda *xs: xs,
+) -> Any:
+    """Give a torch function of a forward, a backward from what it saves, and perhaps a tangent."""
+    import torch
+
+    class Op(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *xs: Any) -> Any:
+            ctx.save_for_backward(*save(*xs))
+            ctx.save_for_forward(*save(*xs))
+            return forward(*xs)
+
+        @staticmethod
+        def backward(ctx: Any, *v: Any) -> Any:
+            return backward(*v, *ctx.saved_tensors)
+
+        if tangent is not None:
+
+            @staticmethod
+            def jvp(ctx: Any, *t: Any) -> Any:
+                return tangent(*t, *ctx.saved_tensors)
+
+    return Op.apply

@@ -6,43 +6,21 @@ import importlib.util
 
 import numpy as np
 
-from .rows import box, native_row
+from .rows import box, native_row, torch_op
 
 
 def torch_rows():
     import torch
     from torch.nn import functional as F
 
-    def op(forward, backward, tangent=None, save=lambda *xs: xs):
-        """Give a function of a forward, a backward from the saved tensors, and perhaps a tangent."""
-
-        class Op(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, *xs):
-                ctx.save_for_backward(*save(*xs))
-                ctx.save_for_forward(*save(*xs))
-                return forward(*xs)
-
-            @staticmethod
-            def backward(ctx, *v):
-                return backward(*v, *ctx.saved_tensors)
-
-            if tangent is not None:
-
-                @staticmethod
-                def jvp(ctx, *t):
-                    return tangent(*t, *ctx.saved_tensors)
-
-        return Op.apply
-
     # Wrong only in second order.
     native_row(
         "torch-detached-saved", "custom Functions that back-propagate through .detach()", "torch",
-        op(lambda x: x**3, lambda v, x: 3 * v * x.detach() ** 2),
-        op(lambda x: x**3, lambda v, x: 3 * v * x**2), box(3), order=2,
+        torch_op(lambda x: x**3, lambda v, x: 3 * v * x.detach() ** 2),
+        torch_op(lambda x: x**3, lambda v, x: 3 * v * x**2), box(3), order=2,
     )  # fmt: skip
     for name, slope in (("buggy", 1.0), ("twin", 2.0)):
-        inner = op(
+        inner = torch_op(
             lambda v, y: v * (1 - y * y),
             lambda w, v, y, slope=slope: (w * (1 - y * y), -slope * w * v * y),
         )
@@ -66,21 +44,21 @@ def torch_rows():
     )  # fmt: skip
     native_row(
         "torch-double-backward-data", "xlogy-like op whose backward uses .data of one factor", "torch",
-        op(lambda x, y: x * x * y, lambda v, x, y: (2 * v * x * y.data, v * x * x)),
-        op(lambda x, y: x * x * y, lambda v, x, y: (2 * v * x * y, v * x * x)), box(2), box(2), order=2,
+        torch_op(lambda x, y: x * x * y, lambda v, x, y: (2 * v * x * y.data, v * x * x)),
+        torch_op(lambda x, y: x * x * y, lambda v, x, y: (2 * v * x * y, v * x * x)), box(2), box(2), order=2,
     )  # fmt: skip
 
     # Wrong only in forward mode.
     native_row(
         "torch-jvp-one-tangent", "custom Function whose jvp forgets the second input", "torch",
-        op(lambda x, y: x * y, lambda v, x, y: (v * y, v * x), lambda t, u, x, y: t * y),
-        op(lambda x, y: x * y, lambda v, x, y: (v * y, v * x), lambda t, u, x, y: t * y + x * u),
+        torch_op(lambda x, y: x * y, lambda v, x, y: (v * y, v * x), lambda t, u, x, y: t * y),
+        torch_op(lambda x, y: x * y, lambda v, x, y: (v * y, v * x), lambda t, u, x, y: t * y + x * u),
         box(3), box(3),
     )  # fmt: skip
     native_row(
         "torch-jvp-softmax", "custom softmax whose jvp lacks the projection", "torch",
-        op(lambda x: x.softmax(-1), softmax_pull, lambda t, x: x.softmax(-1) * t),
-        op(lambda x: x.softmax(-1), softmax_pull,
+        torch_op(lambda x: x.softmax(-1), softmax_pull, lambda t, x: x.softmax(-1) * t),
+        torch_op(lambda x: x.softmax(-1), softmax_pull,
            lambda t, x: x.softmax(-1) * (t - (x.softmax(-1) * t).sum(-1, keepdim=True))),
         box(2, 4, dtype="float32"),
     )  # fmt: skip
@@ -116,8 +94,8 @@ def torch_rows():
         scratch[:] = x.detach().numpy()
         return (torch.from_numpy(scratch),)
 
-    shared = op(torch.sin, lambda v, x: v * torch.cos(x), save=kept)
-    own = op(torch.sin, lambda v, x: v * torch.cos(x))
+    shared = torch_op(torch.sin, lambda v, x: v * torch.cos(x), save=kept)
+    own = torch_op(torch.sin, lambda v, x: v * torch.cos(x))
     native_row(
         "torch-shared-scratch", "a C++ extension's scratch buffer, saved by two calls", "torch",
         lambda x: shared(x) + shared(2 * x), lambda x: own(x) + own(2 * x), box(3),
@@ -126,15 +104,15 @@ def torch_rows():
     # Half precision, indices, where.
     native_row(
         "torch-bfloat16-sigmoid", "sigmoid's slope as s (1 - s) in bfloat16", "torch",
-        op(torch.sigmoid, lambda v, x: v * x.sigmoid() * (1 - x.sigmoid())),
-        op(torch.sigmoid, lambda v, x: v * x.sigmoid() * (-x).sigmoid()),
+        torch_op(torch.sigmoid, lambda v, x: v * x.sigmoid() * (1 - x.sigmoid())),
+        torch_op(torch.sigmoid, lambda v, x: v * x.sigmoid() * (-x).sigmoid()),
         box(3, low=5, high=8, dtype="bfloat16"), expected="imprecise", strict=True,
     )  # fmt: skip
     places = torch.tensor([1, 1, 0])
     native_row(
         "torch-index-add", "embedding gradient by index assignment", "torch",
-        op(lambda w: w[[1, 1, 0]], lambda v, w: torch.zeros_like(w).index_copy(0, places, v)),
-        op(lambda w: w[[1, 1, 0]], lambda v, w: torch.zeros_like(w).index_add(0, places, v)),
+        torch_op(lambda w: w[[1, 1, 0]], lambda v, w: torch.zeros_like(w).index_copy(0, places, v)),
+        torch_op(lambda w: w[[1, 1, 0]], lambda v, w: torch.zeros_like(w).index_add(0, places, v)),
         box(3, 2),
     )  # fmt: skip
     native_row(
@@ -145,12 +123,12 @@ def torch_rows():
     )  # fmt: skip
     native_row(
         "torch-hard-gate", "hard gate with a straight-through gradient", "torch",
-        op(lambda x: x.clamp(-1, 1), lambda v, x: v.clone()), F.hardtanh, box(4),
+        torch_op(lambda x: x.clamp(-1, 1), lambda v, x: v.clone()), F.hardtanh, box(4),
     )  # fmt: skip
     native_row(
         "torch-group-norm-weight", "group norm: weight's gradient of one group alone", "torch",
-        op(lambda x, w: x * w, lambda v, x, w: (v * w, (v * x)[:1].sum(0))),
-        op(lambda x, w: x * w, lambda v, x, w: (v * w, (v * x).sum(0))), box(4, 3), box(3),
+        torch_op(lambda x, w: x * w, lambda v, x, w: (v * w, (v * x)[:1].sum(0))),
+        torch_op(lambda x, w: x * w, lambda v, x, w: (v * w, (v * x).sum(0))), box(4, 3), box(3),
     )  # fmt: skip
 
     def frozen(f):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .rows import box, numpy_jvp_row, numpy_row
+from .rows import box, numpy_jvp_row, numpy_row, scattered
 
 # Broadcasts, sums and reductions.
 
@@ -110,16 +110,10 @@ numpy_row(
 # Indices.
 
 
-def add_at(x, i, v):
-    g = np.zeros_like(x)
-    np.add.at(g, i, v)
-    return g
-
-
 numpy_row(
     "gather-duplicates", "Theano AdvancedSubtensor, MXNet take: duplicates assigned, not added",
     lambda x, i: x[i],
-    lambda v, x, i: (at(x, i, v), None), lambda v, x, i: (add_at(x, i, v), None),
+    lambda v, x, i: (at(x, i, v), None), lambda v, x, i: (scattered(x, i, v), None),
     box(3), np.array([0, 0, 2, 1, 0]),
 )  # fmt: skip
 
@@ -145,7 +139,7 @@ numpy_row(
     "cummax-identity", "torch cummax before it had a backward: gradient stays in place",
     np.maximum.accumulate,
     lambda v, x: (v,),
-    lambda v, x: (add_at(x, np.array([np.argmax(x[: i + 1]) for i in range(x.size)]), v),),
+    lambda v, x: (scattered(x, np.array([np.argmax(x[: i + 1]) for i in range(x.size)]), v),),
     box(5),
 )  # fmt: skip
 numpy_row(
@@ -173,7 +167,7 @@ def winners(x):
 numpy_row(
     "max-pool-overlap", "Caffe-like max pooling: a winner of two windows gets one's gradient",
     lambda x: windows(x).max(1),
-    lambda v, x: (at(x, winners(x), v),), lambda v, x: (add_at(x, winners(x), v),), box(6),
+    lambda v, x: (at(x, winners(x), v),), lambda v, x: (scattered(x, winners(x), v),), box(6),
 )  # fmt: skip
 POOL = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]])
 numpy_row(
@@ -185,7 +179,7 @@ numpy_row(
     "reflect-pad", "torch reflection_pad1d on MPS: the padding's cotangents lost",
     lambda x: np.pad(x, 2, mode="reflect"),
     lambda v, x: (v[2:-2],),
-    lambda v, x: (add_at(x, np.array([2, 1, 0, 1, 2, 3, 2, 1]), v),),
+    lambda v, x: (scattered(x, np.array([2, 1, 0, 1, 2, 3, 2, 1]), v),),
     box(4),
 )  # fmt: skip
 numpy_row(

@@ -92,6 +92,7 @@ def test_a_planted_bug_shows_in_the_picture(claim: Claim) -> None:
     def shows(broken: Backend) -> bool:
         wrong = _numbers(_panels(claim, broken))
         *pairs, titles = zip(right, wrong, strict=True)
+        # What moves by less than a thousandth of itself nobody sees in a picture.
         return titles[0] != titles[1] or any(
             not np.allclose(a, b, equal_nan=True, rtol=1e-3, atol=0) for a, b in pairs
         )

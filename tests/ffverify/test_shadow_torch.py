@@ -167,8 +167,10 @@ def test_the_backward_of_a_custom_function_is_the_callers() -> None:
     x = torch.tensor([0.5, -1.0], dtype=torch.float64)
     program = made(Wrong.apply, x)
     assert program.backward is not None
-    (bar,) = program.backward(*precise([x, torch.ones(2).double()]))
-    np.testing.assert_allclose(floats(bar), 1 - np.tanh(x.numpy()), rtol=1e-15)
+    with BALLS.precision(128):
+        (bar,) = program.backward(*precise([x, torch.ones(2).double()]))
+        own = 1 - np.tanh(BALLS.array(x.numpy()))
+    assert all(a.overlaps(b) for a, b in zip(bar.values, own.values, strict=True))
 
 
 def test_branches_are_those_of_the_point() -> None:
