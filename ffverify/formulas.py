@@ -70,8 +70,9 @@ def _exactly(
         except Undecided:
             continue
         except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-            unknown: dict[str, Any] = {mode: lambda: None}
-            point.formulas = replace(point.formulas, **unknown)
+            if not units:  # it may yet run on the numbers themselves
+                unknown: dict[str, Any] = {mode: lambda: None}
+                point.formulas = replace(point.formulas, **unknown)
             return None
         elements = itertools.chain.from_iterable(r.ravel().tolist() for r in found)
         if min(map(arb.rel_accuracy_bits, elements), default=bits) >= point.fmt.precision + 8:

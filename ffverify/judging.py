@@ -222,12 +222,13 @@ def _judge(
     same = not off()
     # A formula that is wrong must not hide in how far slopes move: it may only be a limit of slopes.
     units = exact.growth if same and not point.strict else 0
-    around = other(BALLS, units) if units and formula is not None else None
-    if verdict in (Verdict.IMPRECISE, Verdict.WRONG) and _within_reach(
-        point, program, directions, computed, exact, element, units=units, around=around
-    ):
+    off_by_a_number = verdict in (Verdict.IMPRECISE, Verdict.WRONG)
+    if off_by_a_number and _within_reach(
+        point, program, directions, computed, exact, element, units=units,
+        around=other(BALLS, units) if units and formula is not None else None,
+    ):  # fmt: skip
         return
-    tail = verdict in (Verdict.IMPRECISE, Verdict.WRONG) and is_tail(
+    tail = off_by_a_number and is_tail(
         point,
         weights,
         directions,
@@ -236,7 +237,7 @@ def _judge(
         gradient if element is None else None,
         same=same,
     )
-    if not tail and same and verdict in (Verdict.IMPRECISE, Verdict.WRONG):
+    if not tail and same and off_by_a_number:
         tail = is_noise(
             point, weights, directions, computed, exact,
             lambda: _running(point, weights, mode, argument, index, directions),

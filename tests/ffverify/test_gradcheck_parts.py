@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ffverify import formats
 from ffverify.differences import ridders, slope_by_differences
+from ffverify.formulas import formula_of
 from ffverify.judging import _differs
 from ffverify.judging import decide as decide_by
+from ffverify.point import Formulas
 from ffverify.precise import BALLS, arb
 from ffverify.slopes import Inputs, Unresolved, along, exact_value, joined, slopes
 from ffverify.truth import Truth
@@ -164,3 +167,19 @@ def test_bad_input_is_one_clear_error(fn: object, inputs: object, says: str) -> 
 
     with pytest.raises(TypeError, match=says):
         gradcheck(fn, inputs)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_formula_that_fails_around_a_point_still_runs_at_it():
+    def program(x, v):
+        if not all(b.is_exact() for b in x.values):
+            raise ValueError("made for single numbers")
+        return (2 * x * v,)
+
+    x = np.array([1.5])
+    point = SimpleNamespace(
+        formulas=Formulas("shadow", None, backward=lambda: program),
+        inputs=Inputs([x]), points=[x], floating=[True], fmt=formats.of("float64"),
+        split=lambda weights: [weights],
+    )  # fmt: skip
+    assert formula_of(point, np.ones(1), units=8) is None
+    assert [float(b) for b in formula_of(point, np.ones(1))[0]] == [3.0]
