@@ -25,6 +25,7 @@ from .formats import FORMATS
 from .frameworks import UsageError, is_installed
 from .gradcheck_cli import gradcheck
 from .mutants import kill_matrix
+from .parallel import heeding_interrupts
 from .replay import parse
 from .report import print_explanation, print_kills, print_report
 from .verification import UnknownClaimError, select
@@ -50,7 +51,8 @@ def _refuse(message: str) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line; a wrong word of the call is one line and exit code 2."""
     try:
-        sys.exit(commands.main(standalone_mode=False))
+        with heeding_interrupts():
+            sys.exit(commands.main(standalone_mode=False))
     except click.ClickException as error:
         _refuse(error.format_message())
     except (click.Abort, KeyboardInterrupt):

@@ -139,20 +139,42 @@ def test_ctrl_c_prints_what_was_done_so_far(workers: str) -> None:
         "import sys; from ffverify.cli import main; sys.argv[0] = 'ffverify'; main()"
     )
     words = ["verify", "--backend", "reference", "--workers", workers, "--max-examples", "100000"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env={**os.environ, "COLUMNS": "100"},
-    )
-    time.sleep(6)
-    os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        time.sleep(6)
+        os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == cli.INTERRUPTED, err
     assert "Interrupted: this is what was done so far." in out
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+def test_ctrl_c_that_falls_into_a_callback_is_not_lost() -> None:
+    code = """
+import signal, sys, time, weakref
+from ffverify.parallel import heeding_interrupts
+
+class Thing: pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with heeding_interrupts():
+    try:
+        thing = Thing()
+        dropped = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(20)
+    except KeyboardInterrupt:
+        sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (7, "")
