@@ -8,6 +8,7 @@ A kernel that nobody can run in exact arithmetic is evaluated in the widest floa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ _PROJECTIONS = 3  # of an input that is larger than that
 _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
+_UNEVEN = (
+    8 * 1.618034
+)  # units, by which no multiple lands on the next few floats of a narrower format
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 
 
@@ -80,57 +84,102 @@ def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple
     return value, _SAFETY * max(error, min(spread, max(e for e, _ in beside)))
 
 
-def widened(native: Sequence[Any], call: Callable[[Sequence[Any]], Any]) -> list[Any]:
-    """Give the inputs in the widest float that the function takes, or as they are."""
-    wide: list[Any] = []
-    for value in native:
-        if not is_floating(value):
-            wide.append(value)
-        elif framework_of([value]) == "torch":
-            wide.append(value.double())
-        elif framework_of([value]) == "numpy":
-            wide.append(np.asarray(value, dtype=np.longdouble))
-        else:
-            wide.append(value)
-    try:
-        call(wide)
-    except Fault:
-        return list(native)
-    return wide
+class Opaque:
+    """A function of which only values are known, at one point, evaluated in the widest float it takes.
+
+    Parameters
+    ----------
+    evaluate
+        ``evaluate(native)`` gives its floating results.
+    native
+        The point: arrays of the caller's framework.
+    """
+
+    def __init__(
+        self, evaluate: Callable[[Sequence[Any]], Sequence[Any]], native: Sequence[Any]
+    ) -> None:
+        self._evaluate = evaluate
+        self.native = native
+
+    @cached_property
+    def inputs(self) -> list[Any]:
+        """Give the inputs in the widest float that the function takes, or as they are."""
+        wide = [_wide(value) if is_floating(value) else value for value in self.native]
+        try:
+            self._evaluate(wide)
+        except Fault:
+            return list(self.native)
+        return wide
+
+    @property
+    def unit(self) -> float:
+        """Give the unit roundoff of what it is evaluated in."""
+        return unit_roundoff(next(w for w in self.inputs if is_floating(w)))
+
+    def results(self, inputs: Sequence[Any]) -> Array:
+        """Give all floating results as one vector of long doubles."""
+        return np.concatenate([widest(r).ravel() for r in self._evaluate(inputs)])
+
+    def moved(self, directions: Sequence[Array | None], t: float) -> list[Any]:
+        """Give the inputs moved by t times a direction."""
+        return [
+            w if d is None else shifted(w, d, t)
+            for w, d in zip(self.inputs, directions, strict=True)
+        ]
+
+    def noise(self, weights: Array) -> float:
+        """Measure the rounding noise of ⟨weights, results⟩ near the point.
+
+        Over steps of a few units of the last place a smooth function is a polynomial, and its sixth
+        differences vanish; noise of deviation σ leaves 30 σ in them, in the root mean square (Moré &
+        Wild, Estimating Computational Noise, 2011: γ₆ = 6!² / 12!). Four σ cover a uniform error. The
+        function may round to a narrower format inside, and over less than that format's ulps it is
+        flat: so the steps are the units of every format from the inputs' own to float32.
+        """
+        used = weights != 0
+        deviations = [
+            np.sqrt(np.mean(np.diff(table[:, used] @ weights[used], n=6) ** 2) / 924)
+            for table in self._tables
+        ]
+        return 4 * float(max(deviations)) if np.isfinite(deviations).all() else np.inf
+
+    @cached_property
+    def _tables(self) -> list[Array]:
+        units = {self.unit, *(u for u in (2.0**-53, 2.0**-24) if u > self.unit)}
+        return [
+            np.stack([self.results(self._scaled(_UNEVEN * unit * k)) for k in range(-6, 7)])
+            for unit in sorted(units)
+        ]
+
+    def _scaled(self, relative: float) -> list[Any]:
+        return [w * (1 + relative) if is_floating(w) else w for w in self.inputs]
+
+
+def _wide(value: Any) -> Any:
+    kind = framework_of([value])
+    if kind == "torch":
+        return value.double()
+    return np.asarray(value, dtype=np.longdouble) if kind == "numpy" else value
 
 
 def slope_by_differences(
-    evaluate: Callable[[Sequence[Any]], Sequence[Any]],
-    native: Sequence[Any],
-    directions: Sequence[Array | None],
-    weights: Array,
+    opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[Any, bool]:
-    """Give the slope of ⟨weights, results⟩ along a direction as a ball, and whether there is a kink.
-
-    ``evaluate(native)`` gives the floating results.
-    """
-    wide = widened(native, evaluate)
-    template = next(w for w in wide if is_floating(w))
-    unit = unit_roundoff(template)
-
-    noise = _noise(evaluate, wide, weights)
+    """Give the slope of ⟨weights, results⟩ along a direction as a ball, and whether there is a kink."""
+    unit, noise = opaque.unit, opaque.noise(weights)
+    used = weights != 0
 
     def total(t: float) -> tuple[np.longdouble, float]:
-        moved = [
-            w if d is None else shifted(w, d, t) for w, d in zip(wide, directions, strict=True)
-        ]
-        flat = np.concatenate([widest(r).ravel() for r in evaluate(moved)])
-        used = weights != 0
-        terms = flat[used] * weights[used]
+        terms = opaque.results(opaque.moved(directions, t))[used] * weights[used]
         return terms.sum(), float(np.abs(terms).sum())
 
     def slope(h: float) -> tuple[float, float]:
         (above, size), (below, _) = total(h), total(-h)
-        return float((above - below) / (2 * np.longdouble(h))), (4 * float(unit) * size + noise) / h
+        return float((above - below) / (2 * np.longdouble(h))), (4 * unit * size + noise) / h
 
     sizes = [
         float(np.abs(to_numpy(n)[d != 0]).max())
-        for n, d in zip(native, directions, strict=True)
+        for n, d in zip(opaque.native, directions, strict=True)
         if d is not None and np.any(d)
     ]
     largest = [float(np.abs(d).max()) for d in directions if d is not None]
@@ -143,7 +192,7 @@ def slope_by_differences(
     def jump(h: float) -> tuple[float, float]:
         (above, size), (below, _) = total(h), total(-h)
         bend = abs(float((above - 2 * center + below) / np.longdouble(h)))
-        return bend, (8 * float(unit) * size + 4 * noise) / h
+        return bend, (8 * unit * size + 4 * noise) / h
 
     # Right minus left slope. Where the function is smooth it falls as the step does; what stays is a
     # kink, and any slope between the two sides is right. Of one that lies beside the point, within a step,
@@ -154,28 +203,6 @@ def slope_by_differences(
     if kink:
         error += floor + (near * 17 / 32 if near >= 0.95 * far else max(near, far))
     return arb(value, error), kink
-
-
-def _noise(
-    evaluate: Callable[[Sequence[Any]], Sequence[Any]], wide: Sequence[Any], weights: Array
-) -> float:
-    """Measure the rounding noise of ⟨weights, results⟩: what is not smooth between near neighbours.
-
-    At equal steps of a few hundred units of the last place a smooth function is straight, and its
-    second differences vanish; what is left of them is noise.
-    """
-    values = []
-    used = weights != 0
-    for k in range(-3, 4):
-        moved = [w * (1 + k * _nearby(w)) if is_floating(w) else w for w in wide]
-        flat = np.concatenate([widest(r).ravel() for r in evaluate(moved)])
-        values.append((flat[used] * weights[used]).sum())
-    second = np.diff(np.array(values), n=2)
-    return float(np.abs(second).max()) if np.isfinite(second).all() else float("inf")
-
-
-def _nearby(value: Any) -> float:
-    return min(256 * unit_roundoff(value), 2.0**-10)
 
 
 def unit_roundoff(value: Any) -> float:

@@ -6,12 +6,11 @@ than differences are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from .differences import shifted, unit_roundoff, widened, widest
+from .differences import Opaque, shifted, unit_roundoff
 from .formats import Array
 from .native import is_floating, to_numpy
 from .nearby import spread_moves
@@ -21,10 +20,7 @@ _LEAST = 2.0**-500  # a step that divides numbers of any size
 
 
 def limits_by_differences(
-    evaluate: Callable[[Sequence[Any]], Sequence[Any]],
-    native: Sequence[Any],
-    directions: Sequence[Array | None],
-    weights: Array,
+    opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[float, float] | None:
     """Give the hull of slopes of ⟨weights, results⟩ beside the point; None where they are all alike.
 
@@ -34,10 +30,11 @@ def limits_by_differences(
     and noise. Where the function is smooth slopes draw together as the points do: only what stays apart
     when the points come eight times nearer, and is more than noise, is a hull of limits.
     """
-    wide = widened(native, evaluate)
+    wide = opaque.inputs
     unit = float(
-        max(unit_roundoff(n) for n in native if is_floating(n))
+        max(unit_roundoff(n) for n in opaque.native if is_floating(n))
     )  # inside it may round to that
+    within = opaque.noise(weights)
     sizes = [np.abs(to_numpy(w).ravel().astype(np.float64)) for w in wide if is_floating(w)]
     smallest = min((float(s[s > 0].min()) for s in sizes if np.any(s > 0)), default=1.0)
     scales = np.concatenate([np.where(s > 0, s, smallest) for s in sizes])
@@ -71,10 +68,9 @@ def limits_by_differences(
                     w if d is None else shifted(w, d, t)
                     for w, d in zip(there, directions, strict=True)
                 ]
-                flat = np.concatenate([widest(r).ravel() for r in evaluate(moved)])
-                terms = flat[weights != 0] * weights[weights != 0]
+                terms = opaque.results(moved)[weights != 0] * weights[weights != 0]
                 ends.append(terms.sum())
-                noise = max(noise, 4 * unit * float(np.abs(terms).sum()) / h)
+                noise = max(noise, (4 * unit * float(np.abs(terms).sum()) + within) / h)
             slopes.append(float((ends[0] - ends[1]) / (2 * np.longdouble(h))))
         if not np.isfinite(slopes).all():
             return None

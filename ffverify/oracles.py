@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import textbook
-from .differences import slope_by_differences
+from .differences import Opaque, slope_by_differences
 from .limits import limits_by_differences
 from .native import coarsest, is_floating, to_numpy
 from .operations import UnknownOperation
@@ -156,9 +156,10 @@ def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[A
             raise Fault(f"{subject.name} returns {len(values)} results, and {len(results)} before")
         return [values[k] for k in places]
 
+    opaque = Opaque(evaluate, native)
     return Formulas(
         "differences",
         None,
-        differences=lambda w, d: slope_by_differences(evaluate, native, d, w),
-        limits=lambda w, d: limits_by_differences(evaluate, native, d, w),
+        differences=lambda w, d: slope_by_differences(opaque, d, w),
+        limits=lambda w, d: limits_by_differences(opaque, d, w),
     )

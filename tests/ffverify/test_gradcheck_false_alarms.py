@@ -7,6 +7,7 @@ import pytest
 
 from ffverify.gradients import gradcheck
 from ffverify.strategies import arrays
+from ffverify.verdict import Verdict
 
 special = pytest.importorskip("scipy.special")
 
@@ -271,3 +272,41 @@ def test_a_sort_of_the_largest_numbers():
     report = check(np.sort, x)
     assert report.ok, report
     assert not report.findings
+
+
+def as_doubles(x):
+    """Leave exact arithmetic and long doubles, as much code does in its first line."""
+    return np.asarray(x, dtype=np.float64)
+
+
+ROUNDED_INSIDE = {
+    "double": (
+        lambda x: as_doubles(x) ** 3 - 2 * as_doubles(x) + 1,
+        lambda v, x: v * (3 * x**2 - 2),
+        1e-7,
+    ),
+    "a sum that is large": (
+        lambda x: np.tanh(as_doubles(x)).sum() * 1e3 + 1e6,
+        lambda v, x: v * 1e3 * (1 - np.tanh(x) ** 2),
+        1e-4,
+    ),
+    "single": (
+        lambda x: np.exp(np.asarray(x, dtype=np.float32).astype(np.float64)),
+        lambda v, x: v * np.exp(x.astype(np.float32)).astype(np.float64),
+        1e-2,
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ROUNDED_INSIDE)
+def test_opaque_code_that_rounds_inside_is_not_accused_and_its_errors_are_found(name, seed):
+    f, pull, error = ROUNDED_INSIDE[name]
+    x = arrays("float64", (4,), min_value=-3, max_value=3)
+
+    def checked(scale):
+        return check(f, x, vjp=lambda v, x: (scale * pull(v, x),), seed=seed, max_examples=20)
+
+    right = checked(1.0)
+    assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
+    assert checked(1.0 + error).verdict in {Verdict.IMPRECISE, Verdict.WRONG}
