@@ -134,14 +134,18 @@ class Opaque:
         differences vanish; noise of deviation σ leaves 30 σ in them, in the root mean square (Moré &
         Wild, Estimating Computational Noise, 2011: γ₆ = 6!² / 12!). Four σ cover a uniform error. The
         function may round to a narrower format inside, and over less than that format's ulps it is
-        flat: so the steps are the units of every format from the inputs' own to float32.
+        flat: so the steps are the units of every format from the inputs' own to float32. A result that
+        is subnormal may have been flushed to zero.
         """
         used = weights != 0
         deviations = [
             np.sqrt(np.mean(np.diff(table[:, used] @ weights[used], n=6) ** 2) / 924)
             for table in self._tables
         ]
-        return 4 * float(max(deviations)) if np.isfinite(deviations).all() else np.inf
+        if not np.isfinite(deviations).all():
+            return np.inf
+        flushed = max(_smallest_normal(n) for n in self.native if is_floating(n))
+        return 4 * float(max(deviations)) + flushed * float(np.abs(weights[used]).sum())
 
     @cached_property
     def _tables(self) -> list[Array]:
@@ -210,6 +214,10 @@ def unit_roundoff(value: Any) -> float:
     if _is_long(value):
         return float(np.finfo(np.longdouble).eps) / 2
     return FORMATS[dtype_name(value)].unit_roundoff
+
+
+def _smallest_normal(value: Any) -> float:
+    return float(2.0 ** FORMATS[dtype_name(value)].emin)
 
 
 def _is_long(value: Any) -> bool:

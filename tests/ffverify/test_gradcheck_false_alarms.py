@@ -310,3 +310,21 @@ def test_opaque_code_that_rounds_inside_is_not_accused_and_its_errors_are_found(
     right = checked(1.0)
     assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
     assert checked(1.0 + error).verdict in {Verdict.IMPRECISE, Verdict.WRONG}
+
+
+def test_opaque_products_of_subnormals_are_not_accused():
+    def pull(factor):
+        def vjp(v, x):
+            p, q, r, s = x
+            first = v[0] + q * (v[1] + r * (v[2] + s * v[3]))
+            rest = [v[1] + r * (v[2] + s * v[3]), q * (v[2] + s * v[3]), q * r * v[3]]
+            return (np.array([factor * first, *(p * g for g in rest)]),)
+
+        return vjp
+
+    x = np.array([1e-323, 0.99999, 2.7255503923509465, -2.373010264769526])
+    for seed in range(8):
+        right = check(lambda x: np.cumprod(as_doubles(x)), x, vjp=pull(1.0), seed=seed)
+        assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
+    wrong = check(lambda x: np.cumprod(as_doubles(x)), x, vjp=pull(1.001))
+    assert wrong.verdict is Verdict.WRONG
