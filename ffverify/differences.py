@@ -134,8 +134,9 @@ class Opaque:
         differences vanish; noise of deviation σ leaves 30 σ in them, in the root mean square (Moré &
         Wild, Estimating Computational Noise, 2011: γ₆ = 6!² / 12!). Four σ cover a uniform error. The
         function may round to a narrower format inside, and over less than that format's ulps it is
-        flat: so the steps are the units of every format from the inputs' own to float32. A result that
-        is subnormal may have been flushed to zero.
+        flat: so the steps are the units of every format from the inputs' own to float32. They all lead
+        away from zero, by the same factor: kinks at the point, at zero and at ties are no noise. A result
+        that is subnormal may have been flushed to zero.
         """
         used = weights != 0
         deviations = [
@@ -151,7 +152,7 @@ class Opaque:
     def _tables(self) -> list[Array]:
         units = {self.unit, *(u for u in (2.0**-53, 2.0**-24) if u > self.unit)}
         return [
-            np.stack([self.results(self._scaled(_UNEVEN * unit * k)) for k in range(-6, 7)])
+            np.stack([self.results(self._scaled(_UNEVEN * unit * k)) for k in range(1, 14)])
             for unit in sorted(units)
         ]
 

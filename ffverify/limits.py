@@ -16,6 +16,7 @@ from .native import is_floating, to_numpy
 from .nearby import spread_moves
 
 _BESIDE = 24  # points around a point
+_ZERO = 2.0**-400  # what is smaller moves as zeros do: by the size of the other numbers
 _LEAST = 2.0**-500  # a step that divides numbers of any size
 
 
@@ -36,8 +37,11 @@ def limits_by_differences(
     )  # inside it may round to that
     within = opaque.noise(weights)
     sizes = [np.abs(to_numpy(w).ravel().astype(np.float64)) for w in wide if is_floating(w)]
-    smallest = min((float(s[s > 0].min()) for s in sizes if np.any(s > 0)), default=1.0)
-    scales = np.concatenate([np.where(s > 0, s, smallest) for s in sizes])
+    numbers = [s > _ZERO for s in sizes]
+    smallest = min(
+        (float(s[n].min()) for s, n in zip(sizes, numbers, strict=True) if n.any()), default=1.0
+    )
+    scales = np.concatenate([np.where(n, s, smallest) for s, n in zip(sizes, numbers, strict=True)])
     steps = np.concatenate(
         [
             np.zeros(to_numpy(w).size) if d is None else np.abs(d).ravel()

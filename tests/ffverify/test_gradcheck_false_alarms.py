@@ -328,3 +328,15 @@ def test_opaque_products_of_subnormals_are_not_accused():
         assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
     wrong = check(lambda x: np.cumprod(as_doubles(x)), x, vjp=pull(1.001))
     assert wrong.verdict is Verdict.WRONG
+
+
+def test_an_opaque_median_may_choose_among_ties_beside_a_subnormal():
+    def pull(factor):
+        return lambda v, x: (factor * v * (np.arange(5) == np.argsort(x, kind="stable")[2]),)
+
+    x = np.array([0.0, 0.0, 0.0, 0.0, 2.225073858507e-311])
+    for seed in range(4):
+        right = check(lambda x: np.median(as_doubles(x)), x, vjp=pull(1.0), seed=seed)
+        assert right.verdict is Verdict.INCONCLUSIVE
+        assert right.truth == "differences"
+    assert check(lambda x: np.median(as_doubles(x)), x, vjp=pull(2.0)).verdict is Verdict.WRONG
