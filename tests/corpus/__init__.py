@@ -4,6 +4,7 @@ The ``first`` was there while gradcheck was written; the ``unseen`` was written 
 at either, and gradcheck was mended by what it showed; the ``blind`` was written after that, without a look
 at gradcheck, and frozen before its first run. That run (3 seeds, 12 examples) found 240 of 243 with the
 expected verdict and accused 3 of 243 twins: one row of either kind, for which gradcheck was mended.
+The ``fresh`` was written after that, again without a look at gradcheck, and frozen before its first run.
 """
 
 from importlib import import_module
@@ -17,6 +18,9 @@ _MODULES = {
     ),
     "blind": (
         "blind_elementwise_rows", "blind_structure_rows", "blind_torch_rows", "blind_jax_rows",
+    ),
+    "fresh": (
+        "fresh_formula_rows", "fresh_layer_rows", "fresh_torch_rows", "fresh_jax_rows",
     ),
 }  # fmt: skip
 CORPORA: dict[str, list[Row]] = {}
