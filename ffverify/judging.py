@@ -75,6 +75,13 @@ def note_sensitivity(
     found.sensitivity = max(found.sensitivity, seen)
 
 
+def note_allowed(found: Screening, gradient: Array, error: float) -> None:
+    """Note an error that conditioning allows, beside the largest element: a like one cannot show."""
+    largest = float(np.abs(gradient[np.isfinite(gradient)]).max(initial=0.0))
+    if largest:
+        found.sensitivity = max(found.sensitivity, error / largest)
+
+
 def _moving(point: Point, i: int | None) -> list[Array | None]:
     """Tell whose rounding moves a slope: that of every input, or, elementwise, of element i only."""
     out: list[Array | None] = []
@@ -170,7 +177,7 @@ def judge_direction(
     allowed = point.fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
     ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([t]))[0])
     if abs(computed - t) > allowed and not _within_reach(
-        point, program, directions, computed, exact, None, units=0
+        point, program, directions, computed, exact.growth, None, units=0
     ):
         found.failed.append(
             Judged(
@@ -218,13 +225,17 @@ def _judge(
     if np.isfinite(error) and not exact.exact[0].contains(0):  # beside 0 ulps mean nothing
         found.worst_ulps = max(found.worst_ulps, error)
     if verdict is Verdict.CORRECT:
+        if np.isfinite(computed):  # whatever is allowed here would not have been seen
+            note_allowed(found, gradient, float((arb(computed) - exact.exact[0]).abs_lower()))
         return
     same = not off()
-    # A formula that is wrong must not hide in how far slopes move: it may only be a limit of slopes.
+    # A formula that is wrong must not hide in how far slopes or roundings move: it may be a limit only.
     units = exact.growth if same and not point.strict else 0
+    in_itself = not same and formula.is_finite()
+    number, roundings = (formula, LIBRARY_ROUNDINGS) if in_itself else (computed, exact.growth)
     off_by_a_number = verdict in (Verdict.IMPRECISE, Verdict.WRONG)
     if off_by_a_number and _within_reach(
-        point, program, directions, computed, exact, element, units=units,
+        point, program, directions, number, roundings, element, units=units,
         around=other(BALLS, units) if units and formula is not None else None,
     ):  # fmt: skip
         return
@@ -256,8 +267,8 @@ def _within_reach(
     point: Point,
     program: Program,
     directions: Sequence[Array | None],
-    computed: float,
-    exact: Truth,
+    number: Any,
+    roundings: int,
     element: int | None,
     *,
     units: int,
@@ -266,10 +277,16 @@ def _within_reach(
     """Tell whether a number is a slope at inputs that move by up to units·u, 0 for a limit of slopes.
 
     So is the gradient at a tie, or at a kink that is met within the rounding of the inputs. Limits are
-    as narrow as the slope itself where the function is smooth. ``around`` is a ball that holds all of
-    those slopes, where one is known: a number outside it needs no search.
+    as narrow as the slope itself where the function is smooth. The number, a float or a ball, has so
+    many roundings of its own. ``around`` is a ball that holds all of those slopes, where one is known: a
+    number outside it needs no search.
     """
-    if around is not None and around.is_finite() and not _holds(around, computed, exact, point.fmt):
+    number = arb(number)
+    if (
+        around is not None
+        and around.is_finite()
+        and not _holds(around, number, roundings, point.fmt)
+    ):
         return False
     every = [
         np.ones(x.shape, bool) if f else None
@@ -281,15 +298,13 @@ def _within_reach(
     hull = nearby_slopes(program, point.inputs, directions, point.fmt, every, units=units)
     if hull is None:
         return False
-    return _holds(arb(hull[0]).union(arb(hull[1])), computed, exact, point.fmt)
+    return _holds(arb(hull[0]).union(arb(hull[1])), number, roundings, point.fmt)
 
 
-def _holds(slopes: Any, computed: float, exact: Truth, fmt: Format) -> bool:
-    """Tell whether a number is one of the slopes in a ball, up to its own rounding."""
-    slack = exact.growth * (
-        fmt.unit_roundoff * slopes.abs_upper() + arb(2) ** fmt.smallest_exponent
-    )
-    return bool((arb(computed) - slopes).abs_lower() <= slack) if math.isfinite(computed) else False
+def _holds(slopes: Any, number: Any, roundings: int, fmt: Format) -> bool:
+    """Tell whether a number is one of the slopes in a ball, up to its own roundings."""
+    slack = roundings * (fmt.unit_roundoff * slopes.abs_upper() + arb(2) ** fmt.smallest_exponent)
+    return bool(number.is_finite() and (number - slopes).abs_lower() <= slack)
 
 
 def _running(

@@ -36,7 +36,7 @@ def to_numpy(value: Any) -> Array:
 
 
 def like(template: Any, array: Array) -> Any:
-    """Give an ndarray as a native array of a template's framework, dtype and device."""
+    """Give a copy of an ndarray as a native array of a template's framework, dtype and device."""
     kind = framework_of([template])
     if kind == "torch":
         import torch
@@ -46,7 +46,7 @@ def like(template: Any, array: Array) -> Any:
         import jax.numpy as jnp
 
         return jnp.asarray(array, dtype=template.dtype)
-    return np.asarray(array, dtype=np.asarray(template).dtype)
+    return np.array(array, dtype=np.asarray(template).dtype)
 
 
 def as_computed(value: Any) -> Any:

@@ -24,7 +24,14 @@ import numpy as np
 from .differences import screen_by_differences
 from .formats import Array
 from .formulas import formula_of
-from .judging import Screening, judge_direction, judge_forward, judge_reverse, note_sensitivity
+from .judging import (
+    Screening,
+    judge_direction,
+    judge_forward,
+    judge_reverse,
+    note_allowed,
+    note_sensitivity,
+)
 from .point import (
     Point,
     cotangents,
@@ -111,7 +118,9 @@ def _modes(point: Point, directions: list[Array | None], usable: Array, found: S
         suspects = _suspects(point, tangents, _floats(exact.exact), smooth)
         if suspects:
             motion = forward_motion(point, directions)
-            suspects = _suspects(point, tangents, _floats(exact.exact), smooth, motion)
+            expected = _floats(exact.exact)
+            note_allowed(found, tangents, _excused(tangents, expected, smooth, motion))
+            suspects = _suspects(point, tangents, expected, smooth, motion)
         for o in suspects:
             judge_forward(point, found, o, tangents, directions)
     if smooth.any():
@@ -141,6 +150,7 @@ def _reverse(
         bad = _suspects(point, g, expected, wanted)
         if bad:
             motion = motion or reverse_motion(point, weights)
+            note_allowed(found, g, _excused(g, expected, wanted, motion[j]))
             bad = _suspects(point, g, expected, wanted, motion[j])
         suspects += [(j, i) for i in bad]
         found.judged += g.size
@@ -155,7 +165,7 @@ def _reverse(
         judge_reverse(point, found, j, i, gradients, formula, weights)
     if led and len(found.failed) == before:
         judge_direction(point, found, gradients, directions, weights)
-    note_sensitivity(point, found, flat.expected, flat.noise(), flat.smallest)
+    note_sensitivity(point, found, flat.expected, max(flat.noise(), flat.apart), flat.smallest)
 
 
 def _kinked_elements(point: Point, usable: Array, found: Screening) -> None:
@@ -216,6 +226,7 @@ class _Projection:
         )
         smallest = np.abs(self.step[self.step != 0])
         self.smallest = float(smallest.min()) if smallest.size else 1.0
+        self.apart = 0.0  # by how much the projections disagree, if they do
 
     def noise(self) -> float:
         """Give the residual below which nothing is suspected.
@@ -257,6 +268,7 @@ class _Projection:
             )
         if not residual.is_finite() or not residual.abs_lower() > self.noise():
             return []
+        self.apart = float(residual.abs_lower())
         while part.size > 1:
             left, right = np.split(part, [part.size // 2])
             of_left = self._residual(left)
@@ -273,6 +285,14 @@ class _Projection:
 
 def _floats(balls: Array) -> Array:
     return np.array(list(map(float, balls.ravel().tolist())))
+
+
+def _excused(computed: Array, expected: Array, wanted: Array, motion: Array | None) -> float:
+    """Give the largest error that the inputs' rounding excuses."""
+    if motion is None:
+        return 0.0
+    error = np.abs(np.ravel(computed).astype(np.float64) - expected)
+    return float(error[wanted & (error <= motion)].max(initial=0.0))
 
 
 def _suspects(

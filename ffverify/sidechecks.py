@@ -49,8 +49,13 @@ def side_checks(
         like(r, rng.choice([-2.0, -1.0, 1.0, 2.0], to_numpy(r).shape)) if is_floating(r) else None
         for r in results
     ]
+    given = [None if v is None else v * 1 for v in cotangents]
     gradients = subject.vjp(native, cotangents)
     yield from _mutations(native, before, "the VJP")
+    for v, kept in zip(cotangents, given, strict=True):
+        if v is not None and not same(to_numpy(v), to_numpy(kept)):
+            yield Verdict.WRONG, "the VJP changes its cotangent in place", "work on a copy"
+            return
     yield from _kinds(subject, native, gradients)
     arrays = [_numbers(g) for g in gradients]
     repeated = subject.vjp(native, cotangents)

@@ -34,9 +34,10 @@ def is_tail(
     The natural scale of an element is the largest magnitude among the elements of its own array
     (unless the function maps elementwise: then they are points of their own) and the sizes of the exact
     slopes in its own place at the inputs scaled by ½, ¼, … 2^-6 and 0: of all results, as if no two
-    cotangents cancelled, which were drawn at random. A formula that is off in itself is a tail's
-    loss only where it gives zero, and g is that of one library call: nothing piles up there. Below
-    the smallest normal numbers nothing is promised: compilers and devices flush them to zero.
+    cotangents cancelled, which were drawn at random. At a pole there is no slope: differences do not
+    settle. A formula that is off in itself is a tail's loss only where it gives zero, and g is that of
+    one library call: nothing piles up there. Below the smallest normal numbers nothing is promised:
+    compilers and devices flush them to zero.
     """
     if not np.isfinite(computed) or (not same and computed != 0):
         return False
@@ -53,18 +54,27 @@ def is_tail(
             x.astype(np.float64) * factor if f else x
             for x, f in zip(point.points, point.floating, strict=True)
         ]
-        try:
-            each = glance(point.vector, Inputs(scaled), directions, 128)
-        except Exception:  # noqa: BLE001, S112 - a program fixed at one point need not hold elsewhere
-            continue
-        if each is None:
-            continue
-        size = sum(
-            (abs(s).lower() * abs(w) for s, w in zip(each, weights, strict=True) if w), arb(0)
-        )
-        if size.is_finite() and bool(distance <= unit * size):
-            return True
+        size = _size(point, weights, directions, Inputs(scaled), 128)
+        if size is not None and bool(distance <= unit * size):
+            # Differences across a pole grow as their step falls: there is no slope, and no scale.
+            nearer = _size(point, weights, directions, Inputs(scaled), 256)
+            if nearer is not None and bool(2 * nearer <= 3 * size):
+                return True
     return False
+
+
+def _size(
+    point: Point, weights: Array, directions: Sequence[Array | None], inputs: Inputs, bits: int
+) -> Any:
+    """Give the sum of the sizes of all results' weighted slopes at a glance; None if there is none."""
+    try:
+        each = glance(point.vector, inputs, directions, bits)
+    except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
+        return None
+    if each is None:
+        return None
+    size = sum((abs(s).lower() * abs(w) for s, w in zip(each, weights, strict=True) if w), arb(0))
+    return size if size.is_finite() else None
 
 
 def is_noise(

@@ -1,0 +1,100 @@
+"""Wrong code that a gradient check could take for right, each beside the right code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffverify.gradients import gradcheck
+from ffverify.strategies import arrays
+from ffverify.verdict import Verdict
+
+
+def check(fn, *inputs, **options):
+    return gradcheck(fn, list(inputs), raise_exception=False, **options)
+
+
+SINGULAR_AT_ZERO = {
+    "reciprocal": (lambda a: 1 / a, lambda v, a: -v / a**2),
+    "cube": (lambda a: a**-3.0, lambda v, a: -3 * v * a**-4.0),
+    "root": (lambda a: np.sqrt(np.abs(a)), lambda v, a: v / (2 * np.sqrt(a))),
+    "a log a": (lambda a: a * np.log(np.abs(a)), lambda v, a: v * (np.log(a) + 1)),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR_AT_ZERO)
+def test_a_zero_gradient_is_no_tail_beside_a_singularity(name):
+    """Differences across a pole are of any size: no error is small beside them."""
+    f, pull = SINGULAR_AT_ZERO[name]
+    a = arrays("float64", (3,), min_value=0.5, max_value=2)
+    assert check(f, a, vjp=lambda v, a: (0 * v,), max_examples=12).verdict is Verdict.WRONG
+    assert check(f, a, vjp=lambda v, a: (pull(v, a),), max_examples=12).verdict is Verdict.CORRECT
+
+
+def test_a_wrong_tangent_of_an_inverse_is_found():
+    a = np.array([[4.0, 1.0, 0.5], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0]])
+    inv = np.linalg.inv
+
+    def tangent(t, a):
+        return -inv(a) @ t[0] @ inv(a)
+
+    def commuted(t, a):
+        return -inv(a) @ inv(a) @ t[0]
+
+    assert check(inv, a, jvp=commuted).verdict is Verdict.WRONG
+    assert check(inv, a, jvp=tangent).verdict is Verdict.CORRECT
+
+
+MASK = np.array([1.0, 0.0, 1.0, 1.0])
+
+
+def test_a_cotangent_that_is_changed_in_place_excuses_nothing():
+    def shared(v, x, y):
+        v *= MASK
+        return v, v
+
+    def careful(v, x, y):
+        return v * MASK, v.copy()
+
+    def f(x, y):
+        return x * MASK + y
+
+    x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.5, -1.0, 2.0, 0.25])
+    report = check(f, x, y, vjp=shared)
+    assert "input 1[1]" in str(report)
+    assert "changes its cotangent in place" in str(report)
+    assert report.verdict is Verdict.WRONG
+    assert check(f, x, y, vjp=careful).verdict is Verdict.CORRECT
+
+
+@pytest.mark.parametrize("error", [0.05, 0.07, 0.3])
+def test_many_terms_in_half_precision_excuse_no_wrong_formula(error):
+    x = np.array([8] + [0] * 199, dtype=np.float16)
+
+    def logsumexp(x):
+        return x.max() + np.log(np.sum(np.exp(x - x.max())))
+
+    def pull(factor):
+        def vjp(v, x):
+            z = np.exp((x - x.max()).astype(np.float32))
+            return ((factor * v * (z / z.sum())).astype(np.float16),)
+
+        return vjp
+
+    wrong = check(logsumexp, x, vjp=pull(1 + error))
+    assert wrong.verdict is Verdict.WRONG
+    assert "the formula itself is off" in str(wrong)
+    assert check(logsumexp, x, vjp=pull(1.0)).verdict is Verdict.CORRECT
+
+
+def test_what_conditioning_allows_is_not_said_to_be_seen():
+    """Inputs moved by a few roundings move this gradient by 3 %: 2 % are allowed, and said to be."""
+    x = np.array([8] + [0] * 199, dtype=np.float16)
+
+    def vjp(v, x):
+        z = np.exp((x - x.max()).astype(np.float32))
+        return ((1.02 * v * (z / z.sum())).astype(np.float16),)
+
+    report = check(lambda x: x.max() + np.log(np.sum(np.exp(x - x.max()))), x, vjp=vjp)
+    assert report.verdict is Verdict.CORRECT
+    assert report.sensitivity > 0.02
