@@ -16,7 +16,7 @@ import flint
 import mpmath
 import numpy as np
 
-from .formats import Array
+from .formats import Array, Format
 from .matrices import arb_mat, entries, matrix_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Arithmetic:
     ``functions`` maps names (NumPy's, where it has one) to functions of elements; ``matmul``,
     ``solve`` and ``det`` take matrices as object arrays; ``exact`` makes an element from an int, a
     float or a Fraction. ``accumulate`` calls ``function(*operands)``, which sums the operands'
-    elements or products of them (a sum, a matrix product): the place to account for long sums.
+    elements or products of them (a sum, a matrix product): the place to account for long sums. ``cast``
+    rounds to another float format; None if numbers are exact.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Arithmetic:
     solve: Callable[[Array, Array], Array]
     det: Callable[[Array], Any]
     accumulate: Callable[..., Array] = lambda function, *operands: function(*operands)
+    cast: Callable[[Array, Format], Array] | None = None
 
     def array(self, values: Any) -> PreciseArray:
         """Convert numbers, exactly, to an array of this arithmetic (float, int, bool or Fraction)."""

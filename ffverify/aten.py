@@ -45,9 +45,9 @@ def _identity(x: Any, *_args: Any, **_kwargs: Any) -> Any:
 
 
 def _convert(x: Any, *_args: Any, dtype: Any = None, **_kwargs: Any) -> Any:
-    return (
-        x.astype(str(dtype).removeprefix("torch.")) if dtype and not dtype.is_floating_point else x
-    )
+    if dtype is None or (dtype.is_floating_point and not isinstance(x, PreciseArray)):
+        return x
+    return x.astype(str(dtype).removeprefix("torch."))
 
 
 def _prims_convert(x: Any, dtype: Any) -> Any:

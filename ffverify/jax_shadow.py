@@ -155,7 +155,11 @@ def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) 
     if name in MOVES:
         return _move(equation, xs, places)
     result = LAX[name](*xs, **params)
-    return result if isinstance(result, list) else [result]
+    results = result if isinstance(result, list) else [result]
+    return [
+        r.astype(v.aval.dtype.name) if isinstance(r, PreciseArray) and _floats(v.aval) else r
+        for r, v in zip(results, equation.outvars, strict=True)
+    ]
 
 
 def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .operations import OPERATIONS, UnknownOperation
+from .precise import PreciseArray
 
 _op = OPERATIONS.__getitem__
 
@@ -85,7 +86,9 @@ def _scatter(name: str) -> Callable[..., Any]:
 
 
 def _convert(x: Any, *, new_dtype: Any, **_: Any) -> Any:
-    return x if jnp.issubdtype(new_dtype, jnp.floating) else x.astype(new_dtype)
+    if jnp.issubdtype(new_dtype, jnp.floating):
+        return x.astype(np.dtype(new_dtype).name) if isinstance(x, PreciseArray) else x
+    return x.astype(new_dtype)
 
 
 def _round(x: Any, *, rounding_method: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb, at_once, mp
-from .formats import Array
+from .formats import FORMATS, Array
 from .matrices import arb_mat, det, entries, held, matmul, solve
 from .ordering import COMPARISONS, arg_extremum, argsort, compare, sort
 
@@ -176,10 +176,12 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def astype(self, dtype: Any) -> Any:
         """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
-        kind = np.dtype(dtype).kind
-        if kind == "f":
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        if name in FORMATS and self.arithmetic.cast is not None:
+            return self.like(self.arithmetic.cast(self.values, FORMATS[name]))
+        if name in FORMATS or np.dtype(dtype).kind == "f":
             return self
-        if kind == "b":
+        if np.dtype(dtype).kind == "b":
             return self != 0
         whole = _COMPOSED["trunc"](self).values
         return np.asarray(np.frompyfunc(_integer, 1, 1)(whole)).astype(dtype)

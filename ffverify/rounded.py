@@ -44,7 +44,8 @@ def rounded(fmt: Format) -> Arithmetic:
     zero. From the overflow threshold on the ball is the whole line. Exact products that the format
     holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
     kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
-    roundings: XLA and other compilers divide by constants so.
+    roundings: XLA and other compilers divide by constants so. What is cast to a narrower format rounds
+    once more, as that one does.
     """
     u = arb(fmt.unit_roundoff)
     normal = arb(2) ** fmt.emin
@@ -134,12 +135,21 @@ def rounded(fmt: Format) -> Arithmetic:
         x = BALLS.exact(value)  # a constant of the program is rounded when it meets the format
         return x if not abs(x) >= normal or not x.is_finite() or held(x) else widened(x, 1, abs(x))
 
+    def once(x: Any) -> Any:
+        return x if x.is_zero() or held(x) else widened(x, 1, x.abs_upper())
+
+    def cast(values: Array, to: Format) -> Array:
+        if to.precision >= fmt.precision:
+            return values
+        return np.asarray(np.frompyfunc(rounded(to).functions["once"], 1, 1)(values), dtype=object)
+
     return replace(
         BALLS,
         name=f"Arb rounded to {fmt.name}",
         exact=constant,
-        functions=functions | own,
+        functions=functions | own | {"once": once},
         accumulate=accumulate,
+        cast=cast,
         solve=lambda a, b: BALLS.solve(perturbed(a), b),
         det=lambda a: BALLS.det(perturbed(a)),
     )

@@ -164,7 +164,10 @@ class _Interpreter:
             said = {k: v for k, v in kwargs.items() if k not in IGNORED}
             if step.name in TYPED and "dtype" in kwargs:
                 said["dtype"] = kwargs["dtype"]
-            return ATEN[step.name](*args, **said)
+            result = ATEN[step.name](*args, **said)
+            if isinstance(step.results, Slot) and isinstance(result, PreciseArray):
+                return result.astype(str(step.results.dtype).removeprefix("torch."))
+            return result
         return _native(step.operation, args, kwargs, arithmetic)
 
     def _move(self, i: int, step: Step, args: Any, kwargs: Any, *, varying: bool) -> Value:

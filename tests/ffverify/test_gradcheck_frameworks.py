@@ -145,3 +145,27 @@ def test_pasted_code_holds_what_numbers_cannot_say():
     assert ".reshape(0, 3)" in str(report)
     report = gradcheck(lambda x: x * np.nan, np.array([np.inf]), raise_exception=False)
     assert "np.array([float('inf')]" in str(report)
+
+
+def test_what_rounds_in_a_narrower_format_inside_is_imprecise_not_wrong():
+    """Residuals compressed to bfloat16: the formula is right, the digits are lost where it says."""
+    torch = pytest.importorskip("torch")
+
+    def cube(kept, factor):
+        class Cube(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x.to(kept))
+                return x * x * x / 3
+
+            @staticmethod
+            def backward(ctx, v):
+                (x,) = ctx.saved_tensors
+                return factor * v * (x * x).to(v.dtype)
+
+        return Cube.apply
+
+    x = torch.tensor([1.3125, 2.0, 0.7])
+    assert {str(f.kind) for f in quiet(cube(torch.bfloat16, 1.0), x).findings} == {"imprecise"}
+    assert "wrong" in {str(f.kind) for f in quiet(cube(torch.bfloat16, 1.25), x).findings}
+    assert not quiet(cube(torch.float32, 1.0), x).findings
