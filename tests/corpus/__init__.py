@@ -4,7 +4,10 @@ The ``first`` was there while gradcheck was written; the ``unseen`` was written 
 at either, and gradcheck was mended by what it showed; the ``blind`` was written after that, without a look
 at gradcheck, and frozen before its first run. That run (3 seeds, 12 examples) found 240 of 243 with the
 expected verdict and accused 3 of 243 twins: one row of either kind, for which gradcheck was mended.
-The ``fresh`` was written after that, again without a look at gradcheck, and frozen before its first run.
+The ``fresh`` was written after that, again without a look at gradcheck, and frozen before its first run,
+which found 189 of 207 and accused 0 of 207. Of the six rows that it missed gradcheck was mended for three,
+one had forgotten ``strict``, one function had no value and is left out, and one stays missed: the backward
+error of a sum in float16 may be what that row loses (``float16-accumulator``).
 """
 
 from importlib import import_module

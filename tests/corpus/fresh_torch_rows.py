@@ -196,20 +196,6 @@ def torch_rows():
 
     # NaN and infinity.
 
-    legal = torch.tensor([True, False, True, True, False])
-
-    def entropy(filler):
-        def loss(x):
-            x = x.masked_fill(~legal, filler)
-            return -(x.softmax(-1) * x.log_softmax(-1)).sum()
-
-        return loss
-
-    row(
-        "torch-masked-policy-entropy", "entropy of a masked policy: 0 · log 0 of illegal actions",
-        entropy(-torch.inf), entropy(-1e9), box(5, low=0.5, high=2), expected="nonfinite",
-    )  # fmt: skip
-
     def angle_by_cosine(a, b):
         return (a @ b / (a.norm() * b.norm())).clamp(-1, 1).acos()
 
