@@ -30,6 +30,11 @@ class Undecided(ArithmeticError):
     """A comparison, sign or branch that the working precision cannot decide."""
 
 
+def shown(x: Any) -> str:
+    """Print an element that stays undecided: of its thousands of digits, as many as are read."""
+    return str(x.str(15, radius=False) if isinstance(x, arb) else mp.nstr(x, 15))
+
+
 @dataclass(frozen=True, eq=False)
 class Arithmetic:
     """One kind of high-precision number: how to make it, and its elementary functions.
@@ -154,7 +159,7 @@ def _ball_minimum(x: Any, y: Any) -> Any:
 def _ball_sign(x: Any) -> Any:
     sign = x.sgn()
     if not (sign.is_exact() or x.is_nan()):
-        raise Undecided(f"sign of {x}")
+        raise Undecided(f"sign of {shown(x)}")
     return sign
 
 
@@ -164,7 +169,7 @@ def _ball_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return x
         y = function(x)
         if not y.is_exact():
-            raise Undecided(f"which integer is next to {x}")
+            raise Undecided(f"which integer is next to {shown(x)}")
         return y
 
     return step

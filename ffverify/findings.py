@@ -129,18 +129,22 @@ def _ball_digits(ball: Any, unit: float) -> str:
 def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
     """Give left and right slope in mpmath, or None where p and 2p bits do not agree to 60 digits.
 
-    p follows from the size of the slope: one that is far below the values whose difference it is
-    must not be taken for zero because these agree to all digits that there are.
+    p follows from the sizes of the slope and of the step: values whose difference is far below them
+    agree to all digits that there are, and their rounding, or zero, must not be taken for the slope.
+    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1.
     """
     points, directions = judged.point.points, judged.directions
     size = float(abs(judged.truth.exact[0]).mid())
-    bits = min(512 + 4 * abs(math.frexp(size)[1]) if math.isfinite(size) else 512, CEILING // 2)
     smallest = [
         np.abs(x[d != 0] / d[d != 0])
         for x, d in zip(points, directions, strict=True)
         if d is not None and np.any(d)
     ]
     step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
+    bits = 512 + 2 * abs(math.frexp(step)[1])
+    if math.isfinite(size):
+        bits += 4 * abs(math.frexp(size)[1])
+    bits = min(bits, CEILING // 2)
 
     x: list[Any] = [MPMATH.array(a) if is_floating(a) else a for a in points]
 

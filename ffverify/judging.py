@@ -177,7 +177,7 @@ def judge_direction(
     allowed = point.fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
     ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([t]))[0])
     if abs(computed - t) > allowed and not _within_reach(
-        point, program, directions, computed, exact.growth, None, units=0
+        point, program, directions, computed, exact, None, units=0, roundings=exact.growth
     ):
         found.failed.append(
             Judged(
@@ -213,15 +213,18 @@ def _judge(
     def off() -> bool:
         return _differs(formula, other, exact, point.fmt)
 
+    @cache
+    def running() -> Any:
+        return _running(point, weights, mode, argument, index, directions)
+
     program = projected(point.vector, weights)
     growth = LIBRARY_ROUNDINGS if element is not None else point.growth
     exact = along(
         program, point.inputs, directions, point.fmt, growth=growth, moving=_moving(point, element)
     )
     verdict, error, allowed = decide(
-        computed, exact, point.fmt, formula=formula, strict=point.strict, off=off,
-        running=lambda: _running(point, weights, mode, argument, index, directions),
-    )  # fmt: skip
+        computed, exact, point.fmt, formula=formula, strict=point.strict, off=off, running=running
+    )
     if np.isfinite(error) and not exact.exact[0].contains(0):  # beside 0 ulps mean nothing
         found.worst_ulps = max(found.worst_ulps, error)
     if verdict is Verdict.CORRECT:
@@ -232,10 +235,10 @@ def _judge(
     # A formula that is wrong must not hide in how far slopes or roundings move: it may be a limit only.
     units = exact.growth if same and not point.strict else 0
     in_itself = not same and formula.is_finite()
-    number, roundings = (formula, LIBRARY_ROUNDINGS) if in_itself else (computed, exact.growth)
     off_by_a_number = verdict in (Verdict.IMPRECISE, Verdict.WRONG)
     if off_by_a_number and _within_reach(
-        point, program, directions, number, roundings, element, units=units,
+        point, program, directions, formula if in_itself else computed, exact, element, units=units,
+        roundings=LIBRARY_ROUNDINGS if in_itself else exact.growth,
         around=other(BALLS, units) if units and formula is not None else None,
     ):  # fmt: skip
         return
@@ -249,10 +252,7 @@ def _judge(
         same=same,
     )
     if not tail and same and off_by_a_number:
-        tail = is_noise(
-            point, weights, directions, computed, exact,
-            lambda: _running(point, weights, mode, argument, index, directions),
-        )  # fmt: skip
+        tail = is_noise(point, weights, directions, computed, exact, running)
     if tail:
         verdict = Verdict.IMPRECISE
     found.failed.append(
@@ -268,10 +268,11 @@ def _within_reach(
     program: Program,
     directions: Sequence[Array | None],
     number: Any,
-    roundings: int,
+    exact: Truth,
     element: int | None,
     *,
     units: int,
+    roundings: int,
     around: Any = None,
 ) -> bool:
     """Tell whether a number is a slope at inputs that move by up to units·u, 0 for a limit of slopes.
@@ -295,7 +296,10 @@ def _within_reach(
     if element is not None:
         here = np.arange(point.sizes[0]) == element
         every = [m if m is None else here.reshape(m.shape) for m in every]
-    hull = nearby_slopes(program, point.inputs, directions, point.fmt, every, units=units)
+    width = float((number - exact.exact[0]).abs_lower()) / 8
+    hull = nearby_slopes(
+        program, point.inputs, directions, point.fmt, every, units=units, width=width
+    )
     if hull is None:
         return False
     return _holds(arb(hull[0]).union(arb(hull[1])), number, roundings, point.fmt)

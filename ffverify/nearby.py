@@ -16,14 +16,14 @@ import numpy as np
 from .formats import Array, Format
 from .precise import BALLS, PreciseArray, Undecided, arb
 from .slopes import Inputs, Weights, central
-from .truth import Program
+from .truth import CEILING, Program
 
 _POINTS, _FEW = 48, 6  # points tried, and beside inputs of many elements
 _MANY = 1024
 _BEYOND = (
     60  # bits between what a format holds and a limit, and between a move and the difference step
 )
-_DIGITS = 160  # bits that are left of a difference
+_DIGITS = 160  # bits that are left of a difference, at first and beside values around 1
 
 
 def nearby_slopes(
@@ -34,12 +34,16 @@ def nearby_slopes(
     moving: Sequence[Array | None],
     *,
     units: int,
+    width: float,
 ) -> tuple[float, float] | None:
     """Give the hull of slopes of a scalar program at inputs that move by up to units·u (or subnormals).
 
     With ``units`` 0 they move by nothing that a format could hold: it is then the hull of limits.
     ``moving`` tells which elements of each argument move; all of them in another order at every point,
     so that ties are broken every way round. None if no slope there is finite.
+
+    Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
+    because the slope is tiny beside its value would excuse it.
     """
     places = [np.flatnonzero(m) if m is not None else np.zeros(0, int) for m in moving]
     count = sum(p.size for p in places)
@@ -52,25 +56,33 @@ def nearby_slopes(
     least = arb(2) ** fmt.smallest_exponent * max(units, 1) * limit
     smallest = min((float(s.min()) for s in sizes if s.size), default=1.0)
     step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
-    rng = np.random.default_rng(count)
-    found: list[Any] = []
-    with BALLS.precision(max(_DIGITS, _DIGITS - step)):
-        for k in range(points):
-            moves, start, x = spread_moves(count, k, points, rng), 0, []
-            for a, p, s in zip(inputs.balls, places, sizes, strict=True):
-                if p.size:
-                    values = a.values.ravel().copy()
-                    far = BALLS.array(s).values * relative + least
-                    values[p] = values[p] + far * BALLS.array(moves[start : start + p.size]).values
-                    start += p.size
-                    a = PreciseArray(values.reshape(a.shape), BALLS)  # noqa: PLW2901 - moved, else as it was
-                x.append(a)
-            try:
-                slope = central(program, x, directions, np.asarray(step))
-            except Undecided:
-                continue
-            if slope.is_finite():
-                found.append(slope)
+
+    def slopes_around(bits: int) -> list[Any]:
+        rng, found = np.random.default_rng(count), []
+        with BALLS.precision(bits):
+            for k in range(points):
+                moves, start, x = spread_moves(count, k, points, rng), 0, []
+                for a, p, s in zip(inputs.balls, places, sizes, strict=True):
+                    if p.size:
+                        values, here = a.values.ravel().copy(), moves[start : start + p.size]
+                        far = BALLS.array(s).values * relative + least
+                        values[p] = values[p] + far * BALLS.array(here).values
+                        start += p.size
+                        a = PreciseArray(values.reshape(a.shape), BALLS)  # noqa: PLW2901 - moved, else as it was
+                    x.append(a)
+                try:
+                    slope = central(program, x, directions, np.asarray(step))
+                except Undecided:
+                    continue
+                if slope.is_finite():
+                    found.append(slope)
+        return found
+
+    bits = max(_DIGITS, _DIGITS - step)
+    found = slopes_around(bits)
+    while bits < CEILING and any(s.rad() > width for s in found):
+        bits *= 2
+        found = slopes_around(bits)
     if not found:
         return None
     return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import Undecided, arb, mp
+from .arithmetic import Undecided, arb, mp, shown
 from .formats import Array
 
 # Each relation, the one that denies it, and whether a number has it to itself.
@@ -54,9 +54,8 @@ def compare(holds: np.ufunc, a: Array, b: Array) -> Array:
         decided = decided | same | nan
     if not decided.all():
         i = tuple(np.argwhere(~np.broadcast_to(decided, true.shape))[0])
-        raise Undecided(
-            f"{np.broadcast_to(a, true.shape)[i]} {holds.__name__} {np.broadcast_to(b, true.shape)[i]}"
-        )
+        left, right = (shown(np.broadcast_to(x, true.shape)[i]) for x in (a, b))
+        raise Undecided(f"whether {left} {holds.__name__} {right}")
     return true
 
 
@@ -68,7 +67,7 @@ def order(x: Any, y: Any) -> int:
         return -1
     if x > y or is_nan(x):
         return 1
-    raise Undecided(f"whether {x} or {y} is larger")
+    raise Undecided(f"whether {shown(x)} or {shown(y)} is larger")
 
 
 def _places(row: Array) -> Array:

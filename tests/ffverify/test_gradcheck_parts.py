@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ffverify import formats
+from ffverify import formats, gradcheck
 from ffverify.differences import Opaque, ridders, slope_by_differences
 from ffverify.formulas import formula_of
 from ffverify.judging import _differs
@@ -163,8 +163,6 @@ def test_balls_are_left_at_their_own_precision():
     ],
 )
 def test_bad_input_is_one_clear_error(fn: object, inputs: object, says: str) -> None:
-    from ffverify import gradcheck
-
     with pytest.raises(TypeError, match=says):
         gradcheck(fn, inputs)  # type: ignore[arg-type]  # on purpose
 
@@ -183,3 +181,33 @@ def test_a_formula_that_fails_around_a_point_still_runs_at_it():
     )  # fmt: skip
     assert formula_of(point, np.ones(1), units=8) is None
     assert [float(b) for b in formula_of(point, np.ones(1))[0]] == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("function", "vjp", "at"),
+    [
+        (np.tanh, lambda ct, x: (ct * 8 * np.exp(-2 * x),), 80.0),  # 8e^-2x for 4e^-2x
+        (lambda x: 1e100 + x * x, lambda ct, x: (ct * 3 * x,), 3.0),
+    ],
+)
+def test_slopes_nearby_are_known_better_than_the_error_that_they_would_excuse(function, vjp, at):
+    """Beside values of 1 (1e100), 160 bits of a difference leave a ball that holds any such slope."""
+    report = gradcheck(function, np.array([at]), vjp=vjp, raise_exception=False)
+    assert [str(f.kind) for f in report.findings] == ["wrong"]
+
+
+@pytest.mark.parametrize("tiny", [1e-60, 5.5e-294, 2.3e-308])
+def test_the_second_opinion_sees_steps_as_small_as_the_inputs(tiny):
+    """Values at p and at 2p bits were alike: their rounding, or 0, passed for mpmath's slope."""
+    x = np.array([tiny, 1.1 * tiny, 0.3])
+    report = gradcheck(
+        lambda x: np.exp(np.sin(x) + x / 3),
+        x,
+        vjp=lambda ct, x: (1.001 * ct * np.exp(np.sin(x) + x / 3) * (np.cos(x) + 1 / 3),),
+        raise_exception=False,
+    )
+    assert not report.ok
+    for found in report.findings:
+        assert found.kind == "wrong"
+        assert "mpmath" not in found.reason
+        assert len(found.exact) > 50  # sixty digits, not Arb's twenty

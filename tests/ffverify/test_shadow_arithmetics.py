@@ -217,6 +217,17 @@ def test_a_comparison_that_cannot_be_decided_is_not_guessed() -> None:
             np.floor(one)
 
 
+@pytest.mark.parametrize(
+    "ask", [lambda x: x > 1, lambda x: np.sort(np.concatenate([x, x + 0])), np.floor, np.sign]
+)
+def test_what_stays_undecided_is_told_in_few_digits(ask) -> None:
+    with BALLS.precision(8192):
+        one = np.sin(BALLS.array(np.ones(1))) ** 2 + np.cos(BALLS.array(np.ones(1))) ** 2
+        with pytest.raises(Undecided, match=r"\b(1\.0000|0)") as told:
+            ask(one - 1 if ask is np.sign else one)
+    assert len(str(told.value)) < 100
+
+
 def test_one_object_is_one_number() -> None:
     with BALLS.precision(64):
         x = np.tanh(BALLS.array(np.array([0.3, 0.7, -2.0])))
