@@ -242,17 +242,11 @@ def _judge(
         around=other(BALLS, units) if units and formula is not None else None,
     ):  # fmt: skip
         return
-    tail = off_by_a_number and is_tail(
-        point,
-        weights,
-        directions,
-        computed,
-        exact,
-        gradient if element is None else None,
-        same=same,
+    whole = gradient if element is None else None
+    tail = off_by_a_number and (
+        is_tail(point, weights, directions, computed, exact, whole, same=same)
+        or (same and is_noise(point, weights, directions, computed, exact, running))
     )
-    if not tail and same and off_by_a_number:
-        tail = is_noise(point, weights, directions, computed, exact, running)
     if tail:
         verdict = Verdict.IMPRECISE
     found.failed.append(
