@@ -182,11 +182,23 @@ def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any
 def _scatter_reduce(
     x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool = True
 ) -> Any:
-    names = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum"}
-    if reduce not in names or not include_self:
+    if reduce not in _STARTS:
         raise UnknownOperation(f"scatter_reduce {reduce}")
+    combine, start = _STARTS[reduce]
     src = src[tuple(slice(n) for n in index.shape)] if index.ndim else src
-    return _op(f"scatter_{names[reduce]}")(x, _positions(x, dim, index), src)
+    positions = _positions(x, dim, index)
+    counts = np.bincount(positions.ravel(), minlength=x.size).reshape(x.shape)
+    if not include_self:
+        x = np.where(counts > 0, start, x)
+    result = _op(f"scatter_{combine}")(x, positions, src)
+    return result / np.maximum(counts + include_self, 1) if reduce == "mean" else result
+
+
+# How each reduction combines, and from what it starts where the element itself is left out.
+_STARTS = {
+    "sum": ("add", 0), "mean": ("add", 0), "prod": ("multiply", 1),
+    "amax": ("maximum", -np.inf), "amin": ("minimum", np.inf),
+}  # fmt: skip
 
 
 def _triangular(

@@ -7,6 +7,7 @@ move elements are run by JAX itself, on labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -165,6 +166,8 @@ def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) 
 def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
     """Let JAX move the labels of elements, and put the elements where the labels went."""
     arrays = [x for x in xs if isinstance(x, PreciseArray)]
+    fill = equation.params.get("fill_value")
+    outside = math.nan if fill is None else float(fill)
     steady = len(arrays) == len(xs)
     found = places.get(id(equation)) if steady else None
     if found is None:
@@ -177,7 +180,7 @@ def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
         found = [np.asarray(o) for o in (out if equation.primitive.multiple_results else [out])]
         if steady:
             places[id(equation)] = found
-    return [moved(arrays, p) for p in found]
+    return [moved(arrays, p, outside) for p in found]
 
 
 def _entering(value: Any, arithmetic: Arithmetic) -> Value:

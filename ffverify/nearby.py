@@ -61,7 +61,9 @@ def nearby_slopes(
         rng, found = np.random.default_rng(count), []
         with BALLS.precision(bits):
             for k in range(points):
-                moves, start, x = spread_moves(count, k, points, rng), 0, []
+                start, x = 0, []
+                # Half of the points are a unit away: between kinks that lie close there is little room.
+                moves = spread_moves(count, k, points, rng) / (max(units, 1) if k // 2 % 2 else 1)
                 for a, p, s in zip(inputs.balls, places, sizes, strict=True):
                     if p.size:
                         values, here = a.values.ravel().copy(), moves[start : start + p.size]

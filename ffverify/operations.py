@@ -9,6 +9,7 @@ is decomposed into these, or is unknown and named so.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any
@@ -59,8 +60,8 @@ def labels(arrays: Sequence[PreciseArray]) -> list[Array]:
     ]
 
 
-def moved(arrays: Sequence[PreciseArray], places: Array) -> PreciseArray:
-    """Put elements where their labels went; 0 gives zero, a negative label nan (filled from outside)."""
+def moved(arrays: Sequence[PreciseArray], places: Array, outside: float = math.nan) -> PreciseArray:
+    """Put elements where their labels went; 0 gives zero, a negative label what fills from outside."""
     arithmetic = arrays[0].arithmetic
     places = np.asarray(places).astype(np.int64)
     if len(arrays) == 1 and arrays[0].matrix is not None:  # a matrix as it is, or transposed
@@ -69,9 +70,8 @@ def moved(arrays: Sequence[PreciseArray], places: Array) -> PreciseArray:
             return PreciseArray(arrays[0].matrix, arithmetic)
         if np.array_equal(places, own.T):
             return PreciseArray(arrays[0].matrix.transpose(), arithmetic)
-    zero, nan = arithmetic.exact(0), arithmetic.exact(float("nan"))
     pool = np.empty(sum(a.size for a in arrays) + 2, dtype=object)
-    pool[0], pool[-1] = zero, nan
+    pool[0], pool[-1] = arithmetic.exact(0), arithmetic.exact(outside)
     pool[1:-1] = np.concatenate([a.values.ravel() for a in arrays])
     taken = pool[np.where(places < 0, -1, places).ravel()]
     return PreciseArray(taken.reshape(places.shape), arithmetic)

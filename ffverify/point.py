@@ -149,20 +149,26 @@ def random_direction(point: Point) -> list[Array | None]:
     ]
 
 
-def tied_direction(point: Point) -> list[Array | None]:
-    """Draw a direction that keeps equal inputs equal and zeros zero: it runs along most kinks."""
-    flat = [
-        x.ravel().astype(np.float64) for x, f in zip(point.points, point.floating, strict=True) if f
-    ]
-    values, inverse = np.unique(np.abs(np.concatenate(flat)), return_inverse=True)
-    steps = np.where(
-        values == 0, 0.0, np.abs(signed(point, values.size)) * powers_of_two(point, values)
-    )
-    parts = iter(
-        np.split(
-            steps[inverse] * np.sign(np.concatenate(flat)), np.cumsum([f.size for f in flat])[:-1]
-        )
-    )
+def tied_directions(point: Point) -> list[list[Array | None]]:
+    """Draw directions that keep equal inputs equal: they run along most kinks.
+
+    Of the first numbers of one size share a step, and zeros stay; of the second, where two zeros or more
+    are equal inputs as well, they move.
+    """
+    arrays = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    flat = np.concatenate([x.ravel().astype(np.float64) for x in arrays])
+    values, inverse = np.unique(np.abs(flat), return_inverse=True)
+    steps = np.abs(signed(point, values.size)) * powers_of_two(point, values)
+    along = steps[inverse] * np.sign(flat)
+    drawn = [along]
+    if np.count_nonzero(flat == 0) > 1:
+        drawn.append(np.where(flat == 0, steps[0], along))
+    return [_by_argument(point, d) for d in drawn]
+
+
+def _by_argument(point: Point, flat: Array) -> list[Array | None]:
+    sizes = [x.size for x, f in zip(point.points, point.floating, strict=True) if f]
+    parts = iter(np.split(flat, np.cumsum(sizes)[:-1]))
     return [
         next(parts).reshape(x.shape) if f else None
         for x, f in zip(point.points, point.floating, strict=True)

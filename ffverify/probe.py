@@ -44,7 +44,7 @@ from .point import (
     random_direction,
     reverse_motion,
     tangents_of,
-    tied_direction,
+    tied_directions,
 )
 from .precise import BALLS, arb
 from .slopes import Slopes, projection_slope, slopes
@@ -65,7 +65,8 @@ def screen(point: Point) -> Screening:
         return found
     kinked = _modes(point, random_direction(point), usable, found)
     if kinked:
-        _modes(point, tied_direction(point), usable, found)
+        for direction in tied_directions(point):
+            _modes(point, direction, usable, found)
         _kinked_elements(point, usable, found)
     return found
 

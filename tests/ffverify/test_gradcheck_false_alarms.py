@@ -340,3 +340,35 @@ def test_an_opaque_median_may_choose_among_ties_beside_a_subnormal():
         assert right.verdict is Verdict.INCONCLUSIVE
         assert right.truth == "differences"
     assert check(lambda x: np.median(as_doubles(x)), x, vjp=pull(2.0)).verdict is Verdict.WRONG
+
+
+def test_between_two_kinks_a_few_ulps_apart_either_side_is_right():
+    """Of sparsemax: one ulp more moves the support, two ulps move it again (Martins & Astudillo 2016)."""
+
+    def threshold(x):
+        s = np.sort(x)[::-1]
+        c, k = np.cumsum(s), np.arange(1, 6)
+        n = np.sum(k * s - c > -1)
+        return (c[n - 1] - 1) / n
+
+    def pull(count):
+        def vjp(v, x):
+            on = x > threshold(x)
+            return (np.where(on, v - np.sum(np.where(on, v, 0)) / count(on), 0),)
+
+        return vjp
+
+    x = [
+        1.1102230246251564e-16,
+        -2.225073858507201e-308,
+        -0.99999,
+        -0.35709487473672874,
+        1 - 2.0**-53,
+    ]
+    for seed in range(4):
+        right = check(
+            lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.sum), seed=seed
+        )
+        assert right.ok, str(right)
+    wrong = check(lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.size))
+    assert not wrong.ok

@@ -98,3 +98,64 @@ def test_what_conditioning_allows_is_not_said_to_be_seen():
     report = check(lambda x: x.max() + np.log(np.sum(np.exp(x - x.max()))), x, vjp=vjp)
     assert report.verdict is Verdict.CORRECT
     assert report.sensitivity > 0.02
+
+
+@pytest.mark.parametrize("x", [[0.0] * 5, [0.0, 1.0, -1.0, -0.975, 0.0]])
+def test_elements_at_ties_of_zeros_are_right_together_or_wrong(x):
+    """Half the sum of the two largest grows by t when all grow by t: no more may come back."""
+
+    def two_largest(x):
+        return np.sum(np.sort(x)[-2:]) / 2
+
+    def every_tie(v, x):
+        return (v * (x >= np.sort(x)[-2]) / 2,)
+
+    def two(v, x):
+        return (v * (np.argsort(np.argsort(x, kind="stable")) >= 3) / 2,)
+
+    x = np.array(x)
+    assert check(two_largest, x, vjp=every_tie).verdict is Verdict.WRONG
+    assert check(two_largest, x, vjp=two).verdict is Verdict.CORRECT
+
+
+@pytest.mark.parametrize("fill", [0.0, 7.0])
+def test_what_fills_a_take_from_outside_is_a_number(fill):
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+    places = np.array([0, 5, 2, 3])
+
+    def take(mode):
+        f = jax.custom_vjp(lambda x: jnp.take(x, places, mode="fill", fill_value=fill))
+        f.defvjp(
+            lambda x: (f(x), x),
+            lambda x, v: (jnp.zeros_like(x).at[places].add(v, mode=mode),),
+        )
+        return f
+
+    x = jnp.array([1.0, 2.0, 3.0, 4.0])
+    assert check(take("clip"), x).verdict is Verdict.WRONG
+    right = check(take("drop"), x)
+    assert (right.verdict, right.judged) == (Verdict.CORRECT, 4)
+
+
+def test_a_scatter_that_leaves_out_its_own_element():
+    torch = pytest.importorskip("torch")
+    places = torch.tensor([0, 2, 0, 2, 2])
+
+    def largest(x):
+        return x.new_zeros(3).scatter_reduce(0, places, x, "amax", include_self=False)
+
+    class EveryTie(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x, largest(x))
+            return largest(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            x, y = ctx.saved_tensors
+            return v[places] * (x == y[places])
+
+    x = torch.tensor([1.0, 2.0, 1.0, 2.0, 0.5], dtype=torch.float64)
+    assert check(EveryTie.apply, x).verdict is Verdict.WRONG
+    assert check(largest, x).verdict is Verdict.CORRECT
