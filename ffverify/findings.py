@@ -100,13 +100,14 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     if ball.is_nan():
         return "undefined", judged.reason, True
     try:
-        left, right = _second_opinion(program, judged)
+        left, right, noise = _second_opinion(program, judged)
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
-        left = right = None
+        left = right = noise = None
     if left is None or right is None:
         return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", True
     with BALLS.precision(4 * FIRST_PRECISION):
-        agree = all(bool(ball.overlaps(arb(v))) or _beside(ball, arb(v)) for v in (left, right))
+        near = (arb(v) + arb(0, arb(noise) + abs(arb(v)) * arb(10) ** -50) for v in (left, right))
+        agree = all(bool(ball.overlaps(v)) for v in near)
     zero = bool(ball.contains(0)) and not judged.truth.kink[0]
     with mp.workprec(2 * CEILING):
         ends = [mp.mpf(0)] * 2 if zero else sorted((left / unit, right / unit))
@@ -126,12 +127,13 @@ def _ball_digits(ball: Any, unit: float) -> str:
         return str((ball / unit).str(20, radius=False))
 
 
-def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
-    """Give left and right slope in mpmath, or None where p and 2p bits do not agree to 60 digits.
+def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
+    """Give left and right slope in mpmath, or None where p and 2p bits do not agree to 60 digits; the noise.
 
     p follows from the sizes of the slope and of the step: values whose difference is far below them
     agree to all digits that there are, and their rounding, or zero, must not be taken for the slope.
-    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1.
+    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1, less some for the
+    roundings on the way to them.
     """
     points, directions = judged.point.points, judged.directions
     size = float(abs(judged.truth.exact[0]).mid())
@@ -141,7 +143,8 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
         if d is not None and np.any(d)
     ]
     step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
-    bits = 512 + 2 * abs(math.frexp(step)[1])
+    exponent = abs(math.frexp(step)[1])
+    bits = 512 + 2 * exponent
     if math.isfinite(size):
         bits += 4 * abs(math.frexp(size)[1])
     bits = min(bits, CEILING // 2)
@@ -165,18 +168,13 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any]:
 
             return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
 
-    found = []
+    found, noise = [], mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
     for sign in (-1, 1):
         coarse, fine = one_sided(sign, bits), one_sided(sign, 2 * bits)
-        tolerance = abs(fine) * mp.mpf(10) ** -confirm.DIGITS + mp.mpf(2) ** -(bits // 2)
+        tolerance = abs(fine) * mp.mpf(10) ** -confirm.DIGITS + noise
         with mp.workprec(2 * bits):
             found.append(fine if abs(fine - coarse) <= tolerance else None)
-    return found[0], found[1]
-
-
-def _beside(ball: Any, other: Any) -> bool:
-    """Tell whether two values agree as far as mpmath's own was settled: see `_second_opinion`."""
-    return bool(abs(ball - other).abs_lower() <= abs(other) * arb(10) ** -50 + arb(2) ** -250)
+    return found[0], found[1], noise
 
 
 def code(name: str, native: Sequence[Any]) -> str:

@@ -211,3 +211,19 @@ def test_the_second_opinion_sees_steps_as_small_as_the_inputs(tiny):
         assert found.kind == "wrong"
         assert "mpmath" not in found.reason
         assert len(found.exact) > 50  # sixty digits, not Arb's twenty
+
+
+def test_the_second_opinion_settles_a_zero_at_small_steps():
+    """Its rounding was asked to be below 2^-(p/2), more than steps beside small inputs leave."""
+
+    def softmax(x):
+        return np.exp(x) / np.exp(x).sum()
+
+    report = gradcheck(
+        lambda x: softmax(softmax(x)).sum(),  # 1
+        np.array([1e-90, 1e-100, 1e-200]),
+        vjp=lambda ct, x: (ct * np.linspace(1, 2, 3),),
+        raise_exception=False,
+    )
+    assert not report.ok
+    assert {(str(f.kind), f.exact, f.reason) for f in report.findings} == {("wrong", "0.0", "")}
