@@ -88,7 +88,10 @@ class Oracles:
         from .shadow import shadow
 
         fallback = _by_differences(subject, native, results)
-        made = shadow(subject.fn, native, framework=subject.framework, vjp=subject.caller_vjp)
+        made = shadow(
+            subject.fn, native,
+            framework=subject.framework, vjp=subject.caller_vjp, jvp=subject.caller_jvp,
+        )  # fmt: skip
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
             return fallback
@@ -96,7 +99,7 @@ class Oracles:
             "shadow",
             made.forward,
             lambda: made.backward if subject.reverse else None,
-            lambda: made.jvp if subject.caller_jvp is None else None,
+            lambda: made.jvp,
         )
         try:
             return _held_to(formulas, native, results)

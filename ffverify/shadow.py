@@ -53,9 +53,11 @@ class Shadow:
         args: Sequence[Any],
         front: ModuleType,
         vjp: Callable[..., Any] | None,
+        jvp: Callable[..., Any] | None,
     ) -> None:
         self._fn, self._args, self._front = fn, list(args), front
-        self._own = {} if vjp is None else {"vjp": vjp}
+        self._vjp = {} if vjp is None else {"vjp": vjp}
+        self._jvp = {} if jvp is None else {"jvp": jvp}
         self._unknown: dict[str, None] = {}
         self.forward = self._traced(lambda: (fn, []))
 
@@ -69,7 +71,7 @@ class Shadow:
             return None
         fn, args, front = self._fn, self._args, self._front
         return self._traced(
-            lambda: (front.backward_of(fn, args, **self._own), front.cotangents_of(fn, args))
+            lambda: (front.backward_of(fn, args, **self._vjp), front.cotangents_of(fn, args))
         )
 
     @cached_property
@@ -77,7 +79,9 @@ class Shadow:
         if self.forward is None:
             return None
         fn, args, front = self._fn, self._args, self._front
-        return self._traced(lambda: (front.tangent_of(fn, args), front.tangents_of(args)))
+        return self._traced(
+            lambda: (front.tangent_of(fn, args, **self._jvp), front.tangents_of(args))
+        )
 
     def _traced(self, make: Callable[[], tuple[Callable[..., Any], list[Any]]]) -> Program | None:
         try:
@@ -98,6 +102,7 @@ def shadow(
     *,
     framework: str,
     vjp: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
 ) -> Shadow:
     """Make the shadow of a function at a point.
 
@@ -109,10 +114,10 @@ def shadow(
         The point, in the framework's arrays.
     framework
         ``"numpy"``, ``"torch"`` or ``"jax"``.
-    vjp
-        The caller's own backward formula, ``vjp(cotangent, *args)``.
+    vjp, jvp
+        The caller's own formulas, ``vjp(cotangent, *args)`` and ``jvp(tangents, *args)``.
     """
-    return Shadow(fn, args, _front_end(framework), vjp)
+    return Shadow(fn, args, _front_end(framework), vjp, jvp)
 
 
 def _front_end(framework: str) -> ModuleType:

@@ -227,3 +227,37 @@ def test_the_second_opinion_settles_a_zero_at_small_steps():
     )
     assert not report.ok
     assert {(str(f.kind), f.exact, f.reason) for f in report.findings} == {("wrong", "0.0", "")}
+
+
+@pytest.mark.parametrize(
+    ("function", "jvp"),
+    [
+        (lambda x: 1 / x, lambda dots, x: -2 * dots[0] / x**2),
+        (np.tanh, lambda dots, x: 8 * dots[0] * np.exp(-2 * x)),
+        (lambda x, n: x**n, lambda dots, x, n: 2 * n * dots[0] * x ** (n - 1)),
+    ],
+)
+def test_a_wrong_formula_of_the_callers_jvp_is_wrong_in_a_tail_too(function, jvp):
+    """The formula was not traced, so that its errors passed for rounding of the slopes elsewhere."""
+    inputs = [np.array([30.0, 50.0]), 3][: 1 + (jvp.__code__.co_argcount == 3)]
+    report = gradcheck(function, inputs, jvp=jvp, raise_exception=False)
+    assert {str(f.kind) for f in report.findings} == {"wrong"}
+
+
+def test_a_right_formula_of_the_callers_jvp_with_integers_and_two_results():
+    report = gradcheck(
+        lambda x, n: (x**n, n, 1 / x),
+        [np.array([3.0, 5.0]), 3],
+        jvp=lambda dots, x, n: (n * dots[0] * x ** (n - 1), 0, -dots[0] / x**2),
+    )
+    assert report.verdict == "correct"
+
+
+def test_a_pole_is_no_scale_of_the_slopes_elsewhere():
+    """Differences across it are as large as their step is small: any loss passed for a tail's."""
+
+    def vjp(ct, x):
+        return (-ct * ((1 / x**2 + 2.0**40) - 2.0**40),)
+
+    report = gradcheck(lambda x: 1 / x, np.array([3.0]), vjp=vjp, raise_exception=False)
+    assert [(str(f.kind), f.severity) for f in report.findings] == [("imprecise", "error")]
