@@ -203,8 +203,12 @@ def slope_by_differences(
     # kink, and any slope between the two sides is right. Of one that lies beside the point, within a step,
     # only a part shows: then the whole jump is allowed for, on either side. Half of it, and a sixteenth
     # of that for how far the one-sided slopes bend over a step, is enough where both steps show it alike.
-    (far, _), (near, floor) = jump(step / 16), jump(step / 1024)
-    kink = near > floor and 2 * near >= far
+    # In a narrow format rounding hides kinks at small steps that extrapolation, at larger ones, averages.
+    for outer, inner in ((16, 1024), (4, 64), (1, 4)):
+        (far, _), (near, floor) = jump(step / outer), jump(step / inner)
+        kink = near > floor and 2 * near >= far
+        if kink or floor <= 2 * error:
+            break
     if kink:
         error += floor + (near * 17 / 32 if near >= 0.95 * far else max(near, far))
     return arb(value, error), kink

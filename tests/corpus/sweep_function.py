@@ -19,6 +19,7 @@ class Function(NamedTuple):
 
 def elementwise(
     table: dict[str, tuple[Callable[..., Any], float, float]],
+    shapes: tuple[tuple[int, ...], ...] = SHAPES,
 ) -> Iterator[Function]:
-    for (name, (call, low, high)), shape in itertools.product(table.items(), SHAPES):
+    for (name, (call, low, high)), shape in itertools.product(table.items(), shapes):
         yield Function(f"{name} {shape}", call, (box(*shape, low=low, high=high),))

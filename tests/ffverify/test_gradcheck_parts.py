@@ -16,6 +16,7 @@ from ffverify.judging import decide as decide_by
 from ffverify.point import Formulas
 from ffverify.precise import BALLS, arb
 from ffverify.slopes import Inputs, Unresolved, along, exact_value, joined, slopes
+from ffverify.subject import Fault
 from ffverify.truth import Truth
 from ffverify.verdict import Verdict
 
@@ -102,6 +103,27 @@ def test_slope_by_differences_measures_noise():
 
     ball, _ = slope_by_differences(Opaque(coarse, [np.array([0.7])]), [np.ones(1)], np.ones(1))
     assert not ball.is_finite() or ball.contains(arb(math.cos(0.7)))
+
+
+def test_a_kink_that_only_steps_above_the_rounding_show():
+    def evaluate(native):
+        (x,) = native
+        if x.dtype != np.float32:
+            raise Fault("takes float32 only")
+        return [np.array([max(x[0], x[1]), x[2]], dtype=np.float32)]
+
+    x = np.array([0.0, 0.0, 2.0], dtype=np.float32)
+    ball, kink = slope_by_differences(
+        evaluate, [x], [np.array([1.0, 0.0, 0.0])], np.array([1.0210952758789062, 1.5])
+    )
+    assert kink
+    assert ball.contains(0)
+    assert ball.contains(arb(1.0210952758789062))
+    ball, kink = slope_by_differences(
+        evaluate, [x], [np.array([0.0, 0.0, 1.0])], np.array([1.0, 1.5])
+    )
+    assert not kink
+    assert float(abs(ball - 1.5).upper()) < 0.25
 
 
 # -- decisions ----------------------------------------------------------------------------------
