@@ -114,13 +114,13 @@ def test_a_kink_that_only_steps_above_the_rounding_show():
 
     x = np.array([0.0, 0.0, 2.0], dtype=np.float32)
     ball, kink = slope_by_differences(
-        evaluate, [x], [np.array([1.0, 0.0, 0.0])], np.array([1.0210952758789062, 1.5])
+        Opaque(evaluate, [x]), [np.array([1.0, 0.0, 0.0])], np.array([1.0210952758789062, 1.5])
     )
     assert kink
     assert ball.contains(0)
     assert ball.contains(arb(1.0210952758789062))
     ball, kink = slope_by_differences(
-        evaluate, [x], [np.array([0.0, 0.0, 1.0])], np.array([1.0, 1.5])
+        Opaque(evaluate, [x]), [np.array([0.0, 0.0, 1.0])], np.array([1.0, 1.5])
     )
     assert not kink
     assert float(abs(ball - 1.5).upper()) < 0.25
