@@ -23,13 +23,23 @@ def _corpus():
 
 
 CORPORA = _corpus().CORPORA
-SLOW = {  # rows of the blind corpus that take some seconds each: ``tests.corpus.compare`` has them too
+SLOW = {  # rows of the blind corpus that take some seconds each: ``tests.corpus.compare`` has them all
     "index-wraps", "jax-attention-delta", "jax-edge-softmax", "jax-scan-carry-stopped",
     "jax-sort-by-key", "torch-cholesky-detached", "torch-layer-norm-weight-order", "torch-scan-shift",
     "triplet-anchor",
 }  # fmt: skip
-ROWS = {row.name: row for rows in CORPORA.values() for row in rows if row.name not in SLOW}
-EXAMPLES = dict.fromkeys(ROWS, 12) | {row.name: 4 for row in (*CORPORA["blind"], *CORPORA["fresh"])}
+TELLING = {  # rows of the fresh and the sealed corpus that showed something on their first run
+    "cauchy-loss-scale", "cotangent-masked-in-place", "float16-accumulator", "inverse-tangent-commuted",
+    "jax-residual-compressed", "jax-take-fill-clipped", "sparsemax-support", "torch-scatter-amax-ties",
+    "worst-two-ties",
+}  # fmt: skip
+ROWS = {
+    row.name: row
+    for name, rows in CORPORA.items()
+    for row in rows
+    if row.name in TELLING or (name in ("first", "unseen", "blind") and row.name not in SLOW)
+}
+EXAMPLES = dict.fromkeys(ROWS, 12) | {row.name: 4 for row in CORPORA["blind"]}
 
 
 def check(row, case, seed=0):
@@ -45,10 +55,11 @@ def skip_without(row):
 
 
 def test_there_are_rows_enough_each_with_a_source():
-    assert all(len(rows) >= 60 for rows in CORPORA.values())
+    assert all(len(rows) >= 50 for rows in CORPORA.values())
     assert all(len(CORPORA[name]) >= 80 for name in ("first", "unseen", "blind"))
-    assert all(row.source for row in ROWS.values())
+    assert all(row.source for rows in CORPORA.values() for row in rows)
     assert {row.name for row in CORPORA["blind"]} >= SLOW
+    assert {row.name for row in (*CORPORA["fresh"], *CORPORA["sealed"])} >= TELLING
 
 
 ALLOWED = {
