@@ -179,6 +179,13 @@ def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any
     return _op("scatter_add")(x, positions, source if alpha == 1 else alpha * source)
 
 
+# How each reduction combines, and from what it starts where the element itself is left out.
+_STARTS = {
+    "sum": ("add", 0), "mean": ("add", 0), "prod": ("multiply", 1),
+    "amax": ("maximum", -np.inf), "amin": ("minimum", np.inf),
+}  # fmt: skip
+
+
 def _scatter_reduce(
     x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool = True
 ) -> Any:
@@ -192,13 +199,6 @@ def _scatter_reduce(
         x = np.where(counts > 0, start, x)
     result = _op(f"scatter_{combine}")(x, positions, src)
     return result / np.maximum(counts + include_self, 1) if reduce == "mean" else result
-
-
-# How each reduction combines, and from what it starts where the element itself is left out.
-_STARTS = {
-    "sum": ("add", 0), "mean": ("add", 0), "prod": ("multiply", 1),
-    "amax": ("maximum", -np.inf), "amin": ("minimum", np.inf),
-}  # fmt: skip
 
 
 def _triangular(

@@ -35,9 +35,7 @@ _PROJECTIONS = 3  # of an input that is larger than that
 _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
-_UNEVEN = (
-    8 * 1.618034
-)  # units, by which no multiple lands on the next few floats of a narrower format
+_UNEVEN = 12.944  # units, 8 times the golden ratio: multiples fall evenly between a format's floats
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 
 

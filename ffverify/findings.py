@@ -29,6 +29,8 @@ def finding(judged: Judged) -> Finding:
     kind = judged.kind if agree else Verdict.INCONCLUSIVE
     if kind is Verdict.INCONCLUSIVE and agree and not judged.reason:
         reason = f"The truth is too wide to tell, or undefined here: {judged.truth.exact[0]}."
+    if kind is Verdict.WRONG and judged.error_ulps <= judged.allowed_ulps:
+        reason = "Rounding alone may add so much, but here the formula itself is off. " + reason
     if judged.tail:
         reason = (
             "Only relative accuracy is lost: the error is rounding at the gradient's own scale. "
@@ -132,8 +134,9 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
 
     p follows from the sizes of the slope and of the step: values whose difference is far below them
     agree to all digits that there are, and their rounding, or zero, must not be taken for the slope.
-    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1, less some for the
-    roundings on the way to them.
+    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1; 64 bits of those are
+    left to larger values and to the roundings on the way. Where that is too few, the two runs differ by
+    more than the noise, and nothing is confirmed.
     """
     points, directions = judged.point.points, judged.directions
     size = float(abs(judged.truth.exact[0]).mid())

@@ -290,7 +290,7 @@ def _within_reach(
     if element is not None:
         here = np.arange(point.sizes[0]) == element
         every = [m if m is None else here.reshape(m.shape) for m in every]
-    width = float((number - exact.exact[0]).abs_lower()) / 8
+    width = float((number - exact.exact[0]).abs_lower()) / 8  # far from covering the error itself
     hull = nearby_slopes(
         program, point.inputs, directions, point.fmt, every, units=units, width=width
     )

@@ -32,9 +32,8 @@ def limits_by_differences(
     when the points come eight times nearer, and is more than noise, is a hull of limits.
     """
     wide = opaque.inputs
-    unit = float(
-        max(unit_roundoff(n) for n in opaque.native if is_floating(n))
-    )  # inside it may round to that
+    # Inside it may round to the narrowest format of its inputs.
+    unit = max(unit_roundoff(n) for n in opaque.native if is_floating(n))
     within = opaque.noise(weights)
     sizes = [np.abs(to_numpy(w).ravel().astype(np.float64)) for w in wide if is_floating(w)]
     numbers = [s > _ZERO for s in sizes]

@@ -56,9 +56,8 @@ def heeding_interrupts() -> Iterator[None]:
 
     def again(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(
-                0.05, _thread.interrupt_main
-            ).start()  # here it would be dropped once more
+            # Here it would be dropped once more: it waits until the callback has surely returned.
+            threading.Timer(0.05, _thread.interrupt_main).start()
         else:
             before(unraisable)
 

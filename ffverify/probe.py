@@ -116,10 +116,10 @@ def _modes(point: Point, directions: list[Array | None], usable: Array, found: S
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None and smooth.any():
         found.judged += int(smooth.sum())
-        suspects = _suspects(point, tangents, _floats(exact.exact), smooth)
+        expected = _floats(exact.exact)
+        suspects = _suspects(point, tangents, expected, smooth)
         if suspects:
             motion = forward_motion(point, directions)
-            expected = _floats(exact.exact)
             note_allowed(found, tangents, _excused(tangents, expected, smooth, motion))
             suspects = _suspects(point, tangents, expected, smooth, motion)
         for o in suspects:

@@ -46,6 +46,7 @@ class Spec:
             self.claim, self.backend, self.dtype, seed=self.seed, max_examples=self.max_examples
         )
         if result.status in ("not provided", "not available"):
+            # Nothing to check: the backend lacks the function, or this machine the device.
             pytest.skip(f"{result.status}: {result.reason}")
         unknown = [str(f) for f in result.findings if not f.known]
         if result.status == "inconclusive":
@@ -55,7 +56,7 @@ class Spec:
         if result.mended:
             parts = ", ".join(result.mended)
             pytest.fail(f"known_defects.toml says that this fails: {parts}", pytrace=False)
-        if result.known:
+        if result.known:  # whatever shows is declared in known_defects.toml, and all of that shows
             pytest.xfail("\n".join(dict.fromkeys(f.known for f in result.findings)))
 
     def __str__(self) -> str:

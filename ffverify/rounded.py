@@ -33,20 +33,8 @@ _ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
 
 
 @functools.cache
-def rounded(fmt: Format) -> Arithmetic:
-    """Give ball arithmetic whose every operation is widened by the roundings of a format.
-
-    A number that fl(x ∘ y) = (x ∘ y)(1 + δ), |δ| ≤ k·u, can give lies in the ball, whatever floats
-    the operands' balls stand for: running error analysis (Higham, Accuracy and Stability of
-    Numerical Algorithms, 2nd ed., §3.3) with intervals. A sum of n terms in any order, or n products
-    and their sum, is widened by n·u/(1 - n·u) of the sum of magnitudes (§3.1, §4.2). A result that may be
-    subnormal is widened by the smallest normal number, since libraries and devices may flush it to
-    zero. From the overflow threshold on the ball is the whole line. Exact products that the format
-    holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
-    kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
-    roundings: XLA and other compilers divide by constants so. What is cast to a narrower format rounds
-    once more, as that one does.
-    """
+def _roundings(fmt: Format) -> tuple[Callable[[Any], bool], Callable[[Any, Any, Any], Any]]:
+    """Give whether a format holds a number, and a ball widened by so many units of a size."""
     u = arb(fmt.unit_roundoff)
     normal = arb(2) ** fmt.emin
     overflow = BALLS.exact(fmt.overflow)
@@ -67,6 +55,27 @@ def rounded(fmt: Format) -> Arithmetic:
             slack = slack + normal
         x = x + arb(0, slack.abs_upper())
         return x if x.abs_upper() < overflow else line
+
+    return held, widened
+
+
+@functools.cache
+def rounded(fmt: Format) -> Arithmetic:
+    """Give ball arithmetic whose every operation is widened by the roundings of a format.
+
+    A number that fl(x ∘ y) = (x ∘ y)(1 + δ), |δ| ≤ k·u, can give lies in the ball, whatever floats
+    the operands' balls stand for: running error analysis (Higham, Accuracy and Stability of
+    Numerical Algorithms, 2nd ed., §3.3) with intervals. A sum of n terms in any order, or n products
+    and their sum, is widened by n·u/(1 - n·u) of the sum of magnitudes (§3.1, §4.2). A result that may be
+    subnormal is widened by the smallest normal number, since libraries and devices may flush it to
+    zero. From the overflow threshold on the ball is the whole line. Exact products that the format
+    holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
+    kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
+    roundings: XLA and other compilers divide by constants so. What is cast to a narrower format rounds
+    once more, as that one does.
+    """
+    u, normal = arb(fmt.unit_roundoff), arb(2) ** fmt.emin
+    held, widened = _roundings(fmt)
 
     def rounding(units: int, function: Callable[..., Any], base: int = 0) -> Callable[..., Any]:
         def operate(*operands: Any) -> Any:
@@ -135,19 +144,21 @@ def rounded(fmt: Format) -> Arithmetic:
         x = BALLS.exact(value)  # a constant of the program is rounded when it meets the format
         return x if not abs(x) >= normal or not x.is_finite() or held(x) else widened(x, 1, abs(x))
 
-    def once(x: Any) -> Any:
-        return x if x.is_zero() or held(x) else widened(x, 1, x.abs_upper())
-
     def cast(values: Array, to: Format) -> Array:
         if to.precision >= fmt.precision:
             return values
-        return np.asarray(np.frompyfunc(rounded(to).functions["once"], 1, 1)(values), dtype=object)
+        holds, widen = _roundings(to)
+
+        def once(x: Any) -> Any:
+            return x if x.is_zero() or holds(x) else widen(x, 1, x.abs_upper())
+
+        return np.asarray(np.frompyfunc(once, 1, 1)(values), dtype=object)
 
     return replace(
         BALLS,
         name=f"Arb rounded to {fmt.name}",
         exact=constant,
-        functions=functions | own | {"once": once},
+        functions=functions | own,
         accumulate=accumulate,
         cast=cast,
         solve=lambda a, b: BALLS.solve(perturbed(a), b),

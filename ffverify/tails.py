@@ -56,7 +56,8 @@ def is_tail(
         ]
         size = _size(point, weights, directions, Inputs(scaled), 128)
         if size is not None and bool(distance <= unit * size):
-            # Differences across a pole grow as their step falls: there is no slope, and no scale.
+            # Differences across a pole grow as their step falls: there is no slope, and no scale. Those
+            # of a log a, which grow the least, are twice as large at twice the bits; a slope's stay.
             nearer = _size(point, weights, directions, Inputs(scaled), 256)
             if nearer is not None and bool(2 * nearer <= 3 * size):
                 return True

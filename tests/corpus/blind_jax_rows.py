@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 
-from .rows import box, native_row
+from .rows import box, jax_jvp, jax_vjp, native_row
 
 
 def jax_rows():
@@ -15,16 +15,6 @@ def jax_rows():
 
     stop = jax.lax.stop_gradient
     f32 = {"dtype": "float32"}
-
-    def with_vjp(f, pull):
-        g = jax.custom_vjp(f)
-        g.defvjp(lambda *xs: (f(*xs), xs), lambda xs, v: pull(v, *xs))
-        return g
-
-    def with_jvp(f, push):
-        g = jax.custom_jvp(f)
-        g.defjvp(lambda primals, tangents: (f(*primals), push(tangents, *primals)))
-        return g
 
     def row(name, source, buggy, twin, *inputs, **options):
         native_row(name, source, "jax", buggy, twin, *inputs, **options)
@@ -37,8 +27,8 @@ def jax_rows():
 
     row(
         "jax-implicit-root", "implicit differentiation of a solver: the linear solve forgotten",
-        with_vjp(root, lambda v, x: (v * 2 * root(x),)),
-        with_vjp(root, lambda v, x: (v / (2 * root(x)),)), box(3, low=0.5, high=3, **f32),
+        jax_vjp(root, lambda v, x: (v * 2 * root(x),)),
+        jax_vjp(root, lambda v, x: (v / (2 * root(x)),)), box(3, low=0.5, high=3, **f32),
     )  # fmt: skip
 
     def recurrence(carry):
@@ -81,8 +71,8 @@ def jax_rows():
 
     row(
         "jax-logsumexp-weights", "logsumexp(x, b): no tangent for the weights",
-        with_jvp(weighted_lse, lambda t, x, b: jnp.sum(b * weights(x, b) * t[0])),
-        with_jvp(weighted_lse, lambda t, x, b: jnp.sum(weights(x, b) * (b * t[0] + t[1]))),
+        jax_jvp(weighted_lse, lambda t, x, b: jnp.sum(b * weights(x, b) * t[0])),
+        jax_jvp(weighted_lse, lambda t, x, b: jnp.sum(weights(x, b) * (b * t[0] + t[1]))),
         box(4, low=1, high=3, **f32), box(4, low=0.5, high=2, **f32),
     )  # fmt: skip
 
@@ -112,16 +102,16 @@ def jax_rows():
 
     row(
         "jax-attention-delta", "flash attention backward: row sums of dP, not of P · dP",
-        with_vjp(attention, attention_pull(lambda p, dp: dp.sum(1, keepdims=True))),
-        with_vjp(attention, attention_pull(lambda p, dp: (p * dp).sum(1, keepdims=True))),
+        jax_vjp(attention, attention_pull(lambda p, dp: dp.sum(1, keepdims=True))),
+        jax_vjp(attention, attention_pull(lambda p, dp: (p * dp).sum(1, keepdims=True))),
         *(box(3, 2, low=-1, high=1, **f32) for _ in range(3)),
     )  # fmt: skip
     for name, factor in (("buggy", lambda x: 1.0), ("twin", lambda x: 1 / jnp.cosh(x) ** 2)):
-        slope = with_jvp(
+        slope = jax_jvp(
             lambda x: 1 / jnp.cosh(x) ** 2,
             lambda t, x, factor=factor: -2 * jnp.tanh(x) * factor(x) * t[0],
         )
-        tanh = with_jvp(jnp.tanh, lambda t, x, slope=slope: slope(x) * t[0])
+        tanh = jax_jvp(jnp.tanh, lambda t, x, slope=slope: slope(x) * t[0])
         if name == "buggy":
             wrong = tanh
     row(
@@ -130,8 +120,8 @@ def jax_rows():
     )  # fmt: skip
     row(
         "jax-bfloat16-saturation", "x/(1 + x) by the quotient rule in bfloat16",
-        with_jvp(lambda x: x / (1 + x), lambda t, x: t[0] * ((1 + x) - x) / ((1 + x) * (1 + x))),
-        with_jvp(lambda x: x / (1 + x), lambda t, x: t[0] / ((1 + x) * (1 + x))),
+        jax_jvp(lambda x: x / (1 + x), lambda t, x: t[0] * ((1 + x) - x) / ((1 + x) * (1 + x))),
+        jax_jvp(lambda x: x / (1 + x), lambda t, x: t[0] / ((1 + x) * (1 + x))),
         box(3, low=260, high=1000, dtype="bfloat16"), expected="imprecise", strict=True,
     )  # fmt: skip
 
@@ -140,8 +130,8 @@ def jax_rows():
 
     row(
         "jax-sort-by-key", "sort by key: values' gradient by the permutation, not by its inverse",
-        with_vjp(by_key, lambda v, k, x: (0 * k, v[jnp.argsort(k)])),
-        with_vjp(by_key, lambda v, k, x: (0 * k, v[jnp.argsort(jnp.argsort(k))])),
+        jax_vjp(by_key, lambda v, k, x: (0 * k, v[jnp.argsort(k)])),
+        jax_vjp(by_key, lambda v, k, x: (0 * k, v[jnp.argsort(jnp.argsort(k))])),
         box(4, **f32), box(4, **f32),
     )  # fmt: skip
 
@@ -150,8 +140,8 @@ def jax_rows():
 
     row(
         "jax-smooth-l1-beta", "smooth L1 with beta: the slope's switch stays at 1",
-        with_jvp(smooth_l1, lambda t, x: t[0] * jnp.where(jnp.abs(x) < 1, 2 * x, jnp.sign(x))),
-        with_jvp(smooth_l1, lambda t, x: t[0] * jnp.where(jnp.abs(x) < 0.5, 2 * x, jnp.sign(x))),
+        jax_jvp(smooth_l1, lambda t, x: t[0] * jnp.where(jnp.abs(x) < 1, 2 * x, jnp.sign(x))),
+        jax_jvp(smooth_l1, lambda t, x: t[0] * jnp.where(jnp.abs(x) < 0.5, 2 * x, jnp.sign(x))),
         box(4, **f32),
     )  # fmt: skip
 
@@ -166,7 +156,7 @@ def jax_rows():
 
     row(
         "jax-slice-clamped", "dynamic_slice clamps its start, the custom transpose does not",
-        with_vjp(tail, tail_pull(4)), with_vjp(tail, tail_pull(3)), box(6, **f32),
+        jax_vjp(tail, tail_pull(4)), jax_vjp(tail, tail_pull(3)), box(6, **f32),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 
-from .rows import box, native_row
+from .rows import box, jax_jvp, jax_vjp, native_row
 
 
 def jax_rows():
@@ -16,16 +16,6 @@ def jax_rows():
 
     stop = jax.lax.stop_gradient
     f32 = {"dtype": "float32"}
-
-    def with_vjp(f, pull):
-        g = jax.custom_vjp(f)
-        g.defvjp(lambda *xs: (f(*xs), xs), lambda xs, v: pull(v, *xs))
-        return g
-
-    def with_jvp(f, push):
-        g = jax.custom_jvp(f)
-        g.defjvp(lambda primals, tangents: (f(*primals), push(tangents, *primals)))
-        return g
 
     def row(name, source, buggy, twin, *inputs, **options):
         native_row(name, source, "jax", buggy, twin, *inputs, **options)
@@ -46,8 +36,8 @@ def jax_rows():
 
     row(
         "jax-lambert-w", "TFP lambertw: implicit derivative 1/(e^w (1 + w)) without its e^w",
-        with_jvp(lambert, lambda t, x: t[0] / (1 + lambert(x))),
-        with_jvp(lambert, lambda t, x: t[0] * jnp.exp(-lambert(x)) / (1 + lambert(x))),
+        jax_jvp(lambert, lambda t, x: t[0] / (1 + lambert(x))),
+        jax_jvp(lambert, lambda t, x: t[0] * jnp.exp(-lambert(x)) / (1 + lambert(x))),
         box(3, low=0, high=3, **f32),
     )  # fmt: skip
 
@@ -64,7 +54,7 @@ def jax_rows():
 
     row(
         "jax-rms-norm-offset", "Gemma's RMSNorm scales by 1 + w, the ported backward by w",
-        with_vjp(rms_norm, rms_pull(lambda w: w)), with_vjp(rms_norm, rms_pull(lambda w: 1 + w)),
+        jax_vjp(rms_norm, rms_pull(lambda w: w)), jax_vjp(rms_norm, rms_pull(lambda w: 1 + w)),
         box(3, 4, **f32), box(4, low=-0.5, high=0.5, **f32),
     )  # fmt: skip
     causal = np.tril(np.ones((3, 3), bool))
@@ -86,7 +76,7 @@ def jax_rows():
 
     row(
         "jax-attention-causal", "flash attention: scores recomputed backwards without the causal mask",
-        with_vjp(attention, attention_pull(True)), with_vjp(attention, attention_pull(causal)),
+        jax_vjp(attention, attention_pull(True)), jax_vjp(attention, attention_pull(causal)),
         *(box(3, 2, low=-1, high=1, **f32) for _ in range(3)),
     )  # fmt: skip
 
@@ -105,7 +95,7 @@ def jax_rows():
 
     row(
         "jax-bicubic-kernel-sign", "bicubic resampling (Keys): the kernel's slope without the offset's sign",
-        with_jvp(keys_cubic, keys_slope(False)), with_jvp(keys_cubic, keys_slope(True)),
+        jax_jvp(keys_cubic, keys_slope(False)), jax_jvp(keys_cubic, keys_slope(True)),
         box(5, low=-2.5, high=2.5, **f32),
     )  # fmt: skip
     rows = np.array([3, 1])
@@ -115,7 +105,7 @@ def jax_rows():
 
     row(
         "jax-at-multiply-updated", ".at[].multiply: the factor's gradient from the updated buffer",
-        with_vjp(scale_rows, lambda v, x, s: (v.at[rows].multiply(s), (v * scale_rows(x, s))[rows])),
+        jax_vjp(scale_rows, lambda v, x, s: (v.at[rows].multiply(s), (v * scale_rows(x, s))[rows])),
         scale_rows, box(5, dtype="float16"), box(2, low=1.5, high=3, dtype="float16"),
     )  # fmt: skip
 
@@ -134,10 +124,8 @@ def jax_rows():
             p = jax.nn.softmax(x)
             return p * (t[0] - jnp.sum(p * t[0]) if projected else t[0])
 
-        slope = with_jvp(lambda x: jax.nn.softmax(x, axis=0), push)
-        return with_jvp(
-            lambda x: jax.nn.logsumexp(x, axis=0), lambda t, x: jnp.sum(slope(x) * t[0])
-        )
+        slope = jax_jvp(lambda x: jax.nn.softmax(x, axis=0), push)
+        return jax_jvp(lambda x: jax.nn.logsumexp(x, axis=0), lambda t, x: jnp.sum(slope(x) * t[0]))
 
     row(
         "jax-second-order-lse-diagonal", "Gauss-Newton code: logsumexp's Hessian is its diagonal part",
@@ -146,7 +134,7 @@ def jax_rows():
     row(
         "jax-log1pmx", "x - log(1 + x) (Kullback-Leibler of exponentials) differentiated as it stands",
         lambda x: x - jnp.log1p(x),
-        with_jvp(lambda x: x * x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x / 5))),
+        jax_jvp(lambda x: x * x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x / 5))),
                  lambda t, x: t[0] * x / (1 + x)),
         box(3, low=1e-5, high=1e-3, **f32), expected="imprecise",
     )  # fmt: skip
@@ -171,8 +159,8 @@ def jax_rows():
 
     row(
         "jax-cho-solve-half", "custom transpose of a Cholesky solve: one triangular factor only",
-        with_vjp(kriging, lambda v, b: (linalg.solve_triangular(lower, v, lower=True),)),
-        with_vjp(kriging, lambda v, b: (linalg.cho_solve((lower, True), v),)), box(3, **f32),
+        jax_vjp(kriging, lambda v, b: (linalg.solve_triangular(lower, v, lower=True),)),
+        jax_vjp(kriging, lambda v, b: (linalg.cho_solve((lower, True), v),)), box(3, **f32),
     )  # fmt: skip
     winners, losers = np.array([0, 0, 3, 1]), np.array([1, 2, 2, 2])
 
@@ -189,7 +177,7 @@ def jax_rows():
 
     row(
         "jax-pairwise-loser", "RankNet, reward models: the loser of each pair is not pushed down",
-        with_vjp(ranking, ranking_pull(False)), with_vjp(ranking, ranking_pull(True)), box(4, **f32),
+        jax_vjp(ranking, ranking_pull(False)), jax_vjp(ranking, ranking_pull(True)), box(4, **f32),
     )  # fmt: skip
     heights = np.float32([0, 0.5, 2, 2.5, 4])
 
@@ -226,7 +214,7 @@ def jax_rows():
 
     row(
         "jax-ppo-clip-sign", "PPO: no gradient outside the clip range, whatever the advantage's sign",
-        with_vjp(surrogate, surrogate_pull), surrogate,
+        jax_vjp(surrogate, surrogate_pull), surrogate,
         box(4, low=-0.6, high=0.6, **f32), box(4, low=-2, high=2, **f32),
     )  # fmt: skip
 

@@ -173,3 +173,21 @@ def torch_op(
                 return tangent(*t, *ctx.saved_tensors)
 
     return Op.apply
+
+
+def jax_vjp(f: Callable[..., Any], pull: Callable[..., Any]) -> Any:
+    """Give a JAX function with a VJP of its own, ``pull(v, *inputs)``."""
+    import jax
+
+    g = jax.custom_vjp(f)
+    g.defvjp(lambda *xs: (f(*xs), xs), lambda xs, v: pull(v, *xs))
+    return g
+
+
+def jax_jvp(f: Callable[..., Any], push: Callable[..., Any]) -> Any:
+    """Give a JAX function with a JVP of its own, ``push(tangents, *inputs)``."""
+    import jax
+
+    g = jax.custom_jvp(f)
+    g.defjvp(lambda primals, tangents: (f(*primals), push(tangents, *primals)))
+    return g

@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 
-from .rows import box, native_row, torch_op
+from .rows import box, jax_vjp, native_row, torch_op
 
 
 def torch_rows():
@@ -219,11 +219,6 @@ def jax_rows():
     stop = jax.lax.stop_gradient
     f32 = {"dtype": "float32"}
 
-    def with_vjp(f, pull):
-        g = jax.custom_vjp(f)
-        g.defvjp(lambda *xs: (f(*xs), xs), lambda xs, v: pull(v, *xs))
-        return g
-
     def row(name, source, buggy, twin, *inputs, **options):
         native_row(name, source, "jax", buggy, twin, *inputs, **options)
 
@@ -243,7 +238,7 @@ def jax_rows():
 
     row(
         "jax-fixed-point-transposed", "implicit layers: the adjoint system not transposed",
-        with_vjp(fixed_point, fixed_point_pull(False)), with_vjp(fixed_point, fixed_point_pull(True)),
+        jax_vjp(fixed_point, fixed_point_pull(False)), jax_vjp(fixed_point, fixed_point_pull(True)),
         box(3, low=-1, high=1, **f32),
     )  # fmt: skip
 
@@ -263,8 +258,8 @@ def jax_rows():
 
     row(
         "jax-linear-recurrence-shift", "S5, linear recurrent units: gates not shifted in the reversed scan",
-        with_vjp(recurrence, recurrence_pull(lambda a: a)),
-        with_vjp(recurrence, recurrence_pull(lambda a: jnp.concatenate([a[1:], jnp.ones_like(a[:1])]))),
+        jax_vjp(recurrence, recurrence_pull(lambda a: a)),
+        jax_vjp(recurrence, recurrence_pull(lambda a: jnp.concatenate([a[1:], jnp.ones_like(a[:1])]))),
         box(5, low=0.25, high=1, **f32), box(5, **f32),
     )  # fmt: skip
     places = np.array([0, 5, 2, 3])
@@ -274,8 +269,8 @@ def jax_rows():
 
     row(
         "jax-take-fill-clipped", "take(mode='fill'): what lies outside is clipped to the last row backwards",
-        with_vjp(filled, lambda v, x: (jnp.zeros_like(x).at[np.clip(places, 0, 3)].add(v),)),
-        with_vjp(filled, lambda v, x: (jnp.zeros_like(x).at[places].add(v, mode="drop"),)), box(4, **f32),
+        jax_vjp(filled, lambda v, x: (jnp.zeros_like(x).at[np.clip(places, 0, 3)].add(v),)),
+        jax_vjp(filled, lambda v, x: (jnp.zeros_like(x).at[places].add(v, mode="drop"),)), box(4, **f32),
     )  # fmt: skip
 
     def norm(track):
@@ -341,7 +336,7 @@ def jax_rows():
 
     row(
         "jax-exponential-map-radial", "Poincaré ball's exponential map: the norm taken as constant",
-        with_vjp(exponential_map, map_pull(0)), with_vjp(exponential_map, map_pull(1)),
+        jax_vjp(exponential_map, map_pull(0)), jax_vjp(exponential_map, map_pull(1)),
         box(3, low=0.25, high=1.5, **f32),
     )  # fmt: skip
 

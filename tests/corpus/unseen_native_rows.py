@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 
-from .rows import box, native_row, torch_op
+from .rows import box, jax_jvp, jax_vjp, native_row, torch_op
 
 
 def torch_rows():
@@ -147,25 +147,18 @@ def jax_rows():
 
     stop = jax.lax.stop_gradient
 
-    def with_jvp(f, slope):
-        g = jax.custom_jvp(f)
-        g.defjvp(lambda primals, tangents: (f(*primals), slope(*primals) * tangents[0]))
-        return g
-
-    def with_vjp(f, pull):
-        g = jax.custom_vjp(f)
-        g.defvjp(lambda *xs: (f(*xs), xs), lambda xs, v: pull(v, *xs))
-        return g
+    def with_slope(f, slope):
+        return jax_jvp(f, lambda tangents, *xs: slope(*xs) * tangents[0])
 
     f32 = {"dtype": "float32"}
     native_row(
         "jax-stop-gradient-slope", "custom_jvp whose slope is behind stop_gradient: no second order", "jax",
-        with_jvp(jnp.sin, lambda x: stop(jnp.cos(x))), with_jvp(jnp.sin, jnp.cos), box(3, **f32), order=2,
+        with_slope(jnp.sin, lambda x: stop(jnp.cos(x))), with_slope(jnp.sin, jnp.cos), box(3, **f32), order=2,
     )  # fmt: skip
     native_row(
         "jax-second-order-saved", "custom_vjp whose residual is a stopped copy", "jax",
-        with_jvp(lambda x: x**4, lambda x: 4 * x * stop(x) ** 2),
-        with_jvp(lambda x: x**4, lambda x: 4 * x**3), box(2, low=0.5, high=2, **f32), order=2,
+        with_slope(lambda x: x**4, lambda x: 4 * x * stop(x) ** 2),
+        with_slope(lambda x: x**4, lambda x: 4 * x**3), box(2, low=0.5, high=2, **f32), order=2,
     )  # fmt: skip
     native_row(
         "jax-logsumexp-half-stopped", "shift by a stopped maximum that is added back stopped", "jax",
@@ -185,30 +178,30 @@ def jax_rows():
     )  # fmt: skip
     native_row(
         "jax-clip-vjp", "custom_vjp gradient clipping left in a model", "jax",
-        with_vjp(lambda x: 2 * x, lambda v, x: (jnp.clip(2 * v, -1e-3, 1e-3),)),
-        with_vjp(lambda x: 2 * x, lambda v, x: (2 * v,)), box(3, **f32),
+        jax_vjp(lambda x: 2 * x, lambda v, x: (jnp.clip(2 * v, -1e-3, 1e-3),)),
+        jax_vjp(lambda x: 2 * x, lambda v, x: (2 * v,)), box(3, **f32),
     )  # fmt: skip
     places = np.array([0, 2, 0])
     native_row(
         "jax-scatter-set", "segment sum's transpose by .at[].set", "jax",
-        with_vjp(lambda x: x[places], lambda v, x: (jnp.zeros_like(x).at[places].set(v),)),
-        with_vjp(lambda x: x[places], lambda v, x: (jnp.zeros_like(x).at[places].add(v),)),
+        jax_vjp(lambda x: x[places], lambda v, x: (jnp.zeros_like(x).at[places].set(v),)),
+        jax_vjp(lambda x: x[places], lambda v, x: (jnp.zeros_like(x).at[places].add(v),)),
         box(3, **f32),
     )  # fmt: skip
     native_row(
         "jax-linear-vjp-conjugate", "complex product with the conjugate forgotten", "jax",
-        with_vjp(lambda x, y: jnp.stack([x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]),
+        jax_vjp(lambda x, y: jnp.stack([x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]),
                  lambda v, x, y: (jnp.stack([v[0] * y[0] - v[1] * y[1], v[0] * y[1] + v[1] * y[0]]),
                                   jnp.stack([v[0] * x[0] + v[1] * x[1], v[1] * x[0] - v[0] * x[1]]))),
-        with_vjp(lambda x, y: jnp.stack([x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]),
+        jax_vjp(lambda x, y: jnp.stack([x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]),
                  lambda v, x, y: (jnp.stack([v[0] * y[0] + v[1] * y[1], v[1] * y[0] - v[0] * y[1]]),
                                   jnp.stack([v[0] * x[0] + v[1] * x[1], v[1] * x[0] - v[0] * x[1]]))),
         box(2, **f32), box(2, **f32),
     )  # fmt: skip
     native_row(
         "jax-bfloat16-slope", "custom_jvp in bfloat16 with a slope rounded through 1 - x", "jax",
-        with_jvp(lambda x: jnp.exp(-x), lambda x: -(1 - (1 - jnp.exp(-x)))),
-        with_jvp(lambda x: jnp.exp(-x), lambda x: -jnp.exp(-x)),
+        with_slope(lambda x: jnp.exp(-x), lambda x: -(1 - (1 - jnp.exp(-x)))),
+        with_slope(lambda x: jnp.exp(-x), lambda x: -jnp.exp(-x)),
         box(3, low=5, high=8, dtype="bfloat16"), expected="imprecise", strict=True,
     )  # fmt: skip
 

@@ -11,15 +11,25 @@ from ffverify import reference
 from ffverify.reference import grad, jvp, primitives, trace, vjp
 from ffverify.reference.var import FUNCTIONS, REDUCTIONS, UFUNCS
 
-STEP = 2.0**-20
-ERROR = 4e-12
-
 rng = np.random.default_rng(0)
 M = rng.uniform(0.2, 0.9, (3, 4))
 V = rng.uniform(0.2, 0.9, 4)
 S = rng.uniform(0.2, 0.9, (4, 4)) + 2 * np.eye(4)
 PLACES = np.array([[2, 0], [1, 1]])
 MASK = np.array([True, False, True])
+
+STEP = 2.0**-16
+# Of the fourth-order difference below: each of the elements rounds by 2^-64, the weights (8 + 8 + 1 + 1) / 12
+# make 1.5 of that, and it is divided by the step; truncation is h⁴/30 of the fifth derivative, at most
+# 120/0.2⁶ (of 1/x): less than 2^-48 once more. The derivative itself rounds twice an element.
+ERROR = M.size * (1.5 * 2.0**-48 + 2 * 2.0**-53) + 2.0**-48
+
+
+def difference(f, direction):
+    wide, v = M.astype(np.longdouble), direction.astype(np.longdouble) * STEP
+    near, far = f(wide + v) - f(wide - v), f(wide + 2 * v) - f(wide - 2 * v)
+    return np.asarray((8 * near - far) / (12 * STEP), float)
+
 
 CALLS = {
     "sum": lambda x: np.sum(x, axis=0),
@@ -134,10 +144,8 @@ def test_values_and_derivatives(name):
     assert np.shape(y) == np.shape(plain)
     # prod and einsum associate differently: at most as many roundings as there are elements (Higham §3.1)
     np.testing.assert_allclose(y, plain, rtol=2 * M.size * 2**-53)
-    wide, v = M.astype(np.longdouble), direction.astype(np.longdouble) * STEP
-    true = np.asarray((f(wide + v) - f(wide - v)) / (2 * STEP), float)
-    size = max(1.0, float(np.max(np.abs(plain), initial=0)))
-    np.testing.assert_allclose(y_dot, true, rtol=0, atol=ERROR * size * 10)
+    size = max(1.0, *(float(np.max(np.abs(a), initial=0)) for a in (plain, y_dot)))
+    np.testing.assert_allclose(y_dot, difference(f, direction), rtol=0, atol=ERROR * size)
     y_bar = rng.uniform(-1, 1, np.shape(y))
     (x_bar,) = vjp(f, M)[1](y_bar)
     left, right = float(np.sum(x_bar * direction)), float(np.sum(y_bar * y_dot))
@@ -146,10 +154,8 @@ def test_values_and_derivatives(name):
 
 def test_the_difference_rejects_a_wrong_derivative():
     direction = np.ones(M.shape)
-    wrong = jvp(lambda x: np.sin(x) + 1e-9 * x, (M,), (direction,))[1]
-    wide = M.astype(np.longdouble)
-    true = np.asarray((np.sin(wide + STEP) - np.sin(wide - STEP)) / (2 * STEP), float)
-    assert np.max(np.abs(wrong - true)) > 10 * ERROR
+    wrong = jvp(lambda x: np.sin(x) + 1e-12 * x, (M,), (direction,))[1]
+    assert np.max(np.abs(wrong - difference(np.sin, direction))) > 2 * ERROR
 
 
 def test_linear_algebra():
