@@ -23,7 +23,7 @@ import numpy as np
 
 from .differences import screen_by_differences
 from .formats import Array
-from .formulas import formula_of
+from .formulas import formula_of, tangents_formula
 from .judging import (
     Screening,
     judge_direction,
@@ -49,6 +49,7 @@ from .point import (
 from .precise import BALLS, arb
 from .slopes import Slopes, projection_slope, slopes
 from .truth import LIBRARY_ROUNDINGS
+from .verdict import Verdict
 
 SUSPECTS = 2  # per ranking, input and mode: the worst by relative and by absolute error
 
@@ -94,7 +95,10 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
         with np.errstate(over="ignore"):  # an infinite expectation is judged by its exact value
             expected = _floats(exact.exact) / steps.ravel()
         if gradients is not None:
-            bad = _suspects(point, gradients[j], expected * weights, usable & ~exact.kink)
+            smooth = usable & ~exact.kink
+            bad = _suspects(point, gradients[j], expected * weights, smooth)
+            if formula is not None:  # what it is off by, lost digits elsewhere must not hide
+                bad += _suspects(point, _floats(formula[j]), expected * weights, smooth)
             bad += [int(i) for i in np.flatnonzero(exact.kink & usable)[:SUSPECTS]]
             found.judged += int(usable.sum())
             for i in dict.fromkeys(bad):
@@ -104,9 +108,8 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
         tangents = tangents_of(point, directions, found.skipped)
         if tangents is not None:
             found.judged += int(usable.sum())
-            bad = _suspects(point, tangents, _floats(exact.exact), usable & ~exact.kink)
-            for i in bad:
-                judge_forward(point, found, i, tangents, directions, elementwise=True)
+            for o in _forward_suspects(point, tangents, directions, exact, usable & ~exact.kink):
+                judge_forward(point, found, o, tangents, directions, elementwise=True)
 
 
 def _modes(point: Point, directions: list[Array | None], usable: Array, found: Screening) -> bool:
@@ -116,13 +119,12 @@ def _modes(point: Point, directions: list[Array | None], usable: Array, found: S
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None and smooth.any():
         found.judged += int(smooth.sum())
-        expected = _floats(exact.exact)
-        suspects = _suspects(point, tangents, expected, smooth)
-        if suspects:
+        motion = None
+        if _suspects(point, tangents, _floats(exact.exact), smooth):
             motion = forward_motion(point, directions)
-            note_allowed(found, tangents, _excused(tangents, expected, smooth, motion))
-            suspects = _suspects(point, tangents, expected, smooth, motion)
-        for o in suspects:
+            excused = _excused(tangents, _floats(exact.exact), smooth, motion)
+            note_allowed(found, tangents, excused)
+        for o in _forward_suspects(point, tangents, directions, exact, smooth, motion):
             judge_forward(point, found, o, tangents, directions)
     if smooth.any():
         weights = np.where(smooth, cotangents(point, smooth.size), 0.0)
@@ -158,10 +160,11 @@ def _reverse(
     before = len(found.failed)
     for j, i in suspects:
         judge_reverse(point, found, j, i, gradients, formula, weights)
-    if len(found.failed) > before:
-        return
+    if any(judged.kind is not Verdict.IMPRECISE for judged in found.failed[before:]):
+        return  # a lost digit, unlike a wrong formula, must not hide one
     flat = _Projection(point, weights, gradients, formula, directions, exact)
     led = flat.suspects()
+    before = len(found.failed)
     for j, i in led:
         judge_reverse(point, found, j, i, gradients, formula, weights)
     if led and len(found.failed) == before:
@@ -294,6 +297,23 @@ def _excused(computed: Array, expected: Array, wanted: Array, motion: Array | No
         return 0.0
     error = np.abs(np.ravel(computed).astype(np.float64) - expected)
     return float(error[wanted & (error <= motion)].max(initial=0.0))
+
+
+def _forward_suspects(
+    point: Point,
+    tangents: Array,
+    directions: list[Array | None],
+    exact: Slopes,
+    wanted: Array,
+    motion: Array | None = None,
+) -> list[int]:
+    """Give the suspects of a JVP, and where they crowd, those of its formula: lost digits hide no other error."""
+    expected = _floats(exact.exact)
+    bad = _suspects(point, tangents, expected, wanted, motion)
+    formula = tangents_formula(point, directions) if len(bad) >= SUSPECTS else None
+    if formula is not None:
+        bad += _suspects(point, _floats(formula), expected, wanted)
+    return list(dict.fromkeys(bad))
 
 
 def _suspects(

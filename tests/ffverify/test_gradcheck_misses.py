@@ -159,3 +159,59 @@ def test_a_scatter_that_leaves_out_its_own_element():
     x = torch.tensor([1.0, 2.0, 1.0, 2.0, 0.5], dtype=torch.float64)
     assert check(EveryTie.apply, x).verdict is Verdict.WRONG
     assert check(largest, x).verdict is Verdict.CORRECT
+
+
+def _lossy_slope(x, factor):
+    """Give tanh's slope: 1 - t² loses all digits at large x, the left half is accurate but for a factor."""
+    t = np.tanh(x)
+    return np.where(x > 0, 1 - t * t, factor / np.cosh(np.abs(x)) ** 2)
+
+
+CROWDS = {
+    "elementwise, reverse": (np.tanh, lambda s: {"vjp": lambda v, x: (v * s(x),)}),
+    "elementwise, forward": (np.tanh, lambda s: {"jvp": lambda t, x: t[0] * s(x)}),
+    "sum, reverse": (
+        lambda x: np.tanh(x).sum() * np.ones(2),
+        lambda s: {"vjp": lambda v, x: (v.sum() * s(x),)},
+    ),
+    "rows, forward": (
+        lambda x: np.tanh(x) * np.ones((2, 1)),
+        lambda s: {"jvp": lambda t, x: t[0] * s(x) * np.ones((2, 1))},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_a_wrong_element_does_not_hide_among_lost_digits(name):
+    """The elements with lost digits are further off, absolutely and relatively, than the wrong one."""
+    fn, given = CROWDS[name]
+    x = np.array([17.0, 18.0, 16.5, 17.5, -15.0, 16.0])
+    wrong = check(fn, x, **given(lambda x: _lossy_slope(x, 1 + 1e-6)))
+    right = check(fn, x, **given(lambda x: _lossy_slope(x, 1.0)))
+    assert (wrong.verdict, right.verdict) == (Verdict.WRONG, Verdict.IMPRECISE)
+    assert right.ok
+
+
+def test_rounding_in_one_argument_does_not_hide_a_wrong_gradient_in_another():
+    """The gradient by b is rounding beside an exact 0, which is worth a warning; that by a is halved."""
+
+    def f(a, b):
+        z = np.exp(a + b - np.max(a + b, axis=0))
+        return z / z.sum(axis=0)
+
+    def vjp(share):
+        def pull(v, a, b):
+            y = f(a, b)
+            g = y * (v - (v * y).sum(axis=0))
+            return share * g, g.sum(axis=0)
+
+        return pull
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=3)
+    wrong, right = (
+        [check(f, a, b, vjp=vjp(s), seed=n).verdict for n in range(4)] for s in (0.5, 1)
+    )
+    assert wrong == [Verdict.WRONG] * 4
+    assert Verdict.IMPRECISE in right
+    assert Verdict.WRONG not in right
