@@ -164,7 +164,7 @@ def jax_rows():
         return lambda z: jnp.where(z < 0, (1 - 16 * guard(z)) ** -0.25, 1 + 5 * z)
 
     row(
-        "jax-stability-function", "Businger-Dyer profiles in weather models: the root of a negative, unselected",
+        "jax-stability-function", "Businger-Dyer profiles in weather models: unselected root of a negative",
         stability(lambda z: z), stability(lambda z: jnp.minimum(z, 0)),
         box(3, low=0.125, high=1, **f32), expected="nonfinite",
     )  # fmt: skip
