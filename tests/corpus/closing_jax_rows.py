@@ -120,17 +120,17 @@ def jax_rows():
     # Activations.
 
     def learned_clip(x, a):
-        return jnp.clip(x, 0, a)
+        return jnp.clip(x, -1, a)
 
     def learned_clip_push(above):
         def push(t, x, a):
-            inside = (x > 0) & (x < a)
+            inside = (x > -1) & (x < a)
             return jnp.where(inside, t[0], 0) + jnp.where(above(x, a, inside), t[1], 0)
 
         return push
 
     row(
-        "c-jax-learned-clip-below", "PACT: the trained bound gets whatever is clipped, at 0 as well",
+        "c-jax-learned-clip-below", "PACT-like hard tanh: the trained bound gets what is clipped below, too",
         jax_jvp(learned_clip, learned_clip_push(lambda x, a, inside: ~inside)),
         jax_jvp(learned_clip, learned_clip_push(lambda x, a, inside: x >= a)),
         box(5, low=-2, high=3, **f32), box(low=0.5, high=2, **f32),
@@ -174,18 +174,6 @@ def jax_rows():
         box(4, 2, low=-1, high=1, **f32), box(4, 2, low=-1, high=1, **f32), box(4, low=0, high=1, **f32),
     )  # fmt: skip
 
-    def halting(track):
-        def run(x, states):
-            p = jax.nn.sigmoid(x)
-            return p @ states[:3] + track(1 - p.sum()) * states[3]
-
-        return run
-
-    row(
-        "c-jax-halting-remainder", "adaptive computation time: the last step's remainder taken as constant",
-        halting(stop), halting(lambda r: r), box(3, low=-4, high=-1, **f32), box(4, 2, **f32),
-    )  # fmt: skip
-
     # Optimisation and implicit layers.
 
     features = np.float32([[0.5, -1, 0.25], [1, 0.5, -0.5], [-0.25, 0.75, 1]])
@@ -225,6 +213,16 @@ def jax_rows():
         box(3, low=0.998, high=0.9999, **f32), expected="imprecise",
     )  # fmt: skip
 
+    def slerp_by_series(angle, t):
+        s, square = 1 - t, angle * angle
+        return s * (1 + square * (1 - s * s) / 6 * (1 + square * (7 - 3 * s * s) / 60))
+
+    row(
+        "c-jax-slerp-weight", "slerp of close rotations: sin((1 - t)θ)/sin θ differentiated as it is",
+        lambda angle, t: jnp.sin((1 - t) * angle) / jnp.sin(angle), slerp_by_series,
+        box(3, low=1e-3, high=1e-2, **f32), box(3, low=0.25, high=0.75, **f32), expected="imprecise",
+    )  # fmt: skip
+
     # Wrong only in second order.
 
     def cubic_root(x):
@@ -242,7 +240,7 @@ def jax_rows():
         "c-jax-second-order-newton-step", "implicit layers by one tracked Newton step: no curvature",
         one_newton_step, root, box(3, low=0.5, high=2, **f32), order=2,
     )  # fmt: skip
-    apart = np.float32([[1, 0.5, 0], [0.5, 3, 0.25], [0, 0.25, 6]])
+    apart = np.float32([[2, 1, 1], [1, 3, 2], [1, 2, 5]])
 
     def symmetric(x):
         return apart + (x + x.T) / 2

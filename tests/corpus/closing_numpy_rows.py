@@ -214,7 +214,8 @@ def focal_by_logit(v, x):
 
 
 numpy_row(
-    "c-focal-saturated", "focal loss with γ < 1: (1 - p)^(γ - 1) log p of p = 1 in float32", focal,
+    "c-focal-saturated", "fizyr/keras-retinanet#706: focal loss with γ < 1, (1 - p)^(γ - 1) log p of p = 1",
+    focal,
     focal_by_probability, focal_by_logit, box(4, low=20, high=40, dtype="float32"), expected="nonfinite",
 )  # fmt: skip
 
@@ -246,31 +247,33 @@ def layer_norm_vjp(standard):
 
 
 numpy_row(
-    "c-norm-recovered-weight", "apex memory_efficient layer norm, first version: (y - b)/w at a weight of 0",
+    "c-norm-recovered-weight", "memory-efficient layer norm (apex clamps for it): (y - b)/w at a weight of 0",
     layer_norm, layer_norm_vjp(recovered), layer_norm_vjp(lambda x, w, b: normalised(x)[0]),
     box(2, 4, low=-2, high=2), np.array([1.0, 0.0, -0.5, 2.0]), np.array([0.5, 0.25, 0.0, -1.0]),
     expected="nonfinite",
 )  # fmt: skip
-WINDOW = np.abs(np.subtract.outer(np.arange(6), np.arange(6))) < 2
 
 
-def local_response(x):
-    s = 1 + 0.5 / 3 * (WINDOW * (x * x)).sum(1)
-    return x * s**-0.75, s
+def activated(x, w, b):
+    z = normalised(x.T)[0].T * w + b
+    return np.where(z < 0, 0.25 * z, z)
 
 
-def local_response_vjp(size):
-    def vjp(v, x):
-        y, s = local_response(x)
-        return (v * s**-0.75 - 2 * 0.5 * 0.75 / size * x * (WINDOW * (v * y / s)).sum(1),)
+def activated_vjp(undone):
+    def vjp(v, x, w, b):
+        y, r = activated(x, w, b), normalised(x.T)[1].T
+        h = (np.where(y < 0, undone * y, y) - b) / w
+        g = v * np.where(y < 0, 0.25, 1)
+        bar = r * (g * w - (g * w).mean(0) - h * (g * w * h).mean(0))
+        return bar, (g * h).sum(0), g.sum(0)
 
     return vjp
 
 
 numpy_row(
-    "c-local-response-size", "LRN: α per window (Caffe) forwards, per element (cuda-convnet) backwards",
-    lambda x: local_response(x)[0], local_response_vjp(1), local_response_vjp(3),
-    box(6, low=-2, high=2, dtype="float32"),
+    "c-in-place-norm-inverse", "InPlace-ABN ports: leaky ReLU undone by its slope, not by the inverse",
+    activated, activated_vjp(0.25), activated_vjp(4),
+    box(4, 2, low=-2, high=2), box(2, low=0.5, high=2), box(2, low=0.125, high=0.75),
 )  # fmt: skip
 
 # Graphs and sequences.

@@ -102,7 +102,7 @@ def torch_rows():
         return look_up
 
     row(
-        "c-torch-embedding-max-norm", "nn.Embedding(max_norm): long rows are scaled without gradient",
+        "c-torch-embedding-max-norm", "nn.Embedding(max_norm): long rows scaled in place, without gradient",
         bounded_embedding(lambda s: s.detach()), bounded_embedding(lambda s: s), box(4, 3),
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ def torch_rows():
         return torch_op(lambda x, w: torch.where(x <= 0, w * x, x), inner)
 
     row(
-        "c-torch-second-order-prelu", "PReLU's double backward, first version: nothing for the weight",
+        "c-torch-second-order-prelu", "PReLU's double backward (cf. pytorch#2106): nothing for the weight",
         prelu(0), prelu(1), np.array([[1.5, -0.5, 2.0], [-1.0, 0.75, -2.0]]), box(3, low=0.125, high=0.5),
         order=2,
     )  # fmt: skip
