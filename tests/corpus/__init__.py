@@ -11,6 +11,8 @@ error of a sum in float16 may be what that row loses (``float16-accumulator``).
 The ``sealed`` was written after that, without a look at gradcheck, and frozen before its first run,
 which found 142 of 150 and accused 1 of 150: three rows missed (two of them wrong at ties only), one twin
 accused within a rounding error of a kink.
+The ``reserve`` and the ``closing`` were written after that, at once and apart, without a look at gradcheck,
+and frozen before their first run.
 """
 
 from importlib import import_module
@@ -29,6 +31,8 @@ _MODULES = {
         "fresh_formula_rows", "fresh_layer_rows", "fresh_torch_rows", "fresh_jax_rows",
     ),
     "sealed": ("sealed_numpy_rows", "sealed_matrix_rows", "sealed_framework_rows"),
+    "reserve": ("reserve_numpy_rows", "reserve_torch_rows", "reserve_jax_rows"),
+    "closing": ("closing_numpy_rows", "closing_torch_rows", "closing_jax_rows"),
 }  # fmt: skip
 CORPORA: dict[str, list[Row]] = {}
 for _name, _modules in _MODULES.items():
