@@ -106,8 +106,11 @@ class Point:
 
 
 def signed(point: Point, size: int) -> Array:
-    """Draw signs times numbers from 1 to 2, exact in the format, so that no two errors cancel often."""
-    steps = 2 ** min(point.fmt.precision - 1, 20)
+    """Draw signs times numbers from 1 to 2, exact in the format, so that no two errors cancel often.
+
+    They have all of its digits: a narrower format that they pass through shows.
+    """
+    steps = 2 ** (point.fmt.precision - 1)
     signs = point.rng.choice([-1.0, 1.0], size)
     drawn: Array = signs * (1 + point.rng.integers(0, steps, size) / steps)
     return drawn

@@ -43,6 +43,7 @@ from .point import (
     powers_of_two,
     random_direction,
     reverse_motion,
+    signed,
     tangents_of,
     tied_directions,
 )
@@ -75,41 +76,50 @@ def screen(point: Point) -> Screening:
 def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
     """Check every element: one exact slope per input gives both modes all their truths."""
     weights = np.where(usable, plain(point, usable.size), 0.0)
-    gradients = gradients_of(point, weights)
-    formula = formula_of(point, weights)
+    full = np.where(usable, signed(point, usable.size), 0.0)
     for j, x in enumerate(point.points):
         if not point.floating[j]:
             continue
         steps = powers_of_two(point, x)
-        directions: list[Array | None] = [
-            steps if k == j else None for k in range(len(point.points))
-        ]
         exact = slopes(
             point.vector,
             point.inputs,
-            directions,
+            _only(point, j, steps),
             point.fmt,
             here=point.exact,
             each=True,
         )
         with np.errstate(over="ignore"):  # an infinite expectation is judged by its exact value
             expected = _floats(exact.exact) / steps.ravel()
-        if gradients is not None:
-            smooth = usable & ~exact.kink
-            bad = _suspects(point, gradients[j], expected * weights, smooth)
+        smooth, before = usable & ~exact.kink, len(found.failed)
+        for v in (weights, full):  # what a report can divide out; what has all digits
+            gradients = gradients_of(point, v) if len(found.failed) == before else None
+            if gradients is None:
+                continue
+            formula = formula_of(point, v)
+            bad = _suspects(point, gradients[j], expected * v, smooth)
             if formula is not None:  # what it is off by, lost digits elsewhere must not hide
-                bad += _suspects(point, _floats(formula[j]), expected * weights, smooth)
-            bad += [int(i) for i in np.flatnonzero(exact.kink & usable)[:SUSPECTS]]
-            found.judged += int(usable.sum())
+                bad += _suspects(point, _floats(formula[j]), expected * v, smooth)
+            if v is weights:
+                bad += [int(i) for i in np.flatnonzero(exact.kink & usable)[:SUSPECTS]]
+                found.judged += int(usable.sum())
+                note_sensitivity(point, found, expected * v, 0.0, 1.0)
             for i in dict.fromkeys(bad):
-                only = np.where(np.arange(weights.size) == i, weights, 0.0)
+                only = np.where(np.arange(v.size) == i, v, 0.0)
                 judge_reverse(point, found, j, i, gradients, formula, only, elementwise=True)
-            note_sensitivity(point, found, expected * weights, 0.0, 1.0)
+        ahead = steps * np.abs(signed(point, x.size)).reshape(x.shape)
+        directions = _only(point, j, ahead)
         tangents = tangents_of(point, directions, found.skipped)
         if tangents is not None:
             found.judged += int(usable.sum())
-            for o in _forward_suspects(point, tangents, directions, exact, usable & ~exact.kink):
+            along = expected * ahead.ravel()
+            for o in _forward_suspects(point, tangents, directions, along, smooth):
                 judge_forward(point, found, o, tangents, directions, elementwise=True)
+
+
+def _only(point: Point, j: int, direction: Array) -> list[Array | None]:
+    """Give directions that move argument j alone."""
+    return [direction if k == j else None for k in range(len(point.points))]
 
 
 def _modes(point: Point, directions: list[Array | None], usable: Array, found: Screening) -> bool:
@@ -119,12 +129,11 @@ def _modes(point: Point, directions: list[Array | None], usable: Array, found: S
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None and smooth.any():
         found.judged += int(smooth.sum())
-        motion = None
-        if _suspects(point, tangents, _floats(exact.exact), smooth):
+        expected, motion = _floats(exact.exact), None
+        if _suspects(point, tangents, expected, smooth):
             motion = forward_motion(point, directions)
-            excused = _excused(tangents, _floats(exact.exact), smooth, motion)
-            note_allowed(found, tangents, excused)
-        for o in _forward_suspects(point, tangents, directions, exact, smooth, motion):
+            note_allowed(found, tangents, _excused(tangents, expected, smooth, motion))
+        for o in _forward_suspects(point, tangents, directions, expected, smooth, motion):
             judge_forward(point, found, o, tangents, directions)
     if smooth.any():
         weights = np.where(smooth, cotangents(point, smooth.size), 0.0)
@@ -303,12 +312,11 @@ def _forward_suspects(
     point: Point,
     tangents: Array,
     directions: list[Array | None],
-    exact: Slopes,
+    expected: Array,
     wanted: Array,
     motion: Array | None = None,
 ) -> list[int]:
-    """Give the suspects of a JVP, and where they crowd, those of its formula: lost digits hide no other error."""
-    expected = _floats(exact.exact)
+    """Give the suspects of a JVP; where they crowd, what lost digits might hide: those of its formula."""
     bad = _suspects(point, tangents, expected, wanted, motion)
     formula = tangents_formula(point, directions) if len(bad) >= SUSPECTS else None
     if formula is not None:
