@@ -243,8 +243,9 @@ def _judge(
     ):  # fmt: skip
         return
     whole = gradient if element is None else None
+    rounded = same and (formula is not None or computed != 0)  # an unknown formula may give just 0
     tail = off_by_a_number and (
-        is_tail(point, weights, directions, computed, exact, whole, same=same)
+        is_tail(point, weights, directions, computed, exact, whole, same=rounded)
         or (same and is_noise(point, weights, directions, computed, exact, running))
     )
     if tail:

@@ -33,11 +33,12 @@ def is_tail(
 
     The natural scale of an element is the largest magnitude among the elements of its own array
     (unless the function maps elementwise: then they are points of their own) and the sizes of the exact
-    slopes in its own place at the inputs scaled by ½, ¼, … 2^-6 and 0: of all results, as if no two
-    cotangents cancelled, which were drawn at random. At a pole there is no slope: differences do not
-    settle. A formula that is off in itself is a tail's loss only where it gives zero, and g is that of
-    one library call: nothing piles up there. Below the smallest normal numbers nothing is promised:
-    compilers and devices flush them to zero.
+    slopes in its own place at the inputs scaled by ½, ¼, … 2^-6, and cut off at ±1: of all results, as if no
+    two cotangents cancelled, which were drawn at random. At a pole there is no slope: differences do not
+    settle. A formula that is off in itself is a tail's loss only where it gives zero, beside the inputs
+    cut off at ±1, with the g of one library call (nothing piles up there), and where the slope falls like
+    an exponential: from the halved input on by √(g·u), the root of all that it falls by. A power law falls
+    less. Below the smallest normal numbers nothing is promised: compilers and devices flush them to zero.
     """
     if not np.isfinite(computed) or (not same and computed != 0):
         return False
@@ -49,19 +50,30 @@ def is_tail(
     finite = np.zeros(0) if gradient is None else np.abs(gradient[np.isfinite(gradient)])
     if finite.size and bool(distance <= unit * float(finite.max())):
         return True
-    for factor in (*(2.0**-k for k in range(1, 7)), 0.0):
-        scaled = [
-            x.astype(np.float64) * factor if f else x
-            for x, f in zip(point.points, point.floating, strict=True)
-        ]
-        size = _size(point, weights, directions, Inputs(scaled), 128)
+    if not same:
+        half = _size(point, weights, directions, _nearer(point, 0.5), 128)
+        if half is None or not distance <= unit.sqrt() * half:
+            return False
+    for factor in (*((2.0**-k for k in range(1, 7)) if same else ()), None):
+        nearer = _nearer(point, factor)
+        size = _size(point, weights, directions, nearer, 128)
         if size is not None and bool(distance <= unit * size):
             # Differences across a pole grow as their step falls: there is no slope, and no scale. Those
             # of a log a, which grow the least, are twice as large at twice the bits; a slope's stay.
-            nearer = _size(point, weights, directions, Inputs(scaled), 256)
-            if nearer is not None and bool(2 * nearer <= 3 * size):
+            again = _size(point, weights, directions, nearer, 256)
+            if again is not None and bool(2 * again <= 3 * size):
                 return True
     return False
+
+
+def _nearer(point: Point, factor: float | None) -> Inputs:
+    """Give the inputs nearer to zero: scaled, or cut off at ±1."""
+    return Inputs(
+        [
+            x if not f else x.clip(-1, 1) if factor is None else x.astype(np.float64) * factor
+            for x, f in zip(point.points, point.floating, strict=True)
+        ]
+    )
 
 
 def _size(

@@ -215,3 +215,31 @@ def test_rounding_in_one_argument_does_not_hide_a_wrong_gradient_in_another():
     assert wrong == [Verdict.WRONG] * 4
     assert Verdict.IMPRECISE in right
     assert Verdict.WRONG not in right
+
+
+NO_TAILS = {
+    "1/x": lambda x: 1 / x,
+    "x^-3": lambda x: x**-3.0,
+    "Lennard-Jones": lambda x: x**-12.0 - x**-6.0,
+    "log x + ε": lambda x: np.log(x + 1e-6),
+    "1/(x + ε)": lambda x: 1 / (x + 1e-6),
+    "normalised": lambda x: x / np.maximum(np.sqrt(np.sum(x * x)), 1e-6),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", NO_TAILS)
+def test_a_zero_gradient_is_no_tail_where_the_slope_is_large_at_0_only(name, dtype):
+    """A power law, or a slope that an ε keeps finite, falls far from 0 on: that is no scale to be small beside."""
+    x = arrays(dtype, (3,), min_value=0.75, max_value=3)
+    for zero in (lambda v, x: (0 * v,), lambda v, x: (0 * np.asarray(v),)):  # unknown: the second
+        report = check(NO_TAILS[name], x, vjp=zero, max_examples=4)
+        assert report.verdict is Verdict.WRONG, str(report)
+
+
+def test_a_slope_that_is_cut_off_in_an_exponential_tail_is_only_warned_of():
+    def vjp(v, x):
+        return (np.where(x > 45, 0, v / (1 + np.exp(x))),)
+
+    report = check(lambda x: -np.log1p(np.exp(-x)), np.array([40.0, 50.0]), vjp=vjp)
+    assert (report.verdict, report.ok) == (Verdict.IMPRECISE, True)
