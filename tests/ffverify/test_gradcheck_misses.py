@@ -230,7 +230,7 @@ NO_TAILS = {
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("name", NO_TAILS)
 def test_a_zero_gradient_is_no_tail_where_the_slope_is_large_at_0_only(name, dtype):
-    """A power law, or a slope that an ε keeps finite, falls far from 0 on: that is no scale to be small beside."""
+    """A power law, or a slope that an ε keeps finite, is large at 0: that is no scale to be small beside."""
     x = arrays(dtype, (3,), min_value=0.75, max_value=3)
     for zero in (lambda v, x: (0 * v,), lambda v, x: (0 * np.asarray(v),)):  # unknown: the second
         report = check(NO_TAILS[name], x, vjp=zero, max_examples=4)
