@@ -243,9 +243,9 @@ def _judge(
     ):  # fmt: skip
         return
     whole = gradient if element is None else None
-    rounded = same and (formula is not None or computed != 0)  # an unknown formula may give just 0
+    known = None if formula is None else same
     tail = off_by_a_number and (
-        is_tail(point, weights, directions, computed, exact, whole, same=rounded)
+        is_tail(point, weights, directions, computed, exact, whole, same=known)
         or (same and is_noise(point, weights, directions, computed, exact, running))
     )
     if tail:

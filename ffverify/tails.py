@@ -27,23 +27,26 @@ def is_tail(
     exact: Truth,
     gradient: Array | None,
     *,
-    same: bool,
+    same: bool | None,
 ) -> bool:
     """Tell whether an error is only relative: within g·u of the gradient's natural scale.
+
+    ``same`` tells whether the formula is right in exact arithmetic; None where it is unknown.
 
     The natural scale of an element is the largest magnitude among the elements of its own array
     (unless the function maps elementwise: then they are points of their own) and the sizes of the exact
     slopes in its own place at the inputs scaled by ½, ¼, … 2^-6, and cut off at ±1: of all results, as if no
     two cotangents cancelled, which were drawn at random. At a pole there is no slope: differences do not
-    settle. A formula that is off in itself is a tail's loss only where it gives zero, beside the inputs
-    cut off at ±1, with the g of one library call (nothing piles up there), and where the slope falls like
-    an exponential: from the halved input on by √(g·u), the root of all that it falls by. A power law falls
-    less. Below the smallest normal numbers nothing is promised: compilers and devices flush them to zero.
+    settle. A formula that is not known to be right has a tail's loss only beside the inputs cut off at ±1,
+    and where the slope falls like an exponential: from the halved input on by √(g·u), the root of all that it
+    falls by. A power law falls less. One that is off in itself has to give zero there, and g is that of one
+    library call: nothing piles up. Below the smallest normal numbers nothing is promised: compilers and
+    devices flush them to zero.
     """
-    if not np.isfinite(computed) or (not same and computed != 0):
+    if not np.isfinite(computed) or (same is False and computed != 0):
         return False
     distance = (arb(computed) - exact.exact[0]).abs_upper()
-    growth = exact.growth if same else LIBRARY_ROUNDINGS
+    growth = LIBRARY_ROUNDINGS if same is False else exact.growth
     unit = arb(growth * point.fmt.unit_roundoff)
     if bool(distance <= growth * arb(2) ** point.fmt.emin):
         return True

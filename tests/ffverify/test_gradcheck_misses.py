@@ -237,6 +237,18 @@ def test_a_zero_gradient_is_no_tail_where_the_slope_is_large_at_0_only(name, dty
         assert report.verdict is Verdict.WRONG, str(report)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_formula_that_nobody_can_run_is_not_excused_by_a_slope_elsewhere(dtype):
+    def vjp(factor):
+        return lambda v, x: (np.asarray(factor * v * -9 * np.asarray(x) ** -10.0, dtype=x.dtype),)
+
+    x = arrays(dtype, (3,), min_value=0.75, max_value=2)
+    halved, right = (
+        check(lambda x: x**-9.0, x, vjp=vjp(f), max_examples=4).verdict for f in (0.5, 1)
+    )
+    assert (halved, right) == (Verdict.WRONG, Verdict.CORRECT)
+
+
 def test_a_slope_that_is_cut_off_in_an_exponential_tail_is_only_warned_of():
     def vjp(v, x):
         return (np.where(x > 45, 0, v / (1 + np.exp(x))),)
