@@ -260,11 +260,15 @@ class _Check:
                 self.beside = False
                 return 0.0
         found = self._screened(made, native, results)
-        if self.order == 2 and not any(j.kind is not Verdict.INCONCLUSIVE for j in found.failed):
-            self._second_order(made, native, results)
+        kinds = {judged.kind for judged in found.failed}
+        if self.order == 2 and kinds <= {Verdict.INCONCLUSIVE, Verdict.IMPRECISE}:
+            self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
         return found.worst_ulps
 
-    def _screened(self, made: Subject, native: list[Any], results: list[Any]) -> Screening:
+    def _screened(
+        self, made: Subject, native: list[Any], results: list[Any], *, lossy: bool = False
+    ) -> Screening:
+        """Screen one point and keep what fails; where it is ``lossy`` by itself, no lost digits."""
         if not any(is_floating(r) for r in results):
             raise Fault(f"{made.name} returns no floating-point array")
         if not any(is_floating(a) for a in native):
@@ -282,11 +286,17 @@ class _Check:
         self.found.sensitivity = max(self.found.sensitivity, found.sensitivity)
         self.found.skipped |= found.skipped
         for judged in found.failed:
-            self._keep(judged)
+            if not (lossy and judged.kind is Verdict.IMPRECISE):
+                self._keep(judged)
         return found
 
-    def _second_order(self, made: Subject, native: list[Any], results: list[Any]) -> None:
-        """Check the derivative programs of both modes as functions in their own right."""
+    def _second_order(
+        self, made: Subject, native: list[Any], results: list[Any], *, lossy: bool
+    ) -> None:
+        """Check the derivative programs of both modes as functions in their own right.
+
+        Digits that the first derivative loses here, the second loses as well: that is said once.
+        """
         rng = np.random.default_rng([self.seed, 2])
         cotangents = [_weights(r, rng) for r in results]
         tangents = [_weights(a, rng) for a in native]
@@ -297,7 +307,7 @@ class _Check:
             inner.append(made.pushed_forward(tangents))
         for derivative in inner:
             try:
-                self._screened(derivative, native, derivative.value(native))
+                self._screened(derivative, native, derivative.value(native), lossy=lossy)
             except Fault as fault:
                 self.found.skipped[f"{derivative.reverse}, {derivative.forward}"] = str(fault)
 

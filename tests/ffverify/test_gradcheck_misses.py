@@ -255,3 +255,29 @@ def test_a_slope_that_is_cut_off_in_an_exponential_tail_is_only_warned_of():
 
     report = check(lambda x: -np.log1p(np.exp(-x)), np.array([40.0, 50.0]), vjp=vjp)
     assert (report.verdict, report.ok) == (Verdict.IMPRECISE, True)
+
+
+def test_rounding_in_the_first_derivative_does_not_hide_a_wrong_second_one():
+    """The gradient by b is rounding beside an exact 0 at every point; backward holds the softmax constant."""
+    torch = pytest.importorskip("torch")
+
+    class Softmax(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            ctx.save_for_backward(a, b)
+            return torch.softmax(a + b, 0)
+
+        @staticmethod
+        def backward(ctx, v):
+            a, b = ctx.saved_tensors
+            y = torch.softmax(a + b, 0).detach()
+            g = y * (v - (v * y).sum(0))
+            return g, g.sum(0)
+
+    rng = np.random.default_rng(0)
+    a, b = (torch.from_numpy(rng.normal(size=s)) for s in ((4, 3), 3))
+    wrong = check(Softmax.apply, a, b, order=2)
+    right = check(lambda a, b: torch.softmax(a + b, 0), a, b, order=2)
+    assert wrong.verdict is Verdict.WRONG
+    assert right.verdict is Verdict.IMPRECISE
+    assert right.ok
