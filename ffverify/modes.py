@@ -198,3 +198,23 @@ def jax_jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[
         lambda *xs: tuple(listed(fn(*full(*xs)))), points, [t for t in tangents if t is not None]
     )
     return list(dots)
+
+
+def jax_compiled(fn: Function) -> Function:
+    """Give a function that JAX compiles once per kind of arguments, or calls as it is where it cannot.
+
+    A derivative that JAX takes anew at every call costs milliseconds, and memory that it keeps.
+    """
+    import jax
+
+    compiled: Function = jax.jit(fn)
+
+    def call(*args: Any) -> Any:
+        nonlocal compiled
+        try:
+            return compiled(*args)
+        except Exception:  # noqa: BLE001 - a branch on a value, foreign code: whatever jit does not take
+            compiled = fn
+            return fn(*args)
+
+    return call

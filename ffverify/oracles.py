@@ -16,6 +16,7 @@ import numpy as np
 from . import textbook
 from .differences import Opaque, slope_by_differences
 from .limits import limits_by_differences
+from .modes import jax_compiled
 from .native import coarsest, is_floating, to_numpy
 from .operations import UnknownOperation
 from .point import Formulas
@@ -152,6 +153,8 @@ _OFF = "the traced program does not reproduce the value"
 
 def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
     places = [k for k, r in enumerate(results) if is_floating(r)]
+    if subject.framework == "jax":
+        subject = replace(subject, fn=jax_compiled(subject.fn))
 
     def evaluate(args: Sequence[Any]) -> list[Any]:
         values = subject.value(args)

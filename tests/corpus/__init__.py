@@ -11,8 +11,10 @@ error of a sum in float16 may be what that row loses (``float16-accumulator``).
 The ``sealed`` was written after that, without a look at gradcheck, and frozen before its first run,
 which found 142 of 150 and accused 1 of 150: three rows missed (two of them wrong at ties only), one twin
 accused within a rounding error of a kink.
-The ``reserve`` and the ``closing`` were written after that, at once and apart, without a look at gradcheck,
-and frozen before their first run.
+The ``reserve`` and the ``closing`` (40 rows each) were written after that, at once and apart, without a look
+at gradcheck, and frozen before their first run. Of the ``reserve`` it found 120 of 120 and accused 6 of 120:
+two twins under ``strict``, which lose ten ulps where strict allows five. Of the ``closing``, run after two
+mends that no corpus had shown, it found 120 of 120 and accused 0 of 120.
 """
 
 from importlib import import_module
