@@ -75,8 +75,9 @@ def screen(point: Point) -> Screening:
 
 def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
     """Check every element: one exact slope per input gives both modes all their truths."""
-    weights = np.where(usable, plain(point, usable.size), 0.0)
-    full = np.where(usable, signed(point, usable.size), 0.0)
+    # What a report can divide out, and what has all digits.
+    drawn = [np.where(usable, draw(point, usable.size), 0.0) for draw in (plain, signed)]
+    computed = [(v, gradients_of(point, v), formula_of(point, v)) for v in drawn]
     for j, x in enumerate(point.points):
         if not point.floating[j]:
             continue
@@ -92,15 +93,13 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
         with np.errstate(over="ignore"):  # an infinite expectation is judged by its exact value
             expected = _floats(exact.exact) / steps.ravel()
         smooth, before = usable & ~exact.kink, len(found.failed)
-        for v in (weights, full):  # what a report can divide out; what has all digits
-            gradients = gradients_of(point, v) if len(found.failed) == before else None
-            if gradients is None:
-                continue
-            formula = formula_of(point, v)
+        for v, gradients, formula in computed:
+            if gradients is None or len(found.failed) > before:
+                break
             bad = _suspects(point, gradients[j], expected * v, smooth)
             if formula is not None:  # what it is off by, lost digits elsewhere must not hide
                 bad += _suspects(point, _floats(formula[j]), expected * v, smooth)
-            if v is weights:
+            if v is drawn[0]:
                 bad += [int(i) for i in np.flatnonzero(exact.kink & usable)[:SUSPECTS]]
                 found.judged += int(usable.sum())
                 note_sensitivity(point, found, expected * v, 0.0, 1.0)
