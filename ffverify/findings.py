@@ -184,7 +184,10 @@ def code(name: str, native: Sequence[Any]) -> str:
     """Give a call of gradcheck on these inputs as code to paste."""
     if any(to_numpy(a).size > _PASTED for a in native):
         return f"gradcheck({name}, report.inputs)  # arrays too long to paste; or report.replay()"
-    return f"gradcheck({name}, [{', '.join(_literal(a) for a in native)}])"
+    literals = ", ".join(map(_literal, native))
+    wide = re.search(r"jnp\.array\([^)]*dtype='float64'", literals)
+    hint = "  # after jax.config.update('jax_enable_x64', True)" if wide else ""
+    return f"gradcheck({name}, [{literals}]){hint}"
 
 
 def _literal(value: Any) -> str:

@@ -115,8 +115,16 @@ def test_jax_all_nestings_and_formats():
     assert report.ok
     assert set(report.modes) == {"reverse", "forward", "rr", "fr", "rf", "ff"}
     assert quiet(jnp.sin, x.astype("bfloat16")).ok
-    stopped = quiet(lambda x: x * jax.lax.stop_gradient(x), x)
+
+    def halved(x):
+        return x * jax.lax.stop_gradient(x)
+
+    stopped = quiet(halved, x)
     assert "wrong" in {str(f.kind) for f in stopped.findings}
+    assert "x64" not in stopped.findings[0].replay
+    with jax.enable_x64(True):
+        wide = quiet(halved, jnp.array(X, dtype="float64"))
+    assert wide.findings[0].replay.endswith("# after jax.config.update('jax_enable_x64', True)")
 
 
 def test_nested_results_are_arrays_all_the_same():
