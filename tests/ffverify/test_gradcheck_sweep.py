@@ -1,4 +1,7 @@
-"""A sample of the sweep over correct functions: none is accused (`python -m tests.corpus.sweep` has all)."""
+"""A sample of the sweep over correct functions, and of errors planted in their derivatives.
+
+None is accused, all errors are found (`python -m tests.corpus.sweep` and `tests.corpus.mutate` have all).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,30 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EVERY = {"numpy": 29, "torch": 43, "jax": 41}  # about a dozen functions of each
+PLANTED = {"numpy": 0.02, "torch": 0.012, "jax": 0.01}  # the share that errors are planted in
+
+
+def _module(name):
+    root = str(Path(__file__).parents[2])
+    sys.path.insert(0, root)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(root)
 
 
 @pytest.fixture(scope="module")
 def sweep():
-    root = str(Path(__file__).parents[2])
-    sys.path.insert(0, root)
-    try:
-        return importlib.import_module("tests.corpus.sweep")
-    finally:
-        sys.path.remove(root)
+    return _module("tests.corpus.sweep")
+
+
+@pytest.fixture(scope="module")
+def mutate():
+    return _module("tests.corpus.mutate")
 
 
 @pytest.mark.parametrize("framework", EVERY)
@@ -47,3 +61,30 @@ def test_a_planted_bug_is_accused(sweep):
     assert not sweep.check(wrong, "torch", "float32", examples=2).ok
     nan = sweep.Function("√x", lambda x: torch.where(x > 1, x.sqrt(), x), (sweep.box(3),))
     assert not sweep.check(nan, "torch", "float64", examples=4).ok
+
+
+@pytest.mark.parametrize("framework", PLANTED)
+def test_errors_planted_in_right_derivatives_are_found(mutate, framework):
+    if framework != "numpy":
+        pytest.importorskip(framework)
+    found = 0
+    for function, dtype, plant in mutate.drawn(framework, seed=0, share=PLANTED[framework]):
+        j = plant.argument
+        if mutate.changes(mutate.gradient(function, framework, dtype, j), plant, dtype):
+            report = mutate.check(function, framework, dtype, plant, examples=3)
+            assert not report.ok, f"{function.name} {dtype} {plant}\n{report}"
+            assert report.verdict == plant.expected
+            found += 1
+    assert found >= 3
+
+
+def test_a_mutant_without_an_error_is_not_accused(mutate, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setitem(mutate.FACTORS, "none", lambda ones, _i, _small: ones)
+    plant = mutate.Plant("none", 0, 0.5)
+    for framework in ("numpy", "torch"):
+        function = next(f for f, *_ in mutate.drawn(framework, seed=1, share=1.0))
+        assert mutate.check(function, framework, "float64", plant, examples=3).ok
+    assert not mutate.changes(
+        np.array([1e-17, -2e-16]), mutate.Plant("all zero", 0, 0.5), "float64"
+    )
