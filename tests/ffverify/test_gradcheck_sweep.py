@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 EVERY = {"numpy": 29, "torch": 43, "jax": 41}  # about a dozen functions of each
-PLANTED = {"numpy": 0.02, "torch": 0.012, "jax": 0.01}  # the share that errors are planted in
+PLANTED = {"numpy": 0.02, "torch": 0.012, "jax": 0.015}  # the share that errors are planted in
 
 
 def _module(name):
@@ -75,7 +75,7 @@ def test_errors_planted_in_right_derivatives_are_found(mutate, framework):
             assert not report.ok, f"{function.name} {dtype} {plant}\n{report}"
             assert report.verdict == plant.expected
             found += 1
-    assert found >= 3
+    assert found >= 2
 
 
 def test_a_mutant_without_an_error_is_not_accused(mutate, monkeypatch):
