@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .formats import Array
+from .formats import Array, Format
+from .native import coarsest
 
 
 def device_of(value: Any) -> str:
@@ -14,17 +15,20 @@ def device_of(value: Any) -> str:
     return str(getattr(getattr(value, "device", None), "type", "cpu"))
 
 
-def same(a: Array, b: Array, *, device: str = "cpu") -> bool:
-    """Compare two runs: bit for bit on a CPU; a GPU may add in another order, to half the digits."""
+def same(a: Array, b: Array, *, native: Any = None) -> bool:
+    """Compare two runs: bit for bit on a CPU; a GPU may add in another order, to half the digits.
+
+    ``native`` is an array as the framework gave it, whose device and format count.
+    """
     if a.shape != b.shape:
         return False
-    if device in ("cpu", "str"):
+    if device_of(native) in ("cpu", "str"):
         return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating)))
-    return close(a, b)
+    return close(a, b, coarsest([native]))
 
 
-def close(a: Array, b: Array, scale: float = 0.0) -> bool:
-    """Tell whether two arrays agree to half the digits, of the largest element or of a scale.
+def close(a: Array, b: Array, fmt: Format, scale: float = 0.0) -> bool:
+    """Tell whether two arrays agree to half a format's digits, of the largest element or of a scale.
 
     Both are judged against the truth elsewhere; this only has to tell one function from another.
     """
@@ -34,8 +38,6 @@ def close(a: Array, b: Array, scale: float = 0.0) -> bool:
         return bool(np.array_equal(a, b))
     finite = np.isfinite(a) & np.isfinite(b)
     largest = max(scale, float(np.abs(a[finite]).max(initial=0.0)))
-    half = float(np.finfo(a.dtype).eps) ** 0.5
-    tiny = float(
-        np.finfo(a.dtype).tiny
-    )  # below it results may be flushed, or rounded to a digit or two
+    half = (2 * fmt.unit_roundoff) ** 0.5
+    tiny = 2.0**fmt.emin  # below it results may be flushed, or rounded to a digit or two
     return bool(np.all(~finite | (np.abs(a - b) <= half * largest + tiny)))

@@ -17,7 +17,7 @@ import numpy as np
 
 from .alike import close, device_of, same
 from .formats import Array
-from .native import dtype_name, framework_of, is_floating, like, to_numpy
+from .native import coarsest, dtype_name, framework_of, is_floating, like, to_numpy
 from .subject import Fault, Subject
 from .verdict import Verdict
 
@@ -34,9 +34,7 @@ def side_checks(
     before = [to_numpy(a).copy() for a in native]
     first = [to_numpy(r).copy() for r in results]
     again = [to_numpy(r) for r in subject.value(native)]
-    if not all(
-        same(a, b, device=device_of(r)) for a, b, r in zip(first, again, results, strict=True)
-    ):
+    if not all(same(a, b, native=r) for a, b, r in zip(first, again, results, strict=True)):
         yield Verdict.INCONCLUSIVE, "two calls on the same input give different values", (
             "fix the seed inside the function, or put dropout and the like in evaluation mode"
         )  # fmt: skip
@@ -60,7 +58,7 @@ def side_checks(
     arrays = [_numbers(g) for g in gradients]
     repeated = subject.vjp(native, cotangents)
     if not all(
-        a is None or b is None or same(a, to_numpy(b), device=device_of(b))
+        a is None or b is None or same(a, to_numpy(b), native=b)
         for a, b in zip(arrays, repeated, strict=True)
     ):
         yield Verdict.INCONCLUSIVE, "two calls of the VJP on the same input differ", (
@@ -125,7 +123,7 @@ def _linearity(
     for (label, g), z in zip(labelled, subject.vjp(native, _scaled(cotangents, -2.0)), strict=True):
         if g is None or z is None:
             continue
-        if not close(-2.0 * g, to_numpy(z)):
+        if not close(-2.0 * g, to_numpy(z), coarsest(native)):
             yield Verdict.WRONG, (
                 f"the gradient by {label} is not linear: -2 times the cotangent does not give -2 "
                 "times the gradient"
@@ -149,7 +147,7 @@ def _retained(
     for label, once, again in zip(subject.labels, *walks, strict=True):
         if once is None or again is None:
             continue
-        if not same(to_numpy(once), to_numpy(again), device=device_of(once)):
+        if not same(to_numpy(once), to_numpy(again), native=once):
             yield Verdict.WRONG, (
                 f"a second backward through the same graph gives another gradient by {label}"
             ), "backward changes what it saved: work on a copy"  # fmt: skip
@@ -194,14 +192,14 @@ def _steady(
         x = to_numpy(a)
         if is_floating(a):
             wobble = np.resize([1.0, -1.0, -1.0], x.size).reshape(x.shape)
-            x = x * (1 + 8 * np.finfo(x.dtype).eps * wobble)
+            x = x * (1 + 16 * coarsest([a]).unit_roundoff * wobble)
         moved.append(like(a, x))
     try:
         found = subject.vjp(moved, cotangents)
     except Fault:
         return False
     return all(
-        g is None or f is None or close(g, to_numpy(f), scale)
+        g is None or f is None or close(g, to_numpy(f), coarsest(native), scale)
         for g, f, scale in zip(gradients, found, scales, strict=True)
     )
 
@@ -240,7 +238,7 @@ def _changed(
         )  # fmt: skip
         return
     for label, g, c, scale in zip(subject.labels, gradients, changed, scales, strict=True):
-        if g is not None and c is not None and not close(g, to_numpy(c), scale):
+        if g is not None and c is not None and not close(g, to_numpy(c), coarsest(other), scale):
             yield Verdict.WRONG, (
                 f"the gradient by {label} changes when inputs and cotangents are laid out "
                 f"otherwise ({what})"
@@ -271,10 +269,16 @@ def _rows(
     except Fault as fault:
         yield Verdict.WRONG, f"a single row: {fault}", "is a dimension of size 1 squeezed away?"
         return
+    fmt = coarsest(native)
     for label, g, one, b, scale in zip(
         subject.labels, gradients, found, batched, scales, strict=True
     ):
-        if b and g is not None and one is not None and not close(g[last], to_numpy(one), scale):
+        if (
+            b
+            and g is not None
+            and one is not None
+            and not close(g[last], to_numpy(one), fmt, scale)
+        ):
             yield Verdict.WRONG, (
                 f"the gradient by {label} in the last row is another one when that row comes alone"
             ), "the value treats rows one by one: does the gradient count or sum them?"  # fmt: skip
@@ -295,7 +299,7 @@ def _row_alone(subject: Subject, native: Sequence[Any], batched: Sequence[bool])
     except Fault:
         return False
     pairs = zip(full, map(to_numpy, one), strict=True)
-    return all(close(r, v) and np.all(np.isfinite(r)) for r, v in pairs)
+    return all(close(r, v, coarsest(native)) and np.all(np.isfinite(r)) for r, v in pairs)
 
 
 def _batched(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> list[bool]:

@@ -372,3 +372,29 @@ def test_between_two_kinks_a_few_ulps_apart_either_side_is_right():
         assert right.ok, str(right)
     wrong = check(lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.size))
     assert not wrong.ok
+
+
+def test_another_order_of_additions_is_no_fault_of_a_layout_in_bfloat16():
+    """The kernel for strided cotangents adds in another order: the gradient moves by an ulp of 2^-8."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        x = torch.from_numpy(rng.uniform(-3, 3, (2, 2, 5))).to(torch.bfloat16)
+        report = check(torch.nn.functional.instance_norm, x)
+        assert report.ok, str(report)
+
+
+def test_a_layout_is_still_found_guilty_in_bfloat16():
+    torch = pytest.importorskip("torch")
+
+    class Flattened(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 3 * x
+
+        @staticmethod
+        def backward(ctx, v):
+            return 3 * v.as_strided(v.shape, torch.empty(v.shape).stride())
+
+    x = torch.arange(1.0, 7.0).reshape(2, 3).to(torch.bfloat16)
+    assert "laid out otherwise" in str(check(Flattened.apply, x))
