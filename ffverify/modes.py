@@ -214,7 +214,8 @@ def jax_compiled(fn: Function) -> Function:
         try:
             return compiled(*args)
         except Exception:  # noqa: BLE001 - a branch on a value, foreign code: whatever jit does not take
+            results = fn(*args)  # which raises as well where these arguments are to blame
             compiled = fn
-            return fn(*args)
+            return results
 
     return call

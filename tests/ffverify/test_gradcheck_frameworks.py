@@ -177,3 +177,26 @@ def test_what_rounds_in_a_narrower_format_inside_is_imprecise_not_wrong():
     assert {str(f.kind) for f in quiet(cube(torch.bfloat16, 1.0), x).findings} == {"imprecise"}
     assert "wrong" in {str(f.kind) for f in quiet(cube(torch.bfloat16, 1.25), x).findings}
     assert not quiet(cube(torch.float32, 1.0), x).findings
+
+
+def test_jax_functions_are_compiled_where_they_can_be():
+    jax = pytest.importorskip("jax")
+    from ffverify.modes import jax_compiled
+
+    calls = []
+
+    def counted(x):
+        calls.append(type(x))
+        return 2 * x
+
+    compiled = jax_compiled(counted)
+    x = jax.numpy.ones(3, dtype="float32")
+    assert all(np.array_equal(compiled(x), [2, 2, 2]) for _ in range(3))
+    assert len(calls) == 1
+
+    branching = jax_compiled(lambda x: x if x.sum() > 0 else -x)  # which jit refuses
+    assert [float(branching(s * x)[0]) for s in (1, -1)] == [1, 1]
+    with pytest.raises(TypeError):
+        compiled(None)  # these arguments are to blame: it stays compiled
+    compiled(x)
+    assert len(calls) == 3  # the two were at None
