@@ -8,7 +8,7 @@ A kernel that nobody can run in exact arithmetic is evaluated in the widest floa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,17 @@ from .native import dtype_name, framework_of, is_floating, to_numpy
 from .point import (
     Point,
     cotangents,
+    forward_motion,
     gradients_of,
     random_direction,
     result_index,
+    reverse_motion,
     signed,
     tangents_of,
 )
 from .precise import arb
 from .subject import Fault
+from .tails import is_noise
 from .truth import Truth
 from .verdict import Verdict
 
@@ -251,7 +254,7 @@ def screen_by_differences(point: Point, found: Screening) -> None:
     """Check against extrapolated differences: every element of a small input, else by projections."""
     slope = point.formulas.differences
     assert slope is not None  # noqa: S101 - there is always one of the two
-    usable = np.isfinite(np.concatenate([to_numpy(point.results[k]).ravel() for k in point.places]))
+    usable = np.isfinite(point.computed)
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
     weights = np.where(usable, cotangents(point, usable.size), 0.0)
@@ -261,26 +264,35 @@ def screen_by_differences(point: Point, found: Screening) -> None:
         if len(elements) > _FEW:
             found.judged += len(elements)
             elements = _bisected_by_differences(point, weights, gradients, slope)
+        motions = cache(lambda: reverse_motion(point, weights))
         for j, i in elements:
             g = gradients[j]
             index = tuple(int(k) for k in np.unravel_index(i, point.points[j].shape))
             unit = point.unit(j, i)
             c = float(np.ravel(g)[i])  # type: ignore[arg-type]  # only arrays are listed
             _judge_by_differences(
-                point, found, point.subject.reverse, j, index, c, slope(weights, unit), weights, unit, g
+                point, found, point.subject.reverse, j, index, c, slope(weights, unit), weights, unit, g,
+                _at(motions, j, i),
             )  # fmt: skip
     directions = random_direction(point)
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None:
-        outputs = np.flatnonzero(usable)[:_FEW]
-        for o in outputs:
+        ahead = cache(lambda: [forward_motion(point, directions)])
+        for o in np.flatnonzero(usable)[:_FEW]:
             one = np.zeros(tangents.size)
             one[o] = 1.0
             k, index = result_index(point, int(o))
             _judge_by_differences(
                 point, found, point.subject.forward, k, index, float(tangents[o]),
-                slope(one, directions), one, directions, tangents,
+                slope(one, directions), one, directions, tangents, _at(ahead, 0, int(o)),
             )  # fmt: skip
+
+
+def _at(motions: Callable[[], list[Array | None]], j: int, i: int) -> Callable[[], Array]:
+    """Give the motion of one number as a truth holds it, when it is asked for."""
+    return lambda: np.array(
+        [arb(0.0 if (moved := motions()[j]) is None else float(moved[i]))], dtype=object
+    )
 
 
 def _bisected_by_differences(
@@ -333,13 +345,12 @@ def _judge_by_differences(
     weights: Array,
     directions: Sequence[Array | None],
     gradient: Array | None,
+    motion: Callable[[], Array],
 ) -> None:
     ball, kink = exact_slope
     held = np.empty(1, dtype=object)
     held[0] = ball
-    still = np.empty(1, dtype=object)
-    still[0] = arb(0)
-    exact = Truth(held, lambda: still, np.array([False]), np.array([False]), growth=point.growth)
+    exact = Truth(held, motion, np.array([False]), np.array([False]), growth=point.growth)
     verdict, error, allowed = decide(computed, exact, point.fmt, strict=point.strict)
     if verdict is Verdict.INCONCLUSIVE and ball.is_finite():
         verdict = (
@@ -354,17 +365,24 @@ def _judge_by_differences(
             Verdict.INCONCLUSIVE
         )  # a limit of gradients nearby need not lie between the two sides
         reason = "It lies at a kink, and only differences are known of this function."
+    tail = verdict in (Verdict.WRONG, Verdict.IMPRECISE) and is_noise(
+        point, weights, directions, computed, exact, lambda: None
+    )
+    if tail:
+        verdict = Verdict.IMPRECISE
     found.judged += verdict is not Verdict.INCONCLUSIVE
     if ball.is_finite():
         largest = (
             float(np.abs(np.ravel(gradient)).max(initial=0.0)) if gradient is not None else 0.0
         )
-        found.sensitivity = max(found.sensitivity, float(ball.rad()) / (largest or 1.0))
+        excused = np.isfinite(computed) and (tail or verdict is Verdict.CORRECT)
+        unseen = (ball - computed).abs_upper() if excused else ball.rad()
+        found.sensitivity = max(found.sensitivity, float(unseen) / (largest or 1.0))
     if verdict is not Verdict.CORRECT:
         found.failed.append(
             Judged(
                 point, mode, argument, index, verdict, computed, exact, error, allowed,
-                False, weights, directions, gradient, reason,
+                tail, weights, directions, gradient, reason,
             )
         )  # fmt: skip
 

@@ -85,6 +85,12 @@ class Point:
         return exact_value(self.vector, self.inputs) if here is None else here
 
     @cached_property
+    def computed(self) -> Array:
+        """The computed results, raveled and joined, as float64."""
+        parts = [to_numpy(self.results[k]).ravel() for k in self.places]
+        return np.concatenate(parts).astype(np.float64)
+
+    @cached_property
     def vector(self) -> Program:
         """The exact program, its floating results raveled and joined."""
         assert self.formulas.forward is not None  # noqa: S101 - callers asked
@@ -322,13 +328,13 @@ def _motion(
     """Measure the conditioning term of the bound (see `ffverify.truth`) in the format itself.
 
     Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
-    it by g·u·√m/δ, so that an error cannot excuse itself: beyond ¼ of that nothing is said, nor where
-    inputs are to be taken as exact.
+    it by g·u·√m/δ. They move the result by twice themselves at most: below a half of that an error cannot
+    excuse itself, and beyond nothing is said, nor where inputs are to be taken as exact.
     """
     moved = [x for x, f in zip(point.points, point.floating, strict=True) if f]
     delta = 2.0 ** -(point.fmt.precision // 2)
     scale = point.growth * point.fmt.unit_roundoff / delta * np.sqrt(sum(x.size for x in moved))
-    if scale > 0.25 or point.strict:
+    if scale >= 0.5 or point.strict:
         return [None] * count
     squares: list[Any] = [0.0] * count
     before = compute(point.native)

@@ -106,7 +106,8 @@ def is_noise(
     The natural scale is the slope that would change the results by their own size when the inputs change
     by theirs (by 1, if they are smaller: what varies at the scale of its input keeps its digits there).
     Beside an exact 0 there is nothing to be relative to: what the roundings of the derivative program
-    can add up to is allowed, or, where that is unknown, g·u of that scale however small the inputs.
+    can add up to is allowed, or, where that is unknown, g·u of that scale however small the inputs: but not
+    those of a function that itself is unknown.
     """
     if not np.isfinite(computed):
         return False
@@ -116,17 +117,16 @@ def is_noise(
         bound = running()
         if bound is not None and bound.is_finite():
             return bool(distance <= bound)
+    known = point.formulas.forward is not None
+    results = point.exact if known else map(arb, point.computed.tolist())
     values = sum(
-        (abs(float(w)) * y.abs_upper() for w, y in zip(weights, point.exact, strict=True) if w),
-        arb(0),
+        (abs(float(w)) * y.abs_upper() for w, y in zip(weights, results, strict=True) if w), arb(0)
     )
     reach = 0.0
     for d, x in zip(directions, point.points, strict=True):
         if d is not None:
             size = np.abs(x.astype(np.float64))
+            scale = np.where(size == 0, 1.0, size) if zero and known else np.maximum(size, 1.0)
             with np.errstate(over="ignore"):  # beside subnormal inputs a slope may be of any size
-                moved = np.abs(d) / (
-                    np.where(size == 0, 1.0, size) if zero else np.maximum(size, 1.0)
-                )
-                reach += float(np.sum(moved))
+                reach += float(np.sum(np.abs(d) / scale))
     return bool(distance <= exact.growth * point.fmt.unit_roundoff * reach * values)
