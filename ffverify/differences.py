@@ -348,9 +348,8 @@ def _judge_by_differences(
     motion: Callable[[], Array],
 ) -> None:
     ball, kink = exact_slope
-    held = np.empty(1, dtype=object)
-    held[0] = ball
-    exact = Truth(held, motion, np.array([False]), np.array([False]), growth=point.growth)
+    no = np.array([False])
+    exact = Truth(np.array([ball], dtype=object), motion, no, no, growth=point.growth)
     verdict, error, allowed = decide(computed, exact, point.fmt, strict=point.strict)
     if verdict is Verdict.INCONCLUSIVE and ball.is_finite():
         verdict = (

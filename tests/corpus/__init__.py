@@ -14,7 +14,8 @@ accused within a rounding error of a kink.
 The ``reserve`` and the ``closing`` (40 rows each) were written after that, at once and apart, without a look
 at gradcheck, and frozen before their first run. Of the ``reserve`` it found 120 of 120 and accused 6 of 120:
 two twins under ``strict``, which lose ten ulps where strict allows five. Of the ``closing``, run after two
-mends that no corpus had shown, it found 120 of 120 and accused 0 of 120.
+mends that no corpus had shown, it found 120 of 120 and accused 0 of 120. They share one bug, that of the
+squared ReLU in bfloat16, which both authors thought of: 79 cases, not 80.
 """
 
 from importlib import import_module

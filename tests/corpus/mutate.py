@@ -18,9 +18,11 @@ import numpy as np
 
 import ffverify.reference as engine
 from ffverify.formats import FORMATS
+from ffverify.frameworks import framework as named
 from ffverify.gradcheck_report import GradcheckReport
 from ffverify.gradients import gradcheck
 from ffverify.native import to_numpy
+from ffverify.subject import subject
 
 from .sweep import DTYPES, FRAMEWORKS, Function, functions, upstream
 
@@ -123,9 +125,6 @@ MUTANTS = {"numpy": numpy_mutant, "torch": torch_mutant, "jax": jax_mutant}
 
 def gradient(function: Function, framework: str, dtype: str, j: int) -> np.ndarray:
     """Give a gradient at generic inputs, along a generic cotangent, to see what an error would change."""
-    from ffverify.frameworks import framework as named
-    from ffverify.subject import subject
-
     rng = np.random.default_rng(0)
     inputs = [
         named(framework).native(replace(b, dtype=dtype).sample(rng), dtype, None)
