@@ -60,13 +60,18 @@ def upstream(framework: str, function: Function, dtype: str) -> str | None:
     return UPSTREAM.get((framework, function.name.split(" (")[0], dtype))
 
 
-__all__ = ["DTYPES", "FRAMEWORKS", "Function", "box", "check", "functions", "upstream"]
+__all__ = ["DTYPES", "FRAMEWORKS", "Function", "box", "check", "functions", "inputs", "upstream"]
+
+
+def inputs(function: Function, framework: str, dtype: str) -> list[Any]:
+    """Give strategies for a function's boxes."""
+    return [replace(b, dtype=dtype).strategy(framework) for b in function.boxes]
 
 
 def check(function: Function, framework: str, dtype: str, examples: int = 4) -> GradcheckReport:
     """Check one function over its boxes."""
-    inputs = [replace(b, dtype=dtype).strategy(framework) for b in function.boxes]
-    return gradcheck(function.call, inputs, max_examples=examples, raise_exception=False)
+    drawn = inputs(function, framework, dtype)
+    return gradcheck(function.call, drawn, max_examples=examples, raise_exception=False)
 
 
 def drawn_programs(count: int) -> list[programs.Code]:
