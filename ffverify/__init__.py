@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import reference, strategies
-    from .claim import claims
-    from .gradcheck_report import GradcheckError, GradcheckReport
-    from .gradients import gradcheck
-    from .pytest_specs import parametrize_specs
-    from .verification import verify
+    from .command.pytest_specs import parametrize_specs
+    from .conformance.claim import claims
+    from .conformance.verification import verify
+    from .gradients.gradcheck import gradcheck
+    from .gradients.report import GradcheckError, GradcheckReport
 
 _HOME = {
-    "GradcheckError": "gradcheck_report",
-    "GradcheckReport": "gradcheck_report",
-    "claims": "claim",
-    "gradcheck": "gradients",
-    "parametrize_specs": "pytest_specs",
-    "verify": "verification",
+    "GradcheckError": "gradients.report",
+    "GradcheckReport": "gradients.report",
+    "claims": "conformance.claim",
+    "gradcheck": "gradients.gradcheck",
+    "parametrize_specs": "command.pytest_specs",
+    "verify": "conformance.verification",
 }
 _MODULES = ("reference", "strategies")
 

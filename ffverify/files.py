@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .frameworks import UsageError
+from .errors import UsageError
 
 
 def refuse_unwritable(path: Path) -> None:

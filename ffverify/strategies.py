@@ -18,9 +18,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from . import formats
-from .formats import Array, Format
-from .frameworks import framework as framework_named
+from .exact import formats
+from .exact.formats import Array, Format
+from .frameworks.registry import framework as framework_named
 
 _ONE_BY_ONE = 1024  # elements that Hypothesis can draw one by one
 _FEW = 64  # of a larger array

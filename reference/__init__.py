@@ -6,8 +6,15 @@
 0.5
 """
 
-from . import accumulation, krylov, optimise, outputs, regions
-from .activations import (
+from .engine.custom import custom_rule
+from .engine.numpy_functions import implements
+from .engine.primitive import Primitive, constant, elementwise, general, linear, multilinear
+from .engine.transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
+from .engine.tree import flatten, tree_map, unflatten
+from .engine.var import Var
+from .networks import optimise, outputs
+from .networks.network import MLP
+from .primitives.activations import (
     clipped_linear,
     elu,
     erf,
@@ -34,13 +41,10 @@ from .activations import (
     tanh,
     tanhshrink,
 )
-from .catalogue import primitives
-from .compiler import compile, source  # noqa: A004  # as in PyTorch and `re`
-from .custom import custom_rule
-from .elementary import absolute, exp, expm1, log, log1p, sqrt
-from .graph import Graph, Node, trace
-from .linalg import affine
-from .losses import (
+from .primitives.catalogue import primitives
+from .primitives.elementary import absolute, exp, expm1, log, log1p, sqrt
+from .primitives.linalg import affine
+from .primitives.losses import (
     absolute_error,
     bernoulli_nll,
     covariance_nll,
@@ -50,23 +54,11 @@ from .losses import (
     softmax_nll,
     squared_error,
 )
-from .network import MLP
-from .numpy_functions import implements
-from .primitive import Primitive, constant, elementwise, general, linear, multilinear
-from .reductions import log_softmax, logsumexp, softmax
-from .simplification import simplify
-from .transforms import (
-    grad,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    linearize,
-    value_and_grad,
-    vjp,
-)
-from .tree import flatten, tree_map, unflatten
-from .var import Var
+from .primitives.reductions import log_softmax, logsumexp, softmax
+from .programs.compiler import compile, source  # noqa: A004  # as in PyTorch and `re`
+from .programs.graph import Graph, Node, trace
+from .programs.simplification import simplify
+from .studies import accumulation, krylov, regions
 
 __all__ = [
     "MLP",

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import textbook
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import array, integers, points, rows
-from ffverify.plots import Curve, Panel
-from ffverify.precise import BALLS, PreciseArray, Undecided, arb
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, integers, points, rows
+from ffverify.conformance.pictures import Curve, Panel
+from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
+from ffverify.exact.formats import Array
+from ffverify.truth import textbook
 
 STEEPNESS = 16  # of a unit, per cell of its grid
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import array, integers
-from ffverify.plots import Curve, Panel, Surface
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, integers
+from ffverify.conformance.pictures import Curve, Panel, Surface
+from ffverify.exact.formats import Array
 
 
 def folds(depth: int) -> Any:

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import proofs, textbook, truth
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.precise import BALLS
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.exact.arrays import BALLS
+from ffverify.exact.formats import Array
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
 
 from . import programs
 from .programs import Code

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs, textbook, truth
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import integers
-from ffverify.precise import BALLS
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import integers
+from ffverify.exact.arrays import BALLS
+from ffverify.exact.formats import Array, Format
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
 
 from . import programs
 from .planted import overwriting, swept

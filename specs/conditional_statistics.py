@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs, textbook
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import array, labels, points
-from ffverify.plots import Curve, Panel
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, labels, points
+from ffverify.conformance.pictures import Curve, Panel
+from ffverify.exact.formats import Array, Format
+from ffverify.truth import textbook
 
 
 def _joint(fmt: Format, _batch: int) -> st.SearchStrategy[Any]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import array, points
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, points
+from ffverify.exact.formats import Array, Format
 
 # --- 6.2: convexity ----------------------------------------------------------------------------
 

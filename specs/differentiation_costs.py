@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import textbook
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import lists
-from ffverify.plots import Curve, Panel
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import lists
+from ffverify.conformance.pictures import Curve, Panel
+from ffverify.exact.formats import Array, Format
+from ffverify.truth import textbook
 
 from . import programs
 from .programs import Code

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import proofs
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import array, points, rows
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, points, rows
+from ffverify.exact.formats import Array
 
 # --- variances ---------------------------------------------------------------------------------
 

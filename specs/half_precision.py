@@ -17,12 +17,15 @@ from typing import Any
 import flint
 import numpy as np
 
-from ffverify import confirm, formats, textbook, truth
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.precise import BALLS, Arithmetic, PreciseArray, Undecided, arb
-from ffverify.verdict import Verdict
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.exact import formats
+from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from ffverify.exact.formats import Array, Format
+from ffverify.truth import derivatives as truth
+from ffverify.truth import second_opinion as confirm
+from ffverify.truth import textbook
+from ffverify.verdicts.verdict import Verdict
 
 DEGREE = 10
 BITS = 256  # 1 + e^z keeps 30 bits of e^z down to the smallest float32

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import proofs, textbook
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import array, points, rows, with_tails
-from ffverify.plots import Curve, Panel, or_gap
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, points, rows, with_tails
+from ffverify.conformance.pictures import Curve, Panel, or_gap
+from ffverify.exact.formats import Array
+from ffverify.truth import textbook
 
 
 def factored(f: Any, x: Any, U: Any, V: Any, b: Any) -> Any:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import strategies, textbook, truth
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import integers, one_of
-from ffverify.plots import Curve, Panel
-from ffverify.precise import BALLS
+from ffverify import strategies
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import integers, one_of
+from ffverify.conformance.pictures import Curve, Panel
+from ffverify.exact.arrays import BALLS
+from ffverify.exact.formats import Array, Format
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
 
 from . import programs
 from .programs import Code

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs
-from ffverify.check import Check
-from ffverify.claim import Draw, claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import array, drawing
-from ffverify.plots import Curve, Panel, Surface
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import Draw, claim
+from ffverify.conformance.draws import array, drawing
+from ffverify.conformance.pictures import Curve, Panel, Surface
+from ffverify.exact.formats import Array, Format
 
 XOR_INPUTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 XOR_TARGETS = (0, 1, 1, 0)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import labels, points, with_tails
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import labels, points, with_tails
+from ffverify.exact.formats import Array, Format
 from ffverify.strategies import arrays
-from ffverify.truth import LIBRARY_ROUNDINGS
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 
 
 def _bernoulli_nll(f: Any, z: Any, y: Any) -> Any:

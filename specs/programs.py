@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import strategies, textbook, truth
-from ffverify.check import Check
-from ffverify.claim import Draw
-from ffverify.formats import Array, Format
-from ffverify.inputs import drawing
-from ffverify.precise import BALLS, arb
-from ffverify.truth import Program, Truth
-from ffverify.verdict import Verdict, judge
+from ffverify import strategies
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import Draw
+from ffverify.conformance.draws import drawing
+from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.formats import Array, Format
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
+from ffverify.truth.derivatives import Program, Truth
+from ffverify.verdicts.verdict import Verdict, judge
 
 Code = list[list[Any]]
 Magnitude = Callable[..., float]

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import truth
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.truth import Truth
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.exact.formats import Array
+from ffverify.truth import derivatives as truth
+from ffverify.truth.derivatives import Truth
 
 from . import programs
 from .planted import overwriting, swept, unsummed

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import proofs, textbook
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import array, integers, points, rows
-from ffverify.precise import BALLS
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, integers, points, rows
+from ffverify.exact.arrays import BALLS
+from ffverify.exact.formats import Array
+from ffverify.truth import textbook
 
 UNITS_WITH_KINKS = [
     "relu", "absolute", "leaky_relu", "prelu", "clipped_linear", "hard_tanh", "hard_sigmoid",

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import proofs
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import array, integers, points, rows, with_tails
-from ffverify.plots import Curve, Panel
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import array, integers, points, rows, with_tails
+from ffverify.conformance.pictures import Curve, Panel
+from ffverify.exact.formats import Array
 
 
 @claim(

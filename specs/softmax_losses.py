@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import proofs
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array
-from ffverify.inputs import labels, points, rows
-from ffverify.truth import LIBRARY_ROUNDINGS
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import labels, points, rows
+from ffverify.exact.formats import Array
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 
 from .softmax_units import CLASSES, one_hot
 

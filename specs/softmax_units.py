@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify import proofs, textbook, truth
-from ffverify.check import Check
-from ffverify.claim import claim
-from ffverify.formats import Array, Format
-from ffverify.inputs import drawing, labels, one_of, rows
-from ffverify.plots import Curve, Panel
+from ffverify.conformance import proofs
+from ffverify.conformance.check import Check
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import drawing, labels, one_of, rows
+from ffverify.conformance.pictures import Curve, Panel
+from ffverify.exact.formats import Array, Format
 from ffverify.strategies import arrays
-from ffverify.truth import LIBRARY_ROUNDINGS
-from ffverify.verdict import judge
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
+from ffverify.verdicts.verdict import judge
 
 CLASSES = 3
 OFFSETS = [0.0, 1e3, 1e15]

@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import formats, textbook, truth
-from ffverify.adaptive import Truth
-from ffverify.formats import Array, Format
-from ffverify.precise import arb
+from ffverify.exact import formats
+from ffverify.exact.arrays import arb
+from ffverify.exact.formats import Array, Format
 from ffverify.strategies import edges_of
-from ffverify.verdict import Verdict, bound, judge
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
+from ffverify.truth.adaptive import Truth
+from ffverify.verdicts.verdict import Verdict, bound, judge
 
 CHUNK = 10_000
 AXES = {"n": 4, "m": 3, "d": 2, "k": 3}

@@ -139,13 +139,15 @@ def main(out: Path, patterns: tuple[str, ...], against: Path | None, workers: in
     taken: Photograph = json.loads(out.read_text()) if out.exists() else {}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     spawn = multiprocessing.get_context("spawn")  # a forked copy of torch's threads deadlocks
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=200) as pool:
-        for part, count in chosen.items():
-            began = time.perf_counter()
+    for part, count in chosen.items():
+        began = time.perf_counter()
+        with ProcessPoolExecutor(
+            workers, mp_context=spawn
+        ) as pool:  # anew: JAX keeps what it compiled
             found = list(pool.map(entry, [part] * count, range(count)))
-            taken[part] = {name: what for _, name, what in found}
-            out.write_text(json.dumps(taken, indent=0, sort_keys=True) + "\n")
-            click.echo(f"{part}: {count} entries, {time.perf_counter() - began:.0f} s", err=True)
+        taken[part] = {name: what for _, name, what in found}
+        out.write_text(json.dumps(taken, indent=0, sort_keys=True) + "\n")
+        click.echo(f"{part}: {count} entries, {time.perf_counter() - began:.0f} s", err=True)
     if against is not None:
         lines = sorted(differences(json.loads(against.read_text()), {p: taken[p] for p in chosen}))
         click.echo("\n".join([*lines, f"{len(lines)} differences"]))

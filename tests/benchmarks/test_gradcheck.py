@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ffverify.gradients import gradcheck
+from ffverify.gradients.gradcheck import gradcheck
 
 torch = pytest.importorskip("torch")
 

@@ -13,9 +13,11 @@ import time
 import numpy as np
 import pytest
 
-from ffverify import formats, textbook, truth
-from ffverify.matrices import arb_mat
-from ffverify.precise import BALLS, MPMATH, PreciseArray, arb
+from ffverify.exact import formats
+from ffverify.exact.arrays import BALLS, MPMATH, PreciseArray, arb
+from ffverify.exact.matrices import arb_mat
+from ffverify.truth import derivatives as truth
+from ffverify.truth import textbook
 
 F64 = formats.of("float64")
 BITS = 170
@@ -144,7 +146,7 @@ def test_truth_of_a_networks_directional_derivative(benchmark):
 
 @pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
 def test_truth_of_a_shadow(benchmark, framework):
-    from ffverify.shadow import shadow
+    from ffverify.frameworks.shadow import shadow
 
     x = np.random.default_rng(0).normal(size=(16, 64))
     if framework == "numpy":

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ffverify.gradients import gradcheck
+from ffverify.gradients.gradcheck import gradcheck
 
 from . import CORPORA, ROWS, Case, Row
 

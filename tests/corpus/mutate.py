@@ -17,12 +17,12 @@ import click
 import numpy as np
 
 import ffverify.reference as engine
-from ffverify.formats import FORMATS
-from ffverify.frameworks import framework as named
-from ffverify.gradcheck_report import GradcheckReport
-from ffverify.gradients import gradcheck
-from ffverify.native import to_numpy
-from ffverify.subject import subject
+from ffverify.exact.formats import FORMATS
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.registry import framework as named
+from ffverify.gradients.function_under_test import subject
+from ffverify.gradients.gradcheck import gradcheck
+from ffverify.gradients.report import GradcheckReport
 
 from .sweep import DTYPES, FRAMEWORKS, Function, functions, upstream
 

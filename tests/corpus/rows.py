@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.frameworks import framework
+from ffverify.frameworks.registry import framework
 from ffverify.strategies import arrays
 
 ROWS: dict[str, Row] = {}

@@ -18,8 +18,8 @@ from typing import Any
 import click
 
 import ffverify.reference as engine
-from ffverify.gradcheck_report import GradcheckReport
-from ffverify.gradients import gradcheck
+from ffverify.gradients.gradcheck import gradcheck
+from ffverify.gradients.report import GradcheckReport
 from ffverify.search import search
 from ffverify.specs import programs
 
@@ -94,7 +94,7 @@ def program_functions(namespace: Any, count: int) -> Iterator[Function]:
 def functions(framework: str, programs_each: int = 120) -> list[Function]:
     """Give a framework's functions, its share of the random programs last."""
     if framework == "torch":
-        from ffverify.torch_functions import torch_functions as catalogue
+        from ffverify.frameworks.torch.catalogue import torch_functions as catalogue
 
         from .sweep_torch import torch_functions
         from .sweep_torch_further import further_torch_functions
@@ -102,7 +102,7 @@ def functions(framework: str, programs_each: int = 120) -> list[Function]:
         own = [*torch_functions(), *further_torch_functions()]
         namespace: Any = SimpleNamespace(**catalogue())
     elif framework == "jax":
-        from ffverify.jax_functions import jax_functions as catalogue
+        from ffverify.frameworks.jax.catalogue import jax_functions as catalogue
 
         from .sweep_jax import jax_functions
         from .sweep_jax_further import further_jax_functions

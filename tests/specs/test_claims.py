@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ffverify import claim as registry
-from ffverify.backends import load
-from ffverify.claim import Bug, Claim
-from ffverify.pytest_specs import Spec, parametrize_specs
+from ffverify.command.pytest_specs import Spec, parametrize_specs
+from ffverify.conformance import claim as registry
+from ffverify.conformance.backends import load
+from ffverify.conformance.claim import Bug, Claim
 
 CLAIMS = registry.claims()
 BUGS = [(claim, bug) for claim in CLAIMS for bug in claim.bugs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffverify import proofs
+from ffverify.conformance import proofs
 
 stats = pytest.importorskip("scipy.stats")
 

@@ -1,0 +1,1 @@
+"""What people call: the command line, the pytest plugin, what they print."""

@@ -1,0 +1,198 @@
+"""Reports for people: the matrix claim × backend, the findings, and one line that sums up."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+
+from ffverify.conformance.claim import Claim, Result
+from ffverify.conformance.mutants import Kill
+from ffverify.conformance.verification import Report
+from ffverify.truth.textbook import CATALOGUE
+
+BOUND = (
+    "Where a number is compared with the exact one t, it may err by g·u·|t|, plus as far as t moves "
+    "when every input moves by g·u relative, plus g of the smallest subnormals: u is the unit "
+    "roundoff of the format, and g is 8 (four library calls of an ulp each) plus the length of the "
+    "longest reduction. ffverify.truth has the derivation. Statements without a number to compare "
+    "(equal bits, an order, a count, a proof in balls) have no room at all, or the one stated there."
+)
+
+# status → (mark, style)
+_MARKS = {
+    "holds": ("✓", "green"),
+    "fails": ("✗", "bold red"),
+    "inconclusive": ("?", "yellow"),
+    "not provided": ("–", "dim"),
+    "not available": ("n/a", "dim"),
+}
+
+
+def matrix(report: Report, claims: list[Claim]) -> Table:
+    """Give the table claim × (backend, dtype): mark and worst error in ulps."""
+    table = Table(
+        title="Worst error in ulps of the exact result",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("§", no_wrap=True)
+    table.add_column("claim", overflow="fold")
+    for backend, dtype in report.columns:
+        table.add_column(f"{backend}\n{dtype}", justify="right", no_wrap=True)
+    cells = {(r.claim, r.backend, r.dtype): r for r in report.results}
+    for claim in claims:
+        row = [cells.get((claim.id, backend, dtype)) for backend, dtype in report.columns]
+        if any(row):
+            table.add_row(claim.section, claim.id, *(_cell(r) for r in row))
+    return table
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    mark, style = _MARKS[result.status]
+    judged = result.status in ("holds", "fails")
+    ulps = f" {result.worst_ulps:.2g}".replace("e+0", "e").replace("e+", "e") if judged else ""
+    known = "*" if result.known else ""
+    return f"[{style}]{mark}{known}{ulps}[/{style}]"
+
+
+def print_report(report: Report, claims: list[Claim], console: Console) -> None:
+    """Print matrix, findings, warnings, unexpected passes and the summary."""
+    console.print(matrix(report, claims))
+    if any(r.known for r in report.results):
+        console.print("✗* a known upstream defect, declared in known_defects.toml", highlight=False)
+    for result in report.results:
+        for finding in result.findings:
+            failed = finding.severity == "error"
+            style = "bold red" if failed else "yellow"
+            where = f"{result.claim} · {result.backend} {result.dtype}"
+            console.print(f"\n[{style}]{finding.severity}[/{style}] {where}", highlight=False)
+            if finding.known:
+                console.print(f"  known upstream defect: {escape(finding.known)}", highlight=False)
+            console.print(f"  {finding}", markup=False, highlight=False, soft_wrap=True)
+    _print_notes("measured", ((r, r.measured) for r in report.results), console)
+    _print_notes("inconclusive", ((r, _reason(r, "inconclusive")) for r in report.results), console)
+    mended = "known_defects.toml says that it fails, and no input failed: "
+    _print_notes(
+        "unexpected pass",
+        ((r, mended + ", ".join(r.mended)) for r in report.results if r.mended),
+        console,
+    )
+    for reason in dict.fromkeys(
+        filter(None, (_reason(r, "not available") for r in report.results))
+    ):
+        console.print(f"\n[dim]not available:[/dim] {escape(reason)}", highlight=False)
+    console.print(f"\n{summary(report)}", highlight=False)
+
+
+def _reason(result: Result, status: str) -> str:
+    return result.reason if result.status == status else ""
+
+
+def _print_notes(title: str, notes: Iterable[tuple[Result, str]], console: Console) -> None:
+    """Print notes on results under a title, each once for all the columns that it holds for."""
+    columns: dict[tuple[str, str], list[str]] = {}
+    for r, note in notes:
+        if note:
+            columns.setdefault((r.claim, note), []).append(f"{r.backend} {r.dtype}")
+    if columns:
+        console.print(f"\n[yellow]{title}[/yellow]", highlight=False)
+    for (claim, note), where in columns.items():
+        line = f"  {claim} · {', '.join(where)}: {note}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def summary(report: Report) -> str:
+    """Give the line that says how it went."""
+    count = {status: sum(r.status == status for r in report.results) for status in _MARKS}
+    known = sum(r.known for r in report.results)
+    failed = f"{count['fails']} failed" + (f" ({known} by known upstream defects)" if known else "")
+    parts = [f"{count['holds']} held", failed]
+    parts += [
+        f"{count[s]} {s}" for s in ("inconclusive", "not provided", "not available") if count[s]
+    ]
+    note = "Interrupted: this is what was done so far. " if report.interrupted else ""
+    return f"{note}{len(report.results)} checks: {', '.join(parts)}."
+
+
+def print_kills(kills: list[Kill], console: Console) -> bool:
+    """Print the kill matrix; give whether every claim rejects all its bugs and none survives."""
+    table = Table(title="Planted bugs", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("claim", "bug", "changes", "rejected by", "examples"):
+        table.add_column(
+            heading, overflow="fold", justify="right" if heading == "examples" else "left"
+        )
+    survivors = 0
+    for bug, meetings in _by_bug(kills).items():
+        own = next(k for k in meetings if k.own)
+        survivors += not own.killed
+        others = [k.claim for k in meetings if k.killed and not k.own]
+        mark = "[green]✓[/green]" if own.killed else "[bold red]survives[/bold red]"
+        also = f" and {len(others)} other claims" if others else ""
+        table.add_row(bug[0], escape(bug[2]), bug[1], f"{mark}{also}", str(own.examples))
+    console.print(table)
+    killed = len(_by_bug(kills)) - survivors
+    console.print(
+        f"{killed} of {len(_by_bug(kills))} planted bugs are rejected by their claim.",
+        highlight=False,
+    )
+    return survivors == 0
+
+
+def _by_bug(kills: list[Kill]) -> dict[tuple[str, str, str], list[Kill]]:
+    grouped: dict[tuple[str, str, str], list[Kill]] = {}
+    for kill in kills:
+        grouped.setdefault((kill.bug_of, kill.function, kill.sentence), []).append(kill)
+    return grouped
+
+
+def print_explanation(claim: Claim, report: Report, console: Console) -> None:
+    """Print what a claim says, how it is checked, what it must reject, and how backends fare."""
+    console.print(
+        f"[bold]{claim.id}[/bold]  (section {claim.section})\n{escape(claim.sentence)}",
+        highlight=False,
+    )
+    formulas = [CATALOGUE[name] for name in claim.functions if name in CATALOGUE]
+    if formulas:
+        console.print("\n[bold]Formulas[/bold], run in ball arithmetic")
+        for formula in formulas:
+            _print_code(formula.function, console)
+            low, high = formula.domain
+            kinks = f", kinks at {', '.join(map(str, formula.kinks))}" if formula.kinks else ""
+            console.print(f"    on ({low}, {high}){kinks}", style="dim", highlight=False)
+    else:
+        console.print("\n[bold]Formulas[/bold]\n  None of the catalogue: the check states its own.")
+    console.print("\n[bold]Domain[/bold]")
+    for name, draw in claim.inputs.items():
+        says = (inspect.getdoc(draw) or "").partition("\n")[0].removeprefix("Draw ")
+        console.print(f"  {name}: {escape(says)}", highlight=False)
+    drawn = f"{claim.examples} examples by default" if claim.inputs else "Nothing is drawn"
+    console.print(f"  {drawn}; formats as asked for.", highlight=False)
+    console.print("\n[bold]Check[/bold]")
+    _print_code(claim.property, console)
+    console.print(f"\n[bold]Bound[/bold]\n{BOUND}", highlight=False)
+    console.print("\n[bold]Must reject[/bold]")
+    for bug in claim.bugs:
+        console.print(f"  {bug.function}: {escape(bug.sentence)}", highlight=False)
+    for picture in claim.pictures:
+        told = f"\n[bold]Picture[/bold] (--plot FILE)\n  {escape(picture.title)}"
+        console.print(told, highlight=False)
+    console.print("\n[bold]Results[/bold]")
+    print_report(report, [claim], console)
+    absent = ((r, _reason(r, "not provided")) for r in report.results)
+    _print_notes("not provided", absent, console)
+
+
+def _print_code(function: Callable[..., Any], console: Console) -> None:
+    source = inspect.getsource(function).rstrip()
+    console.print(Syntax(source, "python", background_color="default", word_wrap=True))

@@ -1,0 +1,1 @@
+"""Conformance: claims of the chapter, tried on backends."""

@@ -1,0 +1,1 @@
+"""Frameworks: the arrays, derivatives and traced programs of NumPy, torch and JAX."""

@@ -1,0 +1,290 @@
+"""Shadows of JAX programs: their jaxpr, run on exact numbers.
+
+``trace(fn, args)`` gives the program as a function of precise arrays. ``jit``, ``custom_jvp``,
+``custom_vjp``, checkpoints, ``cond``, ``scan`` and ``while`` are gone through; primitives that only
+move elements are run by JAX itself, on labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+from jax.interpreters import partial_eval
+
+from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
+from ffverify.exact.operations import (
+    Program,
+    UnknownOperation,
+    Value,
+    arithmetic_of,
+    labels,
+    listed,
+    moved,
+)
+
+from .operations import LAX, MOVES
+
+
+def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Give the function (args, cotangents of floating results) → gradients of floating args."""
+    places = _floating_places(args)
+
+    def backward(*given: Any) -> tuple[Any, ...]:
+        points, cotangents = given[: len(args)], given[len(args) :]
+        _, pull = jax.vjp(_of_floats(fn, points, places), *(points[i] for i in places))
+        return tuple(pull(tuple(cotangents)))
+
+    return backward
+
+
+def tangent_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Give the function (args, tangents of floating args) → tangents of floating results."""
+    places = _floating_places(args)
+
+    def tangent(*given: Any) -> tuple[Any, ...]:
+        points, tangents = given[: len(args)], given[len(args) :]
+        primals = tuple(points[i] for i in places)
+        return tuple(jax.jvp(_of_floats(fn, points, places), primals, tuple(tangents))[1])
+
+    return tangent
+
+
+def cotangents_of(fn: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+    """Give one cotangent of ones per floating result, as an example to trace with."""
+    return [jnp.ones_like(r) for r in listed(fn(*args)) if _floats(r)]
+
+
+def tangents_of(args: Sequence[Any]) -> list[Any]:
+    """Give one tangent of ones per floating argument, as an example to trace with."""
+    return [jnp.ones_like(args[i]) for i in _floating_places(args)]
+
+
+def numpy(a: Any) -> Any:
+    """Give a JAX array as an ndarray, bfloat16 widened."""
+    return np.asarray(a, dtype=np.float32 if a.dtype == jnp.bfloat16 else None)
+
+
+def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
+    """Trace a JAX function at a point and give it as a function of precise arrays.
+
+    Raises
+    ------
+    UnknownOperation
+        Naming the primitives that have no exact form.
+    """
+    closed = jax.make_jaxpr(lambda *a: tuple(listed(fn(*a))))(*args)
+    jaxpr, _ = partial_eval.dce_jaxpr(
+        closed.jaxpr, [True] * len(closed.out_avals), instantiate=True
+    )
+    unknown = sorted(_unknown(jaxpr))
+    if unknown:
+        raise UnknownOperation(*unknown)
+    places: dict[Any, Any] = {}
+
+    def run(*given: Value) -> tuple[Any, ...]:
+        arithmetic = arithmetic_of(given) or BALLS
+        return tuple(_run(jaxpr, closed.consts, given, arithmetic, places))
+
+    return run
+
+
+def _floats(a: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(a), jnp.floating))
+
+
+def _floating_places(args: Sequence[Any]) -> list[int]:
+    return [i for i, a in enumerate(args) if _floats(a)]
+
+
+def _of_floats(fn: Callable[..., Any], points: Sequence[Any], places: Sequence[int]) -> Any:
+    def of_floats(*floats: Any) -> tuple[Any, ...]:
+        full = list(points)
+        for i, x in zip(places, floats, strict=True):
+            full[i] = x
+        return tuple(r for r in listed(fn(*full)) if _floats(r))
+
+    return of_floats
+
+
+# ---------------------------------------------------------------------------------------------
+# Interpretation
+# ---------------------------------------------------------------------------------------------
+
+
+def _run(
+    jaxpr: Any, consts: Sequence[Any], args: Sequence[Value], arithmetic: Arithmetic, places: Any
+) -> list[Value]:
+    values: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
+    values.update(
+        (v, _entering(c, arithmetic)) for v, c in zip(jaxpr.constvars, consts, strict=True)
+    )
+
+    def read(atom: Any) -> Value:
+        literal = isinstance(atom, Literal)
+        return _entering(atom.val, arithmetic) if literal else values[atom]
+
+    for equation in jaxpr.eqns:
+        xs = [read(v) for v in equation.invars]
+        results = _apply(equation, xs, arithmetic, places)
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) -> list[Value]:
+    name, params = equation.primitive.name, equation.params
+    if name in _CONTROL:
+        return _CONTROL[name](
+            lambda inner, args: _run(inner.jaxpr, inner.consts, args, arithmetic, places),
+            xs,
+            **params,
+        )
+    called = _called(params)
+    if called is not None:
+        jaxpr, consts = getattr(called, "jaxpr", called), getattr(called, "consts", ())
+        return _run(jaxpr, consts, xs, arithmetic, places)
+    if not any(isinstance(x, PreciseArray) for x in xs):
+        out = equation.primitive.bind(*xs, **params)
+        return [
+            _entering(o, arithmetic)
+            for o in (out if equation.primitive.multiple_results else [out])
+        ]
+    if name in MOVES:
+        return _move(equation, xs, places)
+    result = LAX[name](*xs, **params)
+    results = result if isinstance(result, list) else [result]
+    return [
+        r.astype(v.aval.dtype.name) if isinstance(r, PreciseArray) and _floats(v.aval) else r
+        for r, v in zip(results, equation.outvars, strict=True)
+    ]
+
+
+def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
+    """Let JAX move the labels of elements, and put the elements where the labels went."""
+    arrays = [x for x in xs if isinstance(x, PreciseArray)]
+    fill = equation.params.get("fill_value")
+    outside = math.nan if fill is None else float(fill)
+    steady = len(arrays) == len(xs)
+    found = places.get(id(equation)) if steady else None
+    if found is None:
+        numbers = iter(labels(arrays))
+        marked = [jnp.asarray(next(numbers)) if isinstance(x, PreciseArray) else x for x in xs]
+        params = dict(equation.params)
+        if "fill_value" in params:
+            params["fill_value"] = -1
+        out = equation.primitive.bind(*marked, **params)
+        found = [np.asarray(o) for o in (out if equation.primitive.multiple_results else [out])]
+        if steady:
+            places[id(equation)] = found
+    return [moved(arrays, p, outside) for p in found]
+
+
+def _entering(value: Any, arithmetic: Arithmetic) -> Value:
+    """Bring an array in: floats exactly, integers and booleans as they are."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
+        return value  # a key of random numbers
+    if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+        raise UnknownOperation("complex numbers")
+    if _floats(value):
+        return arithmetic.array(np.asarray(value).astype(np.float64))
+    return np.asarray(value)
+
+
+def _called(params: Any) -> Any:
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if key in params:
+            return params[key]
+    return None
+
+
+def _inner(params: Any) -> list[Any]:
+    """Give all jaxprs that an equation runs."""
+    found = [
+        params[k]
+        for k in ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
+        if k in params
+    ]
+    return [getattr(j, "jaxpr", j) for j in (*found, *params.get("branches", ()))]
+
+
+def _unknown(jaxpr: Any) -> set[str]:
+    names: set[str] = set()
+    for equation in jaxpr.eqns:
+        name, inner = equation.primitive.name, _inner(equation.params)
+        for sub in inner:
+            names |= _unknown(sub)
+        avals = [v.aval for v in (*equation.invars, *equation.outvars)]
+        if any(jnp.issubdtype(getattr(a, "dtype", int), jnp.complexfloating) for a in avals):
+            names.add(f"{name} on complex numbers")
+        floating = any(
+            jnp.issubdtype(getattr(v.aval, "dtype", int), jnp.floating) for v in equation.invars
+        )
+        if floating and not inner and name not in LAX and name not in MOVES:
+            names.add(name)
+    return names
+
+
+# ---------------------------------------------------------------------------------------------
+# Control flow
+# ---------------------------------------------------------------------------------------------
+
+
+def _scan(
+    run: Callable[..., list[Value]],
+    xs: list[Value],
+    *,
+    jaxpr: Any,
+    length: int,
+    num_consts: int,
+    num_carry: int,
+    reverse: bool,
+    **_: Any,
+) -> list[Value]:
+    consts, rest = xs[:num_consts], xs[num_consts:]
+    carry, sequences = rest[:num_carry], rest[num_carry:]
+    stacked: list[list[Value]] = []
+    for i in range(length)[:: -1 if reverse else 1]:
+        out = run(jaxpr, [*consts, *carry, *(s[i] for s in sequences)])
+        carry = out[:num_carry]
+        stacked.append(out[num_carry:])
+    steps = stacked[:: -1 if reverse else 1]
+    return [*carry, *(np.stack(column) for column in zip(*steps, strict=True))]
+
+
+def _while(
+    run: Callable[..., list[Value]],
+    xs: list[Value],
+    *,
+    cond_jaxpr: Any,
+    body_jaxpr: Any,
+    cond_nconsts: int,
+    body_nconsts: int,
+    **_: Any,
+) -> list[Value]:
+    of_condition = xs[:cond_nconsts]
+    of_body = xs[cond_nconsts : cond_nconsts + body_nconsts]
+    carry = xs[cond_nconsts + body_nconsts :]
+    while bool(run(cond_jaxpr, [*of_condition, *carry])[0]):
+        carry = run(body_jaxpr, [*of_body, *carry])
+    return carry
+
+
+def _cond(
+    run: Callable[..., list[Value]], xs: list[Value], *, branches: Any, **_: Any
+) -> list[Value]:
+    which = min(max(int(xs[0]), 0), len(branches) - 1)
+    return run(branches[which], xs[1:])
+
+
+_CONTROL: dict[str, Callable[..., list[Value]]] = {"scan": _scan, "while": _while, "cond": _cond}
+
+
+def like(a: Any) -> Any:
+    """Give an ndarray as a JAX array."""
+    return jnp.asarray(a)

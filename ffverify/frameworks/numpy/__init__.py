@@ -1,0 +1,1 @@
+"""NumPy, differentiated by the reference engine."""

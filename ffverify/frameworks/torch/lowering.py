@@ -1,0 +1,283 @@
+"""Shadows of torch programs: traced to ATen, functionalised, decomposed, run on exact numbers.
+
+``trace(fn, args)`` gives the program as a function of precise arrays. The trace sees what autograd
+executes, so a backward pass, a custom ``autograd.Function`` and in-place operations come out as plain
+ATen operations. Those that the table of operations does not have are decomposed by torch's own
+reference formulas; those that only move elements are run by torch itself, on labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch._decomp import decomposition_table
+from torch._library.custom_ops import OPDEFS
+from torch._ops import OpOverload
+from torch.utils import _pytree as pytree
+
+from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
+from ffverify.exact.operations import (
+    Program,
+    UnknownOperation,
+    Value,
+    arithmetic_of,
+    labels,
+    listed,
+    moved,
+)
+
+from .decompositions import FORMULAS
+from .operations import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
+from .tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
+
+
+def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Give the function (args, cotangents of floating results) → gradients of floating args."""
+
+    def backward(*given: Any) -> tuple[Any, ...]:
+        leaves = [_leaf(a) for a in given[: len(args)]]
+        results = [r for r in listed(fn(*leaves)) if r.is_floating_point()]
+        wanted = [a for a in leaves if _floats(a)]
+        paired: list[tuple[Any, Any]] = [
+            (r, v) for r, v in zip(results, given[len(args) :], strict=True) if r.requires_grad
+        ]
+        if not paired:
+            return tuple(torch.zeros_like(a) for a in wanted)
+        outputs, cotangents = zip(*paired, strict=True)
+        bars = torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
+        found: list[Any] = list(bars)  # None for an argument that no path leads to
+        return tuple(
+            torch.zeros_like(a) if g is None else g for a, g in zip(wanted, found, strict=True)
+        )
+
+    return backward
+
+
+def tangent_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Give the function (args, tangents of floating args) → tangents of floating results."""
+    places = [i for i, a in enumerate(args) if _floats(a)]
+
+    def tangent(*given: Any) -> tuple[Any, ...]:
+        def of_floats(*floats: Any) -> tuple[Any, ...]:
+            full = list(given[: len(args)])
+            for i, x in zip(places, floats, strict=True):
+                full[i] = x
+            return tuple(r for r in listed(fn(*full)) if r.is_floating_point())
+
+        primals = tuple(given[i] for i in places)
+        return tuple(torch.func.jvp(of_floats, primals, tuple(given[len(args) :]))[1])
+
+    return tangent
+
+
+def cotangents_of(fn: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+    """Give one cotangent of ones per floating result, as an example to trace with."""
+    return [torch.ones_like(r) for r in listed(fn(*args)) if r.is_floating_point()]
+
+
+def tangents_of(args: Sequence[Any]) -> list[Any]:
+    """Give one tangent of ones per floating argument, as an example to trace with."""
+    return [torch.ones_like(a) for a in args if _floats(a)]
+
+
+def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
+    """Trace a torch function at a point and give it as a function of precise arrays.
+
+    Raises
+    ------
+    UnknownOperation
+        Naming the operations that have no exact form.
+    """
+    examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
+    seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
+    tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
+    unknown = sorted({s.name for s in tape.steps if not _known(s)})
+    if unknown:
+        raise UnknownOperation(*unknown)
+    _check_complete(fn, seen, examples)
+    return _Interpreter(tape)
+
+
+def _check_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> None:
+    """Refuse a trace that values have gone around (through .numpy() or .item()), as constants.
+
+    A step of half the digits aside, the trace and the function run the same kernels on the same
+    numbers; a constant in place of a value would leave them half the digits apart.
+    """
+    moved_by = [_aside(a) if _floats(a) else a for a in examples]
+    expected = listed(fn(*_copied(moved_by)))
+    for ours, theirs in zip(tape(*_copied(moved_by)), expected, strict=True):
+        if not _floats(theirs):
+            continue
+        # What was decomposed may round a few times more (8 eps): far below half the digits.
+        slack = 8 * torch.finfo(theirs.dtype).eps
+        if not torch.allclose(ours, theirs.detach().cpu(), rtol=slack, atol=0.0, equal_nan=True):
+            raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
+
+
+def _aside(a: Any) -> Any:
+    return a * (1 + torch.finfo(a.dtype).eps ** 0.5)
+
+
+def _copied(args: Sequence[Any]) -> list[Any]:
+    return [a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args]
+
+
+def _floats(a: Any) -> bool:
+    return isinstance(a, torch.Tensor) and a.is_floating_point()
+
+
+def _leaf(a: Any) -> Any:
+    return a.detach().requires_grad_() if _floats(a) else a
+
+
+# ---------------------------------------------------------------------------------------------
+# Interpretation
+# ---------------------------------------------------------------------------------------------
+
+
+class _Interpreter:
+    """A tape as a program on precise arrays; remembers where moved elements go."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._places: dict[int, Any] = {}
+
+    def __call__(self, *args: Value) -> tuple[Any, ...]:
+        arithmetic = arithmetic_of(args) or BALLS
+        values: dict[int, Value] = {
+            k: _entering(t, arithmetic) for k, t in self._tape.constants.items()
+        }
+        bind(self._tape.inputs, args, values)
+        for i, step in enumerate(self._tape.steps):
+            bind(step.results, self._run(i, step, values, arithmetic), values)
+            for done in self._tape.last_uses.get(i, ()):
+                del values[done]
+        return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
+
+    def _run(self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic) -> Value:
+        args, kwargs = step.filled(values)
+        some = any(isinstance(values[s.number], PreciseArray) for s in step.inputs)
+        floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
+        if some and step.name in MOVES:
+            varying = any(
+                isinstance(values[s.number], np.ndarray) and s.number not in self._tape.constants
+                for s in step.inputs
+            )
+            return self._move(i, step, args, kwargs, varying=varying)
+        if step.name in ATEN and (some or (floating and step.name in ON_NUMBERS)):
+            if not some:
+                args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
+            said = {k: v for k, v in kwargs.items() if k not in IGNORED}
+            if step.name in TYPED and "dtype" in kwargs:
+                said["dtype"] = kwargs["dtype"]
+            result = ATEN[step.name](*args, **said)
+            if isinstance(step.results, Slot) and isinstance(result, PreciseArray):
+                return result.astype(str(step.results.dtype).removeprefix("torch."))
+            return result
+        return _native(step.operation, args, kwargs, arithmetic)
+
+    def _move(self, i: int, step: Step, args: Any, kwargs: Any, *, varying: bool) -> Value:
+        """Let torch move the labels of elements, and put the elements where the labels went.
+
+        Where that is stays the same unless indices vary.
+        """
+        position = FILLS.get(step.name, len(args))
+        if position < len(args) and isinstance(args[position], int | float):
+            fill = (arithmetic_of(args) or BALLS).array(
+                args[position]
+            )  # a number that elements are set to
+            args = (*args[:position], fill, *args[position + 1 :])
+        arrays = among(PreciseArray, (args, kwargs))
+        places = None if varying else self._places.get(i)
+        if places is None:
+            leaves, structure = pytree.tree_flatten((args, kwargs))
+            where = [k for k, x in enumerate(leaves) if isinstance(x, PreciseArray)]
+            said = pytree.tree_leaves((step.args, step.kwargs))
+            leaves = [_native_value(x) for x in leaves]
+            for k, numbers in zip(where, labels(arrays), strict=True):
+                leaves[k] = (
+                    _laid_out(numbers, said[k], step.name)
+                    if numbers.ndim or isinstance(said[k], Slot)
+                    else int(numbers)
+                )
+            args, kwargs = pytree.tree_unflatten(leaves, structure)
+            out = step.operation(*args, **kwargs)
+            places = mapped(torch.Tensor, lambda t: t.numpy(), out)
+            self._places[i] = places
+        return mapped(np.ndarray, lambda p: moved(arrays, p), places)
+
+
+def _laid_out(numbers: Any, slot: Any, name: str) -> torch.Tensor:
+    """Give labels as a tensor; for operations on its storage, with the strides that it had."""
+    plain = torch.from_numpy(np.array(numbers))
+    if not isinstance(slot, Slot) or not name.startswith("as_strided"):
+        return plain
+    return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
+
+
+def _entering(value: Any, arithmetic: Arithmetic) -> Value:
+    """Bring a tensor in: floats exactly, integers and booleans as they are."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.is_complex():
+        raise UnknownOperation("complex numbers")
+    value = value.detach().cpu()
+    if value.is_floating_point():
+        return arithmetic.array(value.double().numpy())
+    return value.numpy()
+
+
+def _native_value(x: Value) -> Any:
+    return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
+
+
+def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Value:
+    """Run an operation without precise operands as it is: integers, and constants being made."""
+    args, kwargs = mapped(np.ndarray, _native_value, (args, kwargs))
+    if among(PreciseArray, (args, kwargs)):
+        raise UnknownOperation(str(target))
+    out = target(*args, **kwargs)
+    return mapped(torch.Tensor, lambda t: _entering(t, arithmetic), out)
+
+
+def _known(step: Step) -> bool:
+    tensors = [*step.inputs, *slots(step.results)]
+    random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
+    if random or any(s.dtype.is_complex for s in tensors):
+        return False
+    floating = any(s.dtype.is_floating_point for s in step.inputs)
+    return step.name in ATEN or step.name in MOVES or not floating
+
+
+_DECOMPOSITIONS = {
+    op: formula
+    for op, formula in decomposition_table.items()
+    if isinstance(op, OpOverload) and op._schema.name.split("::")[-1] not in {*ATEN, *MOVES}  # noqa: SLF001 - torch has no public way
+} | FORMULAS
+
+
+# Functionalisation replaces this one by a formula of other roundings than the one that runs.
+_AS_EXECUTED = {
+    op: decomposition_table[op] for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
+}
+
+
+def _custom_operations() -> dict[Any, Any]:
+    """Give the Python code of operations that a user has declared to torch as whole ones."""
+    own = {k: d for k, d in OPDEFS.items() if not k.startswith("prims::")}
+    return {d._opoverload: d._init_fn for d in own.values()}  # noqa: SLF001 - torch has no public way
+
+
+def numpy(a: Any) -> Any:
+    """Give a tensor as an ndarray, bfloat16 widened."""
+    a = a.detach().cpu()
+    return (a.float() if a.dtype == torch.bfloat16 else a).numpy()
+
+
+def like(a: Any) -> Any:
+    """Give an ndarray as a tensor."""
+    return torch.from_numpy(np.array(a))

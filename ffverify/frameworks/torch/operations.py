@@ -1,0 +1,310 @@
+"""ATen's vocabulary: how torch's operations say what the table of operations does.
+
+``ATEN`` maps names of ATen operations to functions of precise arrays; ``MOVES`` names those that only
+move elements. Everything else is decomposed by torch's own reference formulas, or unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.operations import OPERATIONS, UnknownOperation
+
+_op = OPERATIONS.__getitem__
+
+# Keywords that say nothing about numbers.
+IGNORED = frozenset(str.split("memory_format layout device pin_memory non_blocking dtype out"))
+
+# Operations that only move elements, or put zeros beside them: torch says where they go.
+MOVES = frozenset(
+    str.split("""
+    view _unsafe_view reshape permute transpose t expand select slice unsqueeze squeeze flip roll cat stack
+    split split_with_sizes unbind diagonal as_strided unfold repeat index_select gather index _unsafe_index
+    take tril triu diag_embed diagonal_scatter select_scatter slice_scatter as_strided_scatter scatter
+    constant_pad_nd rot90 repeat_interleave masked_select masked_scatter index_copy pixel_shuffle
+    pixel_unshuffle channel_shuffle im2col view_copy permute_copy transpose_copy t_copy expand_copy
+    select_copy slice_copy unsqueeze_copy squeeze_copy split_copy split_with_sizes_copy
+    unbind_copy diagonal_copy
+    as_strided_copy unfold_copy _reshape_alias reshape_copy _reshape_copy narrow_copy block_diag
+    broadcast_in_dim collapse_view split_dim
+    """)
+)
+
+
+# Where these take the number that fills the places no element comes to.
+FILLS = {"scatter": 3, "constant_pad_nd": 2}
+
+
+def _identity(x: Any, *_args: Any, **_kwargs: Any) -> Any:
+    return x
+
+
+def _convert(x: Any, *_args: Any, dtype: Any = None, **_kwargs: Any) -> Any:
+    if dtype is None or (dtype.is_floating_point and not isinstance(x, PreciseArray)):
+        return x
+    return x.astype(str(dtype).removeprefix("torch."))
+
+
+def _prims_convert(x: Any, dtype: Any) -> Any:
+    return _convert(x, dtype=dtype)
+
+
+def _axes(dim: Any) -> Any:
+    return None if dim is None or dim == [] else tuple(dim) if isinstance(dim, list) else dim
+
+
+def _reduced(name: str) -> Callable[..., Any]:
+    def reduce(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+        if x.ndim == 0 and not (isinstance(x, PreciseArray) and name in ("argmax", "argmin")):
+            return x
+        return _op(name)(x, axis=_axes(dim), keepdims=keepdim)
+
+    return reduce
+
+
+def _extremum_along(value: str, place: str) -> Callable[..., Any]:
+    def reduce(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+        if dim is None:
+            return _op(value)(x)
+        if x.ndim == 0:
+            return x, np.zeros((), np.int64)
+        index = _op(place)(x, axis=dim, keepdims=True)
+        best = np.take_along_axis(x, index, dim)
+        return (best, index) if keepdim else (np.squeeze(best, dim), np.squeeze(index, dim))
+
+    return reduce
+
+
+def _any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return np.any(np.not_equal(x, 0), axis=_axes(dim), keepdims=keepdim)
+
+
+def _all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return np.all(np.not_equal(x, 0), axis=_axes(dim), keepdims=keepdim)
+
+
+def _sort(x: Any, *args: Any, dim: int = -1, descending: bool = False, **_stable: Any) -> Any:
+    if args and (args[0] is None or isinstance(args[0], bool)):
+        args = args[1:]  # the overload with `stable` first
+    given = [*args, *[dim, descending][len(args) :]]
+    dim, descending = given[0], given[1]
+    if x.ndim == 0:
+        return x, np.zeros((), np.int64)
+    order = np.argsort(-x if descending else x, axis=dim)
+    return np.take_along_axis(x, order, dim), order
+
+
+def _topk(x: Any, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True) -> Any:
+    values, order = _sort(x, dim, largest)
+    if x.ndim == 0:
+        return values, order
+    first = (slice(None),) * (dim % x.ndim) + (slice(k),)
+    return values[first], order[first]
+
+
+def _cumulative_extremum(better: np.ufunc) -> Callable[..., Any]:
+    def accumulate(x: Any, dim: int) -> Any:
+        if x.ndim == 0:
+            return x, np.zeros((), np.int64)
+        best: list[Any] = []
+        index: list[Any] = []
+        for i, part in enumerate(np.moveaxis(x, dim, 0)):
+            if not best:
+                best, index = [part], [np.zeros(part.shape, np.int64)]
+                continue
+            newer = better(part, best[-1])
+            best.append(np.where(newer, part, best[-1]))
+            index.append(np.where(newer, i, index[-1]))
+        return np.moveaxis(np.stack(best), 0, dim), np.moveaxis(np.stack(index), 0, dim)
+
+    return accumulate
+
+
+def _divide(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
+    quotient = np.divide(x, y)
+    return quotient if rounding_mode is None else _op(rounding_mode)(quotient)
+
+
+def _clamp(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - ATen's names
+    return _op("clip")(x, min, max)
+
+
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    return _op("select")(condition, y, x)
+
+
+def _full_like(x: Any, value: Any, dtype: Any = None) -> Any:
+    filled = np.full_like(x, value)
+    return filled if dtype is None else _convert(filled, dtype=dtype)
+
+
+def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    numbers = np.arange(x.size).reshape(x.shape)
+    place = tuple(slice(None) if i is None else np.asarray(i) for i in indices)
+    positions = (
+        _native_index(numbers, indices) if any(i is None for i in indices) else numbers[place]
+    )
+    if accumulate:
+        return _op("scatter_add")(x, positions, values)
+    out = x.reshape(-1).copy()
+    values = x.arithmetic.array(values)
+    out[positions.ravel()] = np.broadcast_to(values, positions.shape).reshape(-1)
+    return out.reshape(x.shape)
+
+
+def _native_index(numbers: Any, indices: Any) -> Any:
+    native = [None if i is None else torch.from_numpy(np.array(i)) for i in indices]
+    return torch.ops.aten.index(torch.from_numpy(numbers), native).numpy()
+
+
+def _positions(x: Any, dim: int, index: Any) -> Any:
+    """Give the flat position in x of every element that a scatter along dim writes."""
+    numbers = torch.arange(x.size).reshape(x.shape)
+    return torch.gather(numbers, dim, torch.from_numpy(np.array(index))).numpy()
+
+
+def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
+    src = src[tuple(slice(n) for n in index.shape)] if index.ndim else src
+    return _op("scatter_add")(x, _positions(x, dim, index), src)
+
+
+def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
+    numbers = np.arange(x.size).reshape(x.shape)
+    positions = np.take(numbers, index, axis=dim) if x.ndim else numbers.reshape(np.shape(source))
+    return _op("scatter_add")(x, positions, source if alpha == 1 else alpha * source)
+
+
+# How each reduction combines, and from what it starts where the element itself is left out.
+_STARTS = {
+    "sum": ("add", 0), "mean": ("add", 0), "prod": ("multiply", 1),
+    "amax": ("maximum", -np.inf), "amin": ("minimum", np.inf),
+}  # fmt: skip
+
+
+def _scatter_reduce(
+    x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool = True
+) -> Any:
+    if reduce not in _STARTS:
+        raise UnknownOperation(f"scatter_reduce {reduce}")
+    combine, start = _STARTS[reduce]
+    src = src[tuple(slice(n) for n in index.shape)] if index.ndim else src
+    positions = _positions(x, dim, index)
+    counts = np.bincount(positions.ravel(), minlength=x.size).reshape(x.shape)
+    if not include_self:
+        x = np.where(counts > 0, start, x)
+    result = _op(f"scatter_{combine}")(x, positions, src)
+    return result / np.maximum(counts + include_self, 1) if reduce == "mean" else result
+
+
+def _triangular(
+    a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    n = a.shape[-1]
+    keep = np.triu(np.ones((n, n), bool)) if upper else np.tril(np.ones((n, n), bool))
+    a = np.where(keep, a, 0)
+    a = np.where(np.eye(n, dtype=bool), 1, a) if unitriangular else a
+    if left:
+        return _op("solve")(a, b)
+    return np.swapaxes(_op("solve")(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+
+
+def _info(a: Any) -> Any:
+    """Report success, as LAPACK does."""
+    return np.zeros(a.shape[:-2], np.int32)
+
+
+def _cholesky(a: Any, upper: bool = False, **_checks: Any) -> Any:
+    factor = _op("cholesky")(np.swapaxes(a, -1, -2) if upper else a)
+    return (np.swapaxes(factor, -1, -2) if upper else factor), _info(a)
+
+
+def _solve(a: Any, b: Any, left: bool = True) -> Any:
+    if not left:
+        return np.swapaxes(_solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+    vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
+    return _op("solve")(a, b[..., None])[..., 0] if vector else _op("solve")(a, b)
+
+
+def _new(value: int) -> Callable[..., Any]:
+    return lambda x, size, *_: x.arithmetic.array(np.full(size, value))
+
+
+# ATen's names, where they are not the table's, and its ways to pass arguments.
+ATEN: dict[str, Callable[..., Any]] = {
+    theirs: _op(ours)
+    for theirs, ours in {
+        "mul": "multiply", "neg": "negative", "abs": "absolute", "acos": "arccos", "acosh": "arccosh",
+        "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan", "atanh": "arctanh", "atan2": "arctan2",
+        "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
+        "ge": "greater_equal", "special_i0e": "i0e", "special_i1": "i1", "special_i1e": "i1e",
+        "special_erfcx": "erfcx", "special_ndtri": "ndtri", "special_log_ndtr": "log_ndtr",
+        "special_zeta": "zeta", "sgn": "sign", "mm": "matmul", "bmm": "matmul", "mv": "matmul",
+        "dot": "matmul",         "vdot": "matmul", "linalg_inv_ex": "inverse",
+        **{n: n for n in str.split(
+            "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt rsqrt reciprocal floor "
+            "ceil trunc sign isnan isinf isfinite signbit erf erfc erfinv lgamma digamma polygamma i0 "
+            "sigmoid maximum minimum fmax fmin hypot copysign fmod remainder logical_not logical_and "
+            "logical_or xlogy square heaviside logaddexp sinc")},
+    }.items()
+    if ours in OPERATIONS
+} | {
+    "add": lambda x, y, alpha=1: np.add(x, y if alpha == 1 else np.multiply(y, alpha)),
+    "sub": lambda x, y, alpha=1: np.subtract(x, y if alpha == 1 else np.multiply(y, alpha)),
+    "rsub": lambda x, y, alpha=1: np.subtract(y, x if alpha == 1 else np.multiply(x, alpha)),
+    "div": _divide, "pow": _op("power"), "float_power": _op("power"),
+    "round": lambda x, decimals=0: np.rint(x) if not decimals else np.rint(x * 10**decimals) / 10**decimals,
+    "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
+    "special_xlog1py": _op("xlog1py"), "special_entr": _op("entr"), "special_ndtr": _op("ndtr"),
+    "erf_inv": _op("erfinv"), "bessel_i0": _op("i0"), "bessel_i1": _op("i1"),
+    "bessel_i0e": _op("i0e"), "bessel_i1e": _op("i1e"), "ndtri": _op("ndtri"), "erfcx": _op("erfcx"),
+    "log_ndtr": _op("log_ndtr"), "zeta": _op("zeta"),
+    "clamp": _clamp, "clamp_min": _clamp, "clamp_max": lambda x, high: _clamp(x, None, high),
+    "where": _where, "masked_fill": lambda x, mask, v: _where(mask, v, x),
+    "logical_xor": lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0),
+    "sum": _reduced("sum"), "mean": _reduced("mean"), "prod": _reduced("prod"), "amax": _reduced("max"),
+    "amin": _reduced("min"), "argmax": _reduced("argmax"), "argmin": _reduced("argmin"), "any": _any,
+    "all": _all,
+    "var": lambda x, dim=None, correction=None, keepdim=False: np.var(
+        x, axis=_axes(dim), ddof=1 if correction is None else correction, keepdims=keepdim),
+    "max": _extremum_along("max", "argmax"), "min": _extremum_along("min", "argmin"),
+    "cumsum": lambda x, dim: np.cumsum(x, axis=dim) if x.ndim else x,
+    "cumprod": lambda x, dim: np.cumprod(x, axis=dim) if x.ndim else x,
+    "cummax": _cumulative_extremum(np.greater_equal), "cummin": _cumulative_extremum(np.less_equal),
+    "logcumsumexp": lambda x, dim: _op("logcumsumexp")(x, dim) if x.ndim else x,
+    "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
+    "index_put": _index_put, "_unsafe_index_put": _index_put, "_index_put_impl": _index_put,
+    "scatter_add": _scatter_add, "scatter_reduce": _scatter_reduce, "index_add": _index_add,
+    "linalg_solve_triangular": _triangular, "linalg_cholesky_ex": _cholesky,
+    "cholesky": lambda a, upper=False: _cholesky(a, upper)[0],
+    # Factors are kept as the matrix itself: in exact arithmetic they serve nothing but to solve with it.
+    "_linalg_solve_ex": lambda a, b, left=True, _check_errors=False: (_solve(a, b, left), a, None, _info(a)),
+    "linalg_lu_factor_ex": lambda a, _pivot=True, _check_errors=False: (a, None, _info(a)),
+    "linalg_lu_solve": lambda a, _pivots, b, left=True, adjoint=False: _solve(
+        np.swapaxes(a, -1, -2) if adjoint else a, b, left),
+    "_linalg_slogdet": lambda a: (
+        np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), a, None),
+    "linalg_inv_ex": lambda a, _check_errors=False: (_op("inverse")(a), _info(a)),
+    "_linalg_det": lambda a: (_op("determinant")(a), a, None),
+    "_to_copy": _convert, "convert_element_type": _prims_convert, "clone": _identity,
+    "copy": lambda _x, y, *_: y,
+    "copy_": lambda _x, y, *_: y,
+    "detach": _identity, "detach_copy": _identity, "alias": _identity, "alias_copy": _identity,
+    "lift_fresh": _identity,
+    "lift_fresh_copy": _identity, "lift": _identity, "contiguous": _identity, "positive": _identity,
+    "view_of": _identity, "zeros_like": lambda x, dtype=None: _full_like(x, 0, dtype),
+    "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype), "full_like": _full_like,
+    "empty_like": lambda x, dtype=None: _full_like(x, 0, dtype),
+    "new_zeros": _new(0), "new_ones": _new(1), "new_empty": _new(0), "new_empty_strided": _new(0),
+    "new_full": lambda x, size, value: x.arithmetic.array(np.full(size, value)),
+}  # fmt: skip
+
+# Operations whose dtype says more than how many digits: it may be an integer one.
+TYPED = frozenset(str.split("_to_copy zeros_like ones_like full_like empty_like"))
+
+# Elementwise operations that turn integers into floats.
+ON_NUMBERS = frozenset(str.split("div pow exp log sqrt mean sigmoid"))

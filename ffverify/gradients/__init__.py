@@ -1,0 +1,1 @@
+"""Gradient checks: ``gradcheck`` and what it is made of."""

@@ -1,0 +1,354 @@
+"""One input of a function under test: its numbers, its directions, and what was computed there.
+
+A ``Point`` knows the exact programs that hold at it (``Formulas``); ``gradients_of`` and
+``tangents_of`` compute there by the function's own modes. Directions and cotangents are exact in every
+format.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arrays import BALLS
+from ffverify.exact.formats import Array, Format
+from ffverify.frameworks.arrays import coarsest, is_floating, like, to_numpy
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, Program
+from ffverify.truth.slopes import Inputs, Unresolved, exact_value, joined
+from ffverify.verdicts.verdict import Verdict
+
+from .function_under_test import Fault, Subject
+
+_EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
+_ELEMENTWISE = 4096  # inputs up to which it is worth finding out that a function is elementwise
+_PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """What is known exactly about a function at a point (see `ffverify.shadow`).
+
+    ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
+    and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
+    exact results there, joined, if these are known. Where ``forward`` is None,
+    ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
+    the point, None if they are all alike.
+    """
+
+    name: str
+    forward: Program | None
+    backward: Callable[[], Program | None] = lambda: None
+    tangent: Callable[[], Program | None] = lambda: None
+    differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
+    limits: Callable[[Array, Sequence[Array | None]], tuple[float, float] | None] | None = None
+    inputs: Inputs | None = None
+    here: Array | None = None
+
+
+@dataclass
+class Point:
+    """One input of a function under test, and what was computed there."""
+
+    subject: Subject
+    native: list[Any]
+    formulas: Formulas
+    seed: int
+    strict: bool = False
+    results: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.points = [to_numpy(a) for a in self.native]
+        self.inputs = self.formulas.inputs or Inputs(self.points)
+        self.floating = [is_floating(a) for a in self.native]
+        if not self.results:
+            self.results = self.subject.value(self.native)
+        self.places = [k for k, r in enumerate(self.results) if is_floating(r)]
+        self.shapes = [to_numpy(self.results[k]).shape for k in self.places]
+        self.sizes = [int(np.prod(s)) for s in self.shapes]
+        moved = [a for a, f in zip(self.native, self.floating, strict=True) if f]
+        self.fmt: Format = coarsest([*moved, *(self.results[k] for k in self.places)])
+        dims = [n for a in (*self.points, *map(np.empty, self.shapes)) for n in a.shape]
+        self.growth = LIBRARY_ROUNDINGS + max(dims, default=0)
+        key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))
+        self.rng = np.random.default_rng([self.seed, key])
+
+    @cached_property
+    def exact(self) -> Array:
+        """The exact results, raveled and joined, as balls."""
+        here = self.formulas.here
+        return exact_value(self.vector, self.inputs) if here is None else here
+
+    @cached_property
+    def computed(self) -> Array:
+        """The computed results, raveled and joined, as float64."""
+        parts = [to_numpy(self.results[k]).ravel() for k in self.places]
+        return np.concatenate(parts).astype(np.float64)
+
+    @cached_property
+    def vector(self) -> Program:
+        """The exact program, its floating results raveled and joined."""
+        assert self.formulas.forward is not None  # noqa: S101 - callers asked
+        return joined(self.formulas.forward, self.places)
+
+    def split(self, flat: Array) -> list[Any | None]:
+        """Cut a vector over all floating results into native cotangents, None for other results."""
+        out: list[Any | None] = [None] * len(self.results)
+        ends = np.cumsum(self.sizes)
+        for k, shape, part in zip(self.places, self.shapes, np.split(flat, ends[:-1]), strict=True):
+            out[k] = like(self.results[k], part.reshape(shape))
+        return out
+
+    def unit(self, j: int, i: int) -> list[Array | None]:
+        """Give the direction along one element of one argument."""
+        e = np.zeros(self.points[j].shape)
+        e.ravel()[i] = 1.0
+        return [e if k == j else None for k in range(len(self.points))]
+
+
+def signed(point: Point, size: int) -> Array:
+    """Draw signs times numbers from 1 to 2, exact in the format, so that no two errors cancel often.
+
+    They have all of its digits: a narrower format that they pass through shows.
+    """
+    steps = 2 ** (point.fmt.precision - 1)
+    signs = point.rng.choice([-1.0, 1.0], size)
+    drawn: Array = signs * (1 + point.rng.integers(0, steps, size) / steps)
+    return drawn
+
+
+def plain(point: Point, size: int) -> Array:
+    """Draw ±1 and ±2: cotangents of single results, which a report can divide out exactly."""
+    drawn: Array = point.rng.choice([-2.0, -1.0, 1.0, 2.0], size)
+    return drawn
+
+
+def cotangents(point: Point, size: int) -> Array:
+    """Draw a cotangent for all results; of a single one, a number to divide by exactly."""
+    return plain(point, size) if size == 1 else signed(point, size)
+
+
+def powers_of_two(point: Point, x: Array) -> Array:
+    """Give the power of two at or below each |x| (1 for zeros), well inside the format's range."""
+    sizes = np.ldexp(0.5, np.frexp(np.where(x == 0, 1.0, np.abs(x.astype(np.float64))))[1])
+    return np.clip(sizes, 2.0 ** (point.fmt.emin // 2), 2.0 ** (point.fmt.emax // 2))
+
+
+def random_direction(point: Point) -> list[Array | None]:
+    """Draw a direction: signs of like size, or, for many inputs that spread far, proportional to them.
+
+    A step has to be small beside the smallest input: the precision that this costs beside the largest
+    is only spent on few inputs.
+    """
+    exponents = [
+        np.frexp(x[x != 0])[1] for x, f in zip(point.points, point.floating, strict=True) if f
+    ]
+    found = np.concatenate([e.ravel() for e in exponents])
+    spread = found.size > _EVENLY and int(found.max()) - int(found.min()) > 30
+    return [
+        signed(point, x.size).reshape(x.shape) * (powers_of_two(point, x) if spread else 1.0)
+        if f
+        else None
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
+def tied_directions(point: Point) -> list[list[Array | None]]:
+    """Draw directions that keep equal inputs equal: they run along most kinks.
+
+    Of the first numbers of one size share a step, and zeros stay; of the second, where two zeros or more
+    are equal inputs as well, they move.
+    """
+    arrays = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    flat = np.concatenate([x.ravel().astype(np.float64) for x in arrays])
+    values, inverse = np.unique(np.abs(flat), return_inverse=True)
+    steps = np.abs(signed(point, values.size)) * powers_of_two(point, values)
+    along = steps[inverse] * np.sign(flat)
+    drawn = [along]
+    if np.count_nonzero(flat == 0) > 1:
+        drawn.append(np.where(flat == 0, steps[0], along))
+    return [_by_argument(point, d) for d in drawn]
+
+
+def _by_argument(point: Point, flat: Array) -> list[Array | None]:
+    sizes = [x.size for x, f in zip(point.points, point.floating, strict=True) if f]
+    parts = iter(np.split(flat, np.cumsum(sizes)[:-1]))
+    return [
+        next(parts).reshape(x.shape) if f else None
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
+def finite_results(point: Point) -> Array:
+    """Tell which results are finite, representable numbers: only these have derivatives to check."""
+    overflow = BALLS.exact(point.fmt.overflow)
+    usable = np.array([bool(y.is_finite() and abs(y) < overflow) for y in point.exact], dtype=bool)
+    if not usable.any():
+        raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
+    return usable
+
+
+def is_elementwise(point: Point) -> bool:
+    """Find out whether the function maps elementwise: moved inputs move only their own results.
+
+    Inputs are moved by halves, once for every binary digit of their index, so that any two of them are
+    told apart. Large inputs are not asked: the general way serves them as well.
+    """
+    inputs = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    size = inputs[0].size
+    if len(point.places) != 1 or any(x.shape != point.shapes[0] for x in inputs):
+        return False
+    if size > _ELEMENTWISE:
+        return False
+    if size == 1:
+        return True
+    digits = [(np.arange(size) >> b) % 2 == 1 for b in range((size - 1).bit_length())]
+    # Among equal numbers a maximum stays where it is when some of them shrink.
+    tied = any(np.unique(np.abs(x)).size < size for x in inputs)
+    ways = itertools.product(digits, (False, True), (0.9375, 1.125) if tied else (0.9375,))
+    try:
+        for digit, other, factor in ways:
+            moved = [
+                np.where((digit ^ other).reshape(x.shape), _elsewhere(x, factor), x) if f else x
+                for x, f in zip(point.points, point.floating, strict=True)
+            ]
+            there = exact_value(point.vector, Inputs(moved))
+            still = digit == other
+            if not all(_same(a, b) for a, b in zip(point.exact[still], there[still], strict=True)):
+                return False
+    except Unresolved:
+        return False
+    return True
+
+
+def _elsewhere(x: Array, factor: float) -> Array:
+    """Give other numbers, far enough off to be felt."""
+    wide = x.astype(np.float64)
+    near = math.copysign(0.03125, 1 - factor)
+    return np.where(np.abs(wide) < 0.015625, near, wide * factor)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool((a.is_nan() and b.is_nan()) or (a.mid() == b.mid() and a.rad() == b.rad()))
+
+
+def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:
+    """Compute the VJP; zeros for an input without a gradient; None if there is no such mode."""
+    if not point.subject.reverse:
+        return None
+    native = point.subject.vjp(point.native, point.split(weights))
+    out: list[Array | None] = []
+    for j, (g, x) in enumerate(zip(native, point.points, strict=True)):
+        if not point.floating[j]:
+            out.append(None)
+            continue
+        array = np.zeros(x.shape) if g is None else to_numpy(g)
+        if array.shape != x.shape:
+            raise Fault(
+                f"the gradient of {point.subject.name} by {point.subject.labels[j]} has shape "
+                f"{array.shape} instead of {x.shape}",
+                Verdict.WRONG,
+            )
+        out.append(array)
+    return out
+
+
+def tangents_of(
+    point: Point, directions: Sequence[Array | None], skipped: dict[str, str]
+) -> Array | None:
+    """Compute the JVP as one vector over the floating results; None if there is no such mode."""
+    mode = point.subject.forward
+    if not mode or mode in skipped:
+        return None
+    tangents = [
+        None if d is None else like(a, d) for d, a in zip(directions, point.native, strict=True)
+    ]
+    try:
+        native = point.subject.jvp(point.native, tangents)
+    except Fault as fault:
+        skipped[mode] = str(fault)
+        return None
+    parts = [to_numpy(native[k]) for k in point.places]
+    for part, shape, k in zip(parts, point.shapes, point.places, strict=True):
+        if part.shape != shape:
+            raise Fault(
+                f"the tangent of result {k} has shape {part.shape} instead of {shape}",
+                Verdict.WRONG,
+            )
+    return np.concatenate([p.ravel() for p in parts]).astype(np.float64)
+
+
+def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:
+    """Give which result, and which element of it, position o of the joined vector is."""
+    ends = np.cumsum(point.sizes)
+    k = int(np.searchsorted(ends, o, side="right"))
+    inner = np.unravel_index(o - (ends[k] - point.sizes[k]), point.shapes[k])
+    return point.places[k], tuple(int(n) for n in inner)
+
+
+# ---------------------------------------------------------------------------------------------
+# Conditioning, as far as floats tell
+# ---------------------------------------------------------------------------------------------
+
+
+def reverse_motion(point: Point, weights: Array) -> list[Array | None]:
+    """Estimate how far each gradient element moves when the inputs move by g·u; None if unknown."""
+    cotangents = point.split(weights)
+    return _motion(
+        point,
+        lambda native: [
+            None if g is None else to_numpy(g).ravel()
+            for g in point.subject.vjp(native, cotangents)
+        ],
+        len(point.points),
+    )
+
+
+def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | None:
+    """Estimate how far each tangent moves when the inputs move by g·u; None if unknown."""
+    dots = [
+        None if d is None else like(a, d) for d, a in zip(directions, point.native, strict=True)
+    ]
+
+    def tangents(native: Sequence[Any]) -> list[Array | None]:
+        parts = point.subject.jvp(native, dots)
+        return [np.concatenate([to_numpy(parts[k]).ravel() for k in point.places])]
+
+    return _motion(point, tangents, 1)[0]
+
+
+def _motion(
+    point: Point, compute: Callable[[Sequence[Any]], list[Array | None]], count: int
+) -> list[Array | None]:
+    """Measure the conditioning term of the bound (see `ffverify.truth`) in the format itself.
+
+    Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
+    it by g·u·√m/δ. They move the result by twice themselves at most: below a half of that an error cannot
+    excuse itself, and beyond nothing is said, nor where inputs are to be taken as exact.
+    """
+    moved = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    delta = 2.0 ** -(point.fmt.precision // 2)
+    scale = point.growth * point.fmt.unit_roundoff / delta * np.sqrt(sum(x.size for x in moved))
+    if scale >= 0.5 or point.strict:
+        return [None] * count
+    squares: list[Any] = [0.0] * count
+    before = compute(point.native)
+    for _ in range(_PATTERNS):
+        native = [
+            like(a, (x * (1 + delta * point.rng.choice([-1.0, 1.0], x.shape))).astype(x.dtype))
+            if f
+            else a
+            for a, x, f in zip(point.native, point.points, point.floating, strict=True)
+        ]
+        with np.errstate(all="ignore"):
+            for k, (a, b) in enumerate(zip(compute(native), before, strict=True)):
+                if a is not None and b is not None:
+                    squares[k] = squares[k] + (a.astype(np.float64) - b) ** 2
+    roots = [scale * np.sqrt(q / _PATTERNS) for q in squares]
+    return [np.where(np.isfinite(r), r, 0.0) if np.ndim(r) else None for r in roots]

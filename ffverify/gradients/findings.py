@@ -1,0 +1,208 @@
+"""From a failed number to a finding: its place in words, sixty confirmed digits, and code to paste."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arrays import BALLS, MPMATH, PreciseArray, arb, mp
+from ffverify.exact.formats import Array, is_floating
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.truth import second_opinion as confirm
+from ffverify.truth.derivatives import CEILING, FIRST_PRECISION, Program
+from ffverify.truth.slopes import projected
+from ffverify.verdicts.verdict import Finding, Verdict
+
+from .hints import hint
+from .judge.elements import Judged
+
+_SECOND_OPINION = 4096  # input elements above which mpmath would take minutes
+_PASTED = 64  # elements of an array that is still written out
+
+
+def finding(judged: Judged) -> Finding:
+    """Make the finding: recompute the exact value in the second arithmetic, name the place."""
+    shown, reason, agree = _exact(judged)
+    kind = judged.kind if agree else Verdict.INCONCLUSIVE
+    if kind is Verdict.INCONCLUSIVE and agree and not judged.reason:
+        reason = f"The truth is too wide to tell, or undefined here: {judged.truth.exact[0]}."
+    if kind is Verdict.WRONG and judged.error_ulps <= judged.allowed_ulps:
+        reason = "Rounding alone may add so much, but here the formula itself is off. " + reason
+    if judged.tail:
+        reason = (
+            "Only relative accuracy is lost: the error is rounding at the gradient's own scale. "
+            + reason
+        )
+    return Finding(
+        kind=kind,
+        where=_where(judged),
+        computed=repr(judged.computed / _unit(judged)),
+        exact=shown,
+        error_ulps=judged.error_ulps,
+        allowed_ulps=judged.allowed_ulps,
+        dtype=judged.point.fmt.name,
+        reason=reason.strip(),
+        replay=code(judged.point.subject.name, judged.point.native),
+        mode=judged.mode,
+        index=judged.index,
+        hint=_sentence(hint(judged)),
+        tail=judged.tail,
+        strict=judged.point.strict,
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"Hint: {text}" if text else ""
+
+
+def _unit(judged: Judged) -> float:
+    """Give the cotangent where one result stands alone: numbers are shown per unit of it."""
+    used = judged.weights[judged.weights != 0]
+    return float(used[0]) if used.size == 1 and judged.mode in ("reverse", "rr", "rf") else 1.0
+
+
+def _where(judged: Judged) -> str:
+    point = judged.point
+    name, index = point.subject.name, _subscript(judged.index)
+    at = _at(point.points)
+    if judged.mode in ("forward", "fr", "ff"):
+        result = f" of result {judged.argument}" if len(point.results) > 1 else ""
+        return f"JVP of {name}{result}{index}{at}, {judged.mode}"
+    if judged.argument < 0:
+        return f"VJP of {name} along a direction{at}, {judged.mode}"
+    label = point.subject.labels[judged.argument]
+    single = np.count_nonzero(judged.weights) == 1
+    above = name if single else f"⟨v, {name}⟩"
+    if single and point.points[judged.argument].size == 1 and len(point.points) == 1:
+        return f"{name}'{at.removeprefix(' at ')}, {judged.mode}"
+    return f"∂{above}/∂{label}{index}{at}, {judged.mode}"
+
+
+def _at(points: Sequence[Array]) -> str:
+    if sum(x.size for x in points) > 8:
+        return ""
+    return f" at ({', '.join(str(x.tolist()) for x in points)})"
+
+
+def _exact(judged: Judged) -> tuple[str, str, bool]:
+    """Print the exact value; tell whether the second arithmetic agrees."""
+    ball, unit = judged.truth.exact[0], _unit(judged)
+    if judged.point.formulas.forward is None:
+        return (ball / arb(unit)).str(8, radius=True), judged.reason, True
+    program = projected(judged.point.vector, judged.weights)
+    if sum(x.size for x in judged.point.points) > _SECOND_OPINION:
+        return (
+            _ball_digits(ball, unit),
+            "Too large to be confirmed in a second arithmetic.",
+            True,
+        )
+    if ball.is_nan():
+        return "undefined", judged.reason, True
+    try:
+        left, right, noise = _second_opinion(program, judged)
+    except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
+        left = right = noise = None
+    if left is None or right is None:
+        return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", True
+    with BALLS.precision(4 * FIRST_PRECISION):
+        near = (arb(v) + arb(0, arb(noise) + abs(arb(v)) * arb(10) ** -50) for v in (left, right))
+        agree = all(bool(ball.overlaps(v)) for v in near)
+    zero = bool(ball.contains(0)) and not judged.truth.kink[0]
+    with mp.workprec(2 * CEILING):
+        ends = [mp.mpf(0)] * 2 if zero else sorted((left / unit, right / unit))
+    shown = [confirm.digits(v) for v in ends]
+    text = (
+        shown[0]
+        if not judged.truth.kink[0]
+        else f"in [{shown[0]}, {shown[-1]}], one-sided derivatives"
+    )
+    if agree:
+        return text, judged.reason, True
+    return text, f"Arb and mpmath disagree on the exact value: {ball} against {text}.", False
+
+
+def _ball_digits(ball: Any, unit: float) -> str:
+    with BALLS.precision(4 * FIRST_PRECISION):
+        return str((ball / unit).str(20, radius=False))
+
+
+def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
+    """Give left and right slope in mpmath, or None where p and 2p bits do not agree to 60 digits; the noise.
+
+    p follows from the sizes of the slope and of the step: values whose difference is far below them
+    agree to all digits that there are, and their rounding, or zero, must not be taken for the slope.
+    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1; 64 bits of those are
+    left to larger values and to the roundings on the way. Where that is too few, the two runs differ by
+    more than the noise, and nothing is confirmed.
+    """
+    points, directions = judged.point.points, judged.directions
+    size = float(abs(judged.truth.exact[0]).mid())
+    smallest = [
+        np.abs(x[d != 0] / d[d != 0])
+        for x, d in zip(points, directions, strict=True)
+        if d is not None and np.any(d)
+    ]
+    step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
+    exponent = abs(math.frexp(step)[1])
+    bits = 512 + 2 * exponent
+    if math.isfinite(size):
+        bits += 4 * abs(math.frexp(size)[1])
+    bits = min(bits, CEILING // 2)
+
+    x: list[Any] = [MPMATH.array(a) if is_floating(a) else a for a in points]
+
+    def one_sided(sign: int, bits: int) -> Any:
+        with mp.workprec(bits):
+            h = sign * mp.ldexp(mp.mpf(step), -(bits // 3))
+
+            def at(c: int) -> Any:
+                moved = []
+                for a, d in zip(x, directions, strict=True):
+                    if d is None:
+                        moved.append(a)
+                        continue
+                    values, places = a.values.ravel().copy(), np.flatnonzero(d)
+                    values[places] += MPMATH.array(d.ravel()[places]).values * (c * h)
+                    moved.append(PreciseArray(values.reshape(a.shape), MPMATH))
+                return program(*moved).values[()]
+
+            return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
+
+    found, noise = [], mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
+    for sign in (-1, 1):
+        coarse, fine = one_sided(sign, bits), one_sided(sign, 2 * bits)
+        tolerance = abs(fine) * mp.mpf(10) ** -confirm.DIGITS + noise
+        with mp.workprec(2 * bits):
+            found.append(fine if abs(fine - coarse) <= tolerance else None)
+    return found[0], found[1], noise
+
+
+def code(name: str, native: Sequence[Any]) -> str:
+    """Give a call of gradcheck on these inputs as code to paste."""
+    if any(to_numpy(a).size > _PASTED for a in native):
+        return f"gradcheck({name}, report.inputs)  # arrays too long to paste; or report.replay()"
+    literals = ", ".join(map(_literal, native))
+    wide = re.search(r"jnp\.array\([^)]*dtype='float64'", literals)
+    hint = "  # after jax.config.update('jax_enable_x64', True)" if wide else ""
+    return f"gradcheck({name}, [{literals}]){hint}"
+
+
+def _literal(value: Any) -> str:
+    array = to_numpy(value)
+    root = type(value).__module__.split(".")[0]
+    numbers = re.sub(r"\b(nan|inf)\b", r"float('\1')", str(array.tolist()))
+    shape = "" if array.size else f".reshape{array.shape}"
+    if root == "torch":
+        text = f"torch.tensor({numbers}, dtype={value.dtype}"
+        return text + (")" if value.device.type == "cpu" else f", device='{value.device}')") + shape
+    if root.startswith("jax"):
+        return f"jnp.array({numbers}, dtype='{value.dtype}')" + shape
+    return f"np.array({numbers}, dtype='{np.asarray(value).dtype.name}')" + shape
+
+
+def _subscript(index: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, index))}]" if index else ""

@@ -1,0 +1,124 @@
+"""Hints: what mistake makes such numbers. A hint never decides anything.
+
+``hint(judged)`` compares a failed number with its exact value and names the known pattern: a flipped
+sign, a missing factor, a transposed index, a zero gradient, a cancellation, an overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.truth.slopes import projection_slope
+from ffverify.verdicts.verdict import Verdict
+
+from .judge.elements import Judged
+
+_CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
+
+
+def hint(judged: Judged) -> str:
+    """Give one sentence on what may have gone wrong, or an empty one."""
+    if judged.kind is Verdict.NONFINITE:
+        return _nonfinite(judged)
+    if judged.kind not in (Verdict.WRONG, Verdict.IMPRECISE):
+        return ""
+    exact = float(judged.truth.exact[0].mid())
+    if not (math.isfinite(exact) and math.isfinite(judged.computed)):
+        return ""
+    if judged.kind is Verdict.IMPRECISE:
+        return _imprecise(judged, exact)
+    if judged.computed == 0:
+        return _zero(judged)
+    mirrored = _mirrored(judged, exact)
+    if exact == 0:
+        return mirrored or (
+            "the exact derivative is zero: a term may be left over, or a mask not applied."
+        )
+    return mirrored or _ratio(judged, judged.computed / exact)
+
+
+def _nonfinite(judged: Judged) -> str:
+    values = [to_numpy(judged.point.results[k]) for k in judged.point.places]
+    if all(np.isfinite(v).all() for v in values):
+        return (
+            "the value is finite, its derivative is not: 0·inf, as from a `where` branch that is not "
+            "selected (make its argument harmless too), or an overflow on the way."
+        )
+    return "the value is not finite either: an overflow on the way, as of exp before log."
+
+
+def _imprecise(judged: Judged, exact: float) -> str:
+    if judged.computed == 0:
+        return "all digits are lost to an underflow or a cancellation such as 1 - σ near σ = 1."
+    if abs(judged.computed - exact) > abs(exact) * judged.point.fmt.unit_roundoff**0.5:
+        return (
+            "most digits are lost: a cancellation such as 1 - σ near σ = 1, 1 - tanh², x - log(…)."
+        )
+    return ""
+
+
+def _zero(judged: Judged) -> str:
+    missing = (
+        "the result does not depend on this input as far as the framework sees (detached, or a "
+        "branch without gradient)"
+    )
+    gradient = judged.gradient
+    whole = gradient is not None and not np.any(gradient)
+    return (
+        f"zero gradient: {missing}."
+        if whole
+        else "zero here: a mask, a threshold or a missing term."
+    )
+
+
+def _ratio(judged: Judged, ratio: float) -> str:
+    def near(value: float) -> bool:
+        return abs(ratio - value) <= _CLOSE * abs(value)
+
+    if near(-1):
+        return "the sign is flipped."
+    if near(2) or near(0.5):
+        counted = "twice" if near(2) else "once instead of twice"
+        factor = "2" if near(2) else "½"
+        return f"off by a factor {factor}: a square's 2, or a term counted {counted}."
+    sizes = sorted({n for a in judged.point.points for n in (*a.shape, a.size) if n > 1})
+    for n in sizes:
+        if near(n):
+            return f"off by a factor {n}: a mean over {n} elements without its 1/{n}, or one sum too many."
+        if near(1 / n):
+            return f"off by a factor 1/{n}: not summed over an axis of {n} elements, or one mean too many."
+    return ""
+
+
+def _mirrored(judged: Judged, exact: float) -> str:
+    """Compare with the exact derivative on the other side of the diagonal."""
+    if judged.mode not in ("reverse", "rr", "rf") or len(judged.index) < 2:
+        return ""
+    point = judged.point
+    if point.formulas.forward is None:
+        return ""
+    x = point.points[judged.argument]
+    *batch, i, j = judged.index
+    other = (*batch, j, i)
+    if i == j or i >= x.shape[-1] or j >= x.shape[-2]:
+        return ""
+    direction = point.unit(judged.argument, int(np.ravel_multi_index(other, x.shape)))
+    slope: Any = projection_slope(point.vector, judged.weights, point.inputs, direction, 128)
+    opposite = float(slope.mid())
+
+    def near(value: float) -> bool:
+        return value != 0 and abs(judged.computed - value) <= _CLOSE * abs(value)
+
+    if near(opposite):
+        return f"this is the derivative at {list(other)}: transposed."
+    if x.shape[-1] == x.shape[-2] and near((exact + opposite) / 2):
+        return (
+            f"this is the mean of the derivatives here and at {list(other)}: right for symmetric "
+            "matrices only, which torch.linalg.cholesky, eigh and the like take theirs to be. "
+            "Check the function of (A + A.mT) / 2."
+        )
+    return ""

@@ -1,0 +1,172 @@
+"""Where the truth about a function comes from: its shadow, a definition, or differences.
+
+``Oracles(truth).at(subject, native, results)`` gives the exact programs that hold at a point. A traced
+program holds as long as the same branches are taken: it is kept while it reproduces the values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.operations import UnknownOperation
+from ffverify.frameworks.arrays import coarsest, is_floating, to_numpy
+from ffverify.frameworks.derivatives import jax_compiled
+from ffverify.truth import textbook
+from ffverify.truth.slopes import Inputs, exact_value, joined
+
+from .evaluation import Formulas
+from .function_under_test import Fault, Subject
+from .judge.by_differences import Opaque, slope_by_differences
+from .opaque_limits import limits_by_differences
+
+
+class Oracles:
+    """The truths of one check.
+
+    Parameters
+    ----------
+    truth
+        The caller's definition, a name of the textbook catalogue, or None: then the function's shadow.
+
+    Attributes
+    ----------
+    name
+        What the last truth rested on.
+    reasons
+        Why a shadow could not be had.
+
+    Raises
+    ------
+    ValueError
+        If the catalogue has no such name.
+    """
+
+    def __init__(self, truth: Callable[..., Any] | str | None) -> None:
+        self.name = "shadow"
+        self.reasons: dict[str, None] = {}
+        if isinstance(truth, str) and truth not in textbook.CATALOGUE:
+            raise ValueError(
+                f"truth={truth!r} is not in the catalogue: "
+                f"use one of {', '.join(sorted(textbook.CATALOGUE))}, or give a NumPy function"
+            )
+        self._truth = truth
+        self._traced: dict[Any, Formulas] = {}
+
+    def at(self, subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+        """Give the exact programs of a function that hold at a point."""
+        formulas = self._formulas(subject, native, results)
+        self.name = formulas.name
+        return formulas
+
+    def _formulas(
+        self, subject: Subject, native: Sequence[Any], results: Sequence[Any]
+    ) -> Formulas:
+        key = (subject.name, *((to_numpy(a).shape, str(a.dtype)) for a in native))
+        kept = self._traced.get(key)
+        if kept is not None and kept.forward is not None:
+            with contextlib.suppress(
+                Exception
+            ):  # fixed at another point, it may fail here in any way
+                return _held_to(kept, native, results)
+        traced = self._shadow(subject, native, results)
+        if self._truth is not None and not subject.name.startswith("the "):
+            name, forward = self._definition()
+            traced = replace(traced, name=name, forward=forward, here=None)
+        self._traced[key] = traced
+        return traced
+
+    def _definition(self) -> tuple[str, Callable[..., Any]]:
+        if isinstance(self._truth, str):
+            return "textbook", getattr(textbook.namespace, self._truth)
+        assert self._truth is not None  # noqa: S101 - asked before
+        return "caller", self._truth
+
+    def _shadow(self, subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+        from ffverify.frameworks.shadow import shadow
+
+        fallback = _by_differences(subject, native, results)
+        made = shadow(
+            subject.fn, native,
+            framework=subject.framework, vjp=subject.caller_vjp, jvp=subject.caller_jvp,
+        )  # fmt: skip
+        if made.forward is None:
+            self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
+            return fallback
+        formulas = Formulas(
+            "shadow",
+            made.forward,
+            lambda: made.backward if subject.reverse else None,
+            lambda: made.jvp,
+        )
+        try:
+            return _held_to(formulas, native, results)
+        except UnknownOperation as unknown:
+            self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
+        except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+            self.reasons[str(error)] = None
+        return fallback
+
+
+def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+    """Give the formulas with their exact value here, if that is the computed one to half its digits.
+
+    Where a value cancels so far that fewer are left, the running bound says what there may be.
+
+    Raises
+    ------
+    ValueError
+        If the exact program does not give the computed values.
+    """
+    from ffverify.frameworks.shadow import running_bound
+
+    points = [to_numpy(a) for a in native]
+    places = [k for k, r in enumerate(results) if is_floating(r)]
+    if not places:
+        return formulas
+    fmt = coarsest([*native, *results])
+    assert formulas.forward is not None  # noqa: S101 - callers asked
+    inputs = Inputs(points)
+    exact = exact_value(joined(formulas.forward, places), inputs)
+    values = np.concatenate([to_numpy(results[k]).ravel() for k in places]).astype(np.float64)
+    if exact.size != values.size:
+        raise ValueError(_OFF)
+    floats = np.array([float(e.mid()) if e.is_finite() else np.nan for e in exact])
+    both = np.isfinite(floats) & np.isfinite(values)
+    largest = float(np.abs(floats[both]).max(initial=0.0))
+    half = 2.0 ** (-fmt.precision / 2)
+    off = np.abs(np.where(both, floats, 0.0) - np.where(both, values, 0.0))
+    allowed = half * largest + 2.0**fmt.smallest_exponent
+    if not np.all(off <= allowed):
+        bounds = running_bound(formulas.forward, points, fmt)
+        radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
+        if not np.all((off <= allowed) | (np.isfinite(radii) & (off <= radii))):
+            raise ValueError(_OFF)
+    return replace(formulas, inputs=inputs, here=exact)
+
+
+_OFF = "the traced program does not reproduce the value"
+
+
+def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+    places = [k for k, r in enumerate(results) if is_floating(r)]
+    if subject.framework == "jax":
+        subject = replace(subject, fn=jax_compiled(subject.fn))
+
+    def evaluate(args: Sequence[Any]) -> list[Any]:
+        values = subject.value(args)
+        if len(values) != len(results):
+            raise Fault(f"{subject.name} returns {len(values)} results, and {len(results)} before")
+        return [values[k] for k in places]
+
+    opaque = Opaque(evaluate, native)
+    return Formulas(
+        "differences",
+        None,
+        differences=lambda w, d: slope_by_differences(opaque, d, w),
+        limits=lambda w, d: limits_by_differences(opaque, d, w),
+    )

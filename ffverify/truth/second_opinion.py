@@ -1,0 +1,115 @@
+"""The second opinion: an exact value recomputed in mpmath before a finding leaves.
+
+Arb and mpmath share no code; a finding is shown only with a value on which both agree, printed to
+60 digits. Here precision is plain: everything is computed at p and at 2p bits, and what the two
+have in common is taken for exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arrays import BALLS, MPMATH, arb, mp
+from ffverify.exact.formats import Array, is_floating
+
+from .derivatives import CEILING, FIRST_PRECISION, Program
+
+DIGITS = 60
+_PRECISIONS = tuple(2**k for k in range(9, CEILING.bit_length() + 1))
+
+
+def _points(args: Sequence[Array]) -> list[Any]:
+    return [MPMATH.array(a) if is_floating(a) else a for a in args]
+
+
+def _settled(compute: Callable[[int], Any]) -> Any:
+    """Compute at growing precision until two results agree to 60 digits; None if they never do.
+
+    Two zeros prove nothing short of the highest precision: both may have cancelled altogether.
+    """
+    before: Any = None
+    for bits in _PRECISIONS:
+        with mp.workprec(bits):
+            now = compute(bits)
+            if mp.isnan(now):
+                before = None
+                continue
+            settled = before is not None and (
+                now == before or abs(now - before) <= abs(now) * mp.mpf(10) ** -DIGITS
+            )
+            if settled and (now != 0 or bits == _PRECISIONS[-1]):
+                return now
+        before = now
+    return None
+
+
+def value(program: Program, args: Sequence[Array], index: tuple[int, ...]) -> Any:
+    """Give one element of a program's exact value as an mpmath number, or None."""
+
+    def compute(_bits: int) -> Any:
+        return program(*_points(args)).values[index]
+
+    return _settled(compute)
+
+
+def directional(
+    program: Program,
+    args: Sequence[Array],
+    tangents: Sequence[Array | None],
+    index: tuple[int, ...],
+) -> tuple[Any, Any]:
+    """Give left and right derivative along tangents of one element of a program, or None each.
+
+    Second order one-sided differences with step 2^(-p/3) of the smallest moved coordinate.
+    """
+    sizes = [
+        np.abs(a[(t != 0) & (a != 0)]) for a, t in zip(args, tangents, strict=True) if t is not None
+    ]
+    smallest = min([1.0, *(float(s.min()) for s in sizes if s.size)])
+
+    def one_sided(sign: int) -> Callable[[int], Any]:
+        def compute(bits: int) -> Any:
+            h = sign * mp.ldexp(mp.mpf(smallest), -(bits // 3))
+            x = _points(args)
+
+            def at(c: int) -> Any:
+                moved = [
+                    a if t is None else a + a.like(MPMATH.array(t).values * (c * h))
+                    for a, t in zip(x, tangents, strict=True)
+                ]
+                return program(*moved).values[index]
+
+            return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
+
+        return compute
+
+    return _settled(one_sided(-1)), _settled(one_sided(1))
+
+
+def digits(number: Any, *, count: int = DIGITS) -> str:
+    """Print an mpmath number to so many significant digits."""
+    with mp.workprec(4 * count + 64):
+        return str(mp.nstr(number, count, strip_zeros=True, min_fixed=-3, max_fixed=16))
+
+
+def agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
+    """Print the second arithmetic's value and tell whether it lies in the first one's ball.
+
+    It is settled to `DIGITS` digits and no more: balls can be narrower than that.
+    """
+    values = second if isinstance(second, tuple) else (second,)
+    if any(v is None for v in values):
+        return "", ball.is_nan()
+    shown = sorted({digits(v) for v in values}, key=float)
+    text = (
+        shown[0]
+        if not kink
+        else f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
+    )
+    with BALLS.precision(4 * FIRST_PRECISION):
+        settled = arb(1, arb(10) ** -DIGITS)
+        near = [arb(v) * settled for v in values]
+        return text, all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)

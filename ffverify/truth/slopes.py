@@ -1,0 +1,395 @@
+"""Exact slopes of a whole traced program along a direction, at any size.
+
+`ffverify.truth` measures single numbers with everything that a verdict needs. ``slopes`` is its
+counterpart for screening: every result of a program, differentiated along one direction through
+all inputs, for four runs of the program and nothing more. ``along`` measures the truth of one
+projection ⟨weights, program⟩ along a direction, with the sensitivity that its bound needs.
+Derivatives are the same high-precision central differences (see `ffverify.truth` for their error).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from ffverify.exact.formats import Array, Format, is_floating
+
+from . import adaptive
+from . import derivatives as truth
+from .derivatives import CEILING, FIRST_PRECISION, Program, Truth
+
+Weights = Sequence[Array | None]
+
+EACH = 1024
+_CONSTANT_PATTERNS = 2
+_SPARE = 16  # digits beyond the format's: 8 are asked for, 8 pay for a few hundred roundings
+_HOPELESS = 3  # doublings after which a slope that is still undefined is taken for undefined
+
+
+class Unresolved(ArithmeticError):
+    """A slope that no precision up to the ceiling decides."""
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Directional derivatives of all results of a program, raveled and joined.
+
+    Attributes
+    ----------
+    exact
+        Object array of balls; at a kink the hull of the one-sided derivatives.
+    kink
+        Where left and right derivative differ.
+    value
+        Object array of balls: the program's own results.
+    """
+
+    exact: Array
+    kink: Array
+    value: Array
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A point as ndarrays, and as balls: floats are exact at any precision, so these are made once."""
+
+    arrays: Sequence[Array]
+
+    @cached_property
+    def balls(self) -> list[Any]:
+        """The floating arrays as precise arrays, the others as they are."""
+        return [BALLS.array(a) if is_floating(a) else a for a in self.arrays]
+
+
+def joined(program: Program, places: Sequence[int] | None = None) -> Program:
+    """Give a program whose result is one vector: its results (those at ``places``), raveled."""
+
+    def run(*args: Any) -> PreciseArray:
+        results = program(*args)
+        results = results if isinstance(results, tuple | list) else (results,)
+        chosen = results if places is None else [results[i] for i in places]
+        parts = [r.values.ravel() if isinstance(r, PreciseArray) else r for r in chosen]
+        arithmetic = next(r.arithmetic for r in (*chosen, *args) if isinstance(r, PreciseArray))
+        parts = [
+            p if p.dtype == object else arithmetic.array(p).values.ravel()
+            for p in map(np.asarray, parts)
+        ]
+        return PreciseArray(np.concatenate([p.ravel() for p in parts]), arithmetic)
+
+    return run
+
+
+def projected(vector: Program, weights: Array) -> Program:
+    """Give ⟨weights, vector⟩ as a program; results of weight 0 stay out, whatever they are."""
+    chosen = np.flatnonzero(weights)
+
+    def run(*args: Any) -> PreciseArray:
+        out = vector(*args)
+        return (out[chosen] * weights[chosen]).sum()  # type: ignore[no-any-return]  # a duck array
+
+    return run
+
+
+def exact_value(vector: Program, inputs: Inputs, *, bits: int = FIRST_PRECISION) -> Array:
+    """Run a program in balls; widen the precision while a branch is undecided.
+
+    Raises
+    ------
+    Unresolved
+        If a branch stays undecided up to the ceiling.
+    """
+    while bits <= CEILING:
+        try:
+            with BALLS.precision(bits):
+                return vector(*inputs.balls).values  # type: ignore[no-any-return]  # an object array
+        except Undecided as undecided:
+            last = str(undecided)
+            bits *= 2
+    raise Unresolved(last)
+
+
+def slopes(
+    vector: Program,
+    inputs: Inputs,
+    directions: Weights,
+    fmt: Format,
+    *,
+    here: Array | None = None,
+    each: bool = False,
+) -> Slopes:
+    """Differentiate all results of a program along a direction.
+
+    Precision doubles until every slope is narrow: beside the largest one, or with ``each`` beside
+    itself (up to `EACH` bits: a slope of exactly 0 may never be). A jump that survives a doubling is
+    a kink. ``here`` is the program's exact result, if it is known already.
+
+    Raises
+    ------
+    Unresolved
+        If a branch stays undecided up to the ceiling.
+    """
+    bits, rounds, last = _first_precision(inputs, directions, fmt.precision + _SPARE), 0, ""
+    jumps: Array | None = None
+    found: Slopes | None = None
+    while bits <= CEILING:
+        with BALLS.precision(bits):
+            try:
+                stencil, half = _stencil(
+                    vector, inputs, directions, bits, here=here if bits == FIRST_PRECISION else None
+                )
+            except Undecided as undecided:
+                last = str(undecided)
+                bits *= 2
+                continue
+            exact, jump = truth.enclosure(stencil, half)
+            known = _narrow_enough(exact, fmt, each=each and bits < EACH)
+            kink = np.zeros_like(known) if jumps is None else ~known & adaptive.stays(jump, jumps)
+            jumps = jump
+            found = Slopes(exact, kink, stencil[1].values)
+            known |= kink
+            if rounds >= _HOPELESS:
+                known |= np.array([not e.is_finite() for e in exact], dtype=bool)
+            if known.all():
+                break
+            rounds += 1
+        bits *= 2
+    if found is None:
+        raise Unresolved(last)
+    return found
+
+
+def glance(vector: Program, inputs: Inputs, directions: Weights, bits: int) -> Array | None:
+    """Give the slopes of all results from two runs, without an error bound; None if undecided."""
+    bits = max(bits, _first_precision(inputs, directions, 2 * bits // 3))
+    while bits <= CEILING:
+        with BALLS.precision(bits):
+            try:
+                return central(  # type: ignore[no-any-return]  # an object array
+                    vector, inputs.balls, directions, _exponent(inputs, directions, bits)
+                )
+            except Undecided:
+                bits *= 2
+    return None
+
+
+def projection_slope(
+    vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
+) -> Any:
+    """Give the slope of ⟨weights, program⟩ at a glance: for bisection, where that suffices."""
+    each = glance(vector, inputs, directions, bits)
+    if each is None:
+        return arb.nan()
+    used = np.flatnonzero(weights)
+    with BALLS.precision(bits):
+        return sum((each[used] * weights[used]).tolist(), arb(0))
+
+
+def along(
+    program: Program,
+    inputs: Inputs,
+    directions: Weights,
+    fmt: Format,
+    *,
+    growth: int,
+    moving: Sequence[Array | None],
+) -> Truth:
+    """Measure the truth of a scalar program's slope along a direction.
+
+    Parameters
+    ----------
+    growth
+        The growth factor g: inputs are moved by g·u to measure how far the slope moves.
+    moving
+        Per argument, where its elements carry rounding errors that matter (None: nowhere).
+    """
+    exact, kink, resolved, undefined = arb.nan(), False, False, 0
+    before = None
+    bits = used = _first_precision(inputs, directions, fmt.precision + _SPARE)
+    while bits <= CEILING and not resolved and undefined <= _HOPELESS:
+        with BALLS.precision(bits):
+            try:
+                stencil, half = _stencil(program, inputs, directions, bits)
+            except Undecided:
+                bits *= 2
+                continue
+            balls, jump = truth.enclosure([y.reshape(1) for y in stencil], half)
+            exact, used = balls[0], bits
+            narrow = bool(adaptive.narrow(balls, fmt)[0])
+            kink = not narrow and before is not None and bool(adaptive.stays(jump, before)[0])
+            before = jump
+            resolved = narrow or kink
+            undefined += not exact.is_finite()
+        bits *= 2
+
+    def measure() -> Array:
+        if kink:
+            return _object(arb(0))
+        with BALLS.precision(used):
+            try:
+                return _object(
+                    _motion(program, inputs, directions, exact.mid(), used, growth, fmt, moving)
+                )
+            except Undecided:
+                return _object(arb.nan())
+
+    return Truth(_object(exact), measure, np.array([kink]), np.array([resolved]), growth=growth)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def _object(x: Any) -> Array:
+    out = np.empty(1, dtype=object)
+    out[0] = x
+    return out
+
+
+def _motion(
+    program: Program,
+    inputs: Inputs,
+    directions: Weights,
+    slope: Any,
+    bits: int,
+    growth: int,
+    fmt: Format,
+    moving: Sequence[Array | None],
+) -> Any:
+    """Measure how far a slope moves with the inputs (as in `ffverify.truth`, with a term for underflow).
+
+    The program's constants are inputs too: √2 is not a float, and another rounding of it is as right.
+    """
+    places = [m.ravel().nonzero()[0] if m is not None else np.zeros(0, int) for m in moving]
+    count = sum(p.size for p in places)
+    patterns = truth.sign_patterns(count) if count else np.zeros((0, 0))
+    size, least = growth * fmt.unit_roundoff, arb(growth) * arb(2) ** fmt.smallest_exponent
+    total = arb(0)
+    for pattern in patterns:
+        moved = _with_rounding(inputs, places, pattern, size, least)
+        apart = central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
+        total += apart * apart  # Arb's own square of a ball around 0 is nan
+    total = total * count / max(len(patterns), 1)
+    for k in range(_CONSTANT_PATTERNS):
+        arithmetic, met = constants_moved(fmt, growth, k)
+        x = [
+            PreciseArray(a.values, arithmetic) if isinstance(a, PreciseArray) else a
+            for a in inputs.balls
+        ]
+        apart = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
+        total += apart * apart * len(met) / _CONSTANT_PATTERNS
+    return total.abs_upper().sqrt()
+
+
+def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, set[Any]]:
+    """Give ball arithmetic that moves a program's own constants by units·u, and those it has met.
+
+    A constant that fills its format, such as √2 or 0.1, stands for a number that was rounded; one of
+    few digits is meant as it is. Signs are drawn by the constant's digits and the pattern.
+    """
+    met: set[Any] = set()
+
+    def exact(value: Any) -> Any:
+        x = BALLS.exact(value)
+        if not x.is_exact() or not x.is_finite() or x.is_zero():
+            return x
+        digits = int(abs(x.man_exp()[0]))
+        if digits.bit_length() <= fmt.precision // 2:
+            return x
+        met.add(digits)
+        return x * (1 + (-1) ** (hash((digits, pattern)) & 1) * units * arb(fmt.unit_roundoff))
+
+    return replace(BALLS, exact=exact), met
+
+
+def _with_rounding(
+    inputs: Inputs, places: Sequence[Array], pattern: Array, size: float, least: Any
+) -> list[Any]:
+    """Move the elements at ``places`` by ``size`` relative plus ``least``, with a pattern's signs."""
+    out, start = [], 0
+    up, down = 1 + arb(size), 1 - arb(size)
+    for x, p in zip(inputs.balls, places, strict=True):
+        if p.size:
+            values = x.values.ravel().copy()
+            positive = pattern[start : start + p.size] > 0
+            values[p] = values[p] * np.where(positive, up, down) + np.where(positive, least, -least)
+            start += p.size
+            x = PreciseArray(values.reshape(x.shape), BALLS)  # noqa: PLW2901 - moved, else as it was
+        out.append(x)
+    return out
+
+
+def _smallest(inputs: Inputs, directions: Weights) -> int:
+    """Give s, 2^s the smallest coordinate in units of how far it moves, or 1."""
+    smallest = 0
+    for x, v in zip(inputs.arrays, directions, strict=True):
+        if v is not None:
+            moved = (v != 0) & (x != 0)
+            ratio = np.abs(x[moved].astype(np.float64)) / np.abs(v[moved].astype(np.float64))
+            ratio = ratio[ratio > 0]
+            if ratio.size:
+                smallest = min(smallest, int(np.frexp(ratio.min())[1]) - 1)
+    return smallest
+
+
+def _exponent(inputs: Inputs, directions: Weights, bits: int) -> Array:
+    """Give the exponent of the step h = 2^(s - k), k = (p + s) / 3 at p bits.
+
+    A difference of values of size 1 is good to 2^-p / h, and a step of 2^-k of the smallest
+    coordinate leaves out what is of the size of 2^-2k: this k makes the two equal.
+    """
+    smallest = _smallest(inputs, directions)
+    return np.asarray(smallest - (bits + smallest) // 3)
+
+
+def _first_precision(inputs: Inputs, directions: Weights, digits: int) -> int:
+    """Give the bits with which a slope of the size of the values comes out to so many digits, base 2.
+
+    It is good to 2(p + s) / 3 (see `_exponent`).
+    """
+    needed = 3 * digits // 2 - _smallest(inputs, directions)
+    return min(max(FIRST_PRECISION, needed), CEILING // 2)
+
+
+def _run(
+    program: Program, x: Sequence[Any], directions: Weights, exponent: Array, at: Sequence[int]
+) -> tuple[list[Any], PreciseArray]:
+    """Run a program at x + c·h·v for every c; give 1 / 2h too."""
+    h, half = truth.steps(exponent)
+    shifts = [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
+    return [program(*truth.shifted(x, shifts, c)) for c in at], half
+
+
+def central(program: Program, x: Sequence[Any], directions: Weights, exponent: Array) -> Any:
+    """Give the central difference of a scalar program."""
+    (below, above), half = _run(program, x, directions, exponent, (-1, 1))
+    return ((above - below) * half).values[()]
+
+
+def _stencil(
+    program: Program, inputs: Inputs, directions: Weights, bits: int, *, here: Array | None = None
+) -> tuple[list[Any], PreciseArray]:
+    """Run a program on the stencil of `truth.enclosure`; what it gives at the point may be known."""
+    at = truth.STENCIL if here is None else [c for c in truth.STENCIL if c]
+    exponent = _exponent(inputs, directions, bits)
+    values, half = _run(program, inputs.balls, directions, exponent, at)
+    if here is not None:
+        values.insert(truth.STENCIL.index(0), PreciseArray(here, BALLS))
+    return values, half
+
+
+def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:
+    """Tell which slopes are known well enough: beside themselves or, unless each, the largest."""
+    finite = [b.abs_upper() for b in balls if b.is_finite()]
+    if not finite:
+        return np.zeros(balls.shape, dtype=bool)
+    margin = max(finite) * arb(2) ** -(fmt.precision + 8)
+    own: Array = adaptive.narrow(balls, fmt)
+    if each:
+        return own
+    near: Array = np.array([bool(b.is_finite() and b.rad() <= margin) for b in balls], dtype=bool)
+
+    return own | near

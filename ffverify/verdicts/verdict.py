@@ -1,0 +1,261 @@
+"""Verdicts: what a computed number is worth beside the truth, and how to say so.
+
+``judge`` compares an array with its ``Truth``, element by element, in units in the last place of
+the exact result. ``Finding`` is one failed check: where, computed, exact, error, allowed, and the
+line that replays it.
+
+The allowed error is the conditioning bound
+
+    g·u·|t| + (how far t moves when every input moves by g·u relative) + g subnormals [+ g·u·scale]
+
+where u is the unit roundoff and g the growth factor of the truth (its derivation is in
+`ffverify.truth`). ``scale`` is given where a claim promises absolute accuracy only, such as 1 for
+probabilities. Beyond it the verdict is ``imprecise`` as long as the *running bound*, what the
+roundings of the naive formula can add up to, explains the error, else ``wrong``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.formats import FORMATS, Array, Format
+from ffverify.truth.derivatives import Truth
+
+
+class Verdict(StrEnum):
+    """What a computed number is, beside the truth."""
+
+    CORRECT = "correct"
+    IMPRECISE = "imprecise"
+    WRONG = "wrong"
+    NONFINITE = "nonfinite"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One failed check.
+
+    Attributes
+    ----------
+    kind
+        The verdict, never ``correct``.
+    where
+        What was computed, as in ``softplus'(40.0)``.
+    computed, exact
+        The number that came out, and the exact one to 60 digits; a sentence and nothing where no number
+        says what is amiss.
+    error_ulps, allowed_ulps
+        The error and the bound, in ulps of the exact result.
+    dtype
+        The format that the computation ran in.
+    reason
+        What the numbers do not say by themselves.
+    replay
+        A command that shows the finding again.
+    mode
+        How the number was computed: "reverse", "forward", at second order "rr", "fr", "rf", "ff".
+    index
+        Which element of its array it is.
+    hint
+        A known mistake that makes such numbers.
+    tail
+        Whether the loss is only relative: the absolute error is within rounding of the natural scale.
+    strict
+        Whether losses of digits count as errors, however small.
+    known
+        Why it is known to fail upstream; empty if it is not.
+    """
+
+    kind: Verdict
+    where: str
+    computed: str
+    exact: str
+    error_ulps: float
+    allowed_ulps: float
+    dtype: str
+    reason: str = ""
+    replay: str = ""
+    mode: str = ""
+    index: tuple[int, ...] = ()
+    hint: str = ""
+    tail: bool = False
+    strict: bool = False
+    known: str = ""
+
+    @property
+    def severity(self) -> str:
+        """``"error"``, or ``"warning"`` for a loss of less than half the digits, or only a tail's."""
+        if self.kind is Verdict.INCONCLUSIVE:
+            return "warning"
+        half = 2.0 ** (FORMATS[self.dtype].precision / 2)
+        small = self.kind is Verdict.IMPRECISE and (self.tail or self.error_ulps <= half)
+        return "warning" if small and not self.strict else "error"
+
+    @property
+    def digits_lost(self) -> float:
+        """Decimal digits of the format that the number does not have right (infinite if none)."""
+        return float(np.log10(max(self.error_ulps, 1.0)))
+
+    def __str__(self) -> str:
+        should = f", but should be {self.exact}" if self.exact else ""
+        size = (
+            f"{self.error_ulps:.3g} ulps of {self.dtype} where {self.allowed_ulps:.3g} are allowed"
+        )
+        ulps = f" ({size})" if np.isfinite(self.error_ulps) and self.exact else ""
+        notes = "".join(f"\n  {note}" for note in (self.reason, self.hint, self.replay) if note)
+        what = f"{self.where} = {self.computed}" if self.exact else f"{self.where}: {self.computed}"
+        return f"{self.kind}: {what}{should}{ulps}{notes}"
+
+
+_WORST_FIRST = (
+    (Verdict.WRONG, Verdict.NONFINITE),
+    (Verdict.IMPRECISE,),
+    (Verdict.INCONCLUSIVE,),
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts on an array, element by element (all fields have its shape).
+
+    The motion of the inputs is in ``allowed_ulps`` only where the rounding of the result alone does
+    not explain an error.
+    """
+
+    verdicts: Array
+    error_ulps: Array
+    allowed_ulps: Array
+
+    @property
+    def worst(self) -> tuple[int, ...] | None:
+        """Index of the worst failed element; None if all are correct.
+
+        Wrong and nonfinite come before imprecise, what cannot be judged comes last; among equals
+        the largest error over bound is the worst.
+        """
+        for kinds in _WORST_FIRST:
+            failed = np.isin(self.verdicts, kinds)
+            if failed.any():
+                break
+        else:
+            return None
+        rank = np.where(failed, self.error_ulps / np.maximum(self.allowed_ulps, 1e-300), -1.0)
+        rank = np.where(failed & np.isnan(rank), np.inf, rank)
+        return tuple(int(i) for i in np.unravel_index(np.argmax(rank), rank.shape))
+
+
+def judge(
+    computed: Array,
+    truth: Truth,
+    fmt: Format,
+    *,
+    scale: float = 0.0,
+    inputs_exact: bool = False,
+    running: Array | None = None,
+) -> Judgement:
+    """Compare computed numbers with the truth, element by element.
+
+    Parameters
+    ----------
+    computed
+        Array of the truth's shape.
+    scale
+        Natural scale of the result where only absolute accuracy is promised; ulps are then of it.
+    inputs_exact
+        Leave the motion of the inputs out of the bound.
+    running
+        Object array: the running bound. None: unknown, then rounding is blamed for at most half
+        the digits.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if computed.shape != truth.exact.shape:
+        raise ValueError(
+            f"computed has shape {computed.shape}, the truth {truth.exact.shape}: compare equal shapes"
+        )
+    exacts, numbers = truth.exact.ravel().tolist(), computed.astype(np.float64).ravel().tolist()
+    limits = _rounding_of(exacts, truth.growth, fmt, scale)
+    distances = [arb(c) - t for c, t in zip(numbers, exacts, strict=True)]
+    near = [bool(d.abs_upper() <= m) for d, m in zip(distances, limits, strict=True)]
+    correct = np.array(near, dtype=bool)
+    if not (inputs_exact or correct.all()):
+        motions = truth.motion.ravel()
+        for i in np.flatnonzero(~correct).tolist():
+            if motions[i].is_finite():
+                limits[i] = limits[i] + motions[i].abs_upper()
+    exponents = fmt.ulp_exponents(np.maximum(np.abs(_floats(exacts)), scale))
+    with np.errstate(over="ignore"):
+        errors, allowances = (np.ldexp(np.abs(_floats(x)), -exponents) for x in (distances, limits))
+    verdicts = np.full(computed.size, Verdict.CORRECT, dtype=object)
+    overflow = BALLS.exact(fmt.overflow)
+    runnings = [None] * computed.size if running is None else running.ravel().tolist()
+    resolved, two = truth.resolved.ravel().tolist(), arb(2)
+    for i in np.flatnonzero(~correct).tolist():
+        verdicts[i], errors[i] = _verdict(
+            numbers[i], exacts[i], distances[i], limits[i], resolved[i], overflow,
+            two ** int(exponents[i]), runnings[i], fmt,
+        )  # fmt: skip
+    shape = computed.shape
+    return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
+
+
+def bound(truth: Truth, fmt: Format, *, scale: float = 0.0) -> Array:
+    """Give the conditioning bound, an object array of balls (whose upper ends count)."""
+    limits = _rounding_of(truth.exact.ravel().tolist(), truth.growth, fmt, scale)
+    moved = [m.abs_upper() if m.is_finite() else 0 for m in truth.motion.ravel().tolist()]
+    out = np.empty(truth.exact.size, dtype=object)
+    out[:] = [a + b for a, b in zip(limits, moved, strict=True)]
+    return out.reshape(truth.exact.shape)
+
+
+def _rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> list[Any]:
+    """Give g·u·|t| + g subnormals + g·u·scale: the bound without the motion of the inputs."""
+    unit = growth * arb(fmt.unit_roundoff)
+    absolute = growth * arb(2) ** fmt.smallest_exponent + unit * arb(float(scale))
+    return [unit * t.abs_upper() + absolute for t in exacts]
+
+
+def _floats(balls: list[Any]) -> Array:
+    return np.array([float(b.mid()) for b in balls])
+
+
+def _verdict(
+    c: float,
+    t: Any,
+    distance: Any,
+    allowed: Any,
+    resolved: bool,
+    overflow: Any,
+    ulp: Any,
+    run: Any,
+    fmt: Format,
+) -> tuple[Verdict, float]:
+    """Judge one number; the error is in ulps, infinite where the number is not finite."""
+    if t.is_nan():
+        return (Verdict.CORRECT, 0.0) if math.isnan(c) else (Verdict.INCONCLUSIVE, math.inf)
+    if not math.isfinite(c):
+        same_sign = bool(t > 0) if c > 0 else bool(t < 0)
+        overflows = not math.isnan(c) and same_sign and t.abs_upper() + allowed >= overflow
+        return (Verdict.CORRECT, 0.0) if overflows else (Verdict.NONFINITE, math.inf)
+    if not t.is_finite():
+        return (Verdict.WRONG, math.inf) if resolved else (Verdict.INCONCLUSIVE, math.inf)
+    least = distance.abs_lower()
+    error = float((least if not resolved or t.rad() > ulp else abs(distance).mid()) / ulp)
+    if not least > allowed:
+        certain = resolved or distance.abs_upper() <= allowed
+        return (Verdict.CORRECT if certain else Verdict.INCONCLUSIVE), error
+    if run is None:
+        explained = error <= 2.0 ** (fmt.precision / 2)
+    else:
+        explained = not run.is_finite() or bool(least <= run + allowed)
+    return (Verdict.IMPRECISE if explained else Verdict.WRONG), error

@@ -1,0 +1,1 @@
+"""The engine: values that are traced, primitives and their rules, transformations."""

@@ -1,0 +1,1 @@
+"""Networks: multilayer perceptrons, output units with their costs, training."""

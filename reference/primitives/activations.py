@@ -1,0 +1,244 @@
+"""Hidden units (chapter 6.3 and later ones), each with the slope it is usually given at its kinks."""
+
+from __future__ import annotations
+
+from math import log, pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import Primitive, elementwise, reshape
+from ffverify.reference.engine.var import Value, dtype_of, shape_of
+
+from . import special
+from .elementary import (
+    absolute,
+    clip,
+    cosh,
+    exp,
+    expm1,
+    greater,
+    greater_equal,
+    less_equal,
+    square,
+    where,
+)
+from .reductions import max_over, sum_
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def identity(z: Value) -> Value:
+    """Return z: the linear unit."""
+    return z
+
+
+# Rectifiers ------------------------------------------------------------------------------------------
+relu = elementwise(
+    "relu", lambda z: np.maximum(z, 0), lambda _y, z: greater(z, 0), kinks={0.0: 0.0}
+)
+prelu = elementwise(
+    "prelu",
+    lambda z, alpha: np.where(np.greater(z, 0), z, np.multiply(alpha, z)),
+    lambda _y, z, alpha: where(greater(z, 0), 1.0, alpha),
+    lambda _y, z, _alpha: where(greater(z, 0), 0.0, z),
+    kinks="z = 0: slope alpha",
+)
+
+
+def leaky_relu(z: Value, slope: Value = 0.01) -> Value:
+    """Return max(0, z) + slope · min(0, z)."""
+    return prelu(z, slope)
+
+
+def relu6(z: Value) -> Value:
+    """Return min(max(0, z), 6)."""
+    return clip(z, low=0, high=6)
+
+
+def hard_tanh(z: Value) -> Value:
+    """Return max(-1, min(1, z)) (section 6.3.3)."""
+    return clip(z, low=-1, high=1)
+
+
+def clipped_linear(z: Value) -> Value:
+    """Return max(0, min(1, z)) (equation 6.18), the output unit that goes dead."""
+    return clip(z, low=0, high=1)
+
+
+def hard_sigmoid(z: Value) -> Value:
+    """Return max(0, min(1, z/6 + 1/2))."""
+    return clip(z + 3.0, low=0, high=6) / 6.0
+
+
+def _hard_swish(z: Any) -> Any:
+    # z is held above -3, where the product is 0, so that -inf · 0 does not arise.
+    return np.maximum(z, -3) * (np.clip(np.add(z, 3), 0, 6) / 6)
+
+
+# z · hard_sigmoid(z)
+hard_swish = elementwise(
+    "hard_swish",
+    _hard_swish,
+    lambda _y, z: where(less_equal(z, -3.0), 0.0, where(greater_equal(z, 3.0), 1.0, z / 3.0 + 0.5)),
+    kinks={-3.0: 0.0, 3.0: 1.0},
+    flops=4,
+)
+
+
+def maxout(z: Value, k: int) -> Value:
+    """Maximum of each group of k adjacent values of the last axis: [..., m k] to [..., m]."""
+    shape = shape_of(z)
+    if k < 1 or shape[-1] % k:
+        raise ValueError(f"maxout: the last axis has {shape[-1]} values, no multiple of k = {k}")
+    groups = reshape(z, shape=(*shape[:-1], shape[-1] // k, k))
+    return max_over(groups, axis=(len(shape),), keepdims=False)
+
+
+# Sigmoidal units ---------------------------------------------------------------------------------------
+def _sigmoid(z: Any) -> Any:
+    e = np.exp(-np.absolute(z))
+    return np.where(np.greater_equal(z, 0), np.ones_like(e), e) / (1 + e)
+
+
+def _sigmoid_slope(z: Any) -> Any:
+    e = np.exp(-np.absolute(z))
+    return e / (1 + e) / (1 + e)
+
+
+# σ(z) σ(-z): nowhere a difference, so that it is exact in both tails, and its own slope at 0.
+sigmoid_slope = elementwise(
+    "sigmoid_slope", _sigmoid_slope, lambda s, z: -s * tanh(0.5 * z), flops=14
+)
+sigmoid = elementwise("sigmoid", _sigmoid, lambda _y, z: sigmoid_slope(z), flops=13)
+
+
+def _tanh_slope(z: Any, out: Any = None) -> Any:
+    root = np.reciprocal(np.cosh(z, out), out)
+    return np.multiply(root, root, out)
+
+
+# 1/cosh², where 1 - tanh² would be 0 beyond |z| = 19.
+tanh_slope = elementwise(
+    "tanh_slope",
+    _tanh_slope,
+    lambda s, z: -2.0 * tanh(z) * s,
+    flops=12,
+    source="tanh_slope({0}{out})",
+)
+tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z), flops=10)
+softplus = elementwise(
+    "softplus",
+    lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.absolute(z))),
+    lambda _y, z: sigmoid(z),
+    flops=23,
+)
+
+
+def log_sigmoid(z: Value) -> Value:
+    """Return log σ(z) = -ζ(-z)."""
+    return -softplus(-z)
+
+
+# Sums and products of these, as primitives: composed, their slopes would cancel.
+softsign = elementwise(
+    "softsign", special.softsign_forward, lambda _y, z: square(1.0 / (1.0 + absolute(z))), flops=3
+)
+tanhshrink = elementwise(
+    "tanhshrink", special.tanhshrink_forward, lambda _y, z: square(tanh(z)), flops=20
+)
+
+
+def _root_of_sigmoid_slope(z: Value) -> Value:
+    """Return sqrt(σ'(z)): multiplied in twice, it lets a large factor meet no subnormal number."""
+    return 0.5 / cosh(0.5 * z)
+
+
+def _silu_curvature(_s: Value, z: Value) -> Value:
+    r = _root_of_sigmoid_slope(z)
+    return (r * (2.0 - z * tanh(0.5 * z))) * r
+
+
+silu_slope = elementwise(
+    "silu_slope",
+    special.silu_slope_forward,
+    _silu_curvature,
+    flops=19,
+)
+silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), flops=16)
+
+
+def _mish_curvature(_s: Value, z: Value) -> Value:
+    t, s = tanh(softplus(z)), sigmoid(z)
+    root = exp(-0.5 * softplus(-z)) / cosh(softplus(z))  # of σ(z) / cosh²(ζ(z))
+    return (2.0 * root + (root * z) * (sigmoid(-z) - 2.0 * t * s)) * root
+
+
+mish_slope = elementwise("mish_slope", special.mish_slope_forward, _mish_curvature, flops=30)
+mish = elementwise("mish", special.mish_forward, lambda _y, z: mish_slope(z), flops=22)
+
+
+# Exponential and Gaussian units ------------------------------------------------------------------------
+def elu(z: Value, alpha: float = 1.0) -> Value:
+    """Return z for z > 0, else alpha (e^z - 1)."""
+    positive = greater(z, 0)
+    return where(positive, z, alpha * expm1(where(positive, 0.0, z)))
+
+
+def _selu(z: Any) -> Any:
+    return SELU_SCALE * np.where(np.greater(z, 0), z, SELU_ALPHA * np.expm1(np.minimum(z, 0)))
+
+
+def _selu_slope(_y: Value, z: Value) -> Value:
+    positive = greater(z, 0)
+    # The factor is put into the exponent: a subnormal e^z would not bear to be multiplied.
+    return where(positive, SELU_SCALE, exp(where(positive, 0.0, z) + log(SELU_SCALE * SELU_ALPHA)))
+
+
+# The self-normalising ELU (Klambauer et al. 2017).
+selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, flops=11)
+# e^(-z²), the slope of erf up to a factor.
+gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=12)
+erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=70)
+erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=70)
+
+
+def _gelu_curvature(_s: Value, z: Value) -> Value:
+    g = gauss(0.5 * z)  # sqrt of e^(-z²/2)
+    return (2.0 * g * g - square(g * z)) / sqrt(2 * pi)
+
+
+gelu_slope = elementwise(
+    "gelu_slope",
+    special.gelu_slope_forward,
+    _gelu_curvature,
+    flops=80,
+)
+# z Φ(z), exact, with full relative accuracy in the left tail.
+gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), flops=80)
+
+
+def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
+    # It is 0 beyond these bounds, where powers of z would overflow.
+    reach = 8.0 if dtype_of(z) == np.float16 else 60.0
+    z = clip(z, low=-reach, high=reach)
+    u, u_dot = special.gelu_tanh_argument(z)
+    bend = 6 * 0.044715 * 2 * sqrt(2 / pi) * z  # d²u/dz²
+    r = _root_of_sigmoid_slope(u)
+    return (r * (2.0 * u_dot + z * (bend - u_dot * u_dot * tanh(0.5 * u)))) * r
+
+
+gelu_tanh_slope = elementwise(
+    "gelu_tanh_slope", special.gelu_tanh_slope_forward, _gelu_tanh_curvature, flops=27
+)
+# GELU with Φ approximated through a tanh (Hendrycks & Gimpel 2016): z σ(u).
+gelu_tanh = elementwise(
+    "gelu_tanh", special.gelu_tanh_forward, lambda _y, z: gelu_tanh_slope(z), flops=20
+)
+
+
+def rbf(x: Value, W: Value, sigma: Value) -> Value:
+    """Return exp(-‖W_j - x‖²/σ²): x[..., d], templates W[m, d], width sigma[...] to [..., m]."""
+    x = reshape(x, shape=(*shape_of(x)[:-1], 1, shape_of(x)[-1]))
+    sigma = reshape(sigma, shape=(*shape_of(sigma), 1))
+    return exp(-sum_(square(W - x), axis=-1) / square(sigma))

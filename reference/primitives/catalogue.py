@@ -1,0 +1,26 @@
+"""All primitives of the engine by name, for tests, tables and interpreters in other arithmetics."""
+
+from __future__ import annotations
+
+from ffverify.reference.engine import numpy_functions, primitive
+from ffverify.reference.engine.primitive import Primitive
+
+from . import activations, elementary, linalg, losses, reductions, shaping
+
+MODULES = (primitive, elementary, shaping, reductions, linalg, activations, losses, numpy_functions)
+
+
+def primitives() -> dict[str, Primitive]:
+    """Return every primitive that the engine declares, sorted by name.
+
+    Raises
+    ------
+    ValueError
+        Where two declarations share a name.
+    """
+    found: dict[str, Primitive] = {}
+    for module in MODULES:
+        for value in vars(module).values():
+            if isinstance(value, Primitive) and found.setdefault(value.name, value) is not value:
+                raise ValueError(f"two primitives are called {value.name!r}: rename one")
+    return dict(sorted(found.items()))

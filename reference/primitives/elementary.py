@@ -1,0 +1,248 @@
+"""The elementwise primitives of arithmetic and of calculus, one declaration each.
+
+Every slope is written so that it keeps its relative accuracy wherever the function is defined: no
+1 - y² near |y| = 1, no x² that overflows where the slope does not.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import (
+    ELEMENTARY,
+    Primitive,
+    astype,
+    constant,
+    elementwise,
+    general,
+    multiply,
+    scale,
+)
+from ffverify.reference.engine.var import Value
+
+__all__ = ["astype", "multiply", "scale"]  # declared with the engine, in primitive.py
+
+LN2, LN10 = float(np.log(2.0)), float(np.log(10.0))
+
+# Arithmetic ------------------------------------------------------------------------------------
+add = elementwise("add", np.add, 1, 1)
+subtract = elementwise("subtract", np.subtract, 1, -1)
+divide = elementwise(
+    "divide", np.divide, lambda _y, _a, b: 1.0 / b, lambda y, _a, b: -y / b, singular=True
+)
+negative = elementwise("negative", np.negative, -1, flops=0)
+positive = elementwise("positive", np.positive, 1, flops=0)
+square = elementwise("square", np.square, lambda _y, x: 2.0 * x)
+reciprocal = elementwise("reciprocal", np.reciprocal, lambda y, _x: -y * y, singular=True)
+remainder = elementwise(
+    "remainder",
+    np.remainder,
+    1,
+    lambda _y, a, b: -floor_divide(a, b),
+    kinks="a/b an integer: jumps",
+)
+sqrt = elementwise("sqrt", np.sqrt, lambda y, _x: 0.5 / y, domain=(0, inf), singular=True)
+cbrt = elementwise(
+    "cbrt", np.cbrt, lambda y, _x: 1.0 / (3.0 * y * y), singular=True, flops=ELEMENTARY
+)
+hypot = elementwise(
+    "hypot",
+    np.hypot,
+    lambda y, a, _b: _ratio_or_zero(a, y),
+    lambda y, _a, b: _ratio_or_zero(b, y),
+    kinks="a = b = 0: slope 0",
+    flops=4,
+)
+
+
+def _ratio_or_zero(a: Value, b: Value) -> Value:
+    zero = equal(b, 0)
+    return where(zero, 0.0, divide(a, where(zero, 1.0, b)))
+
+
+# Powers: right at 0, where x**p has slope 0 for p = 0 or p > 1, and where log x does not exist. -----
+
+
+def _power(x: Any, p: Any) -> Any:
+    # The operator has exact shortcuts for p = 2, 1/2, -1, which the ufunc does not take.
+    return x**p if isinstance(x, np.ndarray | np.floating) else np.power(x, p)
+
+
+def _power_slope_in_x(_y: Value, x: Value, p: Value) -> Value:
+    zero = equal(p, 0)
+    return where(zero, 0.0, p * power(x, where(zero, 1.0, p - 1.0)))
+
+
+def _power_slope_in_p(y: Value, x: Value, p: Value) -> Value:
+    # 0**p is 0 for every p > 0, so its slope there is 0; 0**0 = 1 is a jump, and 0 is taken.
+    flat = logical_and(equal(x, 0), greater_equal(p, 0))
+    return where(flat, 0.0, y * log(where(flat, 1.0, x)))
+
+
+power: Primitive = elementwise(
+    "power", _power, _power_slope_in_x, _power_slope_in_p, singular=True, flops=ELEMENTARY
+)
+# x**p with a number p that is the same for every element; p is no operand, so it has no slope.
+power_number: Primitive = elementwise(
+    "power_number",
+    lambda x, *, p: _power(x, p),
+    lambda _y, x, *, p: 0.0 if p == 0 else p * power_number(x, p=p - 1),
+    singular=True,
+    flops=ELEMENTARY,
+)
+
+# Exponentials, logarithms ------------------------------------------------------------------------
+exp = elementwise("exp", np.exp, lambda y, _x: y, flops=ELEMENTARY)
+exp2 = elementwise("exp2", np.exp2, lambda y, _x: y * LN2, flops=ELEMENTARY)
+expm1 = elementwise(
+    "expm1", np.expm1, lambda _y, x: exp(x), flops=ELEMENTARY
+)  # y + 1 would be 0 below -38
+log = elementwise(
+    "log", np.log, lambda _y, x: 1.0 / x, domain=(0, inf), singular=True, flops=ELEMENTARY
+)
+log2 = elementwise(
+    "log2", np.log2, lambda _y, x: 1.0 / (x * LN2), domain=(0, inf), singular=True, flops=ELEMENTARY
+)
+log10 = elementwise(
+    "log10",
+    np.log10,
+    lambda _y, x: 1.0 / (x * LN10),
+    domain=(0, inf),
+    singular=True,
+    flops=ELEMENTARY,
+)
+log1p = elementwise(
+    "log1p",
+    np.log1p,
+    lambda _y, x: 1.0 / (1.0 + x),
+    domain=(-1, inf),
+    singular=True,
+    flops=ELEMENTARY,
+)
+
+# Trigonometric and hyperbolic functions; tanh is with the activations ---------------------------
+sin = elementwise("sin", np.sin, lambda _y, x: cos(x), flops=ELEMENTARY)
+cos: Primitive = elementwise("cos", np.cos, lambda _y, x: -sin(x), flops=ELEMENTARY)
+tan = elementwise("tan", np.tan, lambda y, _x: 1.0 + y * y, flops=ELEMENTARY)
+sinh = elementwise("sinh", np.sinh, lambda _y, x: cosh(x), flops=ELEMENTARY)
+cosh: Primitive = elementwise("cosh", np.cosh, lambda _y, x: sinh(x), flops=ELEMENTARY)
+arcsin = elementwise(
+    "arcsin",
+    np.arcsin,
+    lambda _y, x: 1.0 / sqrt((1.0 - x) * (1.0 + x)),
+    domain=(-1, 1),
+    singular=True,
+    flops=ELEMENTARY,
+)
+arccos = elementwise(
+    "arccos",
+    np.arccos,
+    lambda _y, x: -1.0 / sqrt((1.0 - x) * (1.0 + x)),
+    domain=(-1, 1),
+    singular=True,
+    flops=ELEMENTARY,
+)
+arctan = elementwise(
+    "arctan", np.arctan, lambda _y, x: square(1.0 / hypot(1.0, x)), flops=ELEMENTARY
+)
+arctan2 = elementwise(
+    "arctan2",
+    np.arctan2,
+    lambda _y, a, b: _ratio_or_zero(_ratio_or_zero(b, hypot(a, b)), hypot(a, b)),
+    lambda _y, a, b: -_ratio_or_zero(_ratio_or_zero(a, hypot(a, b)), hypot(a, b)),
+    kinks="a = 0, b <= 0: jumps",
+    flops=ELEMENTARY,
+)
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda _y, x: 1.0 / hypot(1.0, x), flops=ELEMENTARY)
+arccosh = elementwise(
+    "arccosh",
+    np.arccosh,
+    lambda _y, x: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)),
+    domain=(1, inf),
+    singular=True,
+    flops=ELEMENTARY,
+)
+arctanh = elementwise(
+    "arctanh",
+    np.arctanh,
+    lambda _y, x: 1.0 / ((1.0 - x) * (1.0 + x)),
+    domain=(-1, 1),
+    singular=True,
+    flops=ELEMENTARY,
+)
+
+# Choices: at a tie each side gets half, which is a subgradient ----------------------------------
+absolute = elementwise("absolute", np.absolute, lambda _y, x: sign(x), kinks={0.0: 0.0})
+maximum = elementwise(
+    "maximum",
+    np.maximum,
+    lambda _y, a, b: _share(greater(a, b), equal(a, b)),
+    lambda _y, a, b: _share(less(a, b), equal(a, b)),
+    kinks="a = b: half to each",
+)
+minimum = elementwise(
+    "minimum",
+    np.minimum,
+    lambda _y, a, b: _share(less(a, b), equal(a, b)),
+    lambda _y, a, b: _share(greater(a, b), equal(a, b)),
+    kinks="a = b: half to each",
+)
+
+
+def _share(mine: Value, tied: Value) -> Value:
+    return where(tied, 0.5, mine)
+
+
+clip = elementwise(
+    "clip",
+    lambda x, *, low, high: np.clip(x, low, high),
+    lambda _y, x, *, low, high: logical_and(greater(x, low), less(x, high)),
+    kinks="x = low, x = high: slope 0",
+)
+where: Primitive = general(
+    "where",
+    np.where,
+    None,
+    (
+        lambda a_dot, _y, c, _a, _b: where(c, a_dot, 0.0),
+        lambda y_bar, _y, c, _a, _b: where(c, y_bar, 0.0),
+    ),
+    (
+        lambda b_dot, _y, c, _a, _b: where(c, 0.0, b_dot),
+        lambda y_bar, _y, c, _a, _b: where(c, 0.0, y_bar),
+    ),
+    flops=0,
+)
+copysign: Primitive = elementwise(
+    "copysign", np.copysign, lambda _y, a, b: copysign(1.0, a) * copysign(1.0, b), None
+)
+
+# No derivative: piecewise constant ---------------------------------------------------------------
+sign: Primitive = constant("sign", np.sign)
+floor = constant("floor", np.floor)
+ceil = constant("ceil", np.ceil)
+rint = constant("rint", np.rint)
+trunc = constant("trunc", np.trunc)
+floor_divide: Primitive = constant("floor_divide", np.floor_divide)
+signbit = constant("signbit", np.signbit)
+spacing = constant("spacing", np.spacing)
+equal: Primitive = constant("equal", np.equal)
+not_equal = constant("not_equal", np.not_equal)
+less: Primitive = constant("less", np.less)
+less_equal = constant("less_equal", np.less_equal)
+greater: Primitive = constant("greater", np.greater)
+greater_equal: Primitive = constant("greater_equal", np.greater_equal)
+isfinite = constant("isfinite", np.isfinite)
+isinf = constant("isinf", np.isinf)
+isnan = constant("isnan", np.isnan)
+logical_and: Primitive = constant("logical_and", np.logical_and)
+logical_or = constant("logical_or", np.logical_or)
+logical_not = constant("logical_not", np.logical_not)
+logical_xor = constant("logical_xor", np.logical_xor)
+bitwise_and = constant("bitwise_and", np.bitwise_and)
+bitwise_or = constant("bitwise_or", np.bitwise_or)
+invert = constant("invert", np.invert)
+to_integer = constant("to_integer", lambda x, *, dtype: np.asarray(x).astype(dtype)[()])

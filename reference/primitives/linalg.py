@@ -1,0 +1,396 @@
+"""Products and linear algebra: matmul, affine, einsum, solve, cholesky, log-determinant.
+
+Matrices are the last two axes, all axes before them are a batch, as in `numpy.linalg`.
+Rules from Giles 2008, "Collected matrix derivative results for forward and reverse mode".
+"""
+
+from __future__ import annotations
+
+import functools
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import (
+    Primitive,
+    broadcast_to,
+    constant,
+    general,
+    multilinear,
+    reshape,
+)
+from ffverify.reference.engine.var import Value, shape_of
+
+from .reductions import sum_
+from .shaping import getitem, transpose
+
+
+def matrix_transpose(x: Value) -> Value:
+    """Exchange the last two axes."""
+    if x.ndim == 2:
+        return x.T
+    n = len(shape_of(x))
+    return transpose(x, axes=(*range(n - 2), n - 1, n - 2))
+
+
+def _column(v: Value) -> Value:
+    return reshape(v, shape=(*shape_of(v), 1))
+
+
+def _row(v: Value) -> Value:
+    shape = shape_of(v)
+    return reshape(v, shape=(*shape[:-1], 1, shape[-1]))
+
+
+def _uncolumn(v: Value) -> Value:
+    return reshape(v, shape=shape_of(v)[:-1])
+
+
+def _flat_rows(v: Value) -> Value:
+    shape = shape_of(v)
+    return reshape(v, shape=(prod(shape[:-1]), shape[-1]))
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    return a.dot(b) if _is_dot(a, b) else np.matmul(a, b)
+
+
+def _is_dot(a: Any, b: Any) -> bool:
+    """Whether `ndarray.dot`, called in half the time, is the same product of the BLAS."""
+    return type(a) is type(b) is np.ndarray and 1 <= a.ndim <= 2 >= b.ndim >= 1
+
+
+def _matmul_source(a: Value, b: Value) -> str:
+    return "{0}.dot({1}{out})" if _is_dot(a, b) else "np.matmul({0}, {1}{out})"
+
+
+def _product(a: Value, b: Value) -> Value:
+    """Multiply matrices as `matmul` does, with nothing in between where nothing is traced."""
+    return a.dot(b) if type(a) is type(b) is np.ndarray else matmul(a, b)
+
+
+def _matmul_transpose_a(y_bar: Value, _y: Value, a: Value, b: Value, *_: Value) -> Value:
+    if a.ndim == b.ndim == 2:
+        return _product(y_bar, b.T)
+    if a.ndim > 1 < b.ndim:
+        return matmul(y_bar, matrix_transpose(b))
+    if a.ndim == b.ndim == 1:
+        return y_bar * b
+    if b.ndim == 1:
+        return _column(y_bar) * b
+    return _uncolumn(matmul(b, _column(y_bar)))
+
+
+def _matmul_transpose_b(y_bar: Value, _y: Value, a: Value, b: Value, *_: Value) -> Value:
+    if a.ndim == b.ndim == 2:
+        return _product(a.T, y_bar)
+    if a.ndim == b.ndim == 1:
+        return y_bar * a
+    if b.ndim == 1:
+        return _uncolumn(matmul(matrix_transpose(a), _column(y_bar)))
+    if a.ndim == 1:
+        return _column(a) * _row(y_bar)
+    if a.ndim > 2 == b.ndim:  # sum over the batch inside one product
+        a, y_bar = _flat_rows(a), _flat_rows(y_bar)
+    return matmul(matrix_transpose(a), y_bar)
+
+
+def _matmul_flops(y: Value, a: Value, _b: Value, *_: Value) -> float:
+    return 2.0 * prod(shape_of(y)) * shape_of(a)[-1]
+
+
+matmul: Primitive = multilinear(
+    "matmul",
+    _matmul,
+    _matmul_transpose_a,
+    _matmul_transpose_b,
+    flops=_matmul_flops,
+    source=_matmul_source,
+)
+
+
+def _affine(x: Any, W: Any, b: Any) -> Any:
+    y = _matmul(x, W)
+    inplace = type(y) is type(b) is np.ndarray and y.dtype is b.dtype and b.shape == y.shape[-1:]
+    return np.add(y, b, y) if inplace else y + b
+
+
+@functools.lru_cache(maxsize=16)
+def ones(n: int, dtype: np.dtype[Any]) -> Any:
+    """Return n ones, by which sums over rows or columns are products, the quickest way to them."""
+    shared = np.ones(n, dtype)
+    shared.flags.writeable = False
+    return shared
+
+
+def _affine_transpose_b(y_bar: Value, _y: Value, _x: Value, _W: Value, b: Value) -> Value:
+    if y_bar.ndim == 2 and b.ndim == 1:
+        return _product(ones(len(y_bar), y_bar.dtype), y_bar)
+    return y_bar
+
+
+affine = general(
+    "affine",
+    _affine,
+    (lambda x_dot, _y, _x, W, _b: matmul(x_dot, W), _matmul_transpose_a),
+    (lambda W_dot, _y, x, _W, _b: matmul(x, W_dot), _matmul_transpose_b),
+    (lambda b_dot, _y, _x, _W, _b: b_dot, _affine_transpose_b),
+    flops=lambda y, x, W, _b: _matmul_flops(y, x, W) + prod(shape_of(y)),
+    source=lambda x, W, _b: f"np.add({_matmul_source(x, W)}, {{2}}{{out}})",
+)
+
+
+def dot(a: Value, b: Value) -> Value:
+    """As `numpy.dot`."""
+    if not shape_of(a) or not shape_of(b):
+        return a * b
+    if len(shape_of(b)) <= 2:
+        return matmul(a, b)
+    return tensordot(a, b, axes=((-1,), (-2,)))
+
+
+def outer(a: Value, b: Value) -> Value:
+    """As `numpy.outer`."""
+    return reshape(a, shape=(prod(shape_of(a)), 1)) * reshape(b, shape=(1, prod(shape_of(b))))
+
+
+def inner(a: Value, b: Value) -> Value:
+    """As `numpy.inner`."""
+    if not shape_of(a) or not shape_of(b):
+        return a * b
+    return tensordot(a, b, axes=((-1,), (-1,)))
+
+
+def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
+    """As `numpy.tensordot`, by one matrix product."""
+    rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
+    if isinstance(axes, int):
+        axes = (range(rank_a - axes, rank_a), range(axes))
+    in_a, in_b = ([i] if isinstance(i, int) else list(i) for i in axes)
+    in_a, in_b = [i % rank_a for i in in_a], [i % rank_b for i in in_b]
+    out_a = [i for i in range(rank_a) if i not in in_a]
+    out_b = [i for i in range(rank_b) if i not in in_b]
+    shape = tuple(shape_of(a)[i] for i in out_a) + tuple(shape_of(b)[i] for i in out_b)
+    n = prod(shape_of(a)[i] for i in in_a)
+    left = reshape(transpose(a, axes=(*out_a, *in_a)), shape=(-1 if n else 0, n))
+    right = reshape(transpose(b, axes=(*in_b, *out_b)), shape=(n, -1 if n else 0))
+    return reshape(matmul(left, right), shape=shape)
+
+
+# Einstein sums ---------------------------------------------------------------------------------------
+def _einsum_map(x_dot: Value, _y: Value, *xs: Value, subscripts: str, k: int) -> Value:
+    return einsum_explicit(*xs[:k], x_dot, *xs[k + 1 :], subscripts=subscripts)
+
+
+def _einsum_transpose(y_bar: Value, _y: Value, *xs: Value, subscripts: str, k: int) -> Value:
+    inputs, output = subscripts.split("->")
+    labels = inputs.split(",")
+    others = [(label, x) for i, (label, x) in enumerate(zip(labels, xs, strict=True)) if i != k]
+    present = set(output).union(*(label for label, _ in others))
+    reached = "".join(c for c in labels[k] if c in present)
+    text = ",".join([output, *(label for label, _ in others)])
+    x_bar = einsum_explicit(y_bar, *(x for _, x in others), subscripts=f"{text}->{reached}")
+    # Labels that only this operand has were summed over: its cotangent is constant along them.
+    shape = tuple(n if c in present else 1 for c, n in zip(labels[k], shape_of(xs[k]), strict=True))
+    if len(reached) < len(shape):
+        sizes = iter(shape_of(x_bar))
+        x_bar = reshape(x_bar, shape=tuple(next(sizes) if c in present else 1 for c in labels[k]))
+        x_bar = broadcast_to(
+            x_bar,
+            shape=tuple(max(m, n) for m, n in zip(shape_of(x_bar), shape_of(xs[k]), strict=True)),
+        )
+    return x_bar
+
+
+def _einsum_flops(_y: Value, *xs: Value, subscripts: str) -> float:
+    labels = subscripts.partition("->")[0].split(",")
+    sizes = {
+        c: n
+        for label, x in zip(labels, xs, strict=True)
+        for c, n in zip(label, shape_of(x), strict=True)
+    }
+    return float(len(xs) * prod(sizes.values()))
+
+
+einsum_explicit = general(
+    "einsum",
+    lambda *xs, subscripts: np.einsum(subscripts, *xs),
+    (_einsum_map, _einsum_transpose),
+    variadic=True,
+    flops=_einsum_flops,
+)
+
+
+def einsum(subscripts: str, *operands: Value, optimize: Any = False) -> Value:  # noqa: ARG001  # NumPy's
+    """As `numpy.einsum` with subscripts in letters; repeated letters in one operand take a diagonal."""
+    text = subscripts.replace(" ", "")
+    inputs, arrow, output = text.partition("->")
+    labels = inputs.split(",")
+    if "..." in text:
+        spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+        counts = [
+            len(shape_of(x)) - len(label.replace("...", ""))
+            for label, x in zip(labels, operands, strict=True)
+        ]
+        dots = spare[: max(counts)]
+        labels = [
+            label.replace("...", "".join(dots[len(dots) - n :]))
+            for label, n in zip(labels, counts, strict=True)
+        ]
+        output = output.replace("...", "".join(dots))
+    joined = "".join(labels)
+    if not arrow:
+        single = sorted(c for c in set(joined) if joined.count(c) == 1)
+        output = "".join(single)
+        if "..." in text:
+            output = "".join(dots) + "".join(c for c in single if c not in dots)
+    arrays = list(operands)
+    for i, label in enumerate(labels):
+        for c in sorted(set(label)):
+            while labels[i].count(c) > 1:
+                first = labels[i].index(c)
+                second = labels[i].index(c, first + 1)
+                arrays[i] = diagonal(arrays[i], axis1=first, axis2=second)
+                labels[i] = (
+                    labels[i][:first] + labels[i][first + 1 : second] + labels[i][second + 1 :] + c
+                )
+    return einsum_explicit(*arrays, subscripts=",".join(labels) + "->" + output)
+
+
+# Diagonals, triangles ----------------------------------------------------------------------------------
+def diagonal(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
+    """As `numpy.diagonal`: the diagonal becomes the last axis."""
+    rank = len(shape_of(x))
+    axis1, axis2 = axis1 % rank, axis2 % rank
+    others = tuple(i for i in range(rank) if i not in (axis1, axis2))
+    moved = transpose(x, axes=(*others, axis1, axis2))
+    rows, columns = shape_of(moved)[-2:]
+    n = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    i = np.arange(n)
+    return getitem(moved, (..., i - min(offset, 0), i + max(offset, 0)))
+
+
+def trace(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
+    """As `numpy.trace`."""
+    return sum_(diagonal(x, offset, axis1, axis2), axis=-1)
+
+
+def tril(x: Value, k: int = 0) -> Value:
+    """As `numpy.tril`."""
+    rows, columns = shape_of(x)[-2:]
+    return x * np.tri(rows, columns, k, dtype=bool)
+
+
+def triu(x: Value, k: int = 0) -> Value:
+    """As `numpy.triu`."""
+    rows, columns = shape_of(x)[-2:]
+    return x * ~np.tri(rows, columns, k - 1, dtype=bool)
+
+
+# Factorisations ----------------------------------------------------------------------------------------
+def _cubic(_y: Value, a: Value, *_: Value) -> float:
+    shape = shape_of(a)
+    return prod(shape[:-2]) * float(shape[-1]) ** 3
+
+
+def _solve_map_a(a_dot: Value, x: Value, a: Value, _b: Value) -> Value:
+    return -solve_matrix(a, matmul(a_dot, x))
+
+
+def _solve_transpose_a(x_bar: Value, x: Value, a: Value, _b: Value) -> Value:
+    return -matmul(solve_matrix(matrix_transpose(a), x_bar), matrix_transpose(x))
+
+
+solve_matrix: Primitive = general(
+    "solve",
+    np.linalg.solve,
+    (_solve_map_a, _solve_transpose_a),
+    (
+        lambda b_dot, _x, a, _b: solve_matrix(a, b_dot),
+        lambda x_bar, _x, a, _b: solve_matrix(matrix_transpose(a), x_bar),
+    ),
+    flops=_cubic,
+)
+
+
+def solve(a: Value, b: Value) -> Value:
+    """As `numpy.linalg.solve`: x with a x = b; b is one vector or a stack of matrices."""
+    if len(shape_of(b)) == 1:
+        return _uncolumn(solve_matrix(a, _column(b)))
+    return solve_matrix(a, b)
+
+
+inv: Primitive = general(
+    "inv",
+    np.linalg.inv,
+    (
+        lambda a_dot, y, _a: -matmul(y, matmul(a_dot, y)),
+        lambda y_bar, y, _a: -matmul(matrix_transpose(y), matmul(y_bar, matrix_transpose(y))),
+    ),
+    flops=lambda y, a: 2 * _cubic(y, a),
+)
+log_abs_det = general(
+    "log_abs_det",
+    lambda a: np.linalg.slogdet(a)[1],
+    (
+        lambda a_dot, _y, a: trace(solve_matrix(a, a_dot), axis1=-2, axis2=-1),
+        lambda y_bar, _y, a: _column(_column(y_bar)) * matrix_transpose(inv(a)),
+    ),
+    flops=_cubic,
+)
+# Of a singular matrix there is a value, but no derivative here: `inv` says so.
+det: Primitive = general(
+    "det",
+    np.linalg.det,
+    (
+        lambda a_dot, y, a: y * trace(solve_matrix(a, a_dot), axis1=-2, axis2=-1),
+        lambda y_bar, y, a: _column(_column(y_bar * y)) * matrix_transpose(inv(a)),
+    ),
+    flops=_cubic,
+)
+sign_of_det = constant("sign_of_det", lambda a: np.linalg.slogdet(a)[0])
+
+
+class SignAndLog(NamedTuple):
+    """What `slogdet` returns, with NumPy's names."""
+
+    sign: Value
+    logabsdet: Value
+
+
+def slogdet(a: Value) -> SignAndLog:
+    """As `numpy.linalg.slogdet`."""
+    return SignAndLog(sign_of_det(a), log_abs_det(a))
+
+
+def _lower_half(x: Value) -> Value:
+    """Keep the lower triangle, and half of the diagonal."""
+    n = shape_of(x)[-1]
+    return x * (np.tri(n) - 0.5 * np.eye(n))
+
+
+def _symmetric(x: Value) -> Value:
+    return 0.5 * (x + matrix_transpose(x))
+
+
+def _cholesky_map(a_dot: Value, l: Value, _a: Value) -> Value:  # noqa: E741  # A = L Lᵀ
+    inside = solve_matrix(l, matrix_transpose(solve_matrix(l, _symmetric(a_dot))))
+    return matmul(l, _lower_half(inside))
+
+
+def _cholesky_transpose(l_bar: Value, l: Value, _a: Value) -> Value:  # noqa: E741  # A = L Lᵀ
+    l_t = matrix_transpose(l)
+    inside = _lower_half(matmul(l_t, l_bar))
+    return _symmetric(
+        matrix_transpose(solve_matrix(l_t, matrix_transpose(solve_matrix(l_t, inside))))
+    )
+
+
+# The matrix is symmetric; its tangent and cotangent are taken as symmetric too (Murray 2016).
+cholesky = general(
+    "cholesky",
+    np.linalg.cholesky,
+    (_cholesky_map, _cholesky_transpose),
+    flops=lambda y, a: _cubic(y, a) / 3,
+)

@@ -1,0 +1,195 @@
+"""Primitives that move elements: transposing, indexing, joining, padding, sorting, cumulative sums.
+
+Each is linear, so its declaration is the map and its transpose: gathering is transposed by
+scattering, padding by slicing, joining by splitting.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import (
+    Primitive,
+    broadcast_to,
+    constant,
+    general,
+    kept,
+    linear,
+    reshape,
+)
+from ffverify.reference.engine.var import Value, Var, concrete, dtype_of, shape_of
+
+__all__ = ["broadcast_to", "reshape"]  # declared with the engine, in primitive.py
+
+transpose: Primitive = linear(
+    "transpose",
+    lambda x, *, axes: x.transpose(axes),
+    lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
+    flops=0,
+    source=lambda _x, *, axes: "{0}.T" if axes == (1, 0) else "{0}.transpose({axes})",
+)
+
+# Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`
+# is the index with ARRAY in their places. ----------------------------------------------------------
+ARRAY = "array"
+
+
+def _filled(index: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    remaining = iter(arrays)
+    return tuple(next(remaining) if part is ARRAY else part for part in index)
+
+
+def _scatter(y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    x = np.zeros(shape, dtype_of(y))
+    if arrays:
+        np.add.at(x, _filled(index, arrays), y)  # an element taken twice is given twice
+    else:
+        x[index] = y
+    return x
+
+
+def _gather_source(_x: Value, *_arrays: Value, index: tuple[Any, ...]) -> str:
+    places = itertools.count(1)
+    parts = []
+    for part in index:
+        if isinstance(part, slice):
+            parts.append(":".join("" if i is None else str(i) for i in (part.start, part.stop)))
+            parts[-1] += "" if part.step is None else f":{part.step}"
+        elif part is None or part is Ellipsis or isinstance(part, int):
+            parts.append("..." if part is Ellipsis else str(part))
+        elif part is ARRAY:
+            parts.append(f"{{{next(places)}}}")
+        else:
+            return ""  # a mask
+    return f"{{0}}[{', '.join(parts) or '()'}]"
+
+
+gather: Primitive = linear(
+    "gather",
+    lambda x, *arrays, index: x[_filled(index, arrays)],
+    lambda y_bar, _y, x, *arrays, index: scatter(y_bar, *arrays, index=index, shape=shape_of(x)),
+    flops=0,
+    source=_gather_source,
+)
+scatter: Primitive = linear(
+    "scatter",
+    _scatter,
+    lambda x_bar, _x, _y, *arrays, index, **_: gather(x_bar, *arrays, index=index),
+)
+
+
+def getitem(x: Value, index: Any) -> Value:
+    """Return ``x[index]``: slices, integers, None, Ellipsis, integer arrays, boolean masks."""
+    parts = index if isinstance(index, tuple) else (index,)
+    template, arrays = [], []
+    for part in parts:
+        if isinstance(part, list):
+            part = np.asarray(part)  # noqa: PLW2901  # NumPy's own reading of a list
+        if dtype_of(part).kind == "b" if isinstance(part, np.ndarray | Var) else False:
+            template.append(concrete(part))  # a mask decides the shape of the result
+        elif isinstance(part, np.ndarray | Var) and shape_of(part) != ():
+            template.append(ARRAY)
+            arrays.append(part)
+        else:
+            template.append(concrete(part))
+    return gather(x, *arrays, index=tuple(template))
+
+
+take_along: Primitive = linear(
+    "take_along",
+    lambda x, indices, *, axis: np.take_along_axis(x, indices, axis),
+    lambda y_bar, _y, x, indices, *, axis: put_along(y_bar, indices, axis=axis, shape=shape_of(x)),
+    flops=0,
+)
+
+
+def _put_along(y: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> Any:
+    x = np.zeros(shape, dtype_of(y))
+    places = list(np.ogrid[tuple(slice(n) for n in np.shape(indices))])
+    places[axis] = indices
+    np.add.at(x, tuple(places), y)
+    return x
+
+
+put_along: Primitive = linear(
+    "put_along",
+    _put_along,
+    lambda x_bar, _x, _y, indices, *, axis, **_: take_along(x_bar, indices, axis=axis),
+)
+
+# Joining, padding ----------------------------------------------------------------------------------
+
+
+def _part(v: Value, k: int, xs: tuple[Value, ...], axis: int) -> tuple[slice, ...]:
+    sizes = [shape_of(x)[axis] for x in xs]
+    start = sum(sizes[:k])
+    return (slice(None),) * (axis % len(shape_of(v))) + (slice(start, start + sizes[k]),)
+
+
+concatenate = general(
+    "concatenate",
+    lambda *xs, axis: np.concatenate(xs, axis),
+    (
+        lambda x_dot, y, *xs, axis, k: scatter(
+            x_dot, index=_part(y, k, xs, axis), shape=shape_of(y)
+        ),
+        lambda y_bar, _y, *xs, axis, k: gather(y_bar, index=_part(y_bar, k, xs, axis)),
+    ),
+    variadic=True,
+    flops=0,
+)
+pad_zeros = linear(
+    "pad_zeros",
+    lambda x, *, widths: np.pad(x, widths),
+    lambda y_bar, _y, x, *, widths: gather(
+        y_bar,
+        index=tuple(
+            slice(before, before + n) for (before, _), n in zip(widths, shape_of(x), strict=True)
+        ),
+    ),
+    flops=0,
+)
+
+
+# Cumulative sums and sorting -----------------------------------------------------------------------
+def flip(x: Value, axis: int) -> Value:
+    """Reverse the order along an axis."""
+    return gather(x, index=(slice(None),) * (axis % len(shape_of(x))) + (slice(None, None, -1),))
+
+
+cumsum: Primitive = linear(
+    "cumsum",
+    lambda x, *, axis: np.cumsum(x, axis=axis),
+    lambda y_bar, _y, _x, *, axis: flip(cumsum(flip(y_bar, axis), axis=axis), axis),
+)
+
+
+def cumprod(x: Value, axis: int) -> Value:
+    """As `numpy.cumprod`, by doubling: each step makes every element the product of twice as many.
+
+    Without a division, so that it is right to every order also where factors are 0.
+    """
+    before = (slice(None),) * (axis % len(shape_of(x)))
+    shift = 1
+    while shift < shape_of(x)[axis]:
+        first = gather(x, index=(*before, slice(None, shift)))
+        later = gather(x, index=(*before, slice(shift, None)))
+        x = concatenate(first, later * gather(x, index=(*before, slice(None, -shift))), axis=axis)
+        shift *= 2
+    return x
+
+
+argsort = constant("argsort", lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"))
+
+
+def sort(x: Value, axis: int = -1) -> Value:
+    """Sort along an axis; equal elements keep their order, which settles the slopes at ties."""
+    return take_along(x, argsort(x, axis=axis), axis=axis)
+
+
+def expand(y: Value, x: Value, axis: tuple[int, ...]) -> Value:
+    """Give the result of a reduction of x over `axis` its reduced axes back, with length 1."""
+    return reshape(y, shape=kept(shape_of(x), axis))

@@ -1,0 +1,1 @@
+"""Programs as data: graphs, their simplification, their compilation to straight-line NumPy."""

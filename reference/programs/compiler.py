@@ -1,0 +1,362 @@
+"""Compile a function to straight-line NumPy: `compile(f)` runs it, `source(f, *args)` shows it.
+
+The function is traced once for each combination of argument structure, shapes and dtypes; its graph
+is simplified and written out as one Python function without any differentiation left in it: for
+``value_and_grad(loss)`` that is hand-written back-propagation. Intermediate results go into work
+arrays that are kept between calls and shared by values that do not live at the same time; what is
+returned never shares memory with them, with the arguments, or with each other.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import Primitive
+from ffverify.reference.engine.tree import LEAF, NONE, flatten, unflatten
+from ffverify.reference.engine.var import Value, Var
+
+from .graph import Graph, Node, dynamic_leaves, retrace, trace
+from .simplification import frozen, simplify
+
+SMALL = 1024  # an array of fewer bytes is as quick to make as to use again
+OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
+Buffer = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]  # shape, dtype, strides
+
+
+def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in PyTorch and `re`
+    """Return a function with f's results that runs compiled programs.
+
+    Arrays and floats among the arguments may change from call to call; a program is made for each
+    new combination of shapes and dtypes, and of everything else (ints, strings, structure). Arrays
+    that f brings along, as a closure does, are part of the program: they must not change.
+    Programs raise no floating-point warnings. The result has the same bits as f's own, for arguments
+    laid out in memory as at the first call (NumPy sums in the order of memory).
+
+    Raises
+    ------
+    TypeError
+        At the first call, where f branches on a value (``if x > 0``): use np.where.
+    """
+    programs: dict[Any, tuple[Callable[..., Any], Any]] = {}
+    recent: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+
+    @functools.wraps(f, updated=())
+    def compiled(*args: Any) -> Any:
+        for program, matches in recent:  # the usual case: arguments like those of the last call
+            leaves = matches(args)
+            if leaves is not None:
+                return program(leaves)
+        leaves, structure = flatten(args)
+        key = (structure, *map(_signature, leaves))
+        if key not in programs:
+            if any(type(leaf) is Var for leaf in leaves):
+                return f(*args)  # inside another derivative or trace: let it see the operations
+            program, _ = _build(f, args)
+            places = list(dynamic_leaves(leaves)[0])
+            programs[key] = program, None if len(places) == len(leaves) else places
+        program, places = programs[key]
+        if places is None:
+            recent[:] = [(program, _matcher(args))]
+        return program(leaves if places is None else [leaves[i] for i in places])
+
+    return compiled
+
+
+def _matcher(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], list[Any] | None]:
+    """Return the function that gives the leaves of arguments of the same structure, else None.
+
+    It is written out for these arguments, since going through a pytree in general takes longer than
+    the arithmetic of a small network.
+    """
+    namespace: dict[str, Any] = {"ndarray": np.ndarray}
+    lines, leaves = ["def matches(args):"], []
+
+    def visit(tree: Any, name: str) -> None:
+        kind = type(tree)
+        if kind in (list, tuple, dict):
+            namespace[kind.__name__] = kind
+            labels = tuple(tree) if kind is dict else range(len(tree))
+            same = f"type({name}) is {kind.__name__} and len({name}) == {len(tree)}"
+            if kind is dict:
+                namespace[f"keys_{name}"] = labels
+                same += f" and tuple({name}) == keys_{name}"
+            lines.append(f"    if not ({same}): return None")
+            for i, label in enumerate(labels):
+                key = f"keys_{name}[{i}]" if kind is dict else i
+                lines.append(f"    {name}_{i} = {name}[{key}]")
+                visit(tree[label], f"{name}_{i}")
+        elif kind is np.ndarray:
+            namespace[f"dtype_{name}"] = tree.dtype
+            same = f"type({name}) is ndarray and {name}.shape == {tree.shape}"
+            lines.append(f"    if not ({same} and {name}.dtype is dtype_{name}): return None")
+            leaves.append(name)
+        else:  # anything else goes the general way
+            lines.append("    return None")
+
+    visit(args, "args")
+    text = "\n".join([*lines, f"    return [{', '.join(leaves)}]"])
+    exec(text, namespace)  # noqa: S102  # own text
+    matches: Callable[[tuple[Any, ...]], list[Any] | None] = namespace["matches"]
+    return matches
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...]) -> Any:
+    """Make an array with the axes in the memory order of the traced one, in which sums are taken."""
+    order = sorted(range(len(shape)), key=lambda a: -abs(strides[a]))
+    return np.empty([shape[a] for a in order], dtype).transpose(np.argsort(order))
+
+
+def _signature(leaf: Any) -> Any:
+    kind = type(leaf)
+    if kind is np.ndarray:
+        return (leaf.shape, leaf.dtype)
+    if kind is float:
+        return float
+    if isinstance(leaf, np.generic | np.ndarray):
+        return (leaf.shape, leaf.dtype)
+    return ("static", frozen(leaf))
+
+
+def source(f: Callable[..., Any], *args: Any) -> str:
+    """Return the text of the program that `compile(f)` runs for such arguments."""
+    return _build(f, args)[1]
+
+
+def _build(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], str]:
+    with np.errstate(all="ignore"):
+        graph = trace(f, *args)
+        if graph.branches:
+            raise TypeError(
+                f"compile: the program branches on the value of {graph.branches[0]!r}, so that it "
+                "would be wrong for other arguments: use np.where instead of if, or do not compile"
+            )
+        graph = lower(simplify(graph))
+    name = getattr(f, "__name__", "program")
+    return _Writer(graph, name if name.isidentifier() else "program").build()
+
+
+def lower(graph: Graph) -> Graph:
+    """Write out the primitives that are plain NumPy programs, then find what they share."""
+
+    def apply(primitive: Primitive, *args: Value, **params: Any) -> Value:
+        return (primitive.forward if primitive.inline else primitive)(*args, **params)
+
+    return simplify(retrace(graph, apply))
+
+
+class _Memory:
+    """Which work array each value lies in, and from when on it can hold another."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.buffers: list[Buffer] = []
+        self.free: dict[Buffer, list[int]] = {}
+        # Where a value may lie: numbers of work arrays, or nodes with memory of their own.
+        self.places: dict[Node, frozenset[int | Node]] = {}
+        self.holders: dict[int, set[Node]] = {}  # values still needed, by work array
+        self.last = {node: step for step, node in enumerate(graph.nodes)}
+        self.last.update((x, step) for step, node in enumerate(graph.nodes) for x in node.inputs)
+        self.last.update(dict.fromkeys(graph.outputs, len(graph.nodes)))
+        self.ending: dict[int, list[Node]] = {}
+        for node, step in self.last.items():
+            self.ending.setdefault(step, []).append(node)
+
+    def own(self, node: Node) -> None:
+        """Note that the value has memory of its own: an argument, a constant, a new array."""
+        self.places[node] = frozenset([node])
+
+    def follow(self, node: Node) -> None:
+        """Note that the value may lie wherever the operands lie."""
+        self.places[node] = frozenset().union(*(self.places[x] for x in node.inputs))
+        for number in self.places[node]:
+            if isinstance(number, int):
+                self.holders[number].add(node)
+
+    def take(self, node: Node, step: int, *, inplace: bool) -> int:
+        """Return the number of a work array for the value: a dying operand's, a free one, or new."""
+        kind = (node.shape, node.dtype, node.value.strides)
+        number = self._dying_operand(node, step, kind) if inplace else None
+        if number is None:
+            free = self.free.get(kind)
+            if free:
+                number = free.pop()
+            else:
+                number = len(self.buffers)
+                self.buffers.append(kind)
+        self.places[node] = frozenset([number])
+        self.holders[number] = {node}
+        return number
+
+    def _dying_operand(self, node: Node, step: int, kind: Buffer) -> int | None:
+        """Return the work array of an operand that nothing else needs, to be written over."""
+        for x in node.inputs:
+            if self.last[x] == step and len(self.places[x]) == 1:
+                (number,) = self.places[x]
+                if isinstance(number, Node) or self.buffers[number] != kind:
+                    continue
+                if self.holders[number] == {x}:
+                    self.places[x] = frozenset()
+                    return number
+        return None
+
+    def release(self, step: int) -> None:
+        """Give back the work arrays in which no value lies that a later step needs."""
+        for x in self.ending.get(step, ()):
+            for number in sorted(n for n in self.places[x] if isinstance(n, int)):
+                self.holders[number].discard(x)
+                if not self.holders[number]:
+                    self.free.setdefault(self.buffers[number], []).append(number)
+
+
+class _Writer:
+    """Writes the source of one graph: names, buffers by liveness, one line per node."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph = graph
+        self.name = name
+        self.namespace: dict[str, Any] = {"np": np}
+        self.memory = _Memory(graph)
+        self.text: dict[Node, str] = {}
+
+    def build(self) -> tuple[Callable[..., Any], str]:
+        """Return the program, which takes the arrays among the arguments, and its text."""
+        lines = self._body()
+        work = [f"work_{i}" for i in range(len(self.memory.buffers))]
+        parameters = ", ".join(["work", *(node.name for node in self.graph.inputs)])
+        unpack = [f"[{', '.join(work)}] = work"] if work else []
+        text = "\n    ".join([f"def {self.name}({parameters}):", *unpack, *lines]) + "\n"
+        exec(builtins.compile(text, f"<compiled {self.name}>", "exec"), self.namespace)  # noqa: S102  # own text
+        function, buffers = self.namespace[self.name], self.memory.buffers
+        # Work arrays are popped and appended atomically: calls may nest, or run in threads.
+        pool: list[list[Any]] = []
+
+        def program(leaves: Iterable[Any]) -> Any:
+            work = pool.pop() if pool else [_allocate(*buffer) for buffer in buffers]
+            with np.errstate(all="ignore"):
+                result = function(work, *leaves)
+            pool.append(work)
+            return result
+
+        return program, text
+
+    def _body(self) -> list[str]:
+        graph = self.graph
+        for i, node in enumerate(graph.constants):
+            self.text[node] = self._constant(node, i)
+            self.memory.own(node)
+        for node in graph.inputs:
+            self.text[node] = node.name
+            self.memory.own(node)
+        returned = set(graph.outputs)
+        lines = []
+        for step, node in enumerate(graph.nodes):
+            self.text[node] = node.name
+            lines.append(f"{node.name} = {self._expression(node, step, returned)}")
+            self.memory.release(step)
+        results = iter([self._result(node, i) for i, node in enumerate(graph.outputs)])
+        return [*lines, f"return {self._tree(graph.out_structure, results)}"]
+
+    def _tree(self, structure: Any, leaves: Iterator[str]) -> str:
+        """Write the expression that puts the result's pytree together."""
+        if structure is LEAF or structure is NONE:
+            return next(leaves) if structure is LEAF else "None"
+        kind, labels, children = structure
+        parts = [self._tree(child, leaves) for child in children]
+        inside = ", ".join(parts)
+        if kind is list:
+            return f"[{inside}]"
+        if kind is tuple:
+            return f"({inside},)" if parts else "()"
+        if kind is dict:
+            keys = map(self._literal, labels)
+            return f"{{{', '.join(f'{k}: {v}' for k, v in zip(keys, parts, strict=True))}}}"
+        return f"{self._literal(unflatten)}({self._literal(structure)}, [{inside}])"
+
+    def _constant(self, node: Node, i: int) -> str:
+        if type(node.value) in (int, float, bool) and np.isfinite(node.value):
+            return repr(node.value)
+        name = f"constant_{i + 1}"
+        self.namespace[name] = node.value
+        return name
+
+    def _expression(self, node: Node, step: int, returned: set[Node]) -> str:
+        primitive = node.primitive
+        assert primitive is not None  # noqa: S101  # nodes are applications
+        arguments = [self.text[x] for x in node.inputs]
+        is_ufunc = isinstance(primitive.forward, np.ufunc)
+        template = primitive.source
+        if callable(template):
+            template = template(*(x.value for x in node.inputs), **node.params)
+        if template.startswith("{0}.") and not isinstance(node.inputs[0].value, np.ndarray):
+            template = ""  # a Python float has no such method
+        if not template and primitive.forward in OPERATORS and isinstance(node.value, np.generic):
+            template = f"({{0}} {OPERATORS[primitive.forward]} {{1}})"  # quicker for numbers
+        if not template and is_ufunc:
+            places = ", ".join(f"{{{i}}}" for i in range(len(arguments)))
+            template = f"np.{primitive.forward.__name__}({places}{{out}})"
+        is_ours = bool(template)
+        if not template:
+            template = self._call(primitive, len(arguments), node.params)
+        out = ""
+        if "{out}" not in template:
+            self.memory.follow(node)  # a function that we do not know may return a view
+        elif (
+            not isinstance(node.value, np.ndarray) or node in returned or node.value.nbytes < SMALL
+        ):
+            self.memory.own(node)
+        else:
+            elementwise = is_ufunc and primitive.slopes is not None
+            out = f", out=work_{self.memory.take(node, step, inplace=elementwise)}"
+        if template.startswith(f"{primitive.name}("):
+            self.namespace[primitive.name] = primitive.forward
+        params = {k: self._literal(v) for k, v in node.params.items()}
+        if is_ours:  # a single axis is quicker as a number
+            params = {k: v[1:-2] if re.fullmatch(r"\(\d+,\)", v) else v for k, v in params.items()}
+        return template.format(*arguments, out=out, **params)
+
+    def _call(self, primitive: Primitive, count: int, params: dict[str, Any]) -> str:
+        name = next(
+            name
+            for name in _candidates(primitive.name)
+            if self.namespace.setdefault(name, primitive.forward) is primitive.forward
+        )
+        places = [f"{{{i}}}" for i in range(count)] + [f"{k}={{{k}}}" for k in params]
+        return f"{name}({', '.join(places)})"
+
+    def _literal(self, value: Any) -> str:
+        """Write a parameter into the program, by name where its repr does not read back."""
+        if value is None or type(value) in (bool, int, str):
+            return repr(value)
+        if type(value) is float and np.isfinite(value):
+            return repr(value)
+        if value is Ellipsis:
+            return "..."
+        if isinstance(value, slice):
+            return f"slice({', '.join(map(self._literal, (value.start, value.stop, value.step)))})"
+        if type(value) in (tuple, list):
+            inside = ", ".join(map(self._literal, value))
+            comma = "," if len(value) == 1 else ""
+            return f"[{inside}]" if type(value) is list else f"({inside}{comma})"
+        name = f"parameter_{len(self.namespace)}"
+        self.namespace[name] = value
+        return name
+
+    def _result(self, node: Node, i: int) -> str:
+        text = self.text[node]
+        fresh = self.memory.places[node] == {node} and node.primitive is not None
+        first = self.graph.outputs.index(node) == i
+        if (fresh and first) or not isinstance(node.value, np.ndarray):
+            return text
+        return f"np.array({text})"
+
+
+def _candidates(name: str) -> Iterable[str]:
+    base = "".join(c if c.isalnum() else "_" for c in name)
+    yield base
+    for i in range(2, 10**6):
+        yield f"{base}_{i}"

@@ -1,0 +1,1 @@
+"""Studies with the engine: Jacobian accumulation, Krylov methods, linear regions."""

@@ -1,0 +1,315 @@
+"""Shadows of torch programs: what autograd executes, run on exact numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ffverify.exact import formats  # noqa: E402 - after the skip
+from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402
+from ffverify.exact.arrays import PreciseArray  # noqa: E402
+from ffverify.frameworks.shadow import Shadow, running_bound, shadow  # noqa: E402
+from ffverify.frameworks.torch.lowering import backward_of, cotangents_of  # noqa: E402
+from ffverify.truth import derivatives as truth  # noqa: E402 - after the skip
+from tests.shadow_coverage import _beyond as beyond  # noqa: E402
+from tests.shadow_coverage import check as coverage_check  # noqa: E402
+
+F = torch.nn.functional
+F64 = formats.of("float64")
+
+
+def normal(*shape: int, dtype: Any = torch.float64, seed: int = 0) -> Any:
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def made(fn: Callable[..., Any], *args: Any) -> Shadow:
+    return shadow(fn, args, framework="torch")
+
+
+def precise(args: Any, arithmetic: Any = BALLS) -> list[Any]:
+    return [
+        arithmetic.array(a.double().numpy()) if a.is_floating_point() else a.numpy() for a in args
+    ]
+
+
+def floats(x: Any) -> Any:
+    return np.vectorize(float, otypes=[float])(x.values) if isinstance(x, PreciseArray) else x
+
+
+def within(bound: Any, exact: Any, computed: Any) -> bool:
+    """Tell whether results are as near to the exact ones, rounded once, as their roundings allow."""
+    if not isinstance(bound, np.ndarray) or bound.dtype != object:  # integers
+        return np.array_equal(exact, computed)
+    slack = np.array([float(b.abs_upper()) for b in bound.ravel()]).reshape(bound.shape)
+    assert np.isfinite(slack).all()  # or nothing is compared
+    return bool(np.all(np.abs(exact - computed) <= slack + F64.unit_roundoff * np.abs(exact)))
+
+
+def check(fn: Callable[..., Any], *args: Any) -> Shadow:
+    """Value and gradient of the shadow are torch's, and the gradient is the value's derivative."""
+    program = made(fn, *args)
+    assert program.forward is not None, program.unknown
+    assert program.backward is not None, program.unknown
+    forward = program.forward
+    cotangents = [normal(*v.shape, seed=5) for v in cotangents_of(fn, args)]
+    computed = fn(*(a.clone() for a in args))
+    computed = computed if isinstance(computed, tuple) else (computed,)
+    plain = [a.numpy() for a in args]
+    given = [*plain, *(v.numpy() for v in cotangents)]
+    gradients = backward_of(fn, args)(*args, *cotangents)
+    allowed = running_bound(forward, plain, F64), running_bound(program.backward, given, F64)
+    for arithmetic in (BALLS, MPMATH):
+        with arithmetic.precision(128):
+            exact = (
+                forward(*precise(args, arithmetic)),
+                program.backward(*precise([*args, *cotangents], arithmetic)),
+            )
+        for programs in zip(exact, (computed, gradients), allowed, strict=True):
+            for found, native, bound in zip(*programs, strict=True):
+                assert within(bound, floats(found), native.detach().numpy())
+    tangents = [normal(*a.shape, seed=6).numpy() if a.is_floating_point() else None for a in args]
+    floating = [k for k, r in enumerate(computed) if r.is_floating_point()]
+
+    def weighed(*xs: Any) -> Any:
+        out = forward(*xs)
+        return sum(np.sum(out[k] * v.numpy()) for k, v in zip(floating, cotangents, strict=True))
+
+    derivative = truth.directional(weighed, [a.numpy() for a in args], tangents, F64)
+    backward = program.backward
+
+    def pulled(*given: Any) -> Any:
+        moved = [t for t in tangents if t is not None]
+        return sum(np.sum(b * t) for b, t in zip(backward(*given), moved, strict=True))
+
+    with BALLS.precision(
+        128
+    ):  # constants of the formula, such as 1/√2, are rounded as its results are
+        apart = pulled(*precise([*args, *cotangents])).values[()] - derivative.exact.ravel()[0]
+    assert apart.abs_upper() <= running_bound(pulled, given, F64)[0][()]
+    return program
+
+
+LABELS = torch.tensor([1, 0, 3])
+TARGETS = torch.tensor([[1, 0, -1, 2]] * 3)
+STATISTICS = torch.zeros(4).double(), torch.ones(4).double()
+ZEROS = torch.zeros(3, 4).double()
+CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+    "relu": (F.relu, [normal(3, 4)]),
+    "gelu": (F.gelu, [normal(3, 4)]),
+    "silu": (F.silu, [normal(3, 4)]),
+    "mish": (F.mish, [normal(3, 4)]),
+    "elu": (F.elu, [normal(3, 4)]),
+    "softplus": (F.softplus, [normal(3, 4)]),
+    "softshrink": (F.softshrink, [normal(3, 4)]),
+    "prelu": (F.prelu, [normal(3, 4), normal(4, seed=1)]),
+    "glu": (F.glu, [normal(3, 4)]),
+    "log_softmax": (lambda x: F.log_softmax(x, -1), [normal(3, 4)]),
+    "cross_entropy": (lambda x: F.cross_entropy(x, LABELS, label_smoothing=0.1), [normal(3, 4)]),
+    "linear": (F.linear, [normal(3, 4), normal(2, 4, seed=1), normal(2, seed=2)]),
+    "layer_norm": (lambda x, w: F.layer_norm(x, (4,), w), [normal(3, 4), normal(4, seed=1)]),
+    "batch_norm": (lambda x: F.batch_norm(x, *STATISTICS, training=True), [normal(3, 4)]),
+    "multi_margin_loss": (lambda x: F.multi_margin_loss(x, LABELS), [normal(3, 4)]),
+    "multilabel_margin_loss": (lambda x: F.multilabel_margin_loss(x, TARGETS), [normal(3, 4)]),
+    "bilinear": (F.bilinear, [normal(3, 4), normal(3, 2, seed=1), normal(2, 4, 2, seed=2)]),
+    "pdist": (lambda x: F.pdist(x, 3.0), [normal(3, 4)]),
+    "conv2d": (
+        lambda x, w: F.conv2d(x, w, stride=2, padding=1, groups=2),
+        [normal(1, 4, 5, 5), normal(2, 2, 3, 3, seed=1)]),
+    "conv_transpose1d": (
+        lambda x, w: F.conv_transpose1d(x, w, stride=2, dilation=2),
+        [normal(1, 2, 4), normal(2, 3, 2, seed=1)]),
+    "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True), [normal(1, 2, 6)]),
+    "max": (lambda x: F.softmax(x, -1).max(-1).values, [normal(3, 4)]),
+    "sort": (lambda x: (x * x).sort(0, descending=True).values, [normal(3, 4)]),
+    "cumulative": (lambda x: x.cumsum(0) * x.cumprod(1), [normal(3, 4)]),
+    "indices": (lambda x: x[[0, 2]][:, 1:] * x[LABELS.clamp(max=2), LABELS][:, None][:2], [normal(3, 4)]),
+    "einsum": (lambda x: torch.einsum("ij,kj->ik", x, x).tril(), [normal(3, 4)]),
+    "solve": (lambda x: torch.linalg.solve(x @ x.T + torch.eye(3).double(), x), [normal(3, 4)]),
+    "norm": (lambda x: torch.linalg.vector_norm(x, dim=1), [normal(3, 4)]),
+    "two results": (lambda x: (x.exp(), x.argmax(1), x.sum()), [normal(3, 4)]),
+    "scatter": (lambda x: ZEROS.scatter_add(1, LABELS[:, None], x[:, :1]), [normal(3, 4)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradient(name: str) -> None:
+    fn, args = CASES[name]
+    check(fn, *args)
+
+
+def test_in_place_operations_and_views() -> None:
+    def program(x: Any) -> Any:
+        y = x.clone()
+        y[0] = y[0].sigmoid()
+        y[:, 1].mul_(3)
+        y.view(-1)[2:5] += x.sum()
+        return y.t().contiguous()
+
+    check(program, normal(3, 4))
+
+
+def test_the_backward_of_a_custom_function_is_the_callers() -> None:
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return torch.tanh(x)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:  # type: ignore[override]
+            (x,) = ctx.saved_tensors
+            return g * (1 - torch.tanh(x))  # the square is missing
+
+    x = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    program = made(Wrong.apply, x)
+    assert program.backward is not None
+    with BALLS.precision(128):
+        (bar,) = program.backward(*precise([x, torch.ones(2).double()]))
+        own = 1 - np.tanh(BALLS.array(x.numpy()))
+    assert all(a.overlaps(b) for a, b in zip(bar.values, own.values, strict=True))
+
+
+def test_branches_are_those_of_the_point() -> None:
+    def branching(x: Any) -> Any:
+        return x * 2 if x.sum() > 0 else x**2
+
+    program = made(branching, torch.ones(2).double())
+    assert program.forward is not None
+    np.testing.assert_array_equal(floats(program.forward(BALLS.array(np.ones(2)))[0]), [2, 2])
+
+
+@pytest.mark.parametrize(
+    ("fn", "named"),
+    [
+        (lambda x: F.dropout(x, 0.5), "bernoulli"),
+        (torch.linalg.svdvals, "_linalg_svd"),
+        (lambda x: torch.from_numpy(2 * x.detach().numpy()) + 0 * x, "leaves the graph"),
+        (lambda x: x * x.max().item(), "leaves the graph"),
+        (lambda x: torch.fft.rfft(x).abs(), "_fft_r2c"),
+    ],
+)
+def test_what_has_no_exact_form_is_named(fn: Callable[..., Any], named: str) -> None:
+    program = made(fn, normal(3, 3))
+    assert program.forward is None
+    assert any(named in u for u in program.unknown), program.unknown
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
+    fmt = formats.of(dtype)
+    x, W, b = (
+        normal(5, 8, dtype=dtype),
+        normal(6, 8, dtype=dtype, seed=1),
+        normal(6, dtype=dtype, seed=2),
+    )
+    labels = torch.tensor([0, 5, 2, 3, 1])
+
+    def loss(x: Any, W: Any, b: Any) -> Any:
+        return F.cross_entropy(F.gelu(F.linear(x, W, b)), labels)
+
+    program = shadow(loss, [x, W, b], framework="torch")
+    assert program.backward is not None
+    one = torch.ones((), dtype=dtype)
+    points = [a.double().numpy() for a in (x, W, b, one)]
+    bars = backward_of(loss, [x, W, b])(x, W, b, one)
+    bounds = running_bound(program.backward, points, fmt)
+    with BALLS.precision(256):
+        exact = program.backward(*map(BALLS.array, points))
+        for native, e, bound in zip(bars, exact, bounds, strict=True):
+            for c, t, r in zip(
+                native.double().ravel().tolist(), e.values.ravel(), bound.ravel(), strict=True
+            ):
+                assert abs(t - c) <= r
+                assert r < 4000 * fmt.unit_roundoff  # far from a sign error in gradients of 0.1
+
+
+def test_the_formula_that_runs_is_the_one_that_is_bounded() -> None:
+    """At -17 torch's loss with logits is -17 + 17.00000004; another formula has a smaller bound."""
+    z, y = torch.tensor([-17.0]).double(), torch.tensor([0.0]).double()
+
+    def loss(z: Any, y: Any) -> Any:
+        return F.binary_cross_entropy_with_logits(z, y, reduction="none")
+
+    assert not beyond(made(loss, z, y).forward, [z.numpy(), y.numpy()], [loss(z, y).numpy()])
+    other = made(lambda z, y: F.softplus(z) - z * y, z, y).forward
+    assert beyond(other, [z.numpy(), y.numpy()], [loss(z, y).numpy()])
+
+
+class Counter(torch.nn.Module):
+    """Changes a tensor of its own, then uses it, through a view as well."""
+
+    def forward(self, x: Any) -> Any:
+        held = torch.zeros(2, 2, dtype=x.dtype)
+        held[0].add_(x)
+        held.mul_(2)
+        constant = torch.tensor(3.0, dtype=x.dtype)
+        constant.add_(1)
+        return (held.sum(0) * constant).sin_()
+
+
+def test_tensors_that_the_program_changes() -> None:
+    check(Counter(), normal(2))
+
+
+def test_a_constant_from_outside_is_taken_as_it_was() -> None:
+    scale = torch.ones(2).double()
+
+    def fn(x: Any) -> Any:
+        scale.mul_(2)
+        return x * scale
+
+    x = normal(2)
+    program = made(fn, x)
+    assert program.forward is None  # it is no function: every call gives another value
+
+
+class Scaled(torch.autograd.Function):
+    """The identity, whose value or gradient is off by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, value: float, slope: float) -> Any:
+        ctx.slope = slope
+        return x * value
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:  # type: ignore[override]  # torch's signature
+        return g * ctx.slope, None, None
+
+
+@pytest.mark.parametrize(
+    ("fn", "says"),
+    [
+        (F.gelu, ""),
+        (lambda x: Scaled.apply(x, 2.0, 2.0), ""),
+        (lambda x: Scaled.apply(x, 2.0, 2.0 + 1e-9), "formula gives"),
+        (lambda x: F.dropout(x, 0.5), "no exact form of bernoulli"),
+    ],
+)
+def test_coverage_says_what_is_not_covered(fn: Callable[..., Any], says: str) -> None:
+    found = coverage_check(fn, [normal(3, 4) / 4], framework="torch")
+    assert says in found if says else not found
+
+
+def test_coverage_sees_a_computed_value_that_is_off() -> None:
+    x = normal(3, 4)
+    program = made(F.gelu, x).forward
+    right = F.gelu(x).numpy()
+    assert not beyond(program, [x.numpy()], [right])
+    assert "beyond the running bound" in beyond(program, [x.numpy()], [right * (1 + 1e-12)])
+
+
+def test_a_planted_bug_in_the_backward_formula_is_beyond_the_bound() -> None:
+    x = normal(4)
+    right, wrong = made(F.silu, x), made(lambda x: F.silu(x) + 1e-9 * x, x)
+    assert right.backward is not None
+    assert wrong.backward is not None
+    points = [x.numpy(), np.ones(4)]
+    (bound,) = running_bound(right.backward, points, F64)
+    with BALLS.precision(128):
+        (t,), (c,) = (p.backward(*map(BALLS.array, points)) for p in (right, wrong))  # type: ignore[misc]
+        assert all(abs(a - b) > r for a, b, r in zip(t.values, c.values, bound, strict=True))

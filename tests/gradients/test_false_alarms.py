@@ -1,0 +1,400 @@
+"""Right code that a gradient check could take for wrong, each beside code that is wrong there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffverify.gradients.gradcheck import gradcheck
+from ffverify.strategies import arrays
+from ffverify.verdicts.verdict import Verdict
+
+special = pytest.importorskip("scipy.special")
+
+
+def check(fn, *inputs, **options):
+    return gradcheck(fn, list(inputs), raise_exception=False, **options)
+
+
+def phi(x):
+    return np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+
+
+def log_normal(x):
+    return np.log(0.5 * special.erfc(-x / np.sqrt(2)))
+
+
+def hazard(factor):
+    def vjp(v, x):
+        return (factor * v * phi(x) / (0.5 * special.erfc(-x / np.sqrt(2))),)
+
+    return vjp
+
+
+def test_constants_that_are_rounded_apart():
+    """√2 in the function and √(2π) in the derivative are other roundings of the same mathematics."""
+    x = np.array([-8.0])
+    assert check(log_normal, x, vjp=hazard(1.0)).ok
+    report = check(log_normal, x, vjp=hazard(1 + 1e-9))
+    assert str(report.verdict) == "wrong"
+
+
+def test_a_wrong_formula_beside_an_exact_zero_is_wrong():
+    def quotient(sign):
+        return lambda v, x: (v * np.exp(x) * (x + sign) / (x * x),)
+
+    def fn(x):
+        return np.exp(x) / x
+
+    assert check(fn, np.ones(1), vjp=quotient(-1)).ok
+    assert str(check(fn, np.ones(1), vjp=quotient(1)).verdict) == "wrong"
+
+
+def test_a_wrong_formula_does_not_hide_in_how_far_slopes_move():
+    """Over 1,000 inputs sin(1e9 x) has slopes that move by 1e-4 with the rounding that sums may have."""
+
+    def fn(x):
+        return np.sum(np.sin(1e9 * x))
+
+    def vjp(factor):
+        return lambda v, x: (factor * v * 1e9 * np.cos(1e9 * x),)
+
+    x = np.random.default_rng(3).uniform(0.5, 1.0, 1000)
+    assert check(fn, x, vjp=vjp(1.0)).ok
+    assert str(check(fn, x, vjp=vjp(1 + 8e-5)).verdict) == "wrong"
+
+
+def test_cancellation_beside_rounded_constants_is_imprecise_not_wrong():
+    def vjp(v, x):
+        return (v * phi(x) / (0.5 * (1 + special.erf(x / np.sqrt(2)))),)
+
+    assert str(check(log_normal, np.array([-7.0]), vjp=vjp).verdict) == "imprecise"
+
+
+def test_special_functions_of_scipy_have_exact_forms():
+    def vjp(v, x):
+        return (v * (special.digamma(x + 1) - special.psi(x)),)
+
+    assert str(check(np.log, np.array([1e9]), vjp=vjp).verdict) == "imprecise"
+    assert check(special.gammaln, np.array([2.5, 7.0]), vjp=lambda v, x: (v * special.psi(x),)).ok
+    wrong = check(special.expit, np.array([0.5]), vjp=lambda v, x: (v * special.expit(x) ** 2,))
+    assert str(wrong.verdict) == "wrong"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ties_of_a_maximum_inside_a_vector_function(seed):
+    def to_first(v, x, sign=1.0):
+        first = (np.arange(x.size) == np.argmax(x)).astype(float)
+        return (v / x.max() - sign * (v @ x) / x.max() ** 2 * first,)
+
+    def normed(x):
+        return x / np.max(x)
+
+    assert check(normed, np.ones(3), vjp=to_first, seed=seed).ok
+    assert not check(normed, np.ones(3), vjp=lambda v, x: to_first(v, x, -1.0), seed=seed).ok
+    torch = pytest.importorskip("torch")
+    assert check(lambda x: x / x.abs().amax(), torch.ones(3, dtype=torch.float64), seed=seed).ok
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x))
+    return e / np.sum(e)
+
+
+def test_noise_beside_terms_that_cancel():
+    constant = check(lambda x: np.sum(softmax(x)), np.zeros(3))
+    assert constant.ok
+
+    def mixture(w, m):
+        return np.sum(np.log(np.sum(softmax(w) * np.exp(-((0.5 - m) ** 2)))))
+
+    def responsibilities(v, w, m, share=1.0):
+        p = softmax(w)
+        r = p * np.exp(-((0.5 - m) ** 2))
+        r = r / np.sum(r)
+        return v * (r - share * p), v * r * 2 * (0.5 - m)
+
+    w, m = np.zeros(3), np.array([0.0, 0.0, 3.6e-155])
+    assert check(mixture, w, m, vjp=responsibilities).ok
+    assert not check(mixture, w, m, vjp=lambda v, w, m: responsibilities(v, w, m, 1 + 1e-9)).ok
+
+
+def test_kinks_where_only_differences_are_known():
+    def opaque(x):
+        x = np.asarray(x, dtype=float)  # exact numbers cannot pass
+        return np.maximum(x, 0.25 * x)
+
+    def vjp(v, x, slope=0.25):
+        return (v * np.where(x > 0, 1.0, slope),)
+
+    report = check(opaque, np.zeros(3), vjp=vjp)
+    assert report.truth == "differences"
+    assert report.ok
+    beside = np.array([0.0, 4.0, 3.583507035551866e-07, -2.0])
+    assert check(opaque, beside, vjp=vjp).ok
+    assert not check(opaque, beside, vjp=lambda v, x: vjp(v, x, 0.2)).ok
+    assert not check(opaque, np.zeros(1), vjp=lambda v, x: vjp(v, x, 0.2)).ok
+    many = check(opaque, np.zeros(3), vjp=lambda v, x: vjp(v, x, 0.2))
+    assert str(many.verdict) == "inconclusive"  # a limit nearby, for all that differences can tell
+
+
+def opaque_quantile(x):
+    ordered = np.sort(np.asarray(x, dtype=float))  # exact numbers cannot pass
+    return 0.8 * ordered[1] + 0.2 * ordered[2]
+
+
+def quantile_vjp(weights):
+    def vjp(v, x):
+        g = np.zeros_like(x)
+        g[np.argsort(x, kind="stable")[1:3]] = v * np.array(weights)
+        return (g,)
+
+    return vjp
+
+
+@pytest.mark.parametrize("tied", [[0.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 1.0, 1.0, 1.0]])
+def test_ties_of_a_sort_where_only_differences_are_known(tied):
+    """No input alone moves the middle one of three: 0 on both sides, and every limit nearby is right."""
+    report = check(opaque_quantile, np.array(tied), vjp=quantile_vjp([0.8, 0.2]))
+    assert report.truth == "differences"
+    assert report.ok
+    assert not check(opaque_quantile, np.array(tied), vjp=quantile_vjp([1.2, 0.2])).ok
+    apart = np.array([0.5, -1.0, 2.0, 3.0, 4.0])
+    assert check(opaque_quantile, apart, vjp=quantile_vjp([0.8, 0.2])).ok
+    for wrong in ([0.2, 0.8], [0.8 + 1e-7, 0.2]):  # where it is smooth nothing hides
+        assert not check(opaque_quantile, apart, vjp=quantile_vjp(wrong)).ok
+
+
+def test_subnormals_that_jax_takes_for_zeros():
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.array([0.0, 1.401298464324817e-45], dtype="float32")
+    assert check(jax.nn.selu, x).ok
+
+
+@pytest.mark.filterwarnings("error")
+def test_subnormal_inputs_beside_an_exact_zero_warn_of_nothing():
+    assert check(lambda x: np.sum(softmax(x)), np.array([5e-324, 1.0, 0.5])).ok
+
+
+def to_sorted_places(v, x, factor=1.0):
+    g = np.zeros_like(x)
+    g[np.argsort(x)] = factor * v
+    return (g,)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tied", [np.ones(3), np.zeros(8)])
+def test_three_and_more_ties_of_a_sort(seed, tied):
+    assert check(np.sort, tied, vjp=to_sorted_places, seed=seed).ok
+    doubled = check(np.sort, tied, vjp=lambda v, x: to_sorted_places(v, x, 2.0), seed=seed)
+    assert str(doubled.verdict) == "wrong"
+
+
+def test_a_kink_that_rounding_meets():
+    """One ulp above 1 the sum x + 1 rounds to 2, where the clip begins."""
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.array([1.0000001192092896], dtype="float32")
+    assert check(jax.nn.sparse_sigmoid, x).ok
+    assert not check(lambda x: jax.nn.sparse_sigmoid(x) + 0 * x, x, truth=lambda x: 0.3 * x).ok
+
+
+def test_a_single_number_assigned_in_the_callers_derivative():
+    def vjp(factor):
+        def pull(v, x):
+            g = np.zeros_like(x)
+            g[0] = factor * v
+            return (g,)
+
+        return pull
+
+    x = np.array([3.0, 2.0, 1.0])
+    assert check(lambda x: 2 * x[0], x, vjp=vjp(2.0)).ok
+    assert str(check(lambda x: 2 * x[0], x, vjp=vjp(2 + 1e-9)).verdict) == "wrong"
+
+
+def test_indices_that_torch_rounds_are_taken_as_they_are():
+    torch = pytest.importorskip("torch")
+    x = torch.zeros(1, 1, 6, dtype=torch.float64)
+    assert check(lambda x: torch.nn.functional.interpolate(x, 9), x).ok
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_of_a_cancelling_gradient_is_no_matter_of_layout(seed):
+    torch = pytest.importorskip("torch")
+
+    def program(c, a):
+        m = torch.logsumexp(c, -1)
+        z = abs(m) + a
+        return m / (2 + z * z)
+
+    c, a = torch.zeros(3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    assert check(program, c, a, seed=seed).ok
+
+
+def test_rows_that_only_look_alone_at_zero():
+    assert check(lambda x: np.triu(x, 1), np.zeros((3, 3)), vjp=lambda v, x: (np.triu(v, 1),)).ok
+
+
+def test_large_arrays_are_drawn():
+    inputs = arrays("float64", (5000,), min_value=-3, max_value=5)
+    report = gradcheck(np.sin, inputs, max_examples=3, raise_exception=False)
+    assert report.ok
+
+    def vjp(v, x):
+        return (v * np.where(np.arange(x.size) == 4321, -np.cos(x), np.cos(x)),)
+
+    found = gradcheck(np.sin, inputs, vjp=vjp, max_examples=3, raise_exception=False)
+    assert [f.index for f in found.findings] == [(4321,)]
+
+
+def test_cotangents_that_happen_to_cancel_make_no_error_of_a_loss():
+    """Of a softmax that is all but 1 the gradient is p·(v - ⟨p, v⟩): rounding beside v, not beside that."""
+    z = np.array([[16.63553237915039, 0.0, 2.601378917694092]], dtype="float32")
+
+    def softmax(z):
+        e = np.exp(z - z.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    def vjp(v, z):
+        p = softmax(z)
+        return (p * (v - (p * v).sum(axis=-1, keepdims=True)),)
+
+    for seed in (8, 13, 29):
+        report = check(softmax, z, vjp=vjp, seed=seed)
+        assert report.ok, report
+    report = check(softmax, z, vjp=lambda v, z: (vjp(v, z)[0] * np.float32(1.001),))
+    assert not report.ok
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sort_of_the_largest_numbers():
+    x = np.array([-1.3407807929942597e154] * 3 + [-1.7976931348623157e308])
+    report = check(np.sort, x)
+    assert report.ok, report
+    assert not report.findings
+
+
+def as_doubles(x):
+    """Leave exact arithmetic and long doubles, as much code does in its first line."""
+    return np.asarray(x, dtype=np.float64)
+
+
+ROUNDED_INSIDE = {
+    "double": (
+        lambda x: as_doubles(x) ** 3 - 2 * as_doubles(x) + 1,
+        lambda v, x: v * (3 * x**2 - 2),
+        1e-7,
+    ),
+    "a sum that is large": (
+        lambda x: np.tanh(as_doubles(x)).sum() * 1e3 + 1e6,
+        lambda v, x: v * 1e3 * (1 - np.tanh(x) ** 2),
+        1e-4,
+    ),
+    "single": (
+        lambda x: np.exp(np.asarray(x, dtype=np.float32).astype(np.float64)),
+        lambda v, x: v * np.exp(x.astype(np.float32)).astype(np.float64),
+        1e-2,
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ROUNDED_INSIDE)
+def test_opaque_code_that_rounds_inside_is_not_accused_and_its_errors_are_found(name, seed):
+    f, pull, error = ROUNDED_INSIDE[name]
+    x = arrays("float64", (4,), min_value=-3, max_value=3)
+
+    def checked(scale):
+        return check(f, x, vjp=lambda v, x: (scale * pull(v, x),), seed=seed, max_examples=20)
+
+    right = checked(1.0)
+    assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
+    assert checked(1.0 + error).verdict in {Verdict.IMPRECISE, Verdict.WRONG}
+
+
+def test_opaque_products_of_subnormals_are_not_accused():
+    def pull(factor):
+        def vjp(v, x):
+            p, q, r, s = x
+            first = v[0] + q * (v[1] + r * (v[2] + s * v[3]))
+            rest = [v[1] + r * (v[2] + s * v[3]), q * (v[2] + s * v[3]), q * r * v[3]]
+            return (np.array([factor * first, *(p * g for g in rest)]),)
+
+        return vjp
+
+    x = np.array([1e-323, 0.99999, 2.7255503923509465, -2.373010264769526])
+    for seed in range(8):
+        right = check(lambda x: np.cumprod(as_doubles(x)), x, vjp=pull(1.0), seed=seed)
+        assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
+    wrong = check(lambda x: np.cumprod(as_doubles(x)), x, vjp=pull(1.001))
+    assert wrong.verdict is Verdict.WRONG
+
+
+def test_an_opaque_median_may_choose_among_ties_beside_a_subnormal():
+    def pull(factor):
+        return lambda v, x: (factor * v * (np.arange(5) == np.argsort(x, kind="stable")[2]),)
+
+    x = np.array([0.0, 0.0, 0.0, 0.0, 2.225073858507e-311])
+    for seed in range(4):
+        right = check(lambda x: np.median(as_doubles(x)), x, vjp=pull(1.0), seed=seed)
+        assert right.verdict is Verdict.INCONCLUSIVE
+        assert right.truth == "differences"
+    assert check(lambda x: np.median(as_doubles(x)), x, vjp=pull(2.0)).verdict is Verdict.WRONG
+
+
+def test_between_two_kinks_a_few_ulps_apart_either_side_is_right():
+    """Of sparsemax: one ulp more moves the support, two ulps move it again (Martins & Astudillo 2016)."""
+
+    def threshold(x):
+        s = np.sort(x)[::-1]
+        c, k = np.cumsum(s), np.arange(1, 6)
+        n = np.sum(k * s - c > -1)
+        return (c[n - 1] - 1) / n
+
+    def pull(count):
+        def vjp(v, x):
+            on = x > threshold(x)
+            return (np.where(on, v - np.sum(np.where(on, v, 0)) / count(on), 0),)
+
+        return vjp
+
+    x = [
+        1.1102230246251564e-16,
+        -2.225073858507201e-308,
+        -0.99999,
+        -0.35709487473672874,
+        1 - 2.0**-53,
+    ]
+    for seed in range(4):
+        right = check(
+            lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.sum), seed=seed
+        )
+        assert right.ok, str(right)
+    wrong = check(lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.size))
+    assert not wrong.ok
+
+
+def test_another_order_of_additions_is_no_fault_of_a_layout_in_bfloat16():
+    """The kernel for strided cotangents adds in another order: the gradient moves by an ulp of 2^-8."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        x = torch.from_numpy(rng.uniform(-3, 3, (2, 2, 5))).to(torch.bfloat16)
+        report = check(torch.nn.functional.instance_norm, x)
+        assert report.ok, str(report)
+
+
+def test_a_layout_is_still_found_guilty_in_bfloat16():
+    torch = pytest.importorskip("torch")
+
+    class Flattened(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 3 * x
+
+        @staticmethod
+        def backward(ctx, v):
+            return 3 * v.as_strided(v.shape, torch.empty(v.shape).stride())
+
+    x = torch.arange(1.0, 7.0).reshape(2, 3).to(torch.bfloat16)
+    assert "laid out otherwise" in str(check(Flattened.apply, x))

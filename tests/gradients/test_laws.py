@@ -1,0 +1,165 @@
+"""Checks beside the numbers, on their own: each with the bug that it alone would see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffverify.gradients.function_under_test import subject
+from ffverify.gradients.laws import side_checks
+
+X = np.array([[0.5, -1.25, 2.0], [1.0, 0.25, -0.5]])
+
+
+def amiss(fn, *inputs, vjp=None):
+    made, native = subject(fn, list(inputs), vjp=vjp, jvp=None)
+    return [sentence for _, sentence, _ in side_checks(made, native, made.value(native), 0)]
+
+
+def cosine(v, x):
+    return (v * np.cos(x),)
+
+
+def for_batches_only(v, x):
+    """Another formula for a single row, as kernels for a batch of one have."""
+    return (v * np.cos(x) * (1.0 if len(x) > 1 else 1.001),)
+
+
+def own_memory_only(v, x):
+    """Takes every row for memory of its own."""
+    return (v * np.cos(x) * (0.5 if 0 in x.strides else 1.0),)
+
+
+def test_a_right_gradient_has_nothing_amiss():
+    assert amiss(np.sin, X, vjp=cosine) == []
+
+
+@pytest.mark.parametrize(
+    ("vjp", "says"),
+    [
+        (for_batches_only, "last row is another one when that row comes alone"),
+        (own_memory_only, "rows expanded from one row"),
+    ],
+)
+def test_wrong_for_one_row_or_shared_rows(vjp, says):
+    (sentence,) = amiss(np.sin, X, vjp=vjp)
+    assert says in sentence
+
+
+def test_a_gradient_that_fails_for_one_row():
+    def vjp(v, x):
+        return (v * np.cos(np.squeeze(x)) if x.shape[0] > 1 else (v * np.cos(x))[1],)
+
+    (sentence,) = amiss(np.sin, X, vjp=vjp)
+    assert sentence.startswith("a single row:")
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: np.mean(x * x),  # no rows
+        lambda x: x - np.mean(x, axis=0),  # rows that depend on each other
+        lambda x: x[::-1] * 2.0,  # rows in another order
+        lambda x: np.maximum(x, 5.0),  # nothing moves here
+        lambda x: np.reshape(x, (2, 3)) ** 2,  # made for two rows
+    ],
+)
+def test_functions_that_promise_nothing_about_single_rows(fn):
+    assert amiss(fn, X) == []
+
+
+def test_labels_go_with_their_rows():
+    labels = np.array([2, 0])
+
+    def nll(x, labels):
+        return np.log(np.sum(np.exp(x), axis=1)) - x[np.arange(len(labels)), labels]
+
+    assert amiss(nll, X, labels) == []
+
+    def vjp(v, x, labels):
+        p = np.exp(x) / np.sum(np.exp(x), axis=1, keepdims=True)
+        p[np.arange(len(labels)), labels] -= 1
+        return v[:, None] * p / (1 if len(labels) > 1 else 2), None
+
+    (sentence,) = amiss(nll, X, labels, vjp=vjp)
+    assert "that row comes alone" in sentence
+
+
+def test_noise_beside_a_zero_gradient_is_no_change():
+    def vjp(v, x):  # exactly zero, up to noise that depends on the layout
+        return (v * 1e-17 * (1.0 if x.flags.c_contiguous else -3.0) * np.ones_like(x),)
+
+    softmax_sum = lambda x: np.sum(np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True))  # noqa: E731 - short
+    assert amiss(softmax_sum, X, vjp=vjp) == []
+
+
+def test_what_no_layout_can_be_blamed_for():
+    def vjp(v, x):  # what is left of a cancellation of all digits changes with everything
+        wild = 1e3 * np.sin(1e17 * x) * (1.0 if x.flags.c_contiguous else -1.0)
+        return (v * wild,)
+
+    assert amiss(np.sin, X, vjp=vjp) == []
+
+
+def test_rows_of_torch_modules():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh())
+    assert amiss(layer, torch.tensor(X, dtype=torch.float32)) == []
+
+    class Late(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            (x,) = ctx.saved_tensors
+            return v * torch.cos(x) * (1.0 if len(x) > 1 else 2.0)
+
+    (sentence,) = amiss(Late.apply, torch.tensor(X))
+    assert "that row comes alone" in sentence
+
+
+@pytest.mark.parametrize(
+    ("scaled", "says"),
+    [
+        (lambda g, v: g.mul_(v), ["second backward through the same graph"]),
+        (lambda g, v: g * v, []),
+    ],
+)
+def test_a_second_backward(scaled, says):
+    torch = pytest.importorskip("torch")
+
+    class Loss(torch.autograd.Function):
+        """Keeps the gradient forwards, as fused losses do."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.gradient = x.detach().clone()
+            return 0.5 * x.square().sum()
+
+        @staticmethod
+        def backward(ctx, v):
+            return scaled(ctx.gradient, v)
+
+    found = amiss(Loss.apply, torch.tensor(X))
+    assert len(found) == len(says)
+    assert all(part in sentence for part, sentence in zip(says, found, strict=True))
+
+
+def test_a_graph_that_is_walked_once_only():
+    torch = pytest.importorskip("torch")
+
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.gradient = torch.cos(x.detach())
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            gradient, ctx.gradient = ctx.gradient, None  # memory is freed early
+            return v * gradient
+
+    assert amiss(Once.apply, torch.tensor(X)) == []

@@ -1,0 +1,286 @@
+"""The parts of the gradient check: slopes, differences, decisions; each with a case it must reject."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ffverify import gradcheck
+from ffverify.exact import formats
+from ffverify.exact.arrays import BALLS, arb
+from ffverify.gradients.evaluation import Formulas
+from ffverify.gradients.formula import formula_of
+from ffverify.gradients.function_under_test import Fault
+from ffverify.gradients.judge.by_differences import Opaque, ridders, slope_by_differences
+from ffverify.gradients.judge.elements import _differs
+from ffverify.gradients.judge.elements import decide as decide_by
+from ffverify.truth.derivatives import Truth
+from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, joined, slopes
+from ffverify.verdicts.verdict import Verdict
+
+F64 = formats.FORMATS["float64"]
+X = np.array([0.5, -2.0, 3.0])
+
+
+def directional(f, x, d, *, each=True):
+    return slopes(joined(f), Inputs([x]), [d], F64, each=each)
+
+
+def decide(computed, truth, fmt, *, formula, running=lambda: None):
+    """Decide about a number whose formula has no constants of its own."""
+    off = lambda: _differs(formula, lambda _: None, truth, fmt)  # noqa: E731 - short
+    return decide_by(computed, truth, fmt, formula=formula, off=off, running=running)
+
+
+# -- slopes -------------------------------------------------------------------------------------
+
+
+def test_slopes_of_all_results_along_a_direction():
+    found = directional(lambda x: (np.sin(x), x * x), X, np.array([1.0, 2.0, 0.0]))
+    expected = [math.cos(0.5), 2 * math.cos(2.0), 0.0, 1.0, -8.0, 0.0]
+    assert [float(e.mid()) for e in found.exact] == pytest.approx(expected, rel=1e-15)
+    assert not found.kink.any()
+
+
+def test_slopes_see_a_kink_and_give_the_hull():
+    found = directional(abs, np.array([0.0, 1.0]), np.ones(2))
+    assert found.kink.tolist() == [True, False]
+    ball = found.exact[0]
+    assert ball.contains(arb(-1))
+    assert ball.contains(arb(1))
+    assert float(abs(ball).upper()) < 1.001
+
+
+def test_slopes_beside_huge_spreads_of_inputs():
+    x = np.array([1e-200, 1.0])
+    found = directional(lambda x: x * x, x, np.ones(2))
+    assert float(found.exact[0].mid()) == 2e-200
+    assert float(found.exact[1].mid()) == 2.0
+
+
+def test_undecidable_branch_is_unresolved():
+    third = lambda x: np.where(x / 3 - x / 3 > 0, x, -x)  # noqa: E731 - a zero no precision decides
+    with pytest.raises(Unresolved):
+        exact_value(joined(third), Inputs([np.array([1.0])]))
+
+
+def test_along_measures_the_motion_of_an_exact_zero():
+    # x·y - y·x·1 has slope 0 at any input, x² - 1 has slope 2 that moves with x
+    exact = along(
+        lambda x: (x * x * x - 3 * x).sum(), Inputs([np.array([1.0])]), [np.ones(1)], F64,
+        growth=8, moving=[np.ones(1)],
+    )  # fmt: skip
+    assert exact.exact[0].contains(0)
+    # f'' = 6x: the slope moves by 6·8u
+    assert float(exact.motion[0].mid()) == pytest.approx(48 * 2.0**-53, rel=1e-6)
+
+
+# -- differences --------------------------------------------------------------------------------
+
+
+def test_ridders_gives_the_derivative_and_a_bound_that_holds():
+    for f, x, exact in ((math.sin, 0.7, math.cos(0.7)), (math.exp, 3.0, math.exp(3.0))):
+        value, error = ridders(
+            lambda h, f=f, x=x: ((f(x + h) - f(x - h)) / (2 * h), 4 * 2.0**-53 * abs(f(x)) / h),
+            0.25,
+        )
+        assert abs(value - exact) <= error
+        assert error < 1e-9
+
+
+def test_ridders_knows_nothing_at_a_pole():
+    _, error = ridders(lambda h: (float("nan"), 0.0), 0.25)
+    assert error == math.inf
+
+
+def test_slope_by_differences_measures_noise():
+    """A value that is rounded far beyond its format must not look exact."""
+
+    def coarse(args):
+        return [np.round(np.sin(np.asarray(args[0], dtype=float)), 6)]
+
+    ball, _ = slope_by_differences(Opaque(coarse, [np.array([0.7])]), [np.ones(1)], np.ones(1))
+    assert not ball.is_finite() or ball.contains(arb(math.cos(0.7)))
+
+
+def test_a_kink_that_only_steps_above_the_rounding_show():
+    def evaluate(native):
+        (x,) = native
+        if x.dtype != np.float32:
+            raise Fault("takes float32 only")
+        return [np.array([max(x[0], x[1]), x[2]], dtype=np.float32)]
+
+    x = np.array([0.0, 0.0, 2.0], dtype=np.float32)
+    ball, kink = slope_by_differences(
+        Opaque(evaluate, [x]), [np.array([1.0, 0.0, 0.0])], np.array([1.0210952758789062, 1.5])
+    )
+    assert kink
+    assert ball.contains(0)
+    assert ball.contains(arb(1.0210952758789062))
+    ball, kink = slope_by_differences(
+        Opaque(evaluate, [x]), [np.array([0.0, 0.0, 1.0])], np.array([1.0, 1.5])
+    )
+    assert not kink
+    assert float(abs(ball - 1.5).upper()) < 0.25
+
+
+# -- decisions ----------------------------------------------------------------------------------
+
+
+def truth_of(value, motion=0.0):
+    exact, moved = np.empty(1, dtype=object), np.empty(1, dtype=object)
+    exact[0], moved[0] = arb(value), arb(motion)
+    return Truth(exact, lambda: moved, np.array([False]), np.array([True]), growth=8)
+
+
+@pytest.mark.parametrize(
+    ("computed", "formula", "running", "expected"),
+    [
+        (1.0, 1.0, None, Verdict.CORRECT),
+        (1.0 + 2.0**-51, 1.0, None, Verdict.CORRECT),
+        (1.0 + 1e-9, 1.0, None, Verdict.IMPRECISE),  # unknown rounding: half the digits may go
+        (1.0 + 1e-6, 1.0, None, Verdict.WRONG),
+        (1.0 + 1e-6, 1.0, 1e-5, Verdict.IMPRECISE),  # the running bound explains it
+        (1.0 + 1e-6, 1.0, 1e-9, Verdict.WRONG),
+        (1.0 + 1e-9, 1.0 + 1e-9, 1e-5, Verdict.WRONG),  # exact arithmetic does not mend it
+        (2.0, 2.0, None, Verdict.WRONG),
+        (math.nan, 1.0, None, Verdict.NONFINITE),
+        (math.inf, 1.0, None, Verdict.NONFINITE),
+    ],
+)
+def test_decisions(computed, formula, running, expected):
+    bound = None if running is None else arb(running)
+    verdict, _, _ = decide(
+        computed, truth_of(1.0), F64, formula=arb(formula), running=lambda: bound
+    )
+    assert verdict is expected
+
+
+def test_a_wrong_formula_cannot_hide_in_a_wide_bound():
+    wide = truth_of(1.0, motion=1e-3)
+    near, formula = 1.0 + 5e-4, arb(1.0) + arb(5e-4)
+    assert decide(near, wide, F64, formula=arb(1))[0] is Verdict.CORRECT
+    narrow = Truth(
+        wide.exact, lambda: np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000
+    )
+    assert decide(1.0 + 1e-9, narrow, F64, formula=arb(1) + arb(1e-9))[0] is Verdict.WRONG
+    assert decide(near, wide, F64, formula=formula)[0] is Verdict.CORRECT
+
+
+def test_balls_are_left_at_their_own_precision():
+    before = BALLS.array([0.1]).values[0]
+    directional(np.sin, X, np.ones(3))
+    assert BALLS.array([0.1]).values[0].bits() == before.bits()
+
+
+@pytest.mark.parametrize(
+    ("fn", "inputs", "says"),
+    [
+        (3, np.ones(2), "cannot be called"),
+        (np.exp, "abc", "real floats"),
+        (np.exp, np.ones(2, dtype=complex), "real floats"),
+        (np.exp, [None], "real floats"),
+    ],
+)
+def test_bad_input_is_one_clear_error(fn: object, inputs: object, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        gradcheck(fn, inputs)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_formula_that_fails_around_a_point_still_runs_at_it():
+    def program(x, v):
+        if not all(b.is_exact() for b in x.values):
+            raise ValueError("made for single numbers")
+        return (2 * x * v,)
+
+    x = np.array([1.5])
+    point = SimpleNamespace(
+        formulas=Formulas("shadow", None, backward=lambda: program),
+        inputs=Inputs([x]), points=[x], floating=[True], fmt=formats.of("float64"),
+        split=lambda weights: [weights],
+    )  # fmt: skip
+    assert formula_of(point, np.ones(1), units=8) is None
+    assert [float(b) for b in formula_of(point, np.ones(1))[0]] == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("function", "vjp", "at"),
+    [
+        (np.tanh, lambda ct, x: (ct * 8 * np.exp(-2 * x),), 80.0),  # 8e^-2x for 4e^-2x
+        (lambda x: 1e100 + x * x, lambda ct, x: (ct * 3 * x,), 3.0),
+    ],
+)
+def test_slopes_nearby_are_known_better_than_the_error_that_they_would_excuse(function, vjp, at):
+    """Beside values of 1 (1e100), 160 bits of a difference leave a ball that holds any such slope."""
+    report = gradcheck(function, np.array([at]), vjp=vjp, raise_exception=False)
+    assert [str(f.kind) for f in report.findings] == ["wrong"]
+
+
+@pytest.mark.parametrize("tiny", [1e-60, 5.5e-294, 2.3e-308])
+def test_the_second_opinion_sees_steps_as_small_as_the_inputs(tiny):
+    """Values at p and at 2p bits were alike: their rounding, or 0, passed for mpmath's slope."""
+    x = np.array([tiny, 1.1 * tiny, 0.3])
+    report = gradcheck(
+        lambda x: np.exp(np.sin(x) + x / 3),
+        x,
+        vjp=lambda ct, x: (1.001 * ct * np.exp(np.sin(x) + x / 3) * (np.cos(x) + 1 / 3),),
+        raise_exception=False,
+    )
+    assert not report.ok
+    for found in report.findings:
+        assert found.kind == "wrong"
+        assert "mpmath" not in found.reason
+        assert len(found.exact) > 50  # sixty digits, not Arb's twenty
+
+
+def test_the_second_opinion_settles_a_zero_at_small_steps():
+    """Its rounding was asked to be below 2^-(p/2), more than steps beside small inputs leave."""
+
+    def softmax(x):
+        return np.exp(x) / np.exp(x).sum()
+
+    report = gradcheck(
+        lambda x: softmax(softmax(x)).sum(),  # 1
+        np.array([1e-90, 1e-100, 1e-200]),
+        vjp=lambda ct, x: (ct * np.linspace(1, 2, 3),),
+        raise_exception=False,
+    )
+    assert not report.ok
+    assert {(str(f.kind), f.exact, f.reason) for f in report.findings} == {("wrong", "0.0", "")}
+
+
+@pytest.mark.parametrize(
+    ("function", "jvp"),
+    [
+        (lambda x: 1 / x, lambda dots, x: -2 * dots[0] / x**2),
+        (np.tanh, lambda dots, x: 8 * dots[0] * np.exp(-2 * x)),
+        (lambda x, n: x**n, lambda dots, x, n: 2 * n * dots[0] * x ** (n - 1)),
+    ],
+)
+def test_a_wrong_formula_of_the_callers_jvp_is_wrong_in_a_tail_too(function, jvp):
+    """The formula was not traced, so that its errors passed for rounding of the slopes elsewhere."""
+    inputs = [np.array([30.0, 50.0]), 3][: 1 + (jvp.__code__.co_argcount == 3)]
+    report = gradcheck(function, inputs, jvp=jvp, raise_exception=False)
+    assert {str(f.kind) for f in report.findings} == {"wrong"}
+
+
+def test_a_right_formula_of_the_callers_jvp_with_integers_and_two_results():
+    report = gradcheck(
+        lambda x, n: (x**n, n, 1 / x),
+        [np.array([3.0, 5.0]), 3],
+        jvp=lambda dots, x, n: (n * dots[0] * x ** (n - 1), 0, -dots[0] / x**2),
+    )
+    assert report.verdict == "correct"
+
+
+def test_a_pole_is_no_scale_of_the_slopes_elsewhere():
+    """Differences across it are as large as their step is small: any loss passed for a tail's."""
+
+    def vjp(ct, x):
+        return (-ct * ((1 / x**2 + 2.0**40) - 2.0**40),)
+
+    report = gradcheck(lambda x: 1 / x, np.array([3.0]), vjp=vjp, raise_exception=False)
+    assert [(str(f.kind), f.severity) for f in report.findings] == [("imprecise", "error")]

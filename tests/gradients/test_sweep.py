@@ -1,0 +1,69 @@
+"""A sample of the sweep over correct functions, and of errors planted in their derivatives.
+
+None is accused, all errors are found (`python -m tests.corpus.sweep` and `tests.corpus.mutate` have all).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.corpus import mutate, sweep
+
+EVERY = {"numpy": 29, "torch": 43, "jax": 41}  # about a dozen functions of each
+PLANTED = {"numpy": 0.02, "torch": 0.012, "jax": 0.015}  # the share that errors are planted in
+
+
+@pytest.mark.parametrize("framework", EVERY)
+def test_correct_functions_are_not_accused(framework):
+    if framework != "numpy":
+        pytest.importorskip(framework)
+    sample = sweep.functions(framework)[:: EVERY[framework]]
+    assert len(sample) >= 7
+    for i, function in enumerate(sample):
+        dtype = sweep.DTYPES[i % 2]
+        if not sweep.upstream(framework, function, dtype):
+            report = sweep.check(function, framework, dtype, examples=2)
+            assert report.ok, f"{function.name} {dtype}\n{report}"
+
+
+def test_a_thousand_functions():
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    names = [(f, function.name) for f in sweep.FRAMEWORKS for function in sweep.functions(f)]
+    assert len(set(names)) >= 1000
+
+
+def test_a_planted_bug_is_accused():
+    torch = pytest.importorskip("torch")
+    wrong = sweep.Function("x²", lambda x: x * x.detach(), (sweep.box(3),))
+    assert not sweep.check(wrong, "torch", "float32", examples=2).ok
+    nan = sweep.Function("√x", lambda x: torch.where(x > 1, x.sqrt(), x), (sweep.box(3),))
+    assert not sweep.check(nan, "torch", "float64", examples=4).ok
+
+
+@pytest.mark.parametrize("framework", PLANTED)
+def test_errors_planted_in_right_derivatives_are_found(framework):
+    if framework != "numpy":
+        pytest.importorskip(framework)
+    found = 0
+    for function, dtype, plant in mutate.drawn(framework, seed=0, share=PLANTED[framework]):
+        j = plant.argument
+        if mutate.changes(mutate.gradient(function, framework, dtype, j), plant, dtype):
+            report = mutate.check(function, framework, dtype, plant, examples=3)
+            assert not report.ok, f"{function.name} {dtype} {plant}\n{report}"
+            assert report.verdict == plant.expected
+            found += 1
+    assert found >= 2
+
+
+def test_a_mutant_without_an_error_is_not_accused(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setitem(mutate.FACTORS, "none", lambda ones, _i, _small: ones)
+    plant = mutate.Plant("none", 0, 0.5)
+    for framework in ("numpy", "torch"):
+        function = next(f for f, *_ in mutate.drawn(framework, seed=1, share=1.0))
+        assert mutate.check(function, framework, "float64", plant, examples=3).ok
+    assert not mutate.changes(
+        np.array([1e-17, -2e-16]), mutate.Plant("all zero", 0, 0.5), "float64"
+    )

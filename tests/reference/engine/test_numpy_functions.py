@@ -1,0 +1,290 @@
+"""Plain NumPy code on traced values: NumPy's own values, and derivatives by extended precision.
+
+The derivative is compared with a central difference of NumPy's function in longdouble: step 2^-20,
+so that its error is 2^-40 |f'''| / 6 + 2^-63 |f| / 2^-20 < 4e-12 for functions of size 1 here.
+"""
+
+import numpy as np
+import pytest
+
+from ffverify import reference
+from ffverify.reference import grad, jvp, primitives, trace, vjp
+from ffverify.reference.engine.var import FUNCTIONS, REDUCTIONS, UFUNCS
+
+rng = np.random.default_rng(0)
+M = rng.uniform(0.2, 0.9, (3, 4))
+V = rng.uniform(0.2, 0.9, 4)
+S = rng.uniform(0.2, 0.9, (4, 4)) + 2 * np.eye(4)
+PLACES = np.array([[2, 0], [1, 1]])
+MASK = np.array([True, False, True])
+
+STEP = 2.0**-16
+# Of the fourth-order difference below: each of the elements rounds by 2^-64, the weights (8 + 8 + 1 + 1) / 12
+# make 1.5 of that, and it is divided by the step; truncation is h⁴/30 of the fifth derivative, at most
+# 120/0.2⁶ (of 1/x): less than 2^-48 once more. The derivative itself rounds twice an element.
+ERROR = M.size * (1.5 * 2.0**-48 + 2 * 2.0**-53) + 2.0**-48
+
+
+def difference(f, direction):
+    wide, v = M.astype(np.longdouble), direction.astype(np.longdouble) * STEP
+    near, far = f(wide + v) - f(wide - v), f(wide + 2 * v) - f(wide - 2 * v)
+    return np.asarray((8 * near - far) / (12 * STEP), float)
+
+
+CALLS = {
+    "sum": lambda x: np.sum(x, axis=0),
+    "sum method": lambda x: x.sum(axis=(0, 1), keepdims=True),
+    "sum by reduce": np.add.reduce,
+    "mean": lambda x: np.mean(x, axis=-1, keepdims=True),
+    "prod": lambda x: np.prod(x, axis=0),
+    "prod of all": np.prod,
+    "prod by reduce": lambda x: np.multiply.reduce(x, axis=1),
+    "max": lambda x: np.max(x, axis=1),
+    "min": lambda x: x.min(),
+    "maximum.reduce": np.maximum.reduce,
+    "var": lambda x: np.var(x, axis=0, ddof=1),
+    "std": lambda x: np.std(x, axis=1),
+    "norm": np.linalg.norm,
+    "norm 1": lambda x: np.linalg.norm(x, 1, axis=0),
+    "norm inf": lambda x: np.linalg.norm(x, np.inf, axis=1),
+    "average": lambda x: np.average(x, axis=0, weights=np.arange(1.0, 4.0)[:, None] + 0 * x),
+    "cumsum": lambda x: np.cumsum(x, axis=1),
+    "cumsum of all": np.cumsum,
+    "cumprod": lambda x: np.cumprod(x, axis=1),
+    "cumprod of all": np.cumprod,
+    "diff": lambda x: np.diff(x, 2, axis=1),
+    "dot": lambda x: np.dot(x, V),
+    "vdot": lambda x: np.vdot(x, M),
+    "inner": lambda x: np.inner(x, M),
+    "outer": lambda x: np.outer(x, V),
+    "tensordot": lambda x: np.tensordot(x, S, axes=1),
+    "tensordot axes": lambda x: np.tensordot(x, M, axes=([0, 1], [0, 1])),
+    "matmul operator": lambda x: x @ S,
+    "matmul of vectors": lambda x: x[0] @ V + V @ x[1],
+    "matmul vector matrix": lambda x: V @ np.swapaxes(x, 0, 1),
+    "matmul batch": lambda x: np.stack([x, x * 2]) @ S,
+    "einsum": lambda x: np.einsum("ij,jk->ik", x, S),
+    "einsum implicit": lambda x: np.einsum("ij,kj", x, M),
+    "einsum sum out": lambda x: np.einsum("ij->j", x),
+    "einsum ellipsis": lambda x: np.einsum("...j,j->...", x, V),
+    "einsum diagonal": lambda x: np.einsum("ii->i", x[:, :3]),
+    "einsum trace": lambda x: np.einsum("ii", x[:, :3]),
+    "diagonal": lambda x: np.diagonal(x, 1),
+    "trace": np.trace,
+    "tril": np.tril,
+    "triu": lambda x: np.triu(x, 1),
+    "diag": lambda x: np.diag(x[0], 1),
+    "diag of matrix": np.diag,
+    "where": lambda x: np.where(x > 0.5, x, x * x),
+    "sort": lambda x: np.sort(x, axis=1),
+    "clip": lambda x: np.clip(x, 0.3, 0.7),
+    "clip by arrays": lambda x: np.clip(x, V / 2, None),
+    "reshape": lambda x: np.reshape(x, (2, -1)),
+    "reshape method": lambda x: x.reshape(6, 2),
+    "ravel": np.ravel,
+    "flatten": lambda x: x.flatten(),
+    "transpose": np.transpose,
+    "T": lambda x: x.T,
+    "transpose method": lambda x: x.transpose(1, 0),
+    "swapaxes": lambda x: x.swapaxes(0, 1),
+    "moveaxis": lambda x: np.moveaxis(x[None], 0, -1),
+    "expand_dims": lambda x: np.expand_dims(x, (0, 2)),
+    "squeeze": lambda x: np.squeeze(x[None]),
+    "atleast_1d": lambda x: np.atleast_1d(x[0, 0]),
+    "broadcast_to": lambda x: np.broadcast_to(x, (2, 3, 4)),
+    "flip": lambda x: np.flip(x, 1),
+    "roll": lambda x: np.roll(x, 1, axis=1),
+    "roll all": lambda x: np.roll(x, 2),
+    "repeat": lambda x: np.repeat(x, 2, axis=0),
+    "tile": lambda x: np.tile(x, (2, 1)),
+    "concatenate": lambda x: np.concatenate([x, M, x], axis=1),
+    "concatenate flat": lambda x: np.concatenate([x, M], axis=None),
+    "stack": lambda x: np.stack([x, M], axis=1),
+    "vstack": lambda x: np.vstack([x[0], M]),
+    "hstack": lambda x: np.hstack([x, M]),
+    "column_stack": lambda x: np.column_stack([x[:, 0], x]),
+    "append": lambda x: np.append(x, M, axis=0),
+    "split": lambda x: np.split(x, 2, axis=1)[1],
+    "split at": lambda x: np.split(x, [1], axis=0)[1],
+    "array_split": lambda x: np.array_split(x, 3, axis=1)[0],
+    "pad": lambda x: np.pad(x, ((1, 0), (0, 2))),
+    "pad by value": lambda x: np.pad(x, 1, constant_values=3.0),
+    "take": lambda x: np.take(x, PLACES, axis=1),
+    "take_along_axis": lambda x: np.take_along_axis(x, np.array([[1], [0], [3]]), axis=1),
+    "slices": lambda x: x[1:, ::-2],
+    "integers": lambda x: x[1, -1],
+    "integer arrays": lambda x: x[PLACES, 1],
+    "repeated places": lambda x: x[[0, 0, 2]],
+    "mask": lambda x: x[MASK],
+    "newaxis": lambda x: x[:, None, ..., 0],
+    "iteration": lambda x: sum(row * i for i, row in enumerate(x)),
+    "float_power": lambda x: np.float_power(x, 1.5),
+    "power of arrays": lambda x: x**M,
+    "power of a number": lambda x: 2.0**x,
+    "modulo": lambda x: x % 0.35,
+    "deg2rad": np.deg2rad,
+    "fabs": np.fabs,
+    "logaddexp": lambda x: np.logaddexp(x, V),
+    "logsumexp of all": lambda x: reference.logsumexp(x, None),
+    "logsumexp of two axes": lambda x: reference.logsumexp(x[None], (0, 2), keepdims=True),
+    "hypot": lambda x: np.hypot(x, 1.0),
+    "copysign": lambda x: np.copysign(x, -V),
+    "zeros_like": lambda x: np.zeros_like(x) + x,
+    "full_like": lambda x: np.full_like(x, 2.0) * x,
+    "divmod by floor": lambda x: x * (x // 0.3),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_values_and_derivatives(name):
+    f = CALLS[name]
+    direction = rng.uniform(-1, 1, M.shape)
+    y, y_dot = jvp(f, (M,), (direction,))
+    plain = f(M)
+    assert np.shape(y) == np.shape(plain)
+    # prod and einsum associate differently: at most as many roundings as there are elements (Higham §3.1)
+    np.testing.assert_allclose(y, plain, rtol=2 * M.size * 2**-53)
+    size = max(1.0, *(float(np.max(np.abs(a), initial=0)) for a in (plain, y_dot)))
+    np.testing.assert_allclose(y_dot, difference(f, direction), rtol=0, atol=ERROR * size)
+    y_bar = rng.uniform(-1, 1, np.shape(y))
+    (x_bar,) = vjp(f, M)[1](y_bar)
+    left, right = float(np.sum(x_bar * direction)), float(np.sum(y_bar * y_dot))
+    assert abs(left - right) <= 1e-14 * 100 * size  # adjoint identity: sums of < 100 terms
+
+
+def test_the_difference_rejects_a_wrong_derivative():
+    direction = np.ones(M.shape)
+    wrong = jvp(lambda x: np.sin(x) + 1e-12 * x, (M,), (direction,))[1]
+    assert np.max(np.abs(wrong - difference(np.sin, direction))) > 2 * ERROR
+
+
+def test_linear_algebra():
+    b = rng.uniform(-1, 1, (4, 2))
+    for f in (
+        lambda s: np.linalg.solve(s, b),
+        lambda s: np.linalg.solve(s, b[:, 0]),
+        np.linalg.inv,
+        lambda s: np.linalg.slogdet(s)[1],
+        lambda s: np.linalg.cholesky(s @ s.T),
+    ):
+        y, y_dot = jvp(f, (S,), (np.eye(4)[::-1],))
+        np.testing.assert_allclose(y, f(S), rtol=1e-13)
+        h = 2.0**-17  # h² = 6e-11 and 2^-52 / h = 3e-11: the error of a float64 difference
+        true = (f(S + h * np.eye(4)[::-1]) - f(S - h * np.eye(4)[::-1])) / (2 * h)
+        np.testing.assert_allclose(y_dot, true, atol=1e-9)
+
+
+def test_indices_decided_by_the_values():
+    x = np.array([3.0, 1.0, 2.0])
+    np.testing.assert_array_equal(grad(lambda x: x[np.argmax(x)] ** 2)(x), [6, 0, 0])
+    np.testing.assert_array_equal(grad(lambda x: np.sum(x[x > 1.5]))(x), [1, 0, 1])
+    np.testing.assert_array_equal(grad(lambda x: x[x.argsort()][0] * 2)(x), [0, 2, 0])
+
+
+def test_integer_casts_end_the_derivative():
+    assert grad(lambda x: x * x.astype(int))(np.array(2.7)) == 2.0
+    assert grad(lambda x: x * np.floor(x))(2.7) == 2.0
+    with pytest.raises(TypeError, match="complex"):
+        grad(lambda x: np.sum(x.astype(complex)))(V)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda x: np.cross(x, x), "numpy.cross has no derivative rule"),
+        (np.i0, "numpy"),
+        (np.nansum, "Near names.*sum"),
+        (np.modf, "modf"),
+        (lambda x: np.exp(x, out=np.zeros(4)), "out="),
+        (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
+        (lambda x: np.sum(x, where=x > 0), "numpy.sum: an argument.*where"),
+        (np.add.accumulate, "add.accumulate"),
+        (np.asarray, "cannot become a plain array"),
+        (lambda x: np.array([x, x]), "np.stack"),
+        (lambda x: float(x[0]), "Python float"),
+        (lambda x: int(x[0]), "Python int"),
+        (lambda x: range(x[0]), "Python int"),
+        (lambda x: x[0].item(), "Python number"),
+        (lambda x: x.__setitem__(0, 1.0), "in place"),
+        (lambda x: np.pad(x, 1, mode="edge"), "mode 'edge'"),
+        (lambda x: np.linalg.norm(x, 3), "ord=3"),
+        (lambda x: len(x[0]), "without axes"),
+    ],
+)
+def test_what_is_not_supported_says_so(call, match):
+    with pytest.raises(TypeError, match=match):
+        grad(lambda x: np.sum(call(x)))(V)
+
+
+def test_augmented_assignment():
+    def rebinding(x):
+        y = x
+        y += x  # a new value: traced values are never written into
+        return np.sum(y * x)
+
+    np.testing.assert_array_equal(grad(rebinding)(V), 4 * V)
+
+    def into_an_array(x):
+        total = np.zeros(4)
+        total += x
+        return np.sum(total)
+
+    with pytest.raises(TypeError, match=r"write `a = a \+ b`"):
+        grad(into_an_array)(V)
+
+
+def test_every_served_function_is_exercised_here():
+    """Every entry of the tables is met by a test of this file or a primitive's row."""
+    forwards = {p.forward for p in primitives().values()}
+    composed = {f for f in UFUNCS if f not in forwards}
+    assert {f.__name__ for f in composed} == {
+        "conjugate", "deg2rad", "degrees", "fabs", "float_power", "fmax", "fmin", "matmul",
+        "power", "rad2deg", "radians",
+    }  # fmt: skip
+    assert len(REDUCTIONS) == 4
+    assert len(FUNCTIONS) > 60
+
+
+def test_queries_see_the_shape():
+    def f(x):
+        assert np.shape(x) == x.shape == (4,)
+        assert np.ndim(x) == x.ndim == 1
+        assert np.size(x) == x.size == len(x) == 4
+        assert x.dtype == np.float64
+        assert "Var(" in repr(x)
+        assert not np.iscomplexobj(x)
+        y = x + 0.0
+        assert (x == y).all()
+        assert (np.isfinite(x) & ~(x < 0) | (x != y)).all()
+        return np.sum(x)
+
+    grad(f)(V)
+    jvp(f, (V,), (V,))
+    assert trace(lambda x: np.all(x > 0), V)(V)
+
+
+@pytest.mark.skipif(not hasattr(np.linalg, "vecdot"), reason="NumPy 1 has no array API names")
+def test_array_api_names_of_linear_algebra():
+    for f, same in (
+        (np.linalg.trace, np.trace),
+        (np.linalg.diagonal, np.diagonal),
+        (np.linalg.matrix_transpose, np.transpose),
+        (np.linalg.vector_norm, np.linalg.norm),
+        (lambda x: np.linalg.outer(x[0], x[1]), lambda x: np.outer(x[0], x[1])),
+        (lambda x: np.linalg.vecdot(x[0], x[1]), lambda x: np.dot(x[0], x[1])),
+    ):
+        (y, pullback), (true, true_pullback) = vjp(f, S), vjp(same, S)
+        np.testing.assert_array_equal(y, true)
+        y_bar = np.ones_like(y)
+        np.testing.assert_array_equal(pullback(y_bar), true_pullback(y_bar))
+
+
+def test_uneven_sections_are_for_array_split_alone():
+    with pytest.raises(ValueError, match="4 elements do not divide into 3"):
+        grad(lambda x: np.sum(np.split(x, 3)[0]))(V)
+
+
+@pytest.mark.parametrize("mode", [grad, lambda f: lambda x: jvp(f, (x,), (x,))])
+def test_complex_values_on_the_way_are_refused(mode):
+    with pytest.raises(TypeError, match="only real functions are differentiated"):
+        mode(lambda x: np.abs(np.sum(np.exp(1j * x))))(V)

@@ -1,0 +1,241 @@
+"""How much of torch and JAX has an exact form: measured, and printed with what is missing.
+
+``python -m tests.shadow_coverage torch`` goes through torch's own operator database (the feedforward
+part of ``nn.functional``; ``--all`` for every differentiable float64 entry), ``… jax`` through ``jax.nn``,
+``jax.numpy`` and ``jax.scipy.special``. A function counts as covered if, at its sample inputs, its value
+and its gradient have an exact form; the exact gradient of the backward formula is the derivative of
+the exact value; and what the framework computes lies within the running bound of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact import formats
+from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
+from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.operations import listed
+from ffverify.frameworks.shadow import Shadow, _front_end, running_bound, shadow
+from ffverify.truth import derivatives as truth
+
+# Not feedforward layers: what the second half of the name says is left to other shadows.
+_NOT_FEEDFORWARD = re.compile(
+    r"conv|pool|interpolate|upsample|attention|functional\.embedding|fold|ctc|dropout|rrelu|grid_sample"
+    r"|\.pad|pixel"
+)
+Case = tuple[Callable[..., Any], list[Any]]
+
+
+def check(fn: Callable[..., Any], args: Sequence[Any], *, framework: str) -> str:
+    """Say what keeps a function at a point from being covered; empty if nothing does."""
+    front = _front_end(framework)
+    made = shadow(fn, args, framework=framework)
+    if made.forward is None or made.backward is None:
+        what = "value" if made.forward is None else "gradient"
+        return f"{what}: no exact form of {'; '.join(made.unknown)}"
+    points = [front.numpy(a) for a in args]
+    rng = np.random.default_rng(0)
+    try:
+        return _disagreement(fn, args, made, front, points, rng)
+    except Undecided as error:
+        return f"undecided: {error}"
+
+
+def _disagreement(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    made: Shadow,
+    front: Any,
+    points: list[Array],
+    rng: Any,
+) -> str:
+    forward, backward = made.forward, made.backward
+    assert forward is not None
+    assert backward is not None
+    results = [front.numpy(r) for r in listed(fn(*args))]
+    apart = _beyond(forward, points, results)
+    if apart:
+        return f"value {apart}"
+    cotangents = [rng.choice([0.5, 1.0, -2.0], r.shape) for r in results if is_floating(r)]
+    given = [front.like(v) for v in cotangents]
+    bars = [front.numpy(b) for b in front.backward_of(fn, args)(*args, *given)]
+    apart = _beyond(backward, [*points, *cotangents], bars)
+    return f"gradient {apart}" if apart else _not_derivative(made, points, results, cotangents, rng)
+
+
+def _beyond(program: Any, points: list[Array], computed: list[Array]) -> str:
+    """Say where computed results are beyond the running bound of the exact ones."""
+    bounds = running_bound(program, points, formats.of("float64"))
+    with BALLS.precision(256):
+        exact = program(*(BALLS.array(p) if is_floating(p) else p for p in points))
+        for e, b, c in zip(exact, bounds, computed, strict=True):
+            if np.shape(e) != c.shape:
+                return f"of shape {np.shape(e)} instead of {c.shape}"
+            if not isinstance(e, PreciseArray):
+                continue
+            for x, bound, y in zip(e.values.ravel(), b.ravel(), c.ravel().tolist(), strict=True):
+                if x.is_nan() and y != y:  # noqa: PLR0124 - both undefined
+                    continue
+                if bound.is_finite() and not abs(x - y) <= bound and not (x.is_exact() and x == y):
+                    return f"{y}, exactly {x.str(20)}, is beyond the running bound {bound.str(3)}"
+    return ""
+
+
+def _not_derivative(
+    made: Shadow, points: list[Array], results: list[Array], cotangents: list[Array], rng: Any
+) -> str:
+    """Compare ⟨cotangents, dF·t⟩, by differences, with ⟨backward(cotangents), t⟩, both exact."""
+    forward, backward = made.forward, made.backward
+    assert forward is not None
+    assert backward is not None
+    floating = [k for k, r in enumerate(results) if is_floating(r)]
+    tangents = [rng.choice([0.25, 1.0, -0.5], p.shape) if is_floating(p) else None for p in points]
+
+    def joined(*xs: Any) -> Any:
+        out = forward(*xs)
+        return sum(
+            (np.sum(out[k] * v) for k, v in zip(floating, cotangents, strict=True)),
+            BALLS.array(0.0),
+        )
+
+    found = truth.directional(joined, points, tangents, formats.of("float64"))
+    with BALLS.precision(256):
+        bars = backward(*(BALLS.array(p) if is_floating(p) else p for p in [*points, *cotangents]))
+        moving = [t for t in tangents if t is not None]
+        terms = [np.sum(b * t).values[()] for b, t in zip(bars, moving, strict=True) if b.size]
+        total: Any = sum(terms, arb(0))
+        size = sum((abs(x) for x in terms), arb(0))
+        derivative = found.exact.ravel()[0]
+        if bool(found.kink.any()) or total.is_nan():
+            return ""
+        # Constants of the two formulas (such as √2/2) are rounded to float64 apart: eight of them.
+        if abs(total - derivative) > size * arb(2) ** -50 + arb(2) ** -1000:
+            return f"formula gives {total.str(20)}, the derivative is {derivative.str(20)}"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------
+# What to go through
+# ---------------------------------------------------------------------------------------------
+
+
+def torch_cases(*, everything: bool, samples: int) -> Iterator[tuple[str, list[Case]]]:
+    """Give entries of torch's operator database, each with functions and sample inputs."""
+    import torch
+
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"torch's operator database needs the package {error.name}: pip install {error.name}"
+        ) from error
+    from torch.utils import _pytree as pytree
+
+    for entry in op_db:
+        if torch.float64 not in entry.dtypes or not entry.supports_autograd:
+            continue
+        name = entry.name + (f".{entry.variant_test_name}" if entry.variant_test_name else "")
+        feedforward = name.startswith("nn.functional.") and not _NOT_FEEDFORWARD.search(name)
+        if not (everything or feedforward):
+            continue
+        cases: list[Case] = []
+        torch.manual_seed(0)
+        for sample in entry.sample_inputs("cpu", torch.float64, requires_grad=True):
+            if len(cases) == samples:
+                break
+            leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+            where = [
+                i for i, x in enumerate(leaves) if isinstance(x, torch.Tensor) and x.requires_grad
+            ]
+            if not any(leaves[i].numel() for i in where):
+                continue
+
+            def fn(
+                *tensors: Any,
+                entry: Any = entry,
+                sample: Any = sample,
+                leaves: Any = leaves,
+                structure: Any = structure,
+                where: Any = where,
+            ) -> Any:
+                full = list(leaves)
+                for i, t in zip(where, tensors, strict=True):
+                    full[i] = t
+                x, args, kwargs = pytree.tree_unflatten(full, structure)
+                out = sample.output_process_fn_grad(entry(x, *args, **kwargs))
+                return [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+
+            cases.append((fn, [leaves[i].detach() for i in where]))
+        yield name, cases
+
+
+def jax_cases() -> Iterator[tuple[str, list[Case]]]:
+    """Give the functions of jax.nn, jax.numpy and jax.scipy.special that take one or two arrays."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.uniform(0.1, 0.9, (3, 3))) for _ in range(2))
+    for module in (jax.nn, jnp, jax.scipy.special):
+        for name, function in sorted(vars(module).items()):
+            if name.startswith("_") or inspect.isclass(function) or not callable(function):
+                continue
+            for args in ([x], [x, y]):
+                try:
+                    results = listed(function(*args))
+                except Exception:  # noqa: BLE001, S112 - not a function of so many arrays
+                    continue
+                if all(hasattr(r, "dtype") for r in results) and any(
+                    jnp.issubdtype(r.dtype, jnp.floating) for r in results
+                ):
+                    yield f"{module.__name__}.{name}", [(function, args)]
+                break
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print coverage, and what is missing with its reason."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("framework", choices=["torch", "jax"])
+    parser.add_argument("--all", action="store_true", help="torch: all differentiable entries")
+    parser.add_argument("--samples", type=int, default=3, help="torch: sample inputs per entry")
+    parser.add_argument("--only", default="", help="a regular expression that names must contain")
+    options = parser.parse_args(arguments)
+    cases = (
+        torch_cases(everything=options.all, samples=options.samples)
+        if options.framework == "torch"
+        else jax_cases()
+    )
+    total = covered = 0
+    for name, examples in cases:
+        if not re.search(options.only, name):
+            continue
+        total += 1
+        reason = "no sample input" if not examples else ""
+        for fn, args in examples:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    reason = check(fn, args, framework=options.framework)
+                except Exception as error:  # noqa: BLE001 - reported as what it is
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            if reason:
+                break
+        covered += not reason
+        if reason:
+            sys.stdout.write(f"{name}: {reason}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{covered} of {total} in full shadow ({covered / max(total, 1):.0%})\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
