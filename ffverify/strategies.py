@@ -18,9 +18,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ffverify.frameworks.framework import framework as framework_named
+
 from .exact import formats
 from .exact.formats import Array, Format
-from .frameworks.registry import framework as framework_named
 
 _ONE_BY_ONE = 1024  # elements that Hypothesis can draw one by one
 _FEW = 64  # of a larger array
@@ -165,7 +166,7 @@ def arrays(
     shapes = shape if isinstance(shape, st.SearchStrategy) else st.just(shape)
     drawn = shapes.flatmap(lambda one: _of_shape(one, fmt, elements, low, high))
     if framework != "numpy":
-        native = framework_named(framework).native
+        native = framework_named(framework).array
         drawn = drawn.map(lambda a: native(a, fmt.name, device))
     _MADE[drawn] = {
         "dtype": fmt, "shape": shape, "min_value": low, "max_value": high, "edges": tuple(edges),

@@ -11,6 +11,7 @@ from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.exact.arrays import BALLS
 from ffverify.exact.formats import Array
+from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 
@@ -137,7 +138,7 @@ def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
         )
 
 
-def _slope(i: int, along: Any) -> truth.Program:
+def _slope(i: int, along: Any) -> Program:
     """Give the exact derivative of the two layers when input i moves along a direction."""
 
     def slope(t: Any, *inputs: Any) -> Any:

@@ -350,7 +350,7 @@ def _sweep(check: Check, name: str, half: str, fmt: Format) -> list[Failure]:
 
 
 def _excess(exact: Table, order: int, computed: Array, fmt: Format) -> Array:
-    """Give error over bound, g·u·(|t| + |x t'|) + g subnormals, as in `ffverify.verdict`."""
+    """Give error over bound, g·u·(|t| + |x t'|) + g subnormals, as in `ffverify.verdicts.bounds`."""
     t, motion = exact.jets[order], np.abs(exact.x * exact.jets[order + 1])
     unit = truth.LIBRARY_ROUNDINGS * fmt.unit_roundoff
     tiny = truth.LIBRARY_ROUNDINGS * 2.0**fmt.smallest_exponent

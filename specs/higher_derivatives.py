@@ -18,6 +18,7 @@ from ffverify.conformance.draws import integers, one_of
 from ffverify.conformance.pictures import Curve, Panel
 from ffverify.exact.arrays import BALLS
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 
@@ -142,7 +143,7 @@ def _half_square(f: Any, code: Code, W: Any, v: Any) -> Callable[..., Any]:
     return cost
 
 
-def _mixed(cost: Callable[..., Any], u: Array, w: Array) -> truth.Program:
+def _mixed(cost: Callable[..., Any], u: Array, w: Array) -> Program:
     """Give the exact uᵀ H w of a cost, as a program of two zeros and x."""
 
     def twice(s: Any, t: Any, x: Any) -> Any:

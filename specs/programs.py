@@ -28,9 +28,10 @@ from ffverify.conformance.claim import Draw
 from ffverify.conformance.draws import drawing
 from ffverify.exact.arrays import BALLS, arb
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
-from ffverify.truth.derivatives import Program, Truth
+from ffverify.truth.derivatives import Truth
 from ffverify.verdicts.verdict import Verdict, judge
 
 Code = list[list[Any]]
@@ -251,7 +252,7 @@ def derivative(program: Program, order: int) -> Program:
 
     Central differences with step h = 2^-100 in ball arithmetic: the ball holds the rounding, and
     |D(2h) - D(h)|, three times the truncation c·h², is added to its radius. To be evaluated by
-    `ffverify.truth.value`, which raises the precision until the ball is narrow.
+    `ffverify.truth.derivatives.value`, which raises the precision until the ball is narrow.
     """
     weights = [(-1) ** k * math.comb(order, k) for k in range(order + 1)]
     like = BALLS.array(0.0).like

@@ -27,7 +27,8 @@ from ffverify.strategies import edges_of
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.truth.adaptive import Truth
-from ffverify.verdicts.verdict import Verdict, bound, judge
+from ffverify.verdicts.bounds import bound
+from ffverify.verdicts.verdict import Verdict, judge
 
 CHUNK = 10_000
 AXES = {"n": 4, "m": 3, "d": 2, "k": 3}

@@ -22,9 +22,13 @@ import numpy as np
 from ffverify.exact import formats
 from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
 from ffverify.exact.formats import Array, is_floating
-from ffverify.exact.operations import listed
-from ffverify.frameworks.shadow import Shadow, _front_end, running_bound, shadow
+from ffverify.exact.programs import listed
+from ffverify.frameworks.arguments import zeros_for_none
+from ffverify.frameworks.arrays import like, to_numpy
+from ffverify.frameworks.framework import framework as named
+from ffverify.frameworks.shadow import Shadow, shadow
 from ffverify.truth import derivatives as truth
+from ffverify.verdicts.bounds import running_bound
 
 # Not feedforward layers: what the second half of the name says is left to other shadows.
 _NOT_FEEDFORWARD = re.compile(
@@ -36,15 +40,14 @@ Case = tuple[Callable[..., Any], list[Any]]
 
 def check(fn: Callable[..., Any], args: Sequence[Any], *, framework: str) -> str:
     """Say what keeps a function at a point from being covered; empty if nothing does."""
-    front = _front_end(framework)
     made = shadow(fn, args, framework=framework)
     if made.forward is None or made.backward is None:
         what = "value" if made.forward is None else "gradient"
         return f"{what}: no exact form of {'; '.join(made.unknown)}"
-    points = [front.numpy(a) for a in args]
+    points = [to_numpy(a) for a in args]
     rng = np.random.default_rng(0)
     try:
-        return _disagreement(fn, args, made, front, points, rng)
+        return _disagreement(fn, args, made, framework, points, rng)
     except Undecided as error:
         return f"undecided: {error}"
 
@@ -53,20 +56,24 @@ def _disagreement(
     fn: Callable[..., Any],
     args: Sequence[Any],
     made: Shadow,
-    front: Any,
+    framework: str,
     points: list[Array],
     rng: Any,
 ) -> str:
     forward, backward = made.forward, made.backward
     assert forward is not None
     assert backward is not None
-    results = [front.numpy(r) for r in listed(fn(*args))]
+    results = [to_numpy(r) for r in listed(fn(*args))]
     apart = _beyond(forward, points, results)
     if apart:
         return f"value {apart}"
-    cotangents = [rng.choice([0.5, 1.0, -2.0], r.shape) for r in results if is_floating(r)]
-    given = [front.like(v) for v in cotangents]
-    bars = [front.numpy(b) for b in front.backward_of(fn, args)(*args, *given)]
+    drawn = [rng.choice([0.5, 1.0, -2.0], r.shape) if is_floating(r) else None for r in results]
+    cotangents = [v for v in drawn if v is not None]
+    given = [
+        None if v is None else like(r, v) for r, v in zip(listed(fn(*args)), drawn, strict=True)
+    ]
+    gradients = zeros_for_none(named(framework).vjp(fn, args, given), args)
+    bars = [to_numpy(b) for b, a in zip(gradients, args, strict=True) if is_floating(a)]
     apart = _beyond(backward, [*points, *cotangents], bars)
     return f"gradient {apart}" if apart else _not_derivative(made, points, results, cotangents, rng)
 

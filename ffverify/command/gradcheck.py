@@ -18,7 +18,7 @@ import click
 from ffverify.errors import UnavailableError
 from ffverify.exact import formats
 from ffverify.files import refuse_unwritable, write_json
-from ffverify.frameworks.registry import framework
+from ffverify.frameworks.framework import framework
 from ffverify.strategies import arrays, labels
 
 from . import options
@@ -50,8 +50,8 @@ def parse_input(text: str, framework_name: str, device: str | None = None) -> An
         if low != 0 or high is None:
             raise ValueError(f"--input {text!r}: integers need a range from 0, as in [0, 9]")
         drawn = labels(shape, int(high) + 1)
-        native = framework(framework_name).native
-        return drawn.map(lambda a: native(a, _INTEGER, device))
+        array = framework(framework_name).array
+        return drawn.map(lambda a: array(a, _INTEGER, device))
     if match["dtype"] not in formats.FORMATS:
         raise ValueError(
             f"--input {text!r}: dtype {match['dtype']!r} is none of "

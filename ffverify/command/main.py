@@ -28,7 +28,7 @@ from ffverify.conformance.workers import heeding_interrupts
 from ffverify.errors import UsageError
 from ffverify.exact.formats import FORMATS
 from ffverify.files import refuse_unwritable
-from ffverify.frameworks.registry import is_installed
+from ffverify.frameworks.framework import is_installed
 
 from . import options
 from .gradcheck import gradcheck

@@ -20,8 +20,8 @@ import numpy as np
 from ffverify.errors import UnavailableError, UsageError
 from ffverify.exact import formats
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.frameworks.registry import Framework, framework
-from ffverify.truth.derivatives import Program
+from ffverify.exact.programs import Program
+from ffverify.frameworks.framework import Framework, framework
 from ffverify.truth.textbook import CATALOGUE
 
 DEFAULT_BACKENDS = ("reference", "torch")
@@ -61,7 +61,7 @@ class Backend:
 
     def value(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
         """Run a program at a dtype; ndarrays in and out."""
-        return self._numpy(self.bound(program)(*self.native(args, dtype)))
+        return self.framework.to_numpy(self.bound(program)(*self.native(args, dtype)))
 
     def vjp(
         self,
@@ -78,11 +78,11 @@ class Backend:
         """
         native = self.native([*args, cotangent], dtype)
         chosen = [i in wrt for i in range(len(args))]
-        _, gradients = self.framework.vjp(self.bound(program), native[:-1], chosen, native[-1])
+        gradients = self.framework.vjp(self.bound(program), native[:-1], native[-1:], wrt=chosen)
         return [
             np.zeros(args[i].shape, args[i].dtype)
             if gradients[i] is None
-            else self._numpy(gradients[i])
+            else self.framework.to_numpy(gradients[i])
             for i in wrt
         ]
 
@@ -92,20 +92,17 @@ class Backend:
         """Push tangents forward, by the backend's own forward mode; None: a fixed argument."""
         native = self.native(args, dtype)
         directions = [None if t is None else self.native([t], dtype)[0] for t in tangents]
-        _, tangent = self.framework.jvp(self.bound(program), native, directions)
-        return self._numpy(tangent)
+        (tangent,) = self.framework.jvp(self.bound(program), native, directions, nesting=True)
+        return self.framework.to_numpy(tangent)
 
     def hessian(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
         """Give the Hessian of a program of a number in its first argument, by the backend's own means."""
         make = self.functions.get("hessian", self.framework.hessian)
-        return self._numpy(make(self.bound(program))(*self.native(args, dtype)))
+        return self.framework.to_numpy(make(self.bound(program))(*self.native(args, dtype)))
 
     def native(self, args: Sequence[Array], dtype: str) -> list[Any]:
         """Give ndarrays as the framework's arrays, floats in a dtype."""
-        return [self.framework.native(a, dtype, self.device) for a in args]
-
-    def _numpy(self, result: Any) -> Array:
-        return self.framework.numpy(result)
+        return [self.framework.array(a, dtype, self.device) for a in args]
 
     def bound(self, program: Program) -> Callable[..., Any]:
         """Give a program as a function of the framework's arrays, with this backend's functions."""

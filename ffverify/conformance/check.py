@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
-from ffverify.truth.derivatives import Program, Truth
+from ffverify.truth.derivatives import Truth
 from ffverify.verdicts import places as display
 from ffverify.verdicts.verdict import Finding, Verdict, judge
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.operations import UnknownOperation
-from ffverify.frameworks.shadow import running_bound, shadow
-from ffverify.truth.derivatives import Program, Truth
+from ffverify.exact.programs import Program, UnknownOperation
+from ffverify.frameworks.shadow import shadow
+from ffverify.truth.derivatives import Truth
+from ffverify.verdicts.bounds import running_bound
 
 from .backends import Backend
 

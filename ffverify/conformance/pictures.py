@@ -23,7 +23,7 @@ import numpy as np
 from ffverify.errors import UnavailableError, UsageError
 from ffverify.exact.formats import Array
 from ffverify.files import refuse_unwritable, write_whole
-from ffverify.frameworks.registry import is_installed
+from ffverify.frameworks.framework import is_installed
 
 from .backends import Backend
 from .check import Check
@@ -197,14 +197,14 @@ def _label_ends(axes: Axes, drawn: Sequence[tuple[Curve, str]]) -> None:
             ends.append((float(y), curve.label, colour))
     ends.sort()
     tall = [LABEL_GAP * (1 + label.count("\n")) for _, label, _ in ends]
-    heights = _spread([y for y, _, _ in ends], tall)
+    heights = _apart([y for y, _, _ in ends], tall)
     for height, (_, label, colour) in zip(heights, ends, strict=True):
         axes.text(
             1.02, height, label, color=colour, fontsize=8.5, transform=axes.transAxes, va="center"
         )
 
 
-def _spread(heights: list[float], tall: list[float]) -> list[float]:
+def _apart(heights: list[float], tall: list[float]) -> list[float]:
     """Move ascending heights apart, so that labels as tall as given do not touch; up to 1."""
     gaps = [(a + b) / 2 for a, b in pairwise(tall)]
     out = [max(h, 0.0) for h in heights]

@@ -20,9 +20,10 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
 from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
-from ffverify.truth.derivatives import CEILING, FIRST_PRECISION, Program
+from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
 
 from .check import Check
 

@@ -35,6 +35,12 @@ def shown(x: Any) -> str:
     return str(x.str(15, radius=False) if isinstance(x, arb) else mp.nstr(x, 15))
 
 
+def midpoints(balls: Array | list[Any]) -> Array:
+    """Give the floats that are nearest to the centres of balls, as one vector."""
+    flat = balls.ravel().tolist() if isinstance(balls, np.ndarray) else balls
+    return np.array(list(map(float, flat)), dtype=np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Arithmetic:
     """One kind of high-precision number: how to make it, and its elementary functions.

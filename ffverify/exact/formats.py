@@ -81,6 +81,9 @@ FORMATS = {
 }
 
 
+LONG = np.dtype(np.longdouble).name  # wider than any format under test: for differences only
+
+
 def of(dtype: Any) -> Format:
     """Give the format of a NumPy, torch or JAX dtype, or of a dtype's name; a format is itself.
 
@@ -102,6 +105,12 @@ def of(dtype: Any) -> Format:
     return FORMATS[name]
 
 
-def is_floating(array: Array) -> bool:
-    """Tell whether an array holds floating-point numbers, which alone are differentiated."""
-    return np.issubdtype(array.dtype, np.floating)
+def dtype_name(value: Any) -> str:
+    """Give the name of an array's dtype, whatever framework it is of, as in ``"bfloat16"``."""
+    dtype = getattr(value, "dtype", None)
+    return (np.asarray(value).dtype.name if dtype is None else str(dtype)).removeprefix("torch.")
+
+
+def is_floating(value: Any) -> bool:
+    """Tell whether an array of any framework holds floats, which alone are differentiated."""
+    return dtype_name(value) in (*FORMATS, LONG)

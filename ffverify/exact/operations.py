@@ -18,20 +18,9 @@ import numpy as np
 
 from .arrays import BALLS, Arithmetic, PreciseArray, elementwise
 from .formats import Array
+from .programs import UnknownOperation
 
 Value = Any  # a PreciseArray, an integer or boolean ndarray, a Python number, or a list of these
-
-
-Program = Callable[..., tuple[Any, ...]]
-
-
-class UnknownOperation(TypeError):
-    """An operation without a line in the table; its ``args`` are the names."""
-
-
-def listed(results: Any) -> list[Any]:
-    """Give a function's results as a list, whether it returned one or several."""
-    return list(results) if isinstance(results, list | tuple) else [results]
 
 
 def arithmetic_of(values: Any) -> Arithmetic | None:

@@ -1,10 +1,8 @@
 """Shadows: the program under test run again, operation by operation, on exact numbers.
 
-``shadow(fn, args, framework=…, dtype=…)`` gives the program, its own backward formula and its own
+``shadow(fn, args, framework=…)`` gives the program, its own backward formula and its own
 forward mode as functions of precise arrays of either arithmetic, so that truth can be taken from any
 NumPy, torch or JAX program, and a derivative formula judged apart from its rounding.
-``running_bound`` says how far the roundings of such a program, run in a float format, can carry its
-results.
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS, MPMATH, Undecided, arb
-from ffverify.exact.arrays import PreciseArray
-from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.operations import Program, UnknownOperation, listed
-from ffverify.exact.rounding_arithmetic import rounded
+from ffverify.exact.programs import Program, UnknownOperation, listed
 
-_CEILING = 2048
+from .arguments import floating, pulled_by, pushed_by, spread
+from .arrays import ones_like, zeros_like
+from .framework import Framework, Function
+from .framework import framework as named
 
 
 class Shadow:
@@ -49,15 +45,15 @@ class Shadow:
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Function,
         args: Sequence[Any],
-        front: ModuleType,
-        vjp: Callable[..., Any] | None,
-        jvp: Callable[..., Any] | None,
+        framework: Framework,
+        vjp: Function | None,
+        jvp: Function | None,
     ) -> None:
-        self._fn, self._args, self._front = fn, list(args), front
-        self._vjp = {} if vjp is None else {"vjp": vjp}
-        self._jvp = {} if jvp is None else {"jvp": jvp}
+        self._fn, self._args, self._framework = fn, list(args), framework
+        self._vjp, self._jvp = vjp, jvp
+        self._wrt = floating(args)
         self._unknown: dict[str, None] = {}
         self.forward = self._traced(lambda: (fn, []))
 
@@ -66,29 +62,55 @@ class Shadow:
         return tuple(self._unknown)
 
     @cached_property
+    def _results(self) -> list[Any]:
+        return listed(self._fn(*self._args))
+
+    @cached_property
     def backward(self) -> Program | None:  # noqa: D102 - see the class
-        if self.forward is None:
-            return None
-        fn, args, front = self._fn, self._args, self._front
-        return self._traced(
-            lambda: (front.backward_of(fn, args, **self._vjp), front.cotangents_of(fn, args))
-        )
+        return None if self.forward is None else self._traced(self._pulling)
 
     @cached_property
     def jvp(self) -> Program | None:  # noqa: D102 - see the class
-        if self.forward is None:
-            return None
-        fn, args, front = self._fn, self._args, self._front
-        return self._traced(
-            lambda: (front.tangent_of(fn, args, **self._jvp), front.tangents_of(args))
-        )
+        return None if self.forward is None else self._traced(self._pushing)
+
+    def _pulling(self) -> tuple[Function, list[Any]]:
+        """Give (args, cotangents of floating results) → gradients of floating args, and an example."""
+        results, wrt, rule = self._results, self._wrt, self._vjp
+        floats = floating(results)
+
+        def backward(*given: Any) -> tuple[Any, ...]:
+            points = given[: len(wrt)]
+            cotangents = spread(given[len(wrt) :], floats)
+            if rule is None:
+                bars = self._framework.vjp(self._fn, points, cotangents, wrt=wrt)
+            else:
+                bars = listed(pulled_by(rule, cotangents, results, points))
+            pairs = zip(bars, points, wrt, strict=True)
+            return tuple(zeros_like(a) if g is None else g for g, a, f in pairs if f)
+
+        return backward, [ones_like(r) for r, f in zip(results, floats, strict=True) if f]
+
+    def _pushing(self) -> tuple[Function, list[Any]]:
+        """Give (args, tangents of floating args) → tangents of floating results, and an example."""
+        floats, wrt, rule = floating(self._results), self._wrt, self._jvp
+
+        def tangent(*given: Any) -> tuple[Any, ...]:
+            points = given[: len(wrt)]
+            tangents = spread(given[len(wrt) :], wrt)
+            if rule is None:
+                dots = self._framework.jvp(self._fn, points, tangents, nesting=True)
+            else:
+                dots = listed(pushed_by(rule, tangents, points))
+            return tuple(d for d, f in zip(dots, floats, strict=True) if f)
+
+        return tangent, [ones_like(a) for a, f in zip(self._args, wrt, strict=True) if f]
 
     def _traced(self, make: Callable[[], tuple[Callable[..., Any], list[Any]]]) -> Program | None:
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # at numbers that nobody asked for
                 function, more = make()
-                return self._front.trace(function, [*self._args, *more])  # type: ignore[no-any-return]  # a program
+                return self._framework.trace(function, [*self._args, *more])
         except UnknownOperation as error:
             self._unknown.update(dict.fromkeys(error.args))
         except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
@@ -117,103 +139,4 @@ def shadow(
     vjp, jvp
         The caller's own formulas, ``vjp(cotangent, *args)`` and ``jvp(tangents, *args)``.
     """
-    return Shadow(fn, args, _front_end(framework), vjp, jvp)
-
-
-def _front_end(framework: str) -> ModuleType:
-    if framework == "numpy":
-        from .numpy import lowering as numpy_shadow
-
-        return numpy_shadow
-    if framework == "torch":
-        from .torch import lowering as torch_shadow
-
-        return torch_shadow
-    if framework == "jax":
-        from .jax import lowering as jax_shadow
-
-        return jax_shadow
-    raise ValueError(f"framework {framework!r} is not known: use 'numpy', 'torch' or 'jax'")
-
-
-# ---------------------------------------------------------------------------------------------
-# The running bound
-# ---------------------------------------------------------------------------------------------
-
-
-def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple[Array, ...]:
-    """Bound how far a program's results, computed in a format, can be from the exact ones.
-
-    Every number that the program can compute, in this format and in any order of its sums, lies
-    in the ball that `rounded` arithmetic gives (running error analysis: Higham, Accuracy and Stability of
-    Numerical Algorithms, 2nd ed., §3.3). The bound is the largest distance from the exact result to
-    any point of that ball; infinite where a branch or a pole lies within the roundings.
-
-    Parameters
-    ----------
-    program
-        A shadow's ``forward``, ``backward`` or ``jvp``, or any program of precise arrays.
-    args
-        Its arguments; those of floating dtype are exact numbers.
-
-    Returns
-    -------
-    tuple
-        One object array of balls (upper bounds of the error) per result.
-    """
-    arithmetic = rounded(fmt)
-    bits = 2 * fmt.precision + 64
-    exact = _results(program, [BALLS.array(a) if is_floating(a) else a for a in args], bits)
-    with np.errstate(all="ignore"):
-        wide = _results(
-            program,
-            [
-                PreciseArray(BALLS.array(a).values, arithmetic) if is_floating(a) else a
-                for a in args
-            ],
-            bits,
-        )
-    if exact is None:  # mpmath, which always decides, tells the shapes
-        exact = listed(program(*(MPMATH.array(a) if is_floating(a) else a for a in args)))
-        wide = None
-    if wide is None:
-        return tuple(_filled(np.shape(r)) for r in exact)
-    with BALLS.precision(bits):
-        return tuple(_distance(w, r) for w, r in zip(wide, exact, strict=True))
-
-
-def _results(program: Program, points: Sequence[Any], bits: int) -> list[Any] | None:
-    while bits <= _CEILING:
-        try:
-            with BALLS.precision(bits):
-                return listed(program(*points))
-        except Undecided:
-            bits *= 2
-    return None
-
-
-def _filled(shape: tuple[int, ...]) -> Array:
-    return np.full(shape, arb.pos_inf(), dtype=object)
-
-
-def _distance(wide: Any, exact: Any) -> Array:
-    if not isinstance(exact, PreciseArray):  # integers and truth values, equal or not at all
-        same = np.equal(wide, exact)
-        return np.where(same, _zeros(np.shape(exact)), _filled(np.shape(exact)))
-    return np.asarray(_largest_distance(wide.values, exact.values), dtype=object).reshape(
-        exact.shape
-    )
-
-
-def _zeros(shape: tuple[int, ...]) -> Array:
-    return np.full(shape, arb(0), dtype=object)
-
-
-def _apart(ball: Any, exact: Any) -> Any:
-    if ball.is_exact() and exact.is_exact() and ball == exact:
-        return arb(0)  # infinities too
-    distance = abs(ball - exact)
-    return arb.pos_inf() if distance.is_nan() else distance.abs_upper()
-
-
-_largest_distance = np.frompyfunc(_apart, 2, 1)
+    return Shadow(fn, args, named(framework), vjp, jvp)

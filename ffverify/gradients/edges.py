@@ -17,8 +17,8 @@ from hypothesis.strategies import SearchStrategy
 
 from ffverify import strategies
 from ffverify.exact.arrays import BALLS, PreciseArray, observed
-from ffverify.exact.formats import Array, Format
-from ffverify.frameworks.arrays import is_floating, like, to_numpy
+from ffverify.exact.formats import Array, Format, is_floating
+from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.truth.slopes import Inputs
 
 from .evaluation import Formulas
@@ -87,7 +87,7 @@ def edges(
     size = int(np.prod(shape))
     if not 0 < size <= _LARGEST:
         return []
-    places = _spread(fmt, low, high)
+    places = _places_over(fmt, low, high)
     elements = np.arange(places.size) * size // places.size
     border = np.flatnonzero(np.diff(elements)) + 1  # where one's part ends, the next one's begins
     places = np.insert(places, border, places[border])
@@ -96,7 +96,7 @@ def edges(
     def courses(places: Array, elements: Array) -> Array:
         rounds = _nth(elements)  # no run has two numbers for one element
         rows = np.broadcast_to(inputs.arrays[j].ravel(), (rounds.max() + 1, size)).copy()
-        rows[rounds, elements] = _floats(places, fmt)
+        rows[rounds, elements] = _floats_at(places, fmt)
         runs = [_course(programs, inputs, j, row.reshape(shape), fmt) for row in rows]
         return np.stack(runs, axis=1)[:, rounds, elements]
 
@@ -110,7 +110,7 @@ def edges(
             same = courses(middle, where)[kind] == wanted
             below = np.where(apart & same, middle, below)
             above = np.where(apart & ~same, middle, above)
-        found += _floats(np.stack([below, above], axis=1).ravel(), fmt).tolist()
+        found += _floats_at(np.stack([below, above], axis=1).ravel(), fmt).tolist()
     return list(dict.fromkeys(found))
 
 
@@ -161,18 +161,18 @@ def _ranges(x: Array, fmt: Format) -> Array:
     return np.select(limits, [4, 3, 2, 1], 0)
 
 
-def _spread(fmt: Format, low: float, high: float) -> Array:
+def _places_over(fmt: Format, low: float, high: float) -> Array:
     """Spread places over a range, evenly among the floats and evenly by value."""
     by_value = np.linspace(max(low, -64.0), min(high, 64.0), _SPREAD) if low <= 64 else np.zeros(0)
     by_value = np.concatenate([by_value, _WIDER, -_WIDER])
     inside = by_value[(by_value >= low) & (by_value <= high)]
-    ends = _places(np.array([low, high]), fmt)
+    ends = _place_of(np.array([low, high]), fmt)
     by_floats = np.linspace(float(ends[0]), float(ends[1]), _SPREAD).astype(np.int64)
-    both = np.concatenate([ends, _places(inside, fmt), by_floats[1:-1]])
+    both = np.concatenate([ends, _place_of(inside, fmt), by_floats[1:-1]])
     return np.unique(both.clip(*ends))
 
 
-def _places(x: Array, fmt: Format) -> Array:
+def _place_of(x: Array, fmt: Format) -> Array:
     """Give the place of floats in their order: neighbours are one apart, zero is at 0."""
     held = x.astype(fmt.carrier)
     bits = held.view(f"i{held.itemsize}").astype(np.int64)
@@ -182,7 +182,7 @@ def _places(x: Array, fmt: Format) -> Array:
     return np.where(bits < 0, -magnitude, magnitude)
 
 
-def _floats(places: Array, fmt: Format) -> Array:
+def _floats_at(places: Array, fmt: Format) -> Array:
     """Give the floats at places."""
     width = np.dtype(fmt.carrier).itemsize
     magnitude = np.abs(places) << (16 if fmt.name == "bfloat16" else 0)

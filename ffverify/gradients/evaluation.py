@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arrays import BALLS
-from ffverify.exact.formats import Array, Format
-from ffverify.frameworks.arrays import coarsest, is_floating, like, to_numpy
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, Program
-from ffverify.truth.slopes import Inputs, Unresolved, exact_value, joined
+from ffverify.exact.formats import Array, Format, is_floating
+from ffverify.exact.programs import Program, joined
+from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
+from ffverify.truth.slopes import Inputs, Unresolved, exact_value
 from ffverify.verdicts.verdict import Verdict
 
 from .function_under_test import Fault, Subject
@@ -33,7 +34,7 @@ _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only c
 
 @dataclass(frozen=True)
 class Formulas:
-    """What is known exactly about a function at a point (see `ffverify.shadow`).
+    """What is known exactly about a function at a point (see `ffverify.frameworks.shadow`).
 
     ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
     and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
@@ -326,7 +327,7 @@ def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | 
 def _motion(
     point: Point, compute: Callable[[Sequence[Any]], list[Array | None]], count: int
 ) -> list[Array | None]:
-    """Measure the conditioning term of the bound (see `ffverify.truth`) in the format itself.
+    """Measure the conditioning term of the bound (see `ffverify.truth.derivatives`) in the format itself.
 
     Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
     it by g·u·√m/δ. They move the result by twice themselves at most: below a half of that an error cannot

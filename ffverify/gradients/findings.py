@@ -11,10 +11,10 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, MPMATH, PreciseArray, arb, mp
 from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.programs import Program, projected
 from ffverify.frameworks.arrays import to_numpy
 from ffverify.truth import second_opinion as confirm
-from ffverify.truth.derivatives import CEILING, FIRST_PRECISION, Program
-from ffverify.truth.slopes import projected
+from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
 from ffverify.verdicts.verdict import Finding, Verdict
 
 from .hints import hint

@@ -17,18 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.frameworks.arrays import framework_of, is_floating, zeros_like
-from ffverify.frameworks.derivatives import (
-    jax_jvp,
-    jax_vjp,
-    listed,
-    numpy_jvp,
-    numpy_vjp,
-    torch_func_jvp,
-    torch_jvp,
-    torch_vjp,
-    torch_vjp_twice,
-)
+from ffverify.exact.programs import listed
+from ffverify.frameworks.arguments import floating, pulled_by, pushed_by, zeros_for_none
+from ffverify.frameworks.framework import Framework, framework_of
 from ffverify.verdicts.verdict import Verdict
 
 Function = Callable[..., Any]
@@ -102,7 +93,7 @@ class Subject:
     Attributes
     ----------
     name, framework
-        How to call it in a report; "numpy", "torch" or "jax".
+        How to call it in a report; whose arrays it takes.
     fn
         ``fn(*native)`` gives a native array or a tuple of them.
     labels
@@ -115,7 +106,7 @@ class Subject:
     """
 
     name: str
-    framework: str
+    framework: Framework
     fn: Function
     labels: tuple[str, ...]
     caller_vjp: Function | None = None
@@ -130,86 +121,66 @@ class Subject:
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Any | None]) -> list[Any]:
         """Pull cotangents back; one gradient, or None, per argument (None for integer ones)."""
         what = f"the VJP of {self.name}"
-        if self.caller_vjp is not None:
-            bars = [
-                zeros_like(o) if v is None else v
-                for v, o in zip(cotangents, self.value(args), strict=True)
-            ]
-            given = tuple(bars) if len(bars) > 1 else bars[0]
-            rule = self.caller_vjp
-            gradients = limited(lambda: listed(rule(given, *args)), what, kind=Verdict.WRONG)
-            if len(gradients) != len(args):
-                raise Fault(
-                    f"{what} returned {len(gradients)} gradients for {len(args)} inputs: "
-                    "return one per input, None for an integer one",
-                    Verdict.WRONG,
-                )
-            return list(gradients)
-        pull = {"numpy": numpy_vjp, "torch": torch_vjp, "jax": jax_vjp}[self.framework]
-        kind = Verdict.INCONCLUSIVE if self.framework == "numpy" else Verdict.WRONG
-        return limited(lambda: pull(self.fn, args, cotangents), what, kind=kind)  # type: ignore[no-any-return]  # a list
+        rule = self.caller_vjp
+        if rule is None:
+            kind = Verdict.INCONCLUSIVE if self.framework.name == "numpy" else Verdict.WRONG
+            return limited(lambda: self.framework.vjp(self.fn, args, cotangents), what, kind=kind)  # type: ignore[no-any-return]  # a list
+        results = self.value(args)
+        gradients: list[Any] = limited(
+            lambda: listed(pulled_by(rule, cotangents, results, args)), what, kind=Verdict.WRONG
+        )
+        if len(gradients) != len(args):
+            raise Fault(
+                f"{what} returned {len(gradients)} gradients for {len(args)} inputs: "
+                "return one per input, None for an integer one",
+                Verdict.WRONG,
+            )
+        return gradients
 
     def vjp_twice(
         self, args: Sequence[Any], cotangents: Sequence[Any | None]
     ) -> list[list[Any]] | None:
         """Pull cotangents back twice through one graph; None where no graph is kept."""
-        if self.framework != "torch" or self.caller_vjp is not None:
+        if self.caller_vjp is not None:
             return None
         what = f"a second backward through {self.name}"
-        return limited(lambda: torch_vjp_twice(self.fn, args, cotangents), what)  # type: ignore[no-any-return]  # two lists
+        return limited(lambda: self.framework.vjp_twice(self.fn, args, cotangents), what)  # type: ignore[no-any-return]  # two lists
 
     def jvp(self, args: Sequence[Any], tangents: Sequence[Any | None]) -> list[Any]:
         """Push tangents forward; one tangent per result."""
         what = f"the JVP of {self.name}"
-        if self.caller_jvp is not None:
-            dots = tuple(
-                zeros_like(a) if t is None else t for a, t in zip(args, tangents, strict=True)
-            )
-            rule = self.caller_jvp
-            return limited(lambda: listed(rule(dots, *args)), what)  # type: ignore[no-any-return]  # a list
-        push = {"numpy": numpy_jvp, "torch": torch_jvp, "jax": jax_jvp}[self.framework]
-        if push is torch_jvp and self.forward == "ff":  # dual numbers do not nest
-            push = torch_func_jvp
-        return limited(lambda: push(self.fn, args, tangents), what)  # type: ignore[no-any-return]  # a list
+        rule = self.caller_jvp
+        if rule is not None:
+            return limited(lambda: listed(pushed_by(rule, tangents, args)), what)  # type: ignore[no-any-return]  # a list
+        nesting = self.forward == "ff"
+        push = self.framework.jvp
+        return limited(lambda: push(self.fn, args, tangents, nesting=nesting), what)  # type: ignore[no-any-return]  # a list
 
     def pulled_back(self, cotangents: Sequence[Any | None]) -> Subject:
         """Give the gradient of ⟨cotangents, fn⟩ as a function, to be checked in its turn."""
-        pull = {"numpy": numpy_vjp, "torch": torch_vjp, "jax": jax_vjp}[self.framework]
-        if self.caller_vjp is not None:
-            given = tuple(cotangents) if len(cotangents) > 1 else cotangents[0]
-            rule = self.caller_vjp
-            return self._derived(
-                lambda *args: tuple(g for g in listed(rule(given, *args)) if g is not None), "r"
-            )
-        return self._derived(
-            lambda *args: tuple(
-                g if g is not None else zeros_like(a)
-                for g, a in zip(pull(self.fn, args, cotangents, graph=True), args, strict=True)
-                if is_floating(a)
-            ),
-            "r",
-        )
+        rule = self.caller_vjp
+
+        def gradient(*args: Any) -> tuple[Any, ...]:
+            if rule is not None:
+                given = tuple(cotangents) if len(cotangents) > 1 else cotangents[0]
+                return tuple(g for g in listed(rule(given, *args)) if g is not None)
+            wrt = floating(args)
+            gradients = self.framework.vjp(self.fn, args, cotangents, wrt=wrt, graph=True)
+            filled = zeros_for_none(gradients, args)
+            return tuple(g for g, f in zip(filled, wrt, strict=True) if f)
+
+        return self._derived(gradient, "r")
 
     def pushed_forward(self, tangents: Sequence[Any | None]) -> Subject:
         """Give the derivative of fn along tangents as a function, to be checked in its turn."""
-        if self.caller_jvp is not None:
-            rule = self.caller_jvp
-            return self._derived(
-                lambda *args: tuple(
-                    listed(
-                        rule(
-                            tuple(
-                                zeros_like(a) if t is None else t
-                                for a, t in zip(args, tangents, strict=True)
-                            ),
-                            *args,
-                        )
-                    )
-                ),
-                "f",
-            )
-        push = {"numpy": numpy_jvp, "torch": torch_func_jvp, "jax": jax_jvp}[self.framework]
-        return self._derived(lambda *args: tuple(push(self.fn, args, tangents)), "f")
+        rule = self.caller_jvp
+
+        def derivative(*args: Any) -> tuple[Any, ...]:
+            if rule is not None:
+                return tuple(listed(pushed_by(rule, tangents, args)))
+            return tuple(self.framework.jvp(self.fn, args, tangents, nesting=True))
+
+        return self._derived(derivative, "f")
 
     def _derived(self, fn: Function, inner: str) -> Subject:
         return replace(
@@ -246,12 +217,12 @@ def subject(
     fn: Function, inputs: Sequence[Any], *, vjp: Function | None, jvp: Function | None
 ) -> tuple[Subject, list[Any]]:
     """Give the subject of a check and its inputs, a torch module's parameters among them."""
-    kind = framework_of(inputs, fn)
+    kind = framework_of(*inputs, fn)
     name = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "f")
     labels = [f"input {i}" if len(inputs) > 1 else "input" for i in range(len(inputs))]
     extra: list[Any] = []
     function = fn
-    if kind == "torch":
+    if kind.name == "torch":
         import torch
 
         if isinstance(fn, torch.nn.Module):

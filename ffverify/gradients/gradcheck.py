@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import Array
-from ffverify.frameworks.arrays import as_computed, coarsest, is_floating, like, to_numpy
+from ffverify.exact.formats import Array, is_floating
+from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.frameworks.framework import framework_of
 from ffverify.truth.slopes import Unresolved
 from ffverify.verdicts.verdict import Finding, Verdict
 
@@ -205,7 +206,7 @@ class _Check:
     def _sharpened(
         self, given: list[Any], drawn: Any
     ) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
-        """Find the edges of the program from a first input (see `ffverify.edges.sharpened`)."""
+        """Find the edges of the program from a first input (see `ffverify.gradients.edges.sharpened`)."""
         from ffverify import strategies
         from ffverify.search import search
 
@@ -222,7 +223,7 @@ class _Check:
     def at(self, inputs: list[Any], *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
-        self.inputs = inputs = [as_computed(i) for i in inputs]
+        self.inputs = inputs = [framework_of(i).as_computed(i) for i in inputs]
         made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
         self.name = made.name
         try:

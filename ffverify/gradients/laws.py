@@ -15,15 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import Array
-from ffverify.frameworks.arrays import (
-    coarsest,
-    dtype_name,
-    framework_of,
-    is_floating,
-    like,
-    to_numpy,
-)
+from ffverify.exact.formats import Array, dtype_name, is_floating
+from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.frameworks.framework import framework_of
 from ffverify.verdicts.verdict import Verdict
 
 from .equality import close, device_of, same
@@ -216,7 +210,7 @@ def _shared_memory(
     subject: Subject, native: Sequence[Any], cotangents: Sequence[Any], scales: Sequence[float]
 ) -> Iterator[Complaint]:
     """Check that rows which are one and the same memory have the gradient of equal rows."""
-    if subject.framework == "jax":
+    if subject.framework.name == "jax":
         return
     shared = [_first_rows(a, copy=False) if is_floating(a) else a for a in native]
     copied = [_first_rows(a, copy=True) if is_floating(a) else a for a in native]
@@ -366,7 +360,7 @@ def _layouts(
     scales: Sequence[float],
 ) -> Iterator[Complaint]:
     """Check that the same numbers, laid out otherwise in memory, have the same gradient."""
-    if subject.framework == "jax":  # its arrays have no layout of their own
+    if subject.framework.name == "jax":  # its arrays have no layout of their own
         return
     for what, change in (("transposed in memory", _fortran), ("every other element", _strided)):
         other = [change(a) if is_floating(a) else a for a in native]
@@ -382,7 +376,7 @@ def _first_rows(a: Any, *, copy: bool) -> Any:
     """Give the first row in the place of all, as one memory or copied."""
     if not a.ndim or a.shape[0] < 2:
         return a
-    if framework_of([a]) == "torch":
+    if framework_of(a).name == "torch":
         shared = a[:1].expand(a.shape)
         return shared.contiguous() if copy else shared
     shared = np.broadcast_to(a[:1], a.shape)
@@ -392,7 +386,7 @@ def _first_rows(a: Any, *, copy: bool) -> Any:
 def _fortran(a: Any) -> Any:
     if a.ndim < 2:
         return a
-    if framework_of([a]) == "torch":
+    if framework_of(a).name == "torch":
         backwards = tuple(range(a.ndim))[::-1]
         return a.permute(backwards).contiguous().permute(backwards)
     return np.asfortranarray(a)
@@ -401,7 +395,7 @@ def _fortran(a: Any) -> Any:
 def _strided(a: Any) -> Any:
     if a.ndim == 0:
         return a
-    if framework_of([a]) == "torch":
+    if framework_of(a).name == "torch":
         import torch
 
         return torch.repeat_interleave(a, 2, dim=-1)[..., ::2]

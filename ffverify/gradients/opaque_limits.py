@@ -1,7 +1,7 @@
 """Slopes beside a point of a function of which only differences are known: ties and kinks of opaque code.
 
-``limits_by_differences`` is for kernels what ``ffverify.nearby`` is for exact programs, and no sharper
-than differences are.
+``limits_by_differences`` is for kernels what `ffverify.truth.neighbourhood` is for exact programs, and
+no sharper than differences are.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffverify.exact.formats import Array
-from ffverify.frameworks.arrays import is_floating, to_numpy
+from ffverify.exact.formats import Array, is_floating
+from ffverify.frameworks.arrays import to_numpy
 from ffverify.truth.neighbourhood import spread_moves
 
 from .judge.by_differences import Opaque, shifted, unit_roundoff
@@ -27,7 +27,7 @@ def limits_by_differences(
     """Give the hull of slopes of ⟨weights, results⟩ beside the point; None where they are all alike.
 
     At ties of a sort no input alone moves the middle one, and no kink shows along it; the limits of
-    gradients nearby, each a right answer, differ all the same (see `ffverify.nearby`). Inputs move in
+    gradients nearby, each a right answer, differ all the same (see there). Inputs move in
     another order at every point, by some square roots of the unit roundoff, which balances truncation
     and noise. Where the function is smooth slopes draw together as the points do: only what stays apart
     when the points come eight times nearer, and is more than noise, is a hull of limits.

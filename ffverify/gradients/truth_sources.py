@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.operations import UnknownOperation
-from ffverify.frameworks.arrays import coarsest, is_floating, to_numpy
-from ffverify.frameworks.derivatives import jax_compiled
+from ffverify.exact.formats import is_floating
+from ffverify.exact.programs import UnknownOperation, joined
+from ffverify.frameworks.arrays import coarsest, to_numpy
 from ffverify.truth import textbook
-from ffverify.truth.slopes import Inputs, exact_value, joined
+from ffverify.truth.slopes import Inputs, exact_value
 
 from .evaluation import Formulas
 from .function_under_test import Fault, Subject
@@ -92,7 +92,7 @@ class Oracles:
         fallback = _by_differences(subject, native, results)
         made = shadow(
             subject.fn, native,
-            framework=subject.framework, vjp=subject.caller_vjp, jvp=subject.caller_jvp,
+            framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp,
         )  # fmt: skip
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
@@ -122,7 +122,7 @@ def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) 
     ValueError
         If the exact program does not give the computed values.
     """
-    from ffverify.frameworks.shadow import running_bound
+    from ffverify.verdicts.bounds import running_bound
 
     points = [to_numpy(a) for a in native]
     places = [k for k, r in enumerate(results) if is_floating(r)]
@@ -154,8 +154,7 @@ _OFF = "the traced program does not reproduce the value"
 
 def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
     places = [k for k, r in enumerate(results) if is_floating(r)]
-    if subject.framework == "jax":
-        subject = replace(subject, fn=jax_compiled(subject.fn))
+    subject = replace(subject, fn=subject.framework.compiled(subject.fn))
 
     def evaluate(args: Sequence[Any]) -> list[Any]:
         values = subject.value(args)

@@ -38,6 +38,7 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, PreciseArray, arb
 from ffverify.exact.formats import Array, Format, is_floating
+from ffverify.exact.programs import Program
 
 from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, each_row, first_precision
 
@@ -45,14 +46,11 @@ __all__ = [
     "CEILING",
     "FIRST_PRECISION",
     "LIBRARY_ROUNDINGS",
-    "Program",
     "Truth",
     "directional",
     "gradient",
     "value",
 ]
-
-Program = Callable[..., Any]
 
 # A good algorithm evaluates a unit by at most four chained library calls, each good to an ulp
 # (2u, what NumPy's, CUDA's and SLEEF's documentation promise for most), and each element of a

@@ -15,8 +15,9 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program
 
-from .derivatives import CEILING, Program
+from .derivatives import CEILING
 from .slopes import Inputs, Weights, central
 
 _POINTS, _FEW = 48, 6  # points tried, and beside inputs of many elements

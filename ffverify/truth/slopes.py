@@ -1,10 +1,10 @@
 """Exact slopes of a whole traced program along a direction, at any size.
 
-`ffverify.truth` measures single numbers with everything that a verdict needs. ``slopes`` is its
+`ffverify.truth.derivatives` measures single numbers with everything that a verdict needs. ``slopes`` is its
 counterpart for screening: every result of a program, differentiated along one direction through
 all inputs, for four runs of the program and nothing more. ``along`` measures the truth of one
 projection ⟨weights, program⟩ along a direction, with the sensitivity that its bound needs.
-Derivatives are the same high-precision central differences (see `ffverify.truth` for their error).
+Derivatives are the same high-precision central differences (`ffverify.truth.derivatives` has their error).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray, Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
+from ffverify.exact.programs import Program
 
 from . import adaptive
 from . import derivatives as truth
-from .derivatives import CEILING, FIRST_PRECISION, Program, Truth
+from .derivatives import CEILING, FIRST_PRECISION, Truth
 
 Weights = Sequence[Array | None]
 
@@ -64,35 +65,6 @@ class Inputs:
     def balls(self) -> list[Any]:
         """The floating arrays as precise arrays, the others as they are."""
         return [BALLS.array(a) if is_floating(a) else a for a in self.arrays]
-
-
-def joined(program: Program, places: Sequence[int] | None = None) -> Program:
-    """Give a program whose result is one vector: its results (those at ``places``), raveled."""
-
-    def run(*args: Any) -> PreciseArray:
-        results = program(*args)
-        results = results if isinstance(results, tuple | list) else (results,)
-        chosen = results if places is None else [results[i] for i in places]
-        parts = [r.values.ravel() if isinstance(r, PreciseArray) else r for r in chosen]
-        arithmetic = next(r.arithmetic for r in (*chosen, *args) if isinstance(r, PreciseArray))
-        parts = [
-            p if p.dtype == object else arithmetic.array(p).values.ravel()
-            for p in map(np.asarray, parts)
-        ]
-        return PreciseArray(np.concatenate([p.ravel() for p in parts]), arithmetic)
-
-    return run
-
-
-def projected(vector: Program, weights: Array) -> Program:
-    """Give ⟨weights, vector⟩ as a program; results of weight 0 stay out, whatever they are."""
-    chosen = np.flatnonzero(weights)
-
-    def run(*args: Any) -> PreciseArray:
-        out = vector(*args)
-        return (out[chosen] * weights[chosen]).sum()  # type: ignore[no-any-return]  # a duck array
-
-    return run
 
 
 def exact_value(vector: Program, inputs: Inputs, *, bits: int = FIRST_PRECISION) -> Array:
@@ -259,7 +231,7 @@ def _motion(
     fmt: Format,
     moving: Sequence[Array | None],
 ) -> Any:
-    """Measure how far a slope moves with the inputs (as in `ffverify.truth`, with a term for underflow).
+    """Measure how far a slope moves with the inputs (as in `derivatives`, with a term for underflow).
 
     The program's constants are inputs too: √2 is not a float, and another rounding of it is as right.
     """

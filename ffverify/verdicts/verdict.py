@@ -4,14 +4,8 @@
 the exact result. ``Finding`` is one failed check: where, computed, exact, error, allowed, and the
 line that replays it.
 
-The allowed error is the conditioning bound
-
-    g·u·|t| + (how far t moves when every input moves by g·u relative) + g subnormals [+ g·u·scale]
-
-where u is the unit roundoff and g the growth factor of the truth (its derivation is in
-`ffverify.truth`). ``scale`` is given where a claim promises absolute accuracy only, such as 1 for
-probabilities. Beyond it the verdict is ``imprecise`` as long as the *running bound*, what the
-roundings of the naive formula can add up to, explains the error, else ``wrong``.
+The allowed error is the conditioning bound (`ffverify.verdicts.bounds`). Beyond it the verdict is
+``imprecise`` as long as the *running bound* explains the error, else ``wrong``.
 """
 
 from __future__ import annotations
@@ -23,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.exact.arithmetic import midpoints
 from ffverify.exact.arrays import BALLS, arb
 from ffverify.exact.formats import FORMATS, Array, Format
 from ffverify.truth.derivatives import Truth
+
+from .bounds import rounding_of
 
 
 class Verdict(StrEnum):
@@ -184,7 +181,7 @@ def judge(
             f"computed has shape {computed.shape}, the truth {truth.exact.shape}: compare equal shapes"
         )
     exacts, numbers = truth.exact.ravel().tolist(), computed.astype(np.float64).ravel().tolist()
-    limits = _rounding_of(exacts, truth.growth, fmt, scale)
+    limits = rounding_of(exacts, truth.growth, fmt, scale)
     distances = [arb(c) - t for c, t in zip(numbers, exacts, strict=True)]
     near = [bool(d.abs_upper() <= m) for d, m in zip(distances, limits, strict=True)]
     correct = np.array(near, dtype=bool)
@@ -193,9 +190,11 @@ def judge(
         for i in np.flatnonzero(~correct).tolist():
             if motions[i].is_finite():
                 limits[i] = limits[i] + motions[i].abs_upper()
-    exponents = fmt.ulp_exponents(np.maximum(np.abs(_floats(exacts)), scale))
+    exponents = fmt.ulp_exponents(np.maximum(np.abs(midpoints(exacts)), scale))
     with np.errstate(over="ignore"):
-        errors, allowances = (np.ldexp(np.abs(_floats(x)), -exponents) for x in (distances, limits))
+        errors, allowances = (
+            np.ldexp(np.abs(midpoints(x)), -exponents) for x in (distances, limits)
+        )
     verdicts = np.full(computed.size, Verdict.CORRECT, dtype=object)
     overflow = BALLS.exact(fmt.overflow)
     runnings = [None] * computed.size if running is None else running.ravel().tolist()
@@ -207,26 +206,6 @@ def judge(
         )  # fmt: skip
     shape = computed.shape
     return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
-
-
-def bound(truth: Truth, fmt: Format, *, scale: float = 0.0) -> Array:
-    """Give the conditioning bound, an object array of balls (whose upper ends count)."""
-    limits = _rounding_of(truth.exact.ravel().tolist(), truth.growth, fmt, scale)
-    moved = [m.abs_upper() if m.is_finite() else 0 for m in truth.motion.ravel().tolist()]
-    out = np.empty(truth.exact.size, dtype=object)
-    out[:] = [a + b for a, b in zip(limits, moved, strict=True)]
-    return out.reshape(truth.exact.shape)
-
-
-def _rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> list[Any]:
-    """Give g·u·|t| + g subnormals + g·u·scale: the bound without the motion of the inputs."""
-    unit = growth * arb(fmt.unit_roundoff)
-    absolute = growth * arb(2) ** fmt.smallest_exponent + unit * arb(float(scale))
-    return [unit * t.abs_upper() + absolute for t in exacts]
-
-
-def _floats(balls: list[Any]) -> Array:
-    return np.array([float(b.mid()) for b in balls])
 
 
 def _verdict(

@@ -85,7 +85,7 @@ def test_a_wrong_word_is_one_line_and_exit_2(words: list[str]) -> None:
 
 def test_a_missing_framework_is_one_line_and_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
     from ffverify.conformance import verification
-    from ffverify.frameworks import registry as frameworks
+    from ffverify.frameworks import framework as frameworks
 
     frameworks.framework.cache_clear()
     verification._backend.cache_clear()

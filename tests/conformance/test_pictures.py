@@ -19,7 +19,7 @@ from ffverify.conformance.pictures import Curve, Panel, Picture, Surface
 from ffverify.conformance.verification import find_claim
 from ffverify.errors import UsageError
 from ffverify.exact import formats
-from ffverify.frameworks import registry as frameworks
+from ffverify.frameworks import framework as frameworks
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.verdicts.verdict import judge

@@ -19,7 +19,7 @@ import numpy as np
 import ffverify.reference as engine
 from ffverify.exact.formats import FORMATS
 from ffverify.frameworks.arrays import to_numpy
-from ffverify.frameworks.registry import framework as named
+from ffverify.frameworks.framework import framework as named
 from ffverify.gradients.function_under_test import subject
 from ffverify.gradients.gradcheck import gradcheck
 from ffverify.gradients.report import GradcheckReport
@@ -127,7 +127,7 @@ def gradient(function: Function, framework: str, dtype: str, j: int) -> np.ndarr
     """Give a gradient at generic inputs, along a generic cotangent, to see what an error would change."""
     rng = np.random.default_rng(0)
     inputs = [
-        named(framework).native(replace(b, dtype=dtype).sample(rng), dtype, None)
+        named(framework).array(replace(b, dtype=dtype).sample(rng), dtype, None)
         for b in function.boxes
     ]
     made, native = subject(function.call, inputs, vjp=None, jvp=None)
@@ -135,7 +135,7 @@ def gradient(function: Function, framework: str, dtype: str, j: int) -> np.ndarr
     draw = [rng.normal(size=to_numpy(y).shape).astype(to_numpy(y).dtype) for y in results]
     floats = [v if v.dtype.kind == "f" else None for v in draw]
     cotangents = [
-        None if v is None else named(framework).native(np.asarray(v), v.dtype.name, None)
+        None if v is None else named(framework).array(np.asarray(v), v.dtype.name, None)
         for v in floats
     ]
     bar = made.vjp(native, cotangents)[j]

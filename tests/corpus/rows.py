@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.frameworks.registry import framework
+from ffverify.frameworks.framework import framework
 from ffverify.strategies import arrays
 
 ROWS: dict[str, Row] = {}
@@ -45,9 +45,9 @@ class Row:
 
     def drawn(self) -> list[Any]:
         """Give the inputs for gradcheck: strategies for boxes, arrays as they are."""
-        native = framework(self.framework).native
+        array = framework(self.framework).array
         return [
-            i.strategy(self.framework) if isinstance(i, Box) else native(i, i.dtype.name, None)
+            i.strategy(self.framework) if isinstance(i, Box) else array(i, i.dtype.name)
             for i in self.inputs
         ]
 

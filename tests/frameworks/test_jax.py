@@ -13,10 +13,11 @@ jax = pytest.importorskip("jax")
 from ffverify.exact.arithmetic import BALLS, MPMATH, arb  # noqa: E402 - after the skip
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.exact.formats import of  # noqa: E402
-from ffverify.frameworks.registry import framework  # noqa: E402
-from ffverify.frameworks.shadow import Shadow, running_bound, shadow  # noqa: E402
+from ffverify.frameworks.jax import keep_all_digits  # noqa: E402
+from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
+from ffverify.verdicts.bounds import running_bound  # noqa: E402
 
-framework("jax")  # float64 on, as everywhere in ffverify
+keep_all_digits()
 F64 = of("float64")
 jnp = jax.numpy
 nn = jax.nn

@@ -12,9 +12,10 @@ from ffverify import reference
 from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS, MPMATH, arb
 from ffverify.exact.arrays import PreciseArray
-from ffverify.frameworks.shadow import Shadow, running_bound, shadow
+from ffverify.frameworks.shadow import Shadow, shadow
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
+from ffverify.verdicts.bounds import running_bound
 
 F64 = formats.of("float64")
 RNG = np.random.default_rng(0)

@@ -181,7 +181,7 @@ def test_what_rounds_in_a_narrower_format_inside_is_imprecise_not_wrong():
 
 def test_jax_functions_are_compiled_where_they_can_be():
     jax = pytest.importorskip("jax")
-    from ffverify.frameworks.derivatives import jax_compiled
+    from ffverify.frameworks.jax import compiled as jax_compiled
 
     calls = []
 

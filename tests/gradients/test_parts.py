@@ -11,6 +11,7 @@ import pytest
 from ffverify import gradcheck
 from ffverify.exact import formats
 from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.programs import joined
 from ffverify.gradients.evaluation import Formulas
 from ffverify.gradients.formula import formula_of
 from ffverify.gradients.function_under_test import Fault
@@ -18,7 +19,7 @@ from ffverify.gradients.judge.by_differences import Opaque, ridders, slope_by_di
 from ffverify.gradients.judge.elements import _differs
 from ffverify.gradients.judge.elements import decide as decide_by
 from ffverify.truth.derivatives import Truth
-from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, joined, slopes
+from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes
 from ffverify.verdicts.verdict import Verdict
 
 F64 = formats.FORMATS["float64"]

@@ -18,56 +18,11 @@ from jax.extend.core import Literal
 from jax.interpreters import partial_eval
 
 from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
-from ffverify.exact.operations import (
-    Program,
-    UnknownOperation,
-    Value,
-    arithmetic_of,
-    labels,
-    listed,
-    moved,
-)
+from ffverify.exact.formats import is_floating
+from ffverify.exact.operations import Value, arithmetic_of, labels, moved
+from ffverify.exact.programs import Program, UnknownOperation, listed
 
 from .operations import LAX, MOVES
-
-
-def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
-    """Give the function (args, cotangents of floating results) → gradients of floating args."""
-    places = _floating_places(args)
-
-    def backward(*given: Any) -> tuple[Any, ...]:
-        points, cotangents = given[: len(args)], given[len(args) :]
-        _, pull = jax.vjp(_of_floats(fn, points, places), *(points[i] for i in places))
-        return tuple(pull(tuple(cotangents)))
-
-    return backward
-
-
-def tangent_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
-    """Give the function (args, tangents of floating args) → tangents of floating results."""
-    places = _floating_places(args)
-
-    def tangent(*given: Any) -> tuple[Any, ...]:
-        points, tangents = given[: len(args)], given[len(args) :]
-        primals = tuple(points[i] for i in places)
-        return tuple(jax.jvp(_of_floats(fn, points, places), primals, tuple(tangents))[1])
-
-    return tangent
-
-
-def cotangents_of(fn: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
-    """Give one cotangent of ones per floating result, as an example to trace with."""
-    return [jnp.ones_like(r) for r in listed(fn(*args)) if _floats(r)]
-
-
-def tangents_of(args: Sequence[Any]) -> list[Any]:
-    """Give one tangent of ones per floating argument, as an example to trace with."""
-    return [jnp.ones_like(args[i]) for i in _floating_places(args)]
-
-
-def numpy(a: Any) -> Any:
-    """Give a JAX array as an ndarray, bfloat16 widened."""
-    return np.asarray(a, dtype=np.float32 if a.dtype == jnp.bfloat16 else None)
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
@@ -92,24 +47,6 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
         return tuple(_run(jaxpr, closed.consts, given, arithmetic, places))
 
     return run
-
-
-def _floats(a: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(a), jnp.floating))
-
-
-def _floating_places(args: Sequence[Any]) -> list[int]:
-    return [i for i, a in enumerate(args) if _floats(a)]
-
-
-def _of_floats(fn: Callable[..., Any], points: Sequence[Any], places: Sequence[int]) -> Any:
-    def of_floats(*floats: Any) -> tuple[Any, ...]:
-        full = list(points)
-        for i, x in zip(places, floats, strict=True):
-            full[i] = x
-        return tuple(r for r in listed(fn(*full)) if _floats(r))
-
-    return of_floats
 
 
 # ---------------------------------------------------------------------------------------------
@@ -159,7 +96,7 @@ def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) 
     result = LAX[name](*xs, **params)
     results = result if isinstance(result, list) else [result]
     return [
-        r.astype(v.aval.dtype.name) if isinstance(r, PreciseArray) and _floats(v.aval) else r
+        r.astype(v.aval.dtype.name) if isinstance(r, PreciseArray) and is_floating(v.aval) else r
         for r, v in zip(results, equation.outvars, strict=True)
     ]
 
@@ -191,7 +128,7 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
         return value  # a key of random numbers
     if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
         raise UnknownOperation("complex numbers")
-    if _floats(value):
+    if is_floating(value):
         return arithmetic.array(np.asarray(value).astype(np.float64))
     return np.asarray(value)
 
@@ -283,8 +220,3 @@ def _cond(
 
 
 _CONTROL: dict[str, Callable[..., list[Value]]] = {"scan": _scan, "while": _while, "cond": _cond}
-
-
-def like(a: Any) -> Any:
-    """Give an ndarray as a JAX array."""
-    return jnp.asarray(a)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ffverify.exact.arrays import PreciseArray
-from ffverify.exact.operations import OPERATIONS, UnknownOperation
+from ffverify.exact.operations import OPERATIONS
+from ffverify.exact.programs import UnknownOperation
 
 _op = OPERATIONS.__getitem__
 

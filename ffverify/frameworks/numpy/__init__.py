@@ -1,1 +1,107 @@
 """NumPy, differentiated by the reference engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.programs import Program, listed
+from ffverify.frameworks.arguments import floating, split, spread
+
+Function = Callable[..., Any]
+name, gradual = "numpy", True
+
+
+def array(values: Array, dtype: str, device: str | None = None) -> Array:
+    del device  # the host
+    return values.astype(dtype) if is_floating(values) else values
+
+
+def to_numpy(value: Any) -> Array:
+    plain = np.asarray(value)
+    return plain.astype(np.float32) if plain.dtype.name == "bfloat16" else plain
+
+
+def like(template: Any, values: Array) -> Array:
+    return np.array(values, dtype=np.asarray(template).dtype)
+
+
+def zeros_like(template: Any) -> Any:
+    return np.zeros_like(template)
+
+
+def as_computed(value: Any) -> Any:
+    return value
+
+
+def widened(value: Any) -> Array:
+    return np.asarray(value, dtype=np.longdouble)
+
+
+def shifted(value: Any, direction: Array, t: float) -> Any:
+    return value + (np.longdouble(t) * direction).astype(value.dtype)
+
+
+def vjp(
+    fn: Function,
+    args: Sequence[Any],
+    cotangents: Sequence[Any],
+    *,
+    wrt: Sequence[bool] | None = None,
+    graph: bool = False,
+) -> list[Any]:
+    from ffverify import reference
+
+    del graph  # the engine's derivatives are always graphs of the derivative around them
+    chosen = floating(args) if wrt is None else wrt
+    full, points = split(args, chosen)
+
+    def of_chosen(*xs: Any) -> tuple[Any, ...]:
+        results = listed(fn(*full(*xs)))
+        return tuple(r for r, v in zip(results, cotangents, strict=True) if v is not None)
+
+    _, pullback = reference.vjp(of_chosen, *points)
+    return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
+
+
+def vjp_twice(fn: Function, args: Sequence[Any], cotangents: Sequence[Any]) -> None:
+    del fn, args, cotangents  # the engine keeps no graph
+
+
+def jvp(
+    fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
+) -> list[Any]:
+    from ffverify import reference
+
+    del nesting  # the engine's forward mode always nests
+    full, points = split(args, [t is not None for t in tangents])
+
+    def of_chosen(*xs: Any) -> tuple[Any, ...]:
+        return tuple(listed(fn(*full(*xs))))
+
+    return list(reference.jvp(of_chosen, points, [t for t in tangents if t is not None])[1])
+
+
+def second_derivative(fn: Function, z: Any) -> Any:
+    from ffverify import reference
+
+    return reference.hvp(lambda z: np.sum(fn(z)), z, np.ones_like(z))
+
+
+def hessian(fn: Function) -> Function:
+    from ffverify import reference
+
+    return reference.hessian(fn)
+
+
+def compiled(fn: Function) -> Function:
+    return fn
+
+
+def trace(fn: Function, args: Sequence[Any]) -> Program:
+    from . import lowering
+
+    return lowering.trace(fn, args)

@@ -15,94 +15,12 @@ import numpy as np
 from ffverify import reference
 from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.operations import (
-    OPERATIONS,
-    Program,
-    UnknownOperation,
-    Value,
-    arithmetic_of,
-    labels,
-    listed,
-    moved,
-)
+from ffverify.exact.operations import OPERATIONS, Value, arithmetic_of, labels, moved
+from ffverify.exact.programs import Program, UnknownOperation, listed
 from ffverify.reference.primitives.shaping import ARRAY
 from ffverify.reference.programs.graph import Graph, Node
 
 _op = OPERATIONS.__getitem__
-
-
-def backward_of(
-    fn: Callable[..., Any], args: Sequence[Any], vjp: Callable[..., Any] | None = None
-) -> Callable[..., Any]:
-    """Give the function (args, cotangents of floating results) → gradients of floating args."""
-    places = _floating_places(args)
-    floating = [is_floating(np.asarray(r)) for r in listed(fn(*args))]
-
-    def spread(cotangents: Sequence[Any], results: Sequence[Any]) -> Any:
-        given = iter(cotangents)
-        bars = [
-            next(given) if f else np.zeros(np.shape(r))
-            for f, r in zip(floating, results, strict=True)
-        ]
-        return tuple(bars) if len(bars) > 1 else bars[0]
-
-    def by_caller(*given: Any) -> tuple[Any, ...]:
-        points, cotangents = given[: len(args)], given[len(args) :]
-        assert vjp is not None  # noqa: S101 - asked before this function is taken
-        bars = listed(vjp(spread(cotangents, floating), *points))
-        return tuple(bars[i] for i in places)
-
-    def by_engine(*given: Any) -> tuple[Any, ...]:
-        points, cotangents = given[: len(args)], given[len(args) :]
-
-        def of_floats(*xs: Any) -> tuple[Any, ...]:
-            return tuple(
-                r
-                for f, r in zip(floating, listed(fn(*_replaced(points, places, xs))), strict=True)
-                if f
-            )
-
-        _, pull = reference.vjp(of_floats, *(points[i] for i in places))
-        return tuple(pull(tuple(cotangents)))
-
-    return by_engine if vjp is None else by_caller
-
-
-def tangent_of(
-    fn: Callable[..., Any], args: Sequence[Any], jvp: Callable[..., Any] | None = None
-) -> Callable[..., Any]:
-    """Give the function (args, tangents of floating args) → tangents of floating results."""
-    places = _floating_places(args)
-    floating = [is_floating(np.asarray(r)) for r in listed(fn(*args))]
-
-    def by_caller(*given: Any) -> tuple[Any, ...]:
-        points, tangents = given[: len(args)], given[len(args) :]
-        assert jvp is not None  # noqa: S101 - asked before this function is taken
-        dots = _replaced([np.zeros(np.shape(a)) for a in args], places, tangents)
-        results = listed(jvp(tuple(dots), *points))
-        return tuple(r for f, r in zip(floating, results, strict=True) if f)
-
-    def by_engine(*given: Any) -> tuple[Any, ...]:
-        points, tangents = given[: len(args)], given[len(args) :]
-
-        def of_floats(*xs: Any) -> tuple[Any, ...]:
-            results = listed(fn(*_replaced(points, places, xs)))
-            return tuple(r for f, r in zip(floating, results, strict=True) if f)
-
-        return tuple(reference.jvp(of_floats, [points[i] for i in places], list(tangents))[1])
-
-    return by_engine if jvp is None else by_caller
-
-
-def cotangents_of(fn: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
-    """Give one cotangent of ones per floating result, as an example to trace with."""
-    results = [np.asarray(r) for r in listed(fn(*args))]
-    return [np.ones_like(r) for r in results if is_floating(r)]
-
-
-def tangents_of(args: Sequence[Any]) -> list[Any]:
-    """Give one tangent of ones per floating argument, as an example to trace with."""
-    return [np.ones_like(args[i]) for i in _floating_places(args)]
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
@@ -141,17 +59,6 @@ def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Pr
         name = str(cause or error).split(" has no derivative rule")[0]
         raise UnknownOperation(name) from error
     return program
-
-
-def _floating_places(args: Sequence[Any]) -> list[int]:
-    return [i for i, a in enumerate(args) if is_floating(np.asarray(a))]
-
-
-def _replaced(points: Sequence[Any], places: Sequence[int], xs: Sequence[Any]) -> list[Any]:
-    full = list(points)
-    for i, x in zip(places, xs, strict=True):
-        full[i] = x
-    return full
 
 
 # ---------------------------------------------------------------------------------------------
@@ -352,8 +259,3 @@ _ENGINE: dict[str, Callable[..., Any]] = {
     "gelu_tanh": lambda z: z * _op("sigmoid")(_tanh_form(z)[0]),
     "gelu_tanh_slope": _gelu_tanh_slope,
 }
-
-
-def numpy(a: Any) -> Any:
-    """Give an argument as an ndarray."""
-    return np.asarray(a)

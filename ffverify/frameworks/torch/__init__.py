@@ -1,1 +1,161 @@
-"""PyTorch."""
+"""PyTorch, differentiated by its autograd and its forward mode."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from ffverify.exact.formats import Array
+from ffverify.exact.programs import Program, listed
+from ffverify.frameworks.arguments import floating, split, spread
+
+Function = Callable[..., Any]
+name, gradual = "torch", True
+
+
+def array(values: Array, dtype: str, device: str | None = None) -> Any:
+    tensor = torch.from_numpy(np.array(values))  # a copy: NumPy's may be read-only
+    kind = getattr(torch, dtype) if tensor.is_floating_point() else None
+    return tensor.to(device=device, dtype=kind)
+
+
+def to_numpy(value: Any) -> Array:
+    held = value.detach().cpu().resolve_neg()
+    return (held.float() if held.dtype == torch.bfloat16 else held).numpy()  # type: ignore[no-any-return]  # torch is typed in part
+
+
+def like(template: Any, values: Array) -> Any:
+    return torch.from_numpy(np.array(values)).to(dtype=template.dtype, device=template.device)
+
+
+def zeros_like(template: Any) -> Any:
+    return torch.zeros_like(template)
+
+
+def as_computed(value: Any) -> Any:
+    return value
+
+
+def widened(value: Any) -> Any:
+    return value.double()
+
+
+def shifted(value: Any, direction: Array, t: float) -> Any:
+    return value + t * torch.from_numpy(np.array(direction)).to(value)
+
+
+def vjp(
+    fn: Function,
+    args: Sequence[Any],
+    cotangents: Sequence[Any],
+    *,
+    wrt: Sequence[bool] | None = None,
+    graph: bool = False,
+) -> list[Any]:
+    chosen = floating(args) if wrt is None else wrt
+    return _walks(fn, args, cotangents, chosen, graph=graph, times=1)[0]
+
+
+def vjp_twice(
+    fn: Function, args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[list[Any]] | None:
+    return _walks(fn, args, cotangents, floating(args), graph=False, times=2)
+
+
+def _walks(
+    fn: Function,
+    args: Sequence[Any],
+    cotangents: Sequence[Any],
+    chosen: Sequence[bool],
+    *,
+    graph: bool,
+    times: int,
+) -> list[list[Any]]:
+    """Pull cotangents back some times through one and the same graph."""
+
+    def leaf(a: Any) -> Any:
+        if graph:  # clone keeps the tangent of a surrounding forward mode
+            return a if a.requires_grad else a.clone().requires_grad_()
+        return a.detach().clone().requires_grad_()
+
+    with torch.enable_grad():
+        leaves = [leaf(a) if c else a for a, c in zip(args, chosen, strict=True)]
+        results = listed(fn(*leaves))
+        pairs = [
+            (r, v)
+            for r, v in zip(results, cotangents, strict=True)
+            if v is not None and r.requires_grad
+        ]
+        if not pairs:
+            return [[None] * len(args)] * times
+        walks = []
+        for walk in range(times):
+            gradients: tuple[Any, ...] = torch.autograd.grad(
+                [r for r, _ in pairs],
+                [a for a, c in zip(leaves, chosen, strict=True) if c],
+                [v for _, v in pairs],
+                allow_unused=True,
+                create_graph=graph,
+                retain_graph=graph or walk + 1 < times,
+            )
+            if times > 1:  # the next walk may write to what this one gave
+                gradients = tuple(None if g is None else g.clone() for g in gradients)
+            walks.append(spread(gradients, chosen))
+    return walks
+
+
+@cache
+def _forward_formulas() -> None:
+    """Load torch's forward formulas; that they rest on a deprecated part of torch is its own matter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)
+        import torch._decomp.decompositions_for_jvp  # noqa: F401 - loaded, not used
+
+
+def jvp(
+    fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
+) -> list[Any]:
+    _forward_formulas()
+    if nesting:  # dual numbers do not nest, and torch.func refuses some functions that they take
+        full, points = split(args, [t is not None for t in tangents])
+        given = tuple(t for t in tangents if t is not None)
+        of_chosen = lambda *xs: tuple(listed(fn(*full(*xs))))  # noqa: E731 - torch.func's argument
+        return list(torch.func.jvp(of_chosen, tuple(points), given)[1])
+    with forward_ad.dual_level():
+        duals = [
+            a if t is None else forward_ad.make_dual(a.detach().clone(), t)
+            for a, t in zip(args, tangents, strict=True)
+        ]
+        parts = [forward_ad.unpack_dual(r) for r in listed(fn(*duals))]
+        return [
+            torch.zeros_like(p.primal) if p.tangent is None else p.tangent.clone() for p in parts
+        ]
+
+
+def second_derivative(fn: Function, z: Any) -> Any:
+    z = z.detach().clone().requires_grad_()
+    (slope,) = torch.autograd.grad(fn(z).sum(), z, create_graph=True)
+    if not slope.requires_grad:  # a constant
+        return torch.zeros_like(z)
+    return torch.autograd.grad(slope.sum(), z, materialize_grads=True)[0]
+
+
+def hessian(fn: Function) -> Function:
+    _forward_formulas()
+    return torch.func.hessian(fn)
+
+
+def compiled(fn: Function) -> Function:
+    return fn  # torch's compiler is no part of what is checked
+
+
+def trace(fn: Function, args: Sequence[Any]) -> Program:
+    from . import lowering
+
+    return lowering.trace(fn, args)

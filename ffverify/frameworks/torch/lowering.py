@@ -19,68 +19,13 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
-from ffverify.exact.operations import (
-    Program,
-    UnknownOperation,
-    Value,
-    arithmetic_of,
-    labels,
-    listed,
-    moved,
-)
+from ffverify.exact.formats import is_floating
+from ffverify.exact.operations import Value, arithmetic_of, labels, moved
+from ffverify.exact.programs import Program, UnknownOperation, listed
 
 from .decompositions import FORMULAS
 from .operations import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
-
-
-def backward_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
-    """Give the function (args, cotangents of floating results) → gradients of floating args."""
-
-    def backward(*given: Any) -> tuple[Any, ...]:
-        leaves = [_leaf(a) for a in given[: len(args)]]
-        results = [r for r in listed(fn(*leaves)) if r.is_floating_point()]
-        wanted = [a for a in leaves if _floats(a)]
-        paired: list[tuple[Any, Any]] = [
-            (r, v) for r, v in zip(results, given[len(args) :], strict=True) if r.requires_grad
-        ]
-        if not paired:
-            return tuple(torch.zeros_like(a) for a in wanted)
-        outputs, cotangents = zip(*paired, strict=True)
-        bars = torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
-        found: list[Any] = list(bars)  # None for an argument that no path leads to
-        return tuple(
-            torch.zeros_like(a) if g is None else g for a, g in zip(wanted, found, strict=True)
-        )
-
-    return backward
-
-
-def tangent_of(fn: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
-    """Give the function (args, tangents of floating args) → tangents of floating results."""
-    places = [i for i, a in enumerate(args) if _floats(a)]
-
-    def tangent(*given: Any) -> tuple[Any, ...]:
-        def of_floats(*floats: Any) -> tuple[Any, ...]:
-            full = list(given[: len(args)])
-            for i, x in zip(places, floats, strict=True):
-                full[i] = x
-            return tuple(r for r in listed(fn(*full)) if r.is_floating_point())
-
-        primals = tuple(given[i] for i in places)
-        return tuple(torch.func.jvp(of_floats, primals, tuple(given[len(args) :]))[1])
-
-    return tangent
-
-
-def cotangents_of(fn: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
-    """Give one cotangent of ones per floating result, as an example to trace with."""
-    return [torch.ones_like(r) for r in listed(fn(*args)) if r.is_floating_point()]
-
-
-def tangents_of(args: Sequence[Any]) -> list[Any]:
-    """Give one tangent of ones per floating argument, as an example to trace with."""
-    return [torch.ones_like(a) for a in args if _floats(a)]
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
@@ -107,10 +52,10 @@ def _check_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any])
     A step of half the digits aside, the trace and the function run the same kernels on the same
     numbers; a constant in place of a value would leave them half the digits apart.
     """
-    moved_by = [_aside(a) if _floats(a) else a for a in examples]
+    moved_by = [_aside(a) if is_floating(a) else a for a in examples]
     expected = listed(fn(*_copied(moved_by)))
     for ours, theirs in zip(tape(*_copied(moved_by)), expected, strict=True):
-        if not _floats(theirs):
+        if not is_floating(theirs):
             continue
         # What was decomposed may round a few times more (8 eps): far below half the digits.
         slack = 8 * torch.finfo(theirs.dtype).eps
@@ -124,14 +69,6 @@ def _aside(a: Any) -> Any:
 
 def _copied(args: Sequence[Any]) -> list[Any]:
     return [a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args]
-
-
-def _floats(a: Any) -> bool:
-    return isinstance(a, torch.Tensor) and a.is_floating_point()
-
-
-def _leaf(a: Any) -> Any:
-    return a.detach().requires_grad_() if _floats(a) else a
 
 
 # ---------------------------------------------------------------------------------------------
@@ -270,14 +207,3 @@ def _custom_operations() -> dict[Any, Any]:
     """Give the Python code of operations that a user has declared to torch as whole ones."""
     own = {k: d for k, d in OPDEFS.items() if not k.startswith("prims::")}
     return {d._opoverload: d._init_fn for d in own.values()}  # noqa: SLF001 - torch has no public way
-
-
-def numpy(a: Any) -> Any:
-    """Give a tensor as an ndarray, bfloat16 widened."""
-    a = a.detach().cpu()
-    return (a.float() if a.dtype == torch.bfloat16 else a).numpy()
-
-
-def like(a: Any) -> Any:
-    """Give an ndarray as a tensor."""
-    return torch.from_numpy(np.array(a))

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ffverify.exact.arrays import PreciseArray
-from ffverify.exact.operations import OPERATIONS, UnknownOperation
+from ffverify.exact.operations import OPERATIONS
+from ffverify.exact.programs import UnknownOperation
 
 _op = OPERATIONS.__getitem__
 

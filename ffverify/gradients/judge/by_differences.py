@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arrays import arb
-from ffverify.exact.formats import FORMATS, Array
-from ffverify.frameworks.arrays import dtype_name, framework_of, is_floating, to_numpy
+from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.framework import framework_of
 from ffverify.gradients.evaluation import (
     Point,
     cotangents,
@@ -106,7 +107,10 @@ class Opaque:
     @cached_property
     def inputs(self) -> list[Any]:
         """Give the inputs in the widest float that the function takes, or as they are."""
-        wide = [_wide(value) if is_floating(value) else value for value in self.native]
+        wide = [
+            framework_of(value).widened(value) if is_floating(value) else value
+            for value in self.native
+        ]
         try:
             self._evaluate(wide)
         except Fault:
@@ -160,13 +164,6 @@ class Opaque:
 
     def _scaled(self, relative: float) -> list[Any]:
         return [w * (1 + relative) if is_floating(w) else w for w in self.inputs]
-
-
-def _wide(value: Any) -> Any:
-    kind = framework_of([value])
-    if kind == "torch":
-        return value.double()
-    return np.asarray(value, dtype=np.longdouble) if kind == "numpy" else value
 
 
 def slope_by_differences(
@@ -240,15 +237,7 @@ def widest(value: Any) -> Array:
 
 def shifted(value: Any, direction: Array, t: float) -> Any:
     """Give an array moved by t times a direction, in its own framework and format."""
-    if framework_of([value]) == "torch":
-        import torch
-
-        return value + t * torch.from_numpy(np.array(direction)).to(value)
-    if framework_of([value]) == "jax":
-        import jax.numpy as jnp
-
-        return value + jnp.asarray(t * direction, dtype=value.dtype)
-    return value + (np.longdouble(t) * direction).astype(value.dtype)
+    return framework_of(value).shifted(value, direction, t)
 
 
 def screen_by_differences(point: Point, found: Screening) -> None:

@@ -16,12 +16,13 @@ import numpy as np
 
 from ffverify.exact.arrays import BALLS, Arithmetic, arb
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program, projected
 from ffverify.frameworks.arrays import to_numpy
 from ffverify.gradients.evaluation import Point, result_index
 from ffverify.gradients.formula import formula_of, tangents_formula
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, Program, Truth
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, Truth
 from ffverify.truth.neighbourhood import nearby_slopes
-from ffverify.truth.slopes import along, constants_moved, projected
+from ffverify.truth.slopes import along, constants_moved
 from ffverify.verdicts.verdict import Verdict, judge
 
 from .natural_scale import is_noise, is_tail
@@ -316,7 +317,7 @@ def _running(
     directions: Sequence[Array | None],
 ) -> Any:
     """Bound what the roundings of the derivative program can add up to in one element, or None."""
-    from ffverify.frameworks.shadow import running_bound
+    from ffverify.verdicts.bounds import running_bound
 
     if mode == point.subject.reverse:
         program, position = point.formulas.backward(), sum(point.floating[:argument])

@@ -3,7 +3,7 @@
 Screening is cheap at any size and decides nothing by itself; whatever it suspects is then judged as
 a single number against its own exact slope, so that it can miss but never accuse.
 
-1. One exact directional derivative of the whole program (`ffverify.slopes`) gives the truth of every
+1. One exact directional derivative of the whole program (`ffverify.truth.slopes`) gives the truth of every
    element of the JVP, and, summed with the cotangent, of the projection ⟨VJP, direction⟩.
 2. The derivative program in exact arithmetic gives, for one run, what every element of the VJP should
    be if its formula is right; elements that differ from it by more than rounding are suspects.
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.exact.arithmetic import midpoints
 from ffverify.exact.arrays import BALLS, arb
 from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import (
@@ -92,14 +93,14 @@ def _elementwise_modes(point: Point, usable: Array, found: Screening) -> None:
             each=True,
         )
         with np.errstate(over="ignore"):  # an infinite expectation is judged by its exact value
-            expected = _floats(exact.exact) / steps.ravel()
+            expected = midpoints(exact.exact) / steps.ravel()
         smooth, before = usable & ~exact.kink, len(found.failed)
         for v, gradients, formula in computed:
             if gradients is None or len(found.failed) > before:
                 break
             bad = _suspects(point, gradients[j], expected * v, smooth)
             if formula is not None:  # what it is off by, lost digits elsewhere must not hide
-                bad += _suspects(point, _floats(formula[j]), expected * v, smooth)
+                bad += _suspects(point, midpoints(formula[j]), expected * v, smooth)
             if v is drawn[0]:
                 bad += [int(i) for i in np.flatnonzero(exact.kink & usable)[:SUSPECTS]]
                 found.judged += int(usable.sum())
@@ -129,7 +130,7 @@ def _modes(point: Point, directions: list[Array | None], usable: Array, found: S
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None and smooth.any():
         found.judged += int(smooth.sum())
-        expected, motion = _floats(exact.exact), None
+        expected, motion = midpoints(exact.exact), None
         if _suspects(point, tangents, expected, smooth):
             motion = forward_motion(point, directions)
             note_allowed(found, tangents, _excused(tangents, expected, smooth, motion))
@@ -157,7 +158,7 @@ def _reverse(
     for j, g in enumerate(gradients):
         if g is None:
             continue
-        expected = _floats(formula[j]) if formula is not None else g.ravel()
+        expected = midpoints(formula[j]) if formula is not None else g.ravel()
         wanted = np.ones(g.size, dtype=bool)
         bad = _suspects(point, g, expected, wanted)
         if bad:
@@ -221,7 +222,7 @@ class _Projection:
                 if formula is not None
                 else BALLS.array(computed.astype(np.float64)).values
             )
-            self.expected = _floats(self.terms)
+            self.expected = midpoints(self.terms)
             broken = ~np.isfinite(self.expected)
             if broken.any():  # judged one by one already; here they would hide the others
                 self.step = np.where(broken, 0.0, self.step)
@@ -296,10 +297,6 @@ class _Projection:
         return size / noise
 
 
-def _floats(balls: Array) -> Array:
-    return np.array(list(map(float, balls.ravel().tolist())))
-
-
 def _excused(computed: Array, expected: Array, wanted: Array, motion: Array | None) -> float:
     """Give the largest error that the inputs' rounding excuses."""
     if motion is None:
@@ -320,7 +317,7 @@ def _forward_suspects(
     bad = _suspects(point, tangents, expected, wanted, motion)
     formula = tangents_formula(point, directions) if len(bad) >= SUSPECTS else None
     if formula is not None:
-        bad += _suspects(point, _floats(formula), expected, wanted)
+        bad += _suspects(point, midpoints(formula), expected, wanted)
     return list(dict.fromkeys(bad))
 
 

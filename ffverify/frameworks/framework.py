@@ -1,0 +1,158 @@
+"""What a framework is: its arrays, its derivatives, its programs on exact numbers.
+
+``framework("torch")`` gives one of the packages beside this module; each has the names of `Framework`.
+Nothing heavy is imported until it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+from ffverify.errors import UnavailableError
+from ffverify.exact.formats import Array
+from ffverify.exact.programs import Program
+
+Function = Callable[..., Any]
+
+
+class Framework(Protocol):
+    """One framework's arrays, called native here, and what it does with functions of them.
+
+    In what follows ``fn(*args)`` gives one native array or several; a cotangent or tangent None leaves a
+    result or an argument out.
+
+    Attributes
+    ----------
+    name
+        "numpy", "torch" or "jax".
+    gradual
+        Whether it computes with subnormals.
+    """
+
+    name: str
+    gradual: bool
+
+    def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
+        """Give an ndarray as a native array; integers keep their dtype."""
+
+    def to_numpy(self, value: Any) -> Array:
+        """Give a native array as an ndarray of the same numbers (bfloat16 as float32)."""
+
+    def like(self, template: Any, values: Array) -> Any:
+        """Give a copy of an ndarray as a native array of a template's dtype and device."""
+
+    def zeros_like(self, template: Any) -> Any:
+        """Give zeros of a native array's shape, dtype and device."""
+
+    def as_computed(self, value: Any) -> Any:
+        """Give a native array as the framework sees it, where it does not see subnormals."""
+
+    def widened(self, value: Any) -> Any:
+        """Give a native array in the widest float that the framework has."""
+
+    def shifted(self, value: Any, direction: Array, t: float) -> Any:
+        """Give a native array moved by t times a direction, in its own format."""
+
+    def vjp(
+        self,
+        fn: Function,
+        args: Sequence[Any],
+        cotangents: Sequence[Any],
+        *,
+        wrt: Sequence[bool] | None = None,
+        graph: bool = False,
+    ) -> list[Any]:
+        """Pull cotangents back; one gradient per argument, None where there is none.
+
+        ``wrt`` tells which arguments to differentiate by, all floating ones by default; with ``graph``
+        the gradients can be differentiated again.
+        """
+
+    def vjp_twice(
+        self, fn: Function, args: Sequence[Any], cotangents: Sequence[Any]
+    ) -> list[list[Any]] | None:
+        """Pull cotangents back twice through one graph; None where no graph is kept."""
+
+    def jvp(
+        self, fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
+    ) -> list[Any]:
+        """Push tangents forward; one tangent per result.
+
+        With ``nesting`` it is done so that it can be differentiated again, or traced.
+        """
+
+    def second_derivative(self, fn: Function, z: Any) -> Any:
+        """Differentiate an elementwise function twice."""
+
+    def hessian(self, fn: Function) -> Function:
+        """Give the Hessian of a function to a number, in its first argument."""
+
+    def compiled(self, fn: Function) -> Function:
+        """Give the same function, compiled if the framework compiles and it can be."""
+
+    def trace(self, fn: Function, args: Sequence[Any]) -> Program:
+        """Give a function at a point as an exact program.
+
+        Raises
+        ------
+        UnknownOperation
+            Naming what has no exact form.
+        """
+
+
+def _numpy() -> Framework:
+    from . import numpy
+
+    return numpy
+
+
+def _torch() -> Framework:
+    from . import torch
+
+    return torch
+
+
+def _jax() -> Framework:
+    from . import jax
+
+    return jax
+
+
+_FRAMEWORKS: dict[str, Callable[[], Framework]] = {"numpy": _numpy, "torch": _torch, "jax": _jax}
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether a framework is installed, without importing it."""
+    return name == "numpy" or importlib.util.find_spec(name) is not None
+
+
+@cache
+def framework(name: str) -> Framework:
+    """Give a framework by name: ``"numpy"``, ``"torch"`` or ``"jax"``.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not installed.
+    ValueError
+        If there is no such framework.
+    """
+    if name not in _FRAMEWORKS:
+        raise ValueError(f"framework {name!r} is not known: use 'numpy', 'torch' or 'jax'")
+    if not is_installed(name):
+        raise UnavailableError(f"{name} is not installed: pip install 'ffverify[{name}]'")
+    return _FRAMEWORKS[name]()
+
+
+def framework_of(*values: Any) -> Framework:
+    """Give the framework of the first array or module of torch's or JAX's, else NumPy."""
+    for value in values:
+        root = type(value).__module__.split(".")[0]
+        if root == "torch" or any(c.__module__.startswith("torch.nn") for c in type(value).__mro__):
+            return framework("torch")
+        if root.startswith("jax") and not callable(value):
+            return framework("jax")
+    return framework("numpy")
