@@ -14,7 +14,9 @@ from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import array, integers, points, rows
 from ffverify.conformance.pictures import Curve, Panel
-from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array
 from ffverify.truth import textbook
 

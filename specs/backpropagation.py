@@ -9,7 +9,7 @@ import numpy as np
 from ffverify.conformance import proofs
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
-from ffverify.exact.arrays import BALLS
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth

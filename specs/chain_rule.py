@@ -12,7 +12,7 @@ from ffverify.conformance import proofs
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import integers
-from ffverify.exact.arrays import BALLS
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array, Format
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook

@@ -20,7 +20,9 @@ import numpy as np
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.exact import formats
-from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm

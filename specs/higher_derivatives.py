@@ -16,7 +16,7 @@ from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import integers, one_of
 from ffverify.conformance.pictures import Curve, Panel
-from ffverify.exact.arrays import BALLS
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth

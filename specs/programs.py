@@ -26,7 +26,8 @@ from ffverify import strategies
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import Draw
 from ffverify.conformance.draws import drawing
-from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth

@@ -10,7 +10,7 @@ from ffverify.conformance import proofs
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import array, integers, points, rows
-from ffverify.exact.arrays import BALLS
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array
 from ffverify.truth import textbook
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact import formats
-from ffverify.exact.arrays import arb
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format
 from ffverify.strategies import edges_of
 from ffverify.truth import derivatives as truth

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, PreciseArray, Undecided, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth

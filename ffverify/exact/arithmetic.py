@@ -7,79 +7,16 @@ with mpmath numbers; it shares no code with Arb and confirms what Arb finds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flint
-import mpmath
 import numpy as np
 
-from .formats import Array, Format
-from .matrices import arb_mat, entries, matrix_of
-
-if TYPE_CHECKING:
-    from .arrays import PreciseArray
-
-arb = flint.arb
-mp = mpmath.mp
-
-
-class Undecided(ArithmeticError):
-    """A comparison, sign or branch that the working precision cannot decide."""
-
-
-def shown(x: Any) -> str:
-    """Print an element that stays undecided: of its thousands of digits, as many as are read."""
-    return str(x.str(15, radius=False) if isinstance(x, arb) else mp.nstr(x, 15))
-
-
-def midpoints(balls: Array | list[Any]) -> Array:
-    """Give the floats that are nearest to the centres of balls, as one vector."""
-    flat = balls.ravel().tolist() if isinstance(balls, np.ndarray) else balls
-    return np.array(list(map(float, flat)), dtype=np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Arithmetic:
-    """One kind of high-precision number: how to make it, and its elementary functions.
-
-    ``functions`` maps names (NumPy's, where it has one) to functions of elements; ``matmul``,
-    ``solve`` and ``det`` take matrices as object arrays; ``exact`` makes an element from an int, a
-    float or a Fraction. ``accumulate`` calls ``function(*operands)``, which sums the operands'
-    elements or products of them (a sum, a matrix product): the place to account for long sums. ``cast``
-    rounds to another float format; None if numbers are exact.
-    """
-
-    name: str
-    exact: Callable[[Any], Any]
-    precision: Callable[[int], AbstractContextManager[Any]]
-    functions: dict[str, Callable[..., Any]]
-    matmul: Callable[[Array, Array], Array]
-    solve: Callable[[Array, Array], Array]
-    det: Callable[[Array], Any]
-    accumulate: Callable[..., Array] = lambda function, *operands: function(*operands)
-    cast: Callable[[Array, Format], Array] | None = None
-
-    def array(self, values: Any) -> PreciseArray:
-        """Convert numbers, exactly, to an array of this arithmetic (float, int, bool or Fraction)."""
-        from .arrays import PreciseArray  # an array knows its arithmetic, and this makes arrays
-
-        if isinstance(values, PreciseArray):
-            return values
-        given = np.asarray(values)
-        if self.exact is _ball and given.ndim == 2 and given.dtype == np.float64:
-            return PreciseArray(arb_mat(*given.shape, given.ravel().tolist()), self)
-        # arb itself is several times faster than a Python function around it
-        exact = arb if self.exact is _ball and given.dtype != object else self.exact
-        flat = list(map(exact, given.ravel().tolist()))
-        if given.dtype == np.longdouble:  # tolist keeps longdouble scalars: two floats hold one
-            flat = [self.exact(float(v)) + self.exact(float(v - float(v))) for v in given.ravel()]
-        out = np.empty(given.size, dtype=object)
-        out[:] = flat
-        return PreciseArray(out.reshape(given.shape), self)
-
+from .arrays import Arithmetic, Shortcuts
+from .elements import Undecided, arb, mp, shown
+from .formats import Array
+from .matrices import arb_mat, as_matrices, entries, matrix_of
 
 # ---------------------------------------------------------------------------------------------
 # Arb balls
@@ -126,7 +63,7 @@ def _raised(x: Any, n: int) -> Any:
     return result
 
 
-def at_once(name: str, operands: Sequence[Array]) -> Any:
+def _at_once(name: str, operands: Sequence[Array]) -> Any:
     """Apply a function to arrays of balls without a Python call for every element; None if that is not right.
 
     Arb's own division and functions differ from the careful ones here only where they give no finite
@@ -211,6 +148,15 @@ def _ball_solve(a: Array, b: Array) -> Array:
         raise Undecided("whether a matrix is singular") from error
 
 
+def _entering(given: Array) -> Any:
+    """Bring plain numbers in, without a Python call for every one."""
+    if given.ndim == 2 and given.dtype == np.float64:
+        return arb_mat(*given.shape, given.ravel().tolist())
+    out = np.empty(given.size, dtype=object)
+    out[:] = list(map(arb, given.ravel().tolist()))
+    return out.reshape(given.shape)
+
+
 BALLS = Arithmetic(
     name="Arb",
     exact=_ball,
@@ -231,6 +177,7 @@ BALLS = Arithmetic(
     matmul=lambda a, b: entries(matrix_of(a) * matrix_of(b)),
     solve=_ball_solve,
     det=lambda a: matrix_of(a).det(),
+    shortcuts=Shortcuts(_entering, as_matrices, _at_once),
 )  # fmt: skip
 
 

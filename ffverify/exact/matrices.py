@@ -32,7 +32,7 @@ def entries(matrix: Any) -> Array:
 _SUMS: dict[np.ufunc, Any] = {np.add: operator.add, np.subtract: operator.sub}
 
 
-def held(ufunc: np.ufunc, *operands: Any) -> Any:
+def as_matrices(ufunc: np.ufunc, *operands: Any) -> Any:
     """Apply a ufunc to precise arrays of balls as Arb's matrices; None if that is no gain."""
     if len(operands) != 2:
         return None

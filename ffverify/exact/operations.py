@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import BALLS, Arithmetic, PreciseArray, elementwise
+from . import numpy_functions  # noqa: F401 - fills tables that operations rest on
+from .arithmetic import BALLS
+from .arrays import UFUNCS, Arithmetic, PreciseArray, elementwise
 from .formats import Array
 from .programs import UnknownOperation
 
@@ -221,10 +223,12 @@ OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(np, name) for name in
 }
 
 # What scipy.special calls some of them.
-SCIPY = {
-    "gammaln": "lgamma", "psi": "digamma", "expit": "sigmoid", "ndtr": "ndtr", "log_ndtr": "log_ndtr",
-    "ndtri": "ndtri", "xlogy": "xlogy", "xlog1py": "xlog1py", "entr": "entr", "erfcx": "erfcx",
-    "i0e": "i0e", "i1e": "i1e",
+UFUNCS |= {
+    theirs: OPERATIONS[ours]
+    for theirs, ours in {
+        "gammaln": "lgamma", "psi": "digamma", "expit": "sigmoid",
+        **{n: n for n in str.split("ndtr log_ndtr ndtri xlogy xlog1py entr erfcx i0e i1e")},
+    }.items()
 }  # fmt: skip
 
 

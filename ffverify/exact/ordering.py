@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import Undecided, arb, mp, shown
+from .elements import Undecided, is_nan, shown
 from .formats import Array
 
 # Each relation, the one that denies it, and whether a number has it to itself.
@@ -25,11 +25,6 @@ COMPARISONS: dict[np.ufunc, tuple[np.ufunc, bool]] = {
     np.equal: (np.not_equal, True),
     np.not_equal: (np.equal, False),
 }
-
-
-def is_nan(x: Any) -> bool:
-    """Tell whether an element is nan (Arb's nan is not unequal to itself)."""
-    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))
 
 
 _same_object = np.frompyfunc(lambda x, y: x is y, 2, 1)

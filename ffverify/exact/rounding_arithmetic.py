@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .arithmetic import BALLS, Arithmetic, arb
+from .arithmetic import BALLS
+from .arrays import Arithmetic
+from .elements import arb
 from .formats import Array, Format
 
 # How many units of roundoff a library's function may err by. One ulp is at most two units. IEEE 754
@@ -154,8 +155,7 @@ def rounded(fmt: Format) -> Arithmetic:
 
         return np.asarray(np.frompyfunc(once, 1, 1)(values), dtype=object)
 
-    return replace(
-        BALLS,
+    return BALLS.deriving(
         name=f"Arb rounded to {fmt.name}",
         exact=constant,
         functions=functions | own,

@@ -16,7 +16,8 @@ import numpy as np
 from hypothesis.strategies import SearchStrategy
 
 from ffverify import strategies
-from ffverify.exact.arrays import BALLS, PreciseArray, observed
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray, observed
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.truth.slopes import Inputs

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import coarsest, like, to_numpy

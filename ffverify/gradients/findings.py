@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, MPMATH, PreciseArray, arb, mp
+from ffverify.exact.arithmetic import BALLS, MPMATH
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import arb, mp
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program, projected
 from ffverify.frameworks.arrays import to_numpy

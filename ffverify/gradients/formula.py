@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array
 from ffverify.frameworks.arrays import to_numpy
 

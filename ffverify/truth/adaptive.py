@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, Undecided, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
 
 FIRST_PRECISION = 128

@@ -12,8 +12,9 @@ from typing import Any
 import flint
 import numpy as np
 
-from ffverify.exact.arithmetic import MPMATH, arb, mp
+from ffverify.exact.arithmetic import MPMATH
 from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import arb, mp
 
 
 def second_derivative(function: Callable[[Any], Any], z: PreciseArray) -> PreciseArray:

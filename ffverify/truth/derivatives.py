@@ -36,7 +36,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, PreciseArray, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program
 

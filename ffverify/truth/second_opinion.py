@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, MPMATH, arb, mp
+from ffverify.exact.arithmetic import BALLS, MPMATH
+from ffverify.exact.elements import arb, mp
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 

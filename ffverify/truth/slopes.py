@@ -10,13 +10,15 @@ Derivatives are the same high-precision central differences (`ffverify.truth.der
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray, Undecided, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program
 
@@ -274,7 +276,7 @@ def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, 
         met.add(digits)
         return x * (1 + (-1) ** (hash((digits, pattern)) & 1) * units * arb(fmt.unit_roundoff))
 
-    return replace(BALLS, exact=exact), met
+    return BALLS.deriving(exact=exact), met
 
 
 def _with_rounding(

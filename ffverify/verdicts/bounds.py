@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS, MPMATH, Undecided, arb
+from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, listed
 from ffverify.exact.rounding_arithmetic import rounded

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import midpoints
-from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import FORMATS, Array, Format
 from ffverify.truth.derivatives import Truth
 

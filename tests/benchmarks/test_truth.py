@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from ffverify.exact import formats
-from ffverify.exact.arrays import BALLS, MPMATH, PreciseArray, arb
+from ffverify.exact.arithmetic import BALLS, MPMATH
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import arb
 from ffverify.exact.matrices import arb_mat
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook

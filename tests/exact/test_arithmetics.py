@@ -11,7 +11,6 @@ import inspect
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from hypothesis.extra import numpy as hnp
 
 from ffverify import strategies
 from ffverify.exact import formats
-from ffverify.exact.arithmetic import BALLS, MPMATH, Arithmetic, Undecided, arb
-from ffverify.exact.arrays import PreciseArray, elementwise
+from ffverify.exact.arithmetic import BALLS, MPMATH
+from ffverify.exact.arrays import Arithmetic, PreciseArray, elementwise
+from ffverify.exact.elements import Undecided, arb
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.verdicts.verdict import Verdict, judge
@@ -124,7 +124,7 @@ def test_a_planted_error_in_either_arithmetic_is_caught(name: str, which: str) -
             return lambda x: arithmetic.functions[name](x) * (1 + arithmetic.exact(2.0**-100))
 
         wrong = {name: off(name) for name in ("exp", "erf")}
-        return replace(arithmetic, functions=arithmetic.functions | wrong)
+        return arithmetic.deriving(functions=arithmetic.functions | wrong)
 
     balls = planted(BALLS) if which == "Arb" else BALLS
     mps = planted(MPMATH) if which == "mpmath" else MPMATH

@@ -10,8 +10,9 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-from ffverify.exact.arithmetic import BALLS, MPMATH, arb  # noqa: E402 - after the skip
+from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402 - after the skip
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
+from ffverify.exact.elements import arb  # noqa: E402 - after the skip
 from ffverify.exact.formats import of  # noqa: E402
 from ffverify.frameworks.jax import keep_all_digits  # noqa: E402
 from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402

@@ -10,8 +10,9 @@ import pytest
 
 from ffverify import reference
 from ffverify.exact import formats
-from ffverify.exact.arithmetic import BALLS, MPMATH, arb
+from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import arb
 from ffverify.frameworks.shadow import Shadow, shadow
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook

@@ -10,7 +10,8 @@ import pytest
 
 from ffverify import gradcheck
 from ffverify.exact import formats
-from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import arb
 from ffverify.exact.programs import joined
 from ffverify.gradients.evaluation import Formulas
 from ffverify.gradients.formula import formula_of

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ffverify.exact.arrays import BALLS, Undecided
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import Undecided
 from ffverify.specs.approximation import IN_BALLS, exceeds, one_layer, target
 
 SLOPE_1 = target("polygon", np.array([1.0]), np.array([0.0]), [1.0])  # |x|, x on [0, 1]

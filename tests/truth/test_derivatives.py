@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from ffverify import strategies
 from ffverify.exact import formats
-from ffverify.exact.arrays import BALLS
+from ffverify.exact.arithmetic import BALLS
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
@@ -173,7 +173,7 @@ def test_a_slope_of_zero_at_an_even_functions_middle() -> None:
 
 
 def test_an_undecidable_branch_is_reported_not_guessed() -> None:
-    from ffverify.exact.arrays import Undecided
+    from ffverify.exact.elements import Undecided
 
     def tie(x: np.ndarray) -> np.ndarray:
         return np.where(np.exp(x) > np.exp(x * 1), x, -x)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ffverify.exact import formats
-from ffverify.exact.arithmetic import BALLS, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import arb
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.verdicts import verdict

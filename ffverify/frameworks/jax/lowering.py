@@ -17,7 +17,8 @@ import numpy as np
 from jax.extend.core import Literal
 from jax.interpreters import partial_eval
 
-from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.operations import Value, arithmetic_of, labels, moved
 from ffverify.exact.programs import Program, UnknownOperation, listed

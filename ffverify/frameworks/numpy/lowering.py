@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ffverify import reference
-from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.operations import OPERATIONS, Value, arithmetic_of, labels, moved
 from ffverify.exact.programs import Program, UnknownOperation, listed

@@ -18,7 +18,8 @@ from torch._library.custom_ops import OPDEFS
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from ffverify.exact.arrays import BALLS, Arithmetic, PreciseArray
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.operations import Value, arithmetic_of, labels, moved
 from ffverify.exact.programs import Program, UnknownOperation, listed

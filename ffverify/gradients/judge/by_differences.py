@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import arb
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.frameworks.arrays import to_numpy
 from ffverify.frameworks.framework import framework_of

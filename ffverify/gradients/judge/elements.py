@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import BALLS, Arithmetic, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, projected
 from ffverify.frameworks.arrays import to_numpy

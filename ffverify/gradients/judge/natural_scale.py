@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arrays import arb
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import Point
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, Truth

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import midpoints
-from ffverify.exact.arrays import BALLS, arb
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import (
     Point,

@@ -1,0 +1,39 @@
+"""The elements of precise arrays: Arb balls and mpmath numbers, and what is asked of either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flint
+import mpmath
+import numpy as np
+
+from .formats import Array
+
+arb = flint.arb
+mp = mpmath.mp
+
+
+class Undecided(ArithmeticError):
+    """A comparison, sign or branch that the working precision cannot decide."""
+
+
+def shown(x: Any) -> str:
+    """Print an element that stays undecided: of its thousands of digits, as many as are read."""
+    return str(x.str(15, radius=False) if isinstance(x, arb) else mp.nstr(x, 15))
+
+
+def is_nan(x: Any) -> bool:
+    """Tell whether an element is nan (Arb's nan is not unequal to itself)."""
+    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))
+
+
+def integer(x: Any) -> int:
+    """Give an element that is an integer as one of Python's."""
+    return int(x.unique_fmpz() if isinstance(x, arb) else x)
+
+
+def midpoints(balls: Array | list[Any]) -> Array:
+    """Give the floats that are nearest to the centres of balls, as one vector."""
+    flat = balls.ravel().tolist() if isinstance(balls, np.ndarray) else balls
+    return np.array(list(map(float, flat)), dtype=np.float64)

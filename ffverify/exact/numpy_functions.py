@@ -1,0 +1,159 @@
+"""What NumPy's functions mean for precise arrays: formulas of others, reductions, matrices, moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from .arrays import FUNCTIONS, STRUCTURAL, UFUNCS, PreciseArray, arithmetic_among, of_elements
+from .formats import Array
+from .matrices import det, solve
+from .ordering import arg_extremum, argsort, sort
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    return x - np.floor(x / y) * y
+
+
+# Functions that are short formulas of others, over precise arrays.
+UFUNCS |= {
+    "reciprocal": lambda x: 1 / x, "exp2": lambda x: np.exp(x * np.log(1 + np.ones_like(x))),
+    "log2": lambda x: np.log(x) / np.log(1 + np.ones_like(x)),
+    "log10": lambda x: np.log(x) / np.log(9 + np.ones_like(x)),
+    "logaddexp": lambda x, y: np.maximum(x, y) + np.log1p(np.exp(-abs(x - y))),
+    "hypot": lambda x, y: np.sqrt(x * x + y * y), "trunc": lambda x: np.sign(x) * np.floor(abs(x)),
+    "remainder": _remainder, "floor_divide": lambda x, y: np.floor(x / y),
+    "fmod": lambda x, y: x - np.trunc(x / y) * y, "float_power": np.power,
+    "cbrt": lambda x: np.sign(x) * abs(x) ** Fraction(1, 3),
+    "isinf": lambda x: ~np.isfinite(x) & ~np.isnan(x), "signbit": lambda x: x < 0,
+    "copysign": lambda x, y: np.where(y < 0, -abs(x), abs(x)),
+    "heaviside": lambda x, half: np.where(x < 0, 0, np.where(x > 0, 1, half)),
+    "fmax": lambda x, y: np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.maximum(x, y))),
+    "fmin": lambda x, y: np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.minimum(x, y))),
+    "logical_not": lambda x: x == 0, "logical_and": lambda x, y: (x != 0) & (y != 0),
+    "logical_or": lambda x, y: (x != 0) | (y != 0),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------
+# Reductions and matrices
+# ---------------------------------------------------------------------------------------------
+
+
+def _accumulated(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
+    """Make a NumPy function that sums elements, or products of them, account for long sums."""
+
+    def accumulate(*args: Any, **kwargs: Any) -> PreciseArray:
+        arithmetic = arithmetic_among(args)
+        where = [i for i, a in enumerate(args) if isinstance(a, PreciseArray | np.ndarray)]
+
+        def call(*operands: Array) -> Any:
+            full = list(args)
+            for i, operand in zip(where, operands, strict=True):
+                full[i] = operand
+            return function(*full, **kwargs)
+
+        operands = [arithmetic.array(args[i]).values for i in where]
+        result = PreciseArray(operands[0], arithmetic).like(arithmetic.accumulate(call, *operands))
+        return result if all(a.size for a in operands) else arithmetic.array(result.values)
+
+    return accumulate
+
+
+def _one_axis(x: PreciseArray, axis: Any, *, keepdims: bool) -> tuple[Array, tuple[int, ...]]:
+    """Move the reduced axes to the end and make them one; give also the reduced shape."""
+    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    reduced = {a % x.ndim for a in axes} if x.ndim else set()
+    kept = [i for i in range(x.ndim) if i not in reduced]
+    moved = x.values.transpose([*kept, *sorted(reduced)])
+    shape = tuple(1 if i in reduced else n for i, n in enumerate(x.shape) if keepdims or i in kept)
+    length = int(np.prod([x.shape[i] for i in reduced]))
+    return moved.reshape(*(x.shape[i] for i in kept), length), shape
+
+
+def _folded(name: str) -> Callable[..., PreciseArray]:
+    def fold(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> PreciseArray:
+        rows, shape = _one_axis(x, axis, keepdims=keepdims)
+        if not rows.shape[-1] and name == "multiply":
+            return x.arithmetic.array(np.ones(shape))
+        return x.like(of_elements(x.arithmetic, name).reduce(rows, axis=-1)).reshape(shape)
+
+    return fold
+
+
+def _cumulative_product(x: PreciseArray, axis: int) -> PreciseArray:
+    return x.like(of_elements(x.arithmetic, "multiply").accumulate(x.values, axis=axis))
+
+
+def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
+    total = np.sum(x, axis=axis, keepdims=keepdims)
+    return total / Fraction(x.size, max(total.size, 1)) if x.size else total / 0
+
+
+def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+    squares = (x - _mean(x, axis, keepdims=True)) ** 2
+    total = np.sum(squares, axis=axis, keepdims=keepdims)
+    return total / (Fraction(x.size, max(total.size, 1)) - Fraction(ddof))
+
+
+def _median(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    rows, shape = _one_axis(x, axis, keepdims=keepdims)
+    n = rows.shape[-1]
+    middle = sort(x.like(rows), -1)[..., (n - 1) // 2 : n // 2 + 1]
+    return _mean(middle, -1).reshape(shape)
+
+
+def _inverse(a: PreciseArray) -> PreciseArray:
+    return solve(a, np.broadcast_to(a.arithmetic.array(np.eye(a.shape[-1])), a.shape))  # type: ignore[no-any-return]  # a duck array
+
+
+# ---------------------------------------------------------------------------------------------
+# NumPy's functions
+# ---------------------------------------------------------------------------------------------
+
+
+def _where(condition: Array, x: Any, y: Any) -> PreciseArray:
+    arithmetic = arithmetic_among((x, y))
+    return PreciseArray(
+        np.where(condition, arithmetic.array(x).values, arithmetic.array(y).values), arithmetic
+    )
+
+
+def _filled(value: float | None) -> Callable[..., PreciseArray]:
+    def fill(x: PreciseArray, fill_value: Any = value, **_dtype: Any) -> PreciseArray:
+        return x.arithmetic.array(np.full(x.shape, fill_value))
+
+    return fill
+
+
+def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+# Functions with a meaning of their own for precise numbers.
+FUNCTIONS |= {
+    np.where: _where, np.mean: _mean, np.var: _variance, np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
+    np.sum: _accumulated(np.sum), np.cumsum: _accumulated(np.cumsum), np.einsum: _accumulated(np.einsum),
+    np.trace: _accumulated(np.trace), np.dot: _accumulated(np.dot),
+    np.prod: _folded("multiply"), np.cumprod: _cumulative_product,
+    np.max: _folded("maximum"), np.min: _folded("minimum"), np.amax: _folded("maximum"),
+    np.amin: _folded("minimum"), np.argmax: arg_extremum(1), np.argmin: arg_extremum(-1),
+    np.median: _median, np.sort: sort, np.argsort: argsort, np.clip: _clip,
+    np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
+    np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
+    np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
+    np.size: lambda x: x.size, np.linalg.solve: solve, np.linalg.det: det, np.linalg.inv: _inverse,
+}  # fmt: skip
+
+# Functions that only move elements: NumPy's own serve on object arrays.
+
+STRUCTURAL |= {
+    np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.squeeze, np.expand_dims,
+    np.broadcast_to, np.concatenate, np.stack, np.hstack, np.vstack, np.split, np.array_split, np.take,
+    np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy, np.diff,
+    np.atleast_1d, np.atleast_2d, np.delete,
+}  # fmt: skip
