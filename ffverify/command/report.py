@@ -165,14 +165,16 @@ def print_explanation(claim: Claim, report: Report, console: Console) -> None:
     )
     formulas = [CATALOGUE[name] for name in claim.functions if name in CATALOGUE]
     if formulas:
-        console.print("\n[bold]Formulas[/bold], run in ball arithmetic")
+        console.print("\n[bold]ExactPrograms[/bold], run in ball arithmetic")
         for formula in formulas:
             _print_code(formula.function, console)
             low, high = formula.domain
             kinks = f", kinks at {', '.join(map(str, formula.kinks))}" if formula.kinks else ""
             console.print(f"    on ({low}, {high}){kinks}", style="dim", highlight=False)
     else:
-        console.print("\n[bold]Formulas[/bold]\n  None of the catalogue: the check states its own.")
+        console.print(
+            "\n[bold]ExactPrograms[/bold]\n  None of the catalogue: the check states its own."
+        )
     console.print("\n[bold]Domain[/bold]")
     for name, draw in claim.inputs.items():
         says = (inspect.getdoc(draw) or "").partition("\n")[0].removeprefix("Draw ")

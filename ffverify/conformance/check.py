@@ -23,7 +23,8 @@ from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
 from ffverify.truth.derivatives import Truth
 from ffverify.verdicts import places as display
-from ffverify.verdicts.verdict import Finding, Verdict, judge
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.verdict import Verdict, judge
 
 from . import replay
 from .backends import Backend

@@ -31,7 +31,8 @@ from hypothesis.errors import HypothesisException
 from ffverify.errors import UsageError
 from ffverify.exact.formats import Format
 from ffverify.search import search
-from ffverify.verdicts.verdict import Finding, Verdict
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.verdict import Verdict
 
 from . import known_defects as defects
 from .backends import Backend

@@ -22,7 +22,7 @@ from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.truth.slopes import Inputs
 
-from .evaluation import Formulas
+from .truth_sources import ExactPrograms
 
 _SPREAD = 64  # numbers each, evenly by value and evenly by floats
 _WIDER = np.ldexp([[1.0], [1.5]], range(6, 11)).ravel()  # where exponentials overflow
@@ -34,7 +34,7 @@ Program = Callable[..., Any]
 
 
 def sharpened(
-    given: Sequence[Any], formulas: Formulas, native: Sequence[Any], results: Sequence[Any]
+    given: Sequence[Any], formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any]
 ) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
     """Give the inputs of a check, where `strategies.arrays` made them, with the program's edges.
 

@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import Array, Format
-from ffverify.frameworks.arrays import coarsest
-
-
-def device_of(value: Any) -> str:
-    """Give the kind of device on which an array lies."""
-    return str(getattr(getattr(value, "device", None), "type", "cpu"))
+from ffverify.frameworks.arrays import coarsest, device_of
 
 
 def same(a: Array, b: Array, *, native: Any = None) -> bool:

@@ -1,6 +1,6 @@
 """One input of a function under test: its numbers, its directions, and what was computed there.
 
-A ``Point`` knows the exact programs that hold at it (``Formulas``); ``gradients_of`` and
+A ``Point`` knows the exact programs that hold at it (``ExactPrograms``); ``gradients_of`` and
 ``tangents_of`` compute there by the function's own modes. Directions and cotangents are exact in every
 format.
 """
@@ -25,41 +25,20 @@ from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.slopes import Inputs, Unresolved, exact_value
 from ffverify.verdicts.verdict import Verdict
 
-from .function_under_test import Fault, Subject
+from .function_under_test import Fault, FunctionUnderTest
+from .truth_sources import ExactPrograms
 
-_EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
 _ELEMENTWISE = 4096  # inputs up to which it is worth finding out that a function is elementwise
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
-
-
-@dataclass(frozen=True)
-class Formulas:
-    """What is known exactly about a function at a point (see `ffverify.frameworks.shadow`).
-
-    ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
-    and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
-    exact results there, joined, if these are known. Where ``forward`` is None,
-    ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
-    the point, None if they are all alike.
-    """
-
-    name: str
-    forward: Program | None
-    backward: Callable[[], Program | None] = lambda: None
-    tangent: Callable[[], Program | None] = lambda: None
-    differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
-    limits: Callable[[Array, Sequence[Array | None]], tuple[float, float] | None] | None = None
-    inputs: Inputs | None = None
-    here: Array | None = None
 
 
 @dataclass
 class Point:
     """One input of a function under test, and what was computed there."""
 
-    subject: Subject
+    subject: FunctionUnderTest
     native: list[Any]
-    formulas: Formulas
+    formulas: ExactPrograms
     seed: int
     strict: bool = False
     results: list[Any] = field(default_factory=list)
@@ -111,79 +90,6 @@ class Point:
         e = np.zeros(self.points[j].shape)
         e.ravel()[i] = 1.0
         return [e if k == j else None for k in range(len(self.points))]
-
-
-def signed(point: Point, size: int) -> Array:
-    """Draw signs times numbers from 1 to 2, exact in the format, so that no two errors cancel often.
-
-    They have all of its digits: a narrower format that they pass through shows.
-    """
-    steps = 2 ** (point.fmt.precision - 1)
-    signs = point.rng.choice([-1.0, 1.0], size)
-    drawn: Array = signs * (1 + point.rng.integers(0, steps, size) / steps)
-    return drawn
-
-
-def plain(point: Point, size: int) -> Array:
-    """Draw ±1 and ±2: cotangents of single results, which a report can divide out exactly."""
-    drawn: Array = point.rng.choice([-2.0, -1.0, 1.0, 2.0], size)
-    return drawn
-
-
-def cotangents(point: Point, size: int) -> Array:
-    """Draw a cotangent for all results; of a single one, a number to divide by exactly."""
-    return plain(point, size) if size == 1 else signed(point, size)
-
-
-def powers_of_two(point: Point, x: Array) -> Array:
-    """Give the power of two at or below each |x| (1 for zeros), well inside the format's range."""
-    sizes = np.ldexp(0.5, np.frexp(np.where(x == 0, 1.0, np.abs(x.astype(np.float64))))[1])
-    return np.clip(sizes, 2.0 ** (point.fmt.emin // 2), 2.0 ** (point.fmt.emax // 2))
-
-
-def random_direction(point: Point) -> list[Array | None]:
-    """Draw a direction: signs of like size, or, for many inputs that spread far, proportional to them.
-
-    A step has to be small beside the smallest input: the precision that this costs beside the largest
-    is only spent on few inputs.
-    """
-    exponents = [
-        np.frexp(x[x != 0])[1] for x, f in zip(point.points, point.floating, strict=True) if f
-    ]
-    found = np.concatenate([e.ravel() for e in exponents])
-    spread = found.size > _EVENLY and int(found.max()) - int(found.min()) > 30
-    return [
-        signed(point, x.size).reshape(x.shape) * (powers_of_two(point, x) if spread else 1.0)
-        if f
-        else None
-        for x, f in zip(point.points, point.floating, strict=True)
-    ]
-
-
-def tied_directions(point: Point) -> list[list[Array | None]]:
-    """Draw directions that keep equal inputs equal: they run along most kinks.
-
-    Of the first numbers of one size share a step, and zeros stay; of the second, where two zeros or more
-    are equal inputs as well, they move.
-    """
-    arrays = [x for x, f in zip(point.points, point.floating, strict=True) if f]
-    flat = np.concatenate([x.ravel().astype(np.float64) for x in arrays])
-    values, inverse = np.unique(np.abs(flat), return_inverse=True)
-    steps = np.abs(signed(point, values.size)) * powers_of_two(point, values)
-    along = steps[inverse] * np.sign(flat)
-    drawn = [along]
-    if np.count_nonzero(flat == 0) > 1:
-        drawn.append(np.where(flat == 0, steps[0], along))
-    return [_by_argument(point, d) for d in drawn]
-
-
-def _by_argument(point: Point, flat: Array) -> list[Array | None]:
-    sizes = [x.size for x, f in zip(point.points, point.floating, strict=True) if f]
-    parts = iter(np.split(flat, np.cumsum(sizes)[:-1]))
-    return [
-        next(parts).reshape(x.shape) if f else None
-        for x, f in zip(point.points, point.floating, strict=True)
-    ]
 
 
 def finite_results(point: Point) -> Array:
@@ -301,7 +207,7 @@ def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:
 def reverse_motion(point: Point, weights: Array) -> list[Array | None]:
     """Estimate how far each gradient element moves when the inputs move by g·u; None if unknown."""
     cotangents = point.split(weights)
-    return _motion(
+    return _float_motion(
         point,
         lambda native: [
             None if g is None else to_numpy(g).ravel()
@@ -321,10 +227,10 @@ def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | 
         parts = point.subject.jvp(native, dots)
         return [np.concatenate([to_numpy(parts[k]).ravel() for k in point.places])]
 
-    return _motion(point, tangents, 1)[0]
+    return _float_motion(point, tangents, 1)[0]
 
 
-def _motion(
+def _float_motion(
     point: Point, compute: Callable[[Sequence[Any]], list[Array | None]], count: int
 ) -> list[Array | None]:
     """Measure the conditioning term of the bound (see `ffverify.truth.derivatives`) in the format itself.

@@ -17,7 +17,9 @@ from ffverify.exact.programs import Program, projected
 from ffverify.frameworks.arrays import to_numpy
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
-from ffverify.verdicts.verdict import Finding, Verdict
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.places import subscript
+from ffverify.verdicts.verdict import Verdict
 
 from .hints import hint
 from .judge.elements import Judged
@@ -69,8 +71,8 @@ def _unit(judged: Judged) -> float:
 
 def _where(judged: Judged) -> str:
     point = judged.point
-    name, index = point.subject.name, _subscript(judged.index)
-    at = _at(point.points)
+    name, index = point.subject.name, subscript(judged.index)
+    at = _shown_at(point.points)
     if judged.mode in ("forward", "fr", "ff"):
         result = f" of result {judged.argument}" if len(point.results) > 1 else ""
         return f"JVP of {name}{result}{index}{at}, {judged.mode}"
@@ -84,7 +86,7 @@ def _where(judged: Judged) -> str:
     return f"∂{above}/∂{label}{index}{at}, {judged.mode}"
 
 
-def _at(points: Sequence[Array]) -> str:
+def _shown_at(points: Sequence[Array]) -> str:
     if sum(x.size for x in points) > 8:
         return ""
     return f" at ({', '.join(str(x.tolist()) for x in points)})"
@@ -204,7 +206,3 @@ def _literal(value: Any) -> str:
     if root.startswith("jax"):
         return f"jnp.array({numbers}, dtype='{value.dtype}')" + shape
     return f"np.array({numbers}, dtype='{np.asarray(value).dtype.name}')" + shape
-
-
-def _subscript(index: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, index))}]" if index else ""

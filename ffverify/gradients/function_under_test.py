@@ -87,7 +87,7 @@ def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCON
 
 
 @dataclass(frozen=True)
-class Subject:
+class FunctionUnderTest:
     """A function under test with its derivatives.
 
     Attributes
@@ -156,7 +156,7 @@ class Subject:
         push = self.framework.jvp
         return limited(lambda: push(self.fn, args, tangents, nesting=nesting), what)  # type: ignore[no-any-return]  # a list
 
-    def pulled_back(self, cotangents: Sequence[Any | None]) -> Subject:
+    def pulled_back(self, cotangents: Sequence[Any | None]) -> FunctionUnderTest:
         """Give the gradient of ⟨cotangents, fn⟩ as a function, to be checked in its turn."""
         rule = self.caller_vjp
 
@@ -171,7 +171,7 @@ class Subject:
 
         return self._derived(gradient, "r")
 
-    def pushed_forward(self, tangents: Sequence[Any | None]) -> Subject:
+    def pushed_forward(self, tangents: Sequence[Any | None]) -> FunctionUnderTest:
         """Give the derivative of fn along tangents as a function, to be checked in its turn."""
         rule = self.caller_jvp
 
@@ -182,7 +182,7 @@ class Subject:
 
         return self._derived(derivative, "f")
 
-    def _derived(self, fn: Function, inner: str) -> Subject:
+    def _derived(self, fn: Function, inner: str) -> FunctionUnderTest:
         return replace(
             self,
             name=f"the {'gradient' if inner == 'r' else 'JVP'} of {self.name}",
@@ -215,7 +215,7 @@ def _flat(fn: Function) -> Function:
 
 def subject(
     fn: Function, inputs: Sequence[Any], *, vjp: Function | None, jvp: Function | None
-) -> tuple[Subject, list[Any]]:
+) -> tuple[FunctionUnderTest, list[Any]]:
     """Give the subject of a check and its inputs, a torch module's parameters among them."""
     kind = framework_of(*inputs, fn)
     name = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "f")
@@ -240,5 +240,5 @@ def subject(
     modes = ("reverse", "forward")
     if vjp is not None or jvp is not None:
         modes = ("reverse" if vjp else "", "forward" if jvp else "")
-    made = Subject(name, kind, _flat(function), tuple(labels), vjp, jvp, *modes)
+    made = FunctionUnderTest(name, kind, _flat(function), tuple(labels), vjp, jvp, *modes)
     return made, [*inputs, *extra]

@@ -24,16 +24,17 @@ from ffverify.exact.formats import Array, is_floating
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.frameworks.framework import framework_of
 from ffverify.truth.slopes import Unresolved
-from ffverify.verdicts.verdict import Finding, Verdict
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import Point
 from .findings import code, finding
-from .function_under_test import Fault, Subject, subject
+from .function_under_test import Fault, FunctionUnderTest, subject
 from .judge.elements import Judged, Screening
 from .judge.screening import screen
 from .laws import side_checks
 from .report import GradcheckError, GradcheckReport
-from .truth_sources import Oracles
+from .truth_sources import TruthSources
 
 _FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
 _SHRINKS = 80  # inputs tried to make a failing one smaller
@@ -152,7 +153,7 @@ class _Check:
     beside: bool = False
 
     def __post_init__(self) -> None:
-        self.oracles = Oracles(self.truth)
+        self.oracles = TruthSources(self.truth)
 
     def search(self, given: list[Any], max_examples: int) -> None:
         """Let Hypothesis draw inputs, and shrink what fails."""
@@ -250,7 +251,7 @@ class _Check:
 
             target(min(worst, 1e300), label="largest error in ulps")
 
-    def _examine(self, made: Subject, native: list[Any]) -> float:
+    def _examine(self, made: FunctionUnderTest, native: list[Any]) -> float:
         results = made.value(native)
         if results and not self.beside:
             self.beside = True
@@ -269,7 +270,7 @@ class _Check:
         return found.worst_ulps
 
     def _screened(
-        self, made: Subject, native: list[Any], results: list[Any], *, lossy: bool = False
+        self, made: FunctionUnderTest, native: list[Any], results: list[Any], *, lossy: bool = False
     ) -> Screening:
         """Screen one point and keep what fails; where it is ``lossy`` by itself, no lost digits."""
         if not any(is_floating(r) for r in results):
@@ -294,7 +295,7 @@ class _Check:
         return found
 
     def _second_order(
-        self, made: Subject, native: list[Any], results: list[Any], *, lossy: bool
+        self, made: FunctionUnderTest, native: list[Any], results: list[Any], *, lossy: bool
     ) -> None:
         """Check the derivative programs of both modes as functions in their own right.
 

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import Array, dtype_name, is_floating
-from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.frameworks.arrays import coarsest, device_of, like, to_numpy
 from ffverify.frameworks.framework import framework_of
 from ffverify.verdicts.verdict import Verdict
 
-from .equality import close, device_of, same
-from .function_under_test import Fault, Subject
+from .equality import close, same
+from .function_under_test import Fault, FunctionUnderTest
 
 Complaint = tuple[Verdict, str, str]
 
 
 def side_checks(
-    subject: Subject, native: Sequence[Any], results: Sequence[Any], seed: int
+    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any], seed: int
 ) -> Iterator[Complaint]:
     """Yield (verdict, sentence, hint) for everything that is amiss at one point.
 
@@ -83,7 +83,7 @@ def _mutations(native: Sequence[Any], before: Sequence[Array], who: str) -> Iter
 
 
 def _kinds(
-    subject: Subject, native: Sequence[Any], gradients: Sequence[Any]
+    subject: FunctionUnderTest, native: Sequence[Any], gradients: Sequence[Any]
 ) -> Iterator[Complaint]:
     for label, a, g in zip(subject.labels, native, gradients, strict=True):
         if g is None or not is_floating(a):
@@ -103,7 +103,7 @@ def _scaled(cotangents: Sequence[Any], factor: float) -> list[Any]:
 
 
 def _linearity(
-    subject: Subject,
+    subject: FunctionUnderTest,
     native: Sequence[Any],
     cotangents: Sequence[Any],
     gradients: Sequence[Array | None],
@@ -133,7 +133,7 @@ def _linearity(
 
 
 def _retained(
-    subject: Subject, native: Sequence[Any], cotangents: Sequence[Any]
+    subject: FunctionUnderTest, native: Sequence[Any], cotangents: Sequence[Any]
 ) -> Iterator[Complaint]:
     """Check that a graph which is kept gives the same gradient again.
 
@@ -179,7 +179,7 @@ def _natural(
 
 
 def _steady(
-    subject: Subject,
+    subject: FunctionUnderTest,
     native: Sequence[Any],
     cotangents: Sequence[Any],
     gradients: Sequence[Array | None],
@@ -207,7 +207,10 @@ def _steady(
 
 
 def _shared_memory(
-    subject: Subject, native: Sequence[Any], cotangents: Sequence[Any], scales: Sequence[float]
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    cotangents: Sequence[Any],
+    scales: Sequence[float],
 ) -> Iterator[Complaint]:
     """Check that rows which are one and the same memory have the gradient of equal rows."""
     if subject.framework.name == "jax":
@@ -224,7 +227,7 @@ def _shared_memory(
 
 
 def _changed(
-    subject: Subject,
+    subject: FunctionUnderTest,
     other: Sequence[Any],
     cotangents: Sequence[Any],
     gradients: Sequence[Array | None],
@@ -248,7 +251,7 @@ def _changed(
 
 
 def _rows(
-    subject: Subject,
+    subject: FunctionUnderTest,
     native: Sequence[Any],
     results: Sequence[Any],
     cotangents: Sequence[Any],
@@ -293,7 +296,7 @@ def _stirred(a: Any, rng: np.random.Generator) -> Any:
     return like(a, size * rng.uniform(0.5, 1.0, x.shape))
 
 
-def _row_alone(subject: Subject, native: Sequence[Any], batched: Sequence[bool]) -> bool:
+def _row_alone(subject: FunctionUnderTest, native: Sequence[Any], batched: Sequence[bool]) -> bool:
     """Tell whether the last row of the results is finite and comes out of the last rows alone."""
     try:
         full = [to_numpy(r)[-1:] for r in subject.value(native)]
@@ -304,7 +307,9 @@ def _row_alone(subject: Subject, native: Sequence[Any], batched: Sequence[bool])
     return all(close(r, v, coarsest(native)) and np.all(np.isfinite(r)) for r, v in pairs)
 
 
-def _batched(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> list[bool]:
+def _batched(
+    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+) -> list[bool]:
     """Tell which inputs the function maps over row by row; none if any input leaves that open.
 
     Whether it really does is seen when a row is tried alone.
@@ -331,7 +336,11 @@ def _batched(subject: Subject, native: Sequence[Any], results: Sequence[Any]) ->
 
 
 def _changed_rows(
-    subject: Subject, native: Sequence[Any], j: int, factor: float, before: Sequence[Array]
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    j: int,
+    factor: float,
+    before: Sequence[Array],
 ) -> tuple[bool, bool]:
     """Tell whether row 0 of input j moves row 0 of the results, and whether any other row.
 
@@ -353,7 +362,7 @@ def _changed_rows(
 
 
 def _layouts(
-    subject: Subject,
+    subject: FunctionUnderTest,
     native: Sequence[Any],
     cotangents: Sequence[Any],
     gradients: Sequence[Array | None],

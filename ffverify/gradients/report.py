@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ffverify.verdicts.verdict import Finding, Verdict
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.verdict import Verdict
 
 from .judge.elements import Judged
 

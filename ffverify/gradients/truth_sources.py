@@ -1,6 +1,6 @@
 """Where the truth about a function comes from: its shadow, a definition, or differences.
 
-``Oracles(truth).at(subject, native, results)`` gives the exact programs that hold at a point. A traced
+``TruthSources(truth).at(subject, native, results)`` gives the exact programs that hold at a point. A traced
 program holds as long as the same branches are taken: it is kept while it reproduces the values.
 """
 
@@ -8,24 +8,43 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import is_floating
-from ffverify.exact.programs import UnknownOperation, joined
+from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.programs import Program, UnknownOperation, joined
 from ffverify.frameworks.arrays import coarsest, to_numpy
 from ffverify.truth import textbook
 from ffverify.truth.slopes import Inputs, exact_value
 
-from .evaluation import Formulas
-from .function_under_test import Fault, Subject
-from .judge.by_differences import Opaque, slope_by_differences
-from .opaque_limits import limits_by_differences
+from .function_under_test import Fault, FunctionUnderTest
+from .opaque import Opaque, limits_by_differences, slope_by_differences
 
 
-class Oracles:
+@dataclass(frozen=True)
+class ExactPrograms:
+    """What is known exactly about a function at a point (see `ffverify.frameworks.shadow`).
+
+    ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
+    and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
+    exact results there, joined, if these are known. Where ``forward`` is None,
+    ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
+    the point, None if they are all alike.
+    """
+
+    name: str
+    forward: Program | None
+    backward: Callable[[], Program | None] = lambda: None
+    tangent: Callable[[], Program | None] = lambda: None
+    differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
+    limits: Callable[[Array, Sequence[Array | None]], tuple[float, float] | None] | None = None
+    inputs: Inputs | None = None
+    here: Array | None = None
+
+
+class TruthSources:
     """The truths of one check.
 
     Parameters
@@ -55,17 +74,19 @@ class Oracles:
                 f"use one of {', '.join(sorted(textbook.CATALOGUE))}, or give a NumPy function"
             )
         self._truth = truth
-        self._traced: dict[Any, Formulas] = {}
+        self._traced: dict[Any, ExactPrograms] = {}
 
-    def at(self, subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+    def at(
+        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    ) -> ExactPrograms:
         """Give the exact programs of a function that hold at a point."""
         formulas = self._formulas(subject, native, results)
         self.name = formulas.name
         return formulas
 
     def _formulas(
-        self, subject: Subject, native: Sequence[Any], results: Sequence[Any]
-    ) -> Formulas:
+        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    ) -> ExactPrograms:
         key = (subject.name, *((to_numpy(a).shape, str(a.dtype)) for a in native))
         kept = self._traced.get(key)
         if kept is not None and kept.forward is not None:
@@ -86,7 +107,9 @@ class Oracles:
         assert self._truth is not None  # noqa: S101 - asked before
         return "caller", self._truth
 
-    def _shadow(self, subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+    def _shadow(
+        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    ) -> ExactPrograms:
         from ffverify.frameworks.shadow import shadow
 
         fallback = _by_differences(subject, native, results)
@@ -97,7 +120,7 @@ class Oracles:
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
             return fallback
-        formulas = Formulas(
+        formulas = ExactPrograms(
             "shadow",
             made.forward,
             lambda: made.backward if subject.reverse else None,
@@ -112,7 +135,9 @@ class Oracles:
         return fallback
 
 
-def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+def _held_to(
+    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any]
+) -> ExactPrograms:
     """Give the formulas with their exact value here, if that is the computed one to half its digits.
 
     Where a value cancels so far that fewer are left, the running bound says what there may be.
@@ -152,7 +177,9 @@ def _held_to(formulas: Formulas, native: Sequence[Any], results: Sequence[Any]) 
 _OFF = "the traced program does not reproduce the value"
 
 
-def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[Any]) -> Formulas:
+def _by_differences(
+    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+) -> ExactPrograms:
     places = [k for k, r in enumerate(results) if is_floating(r)]
     subject = replace(subject, fn=subject.framework.compiled(subject.fn))
 
@@ -163,7 +190,7 @@ def _by_differences(subject: Subject, native: Sequence[Any], results: Sequence[A
         return [values[k] for k in places]
 
     opaque = Opaque(evaluate, native)
-    return Formulas(
+    return ExactPrograms(
         "differences",
         None,
         differences=lambda w, d: slope_by_differences(opaque, d, w),

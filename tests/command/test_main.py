@@ -112,7 +112,7 @@ def test_explain_tells_all_about_every_claim(claim: Claim) -> None:
     print_explanation(claim, Report(results), console)
     told = console.export_text()
     assert told.startswith(f"{claim.id}  (section {claim.section})\n{claim.sentence}\n")
-    for heading in ("Formulas", "Domain", "Check", "Bound", "Must reject", "Results"):
+    for heading in ("ExactPrograms", "Domain", "Check", "Bound", "Must reject", "Results"):
         assert f"\n{heading}" in told
     assert all(f"def {n}(" in told for n in claim.functions if n in CATALOGUE)
     assert all(f"  {name}: " in told and f"  {name}: \n" not in told for name in claim.inputs)

@@ -12,7 +12,8 @@ from ffverify.command.pytest_specs import Spec
 from ffverify.conformance import known_defects as defects
 from ffverify.conformance.claim import Result, claims, run
 from ffverify.conformance.verification import find_claim
-from ffverify.verdicts.verdict import Finding, Verdict
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.verdict import Verdict
 
 torch = pytest.importorskip("torch")
 

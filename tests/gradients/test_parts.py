@@ -13,12 +13,12 @@ from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.programs import joined
-from ffverify.gradients.evaluation import Formulas
 from ffverify.gradients.formula import formula_of
 from ffverify.gradients.function_under_test import Fault
-from ffverify.gradients.judge.by_differences import Opaque, ridders, slope_by_differences
 from ffverify.gradients.judge.elements import _differs
 from ffverify.gradients.judge.elements import decide as decide_by
+from ffverify.gradients.opaque import Opaque, ridders, slope_by_differences
+from ffverify.gradients.truth_sources import ExactPrograms
 from ffverify.truth.derivatives import Truth
 from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes
 from ffverify.verdicts.verdict import Verdict
@@ -200,7 +200,7 @@ def test_a_formula_that_fails_around_a_point_still_runs_at_it():
 
     x = np.array([1.5])
     point = SimpleNamespace(
-        formulas=Formulas("shadow", None, backward=lambda: program),
+        formulas=ExactPrograms("shadow", None, backward=lambda: program),
         inputs=Inputs([x]), points=[x], floating=[True], fmt=formats.of("float64"),
         split=lambda weights: [weights],
     )  # fmt: skip

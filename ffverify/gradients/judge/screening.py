@@ -24,20 +24,22 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
+from ffverify.gradients.directions import (
+    cotangents,
+    plain,
+    powers_of_two,
+    random_direction,
+    signed,
+    tied_directions,
+)
 from ffverify.gradients.evaluation import (
     Point,
-    cotangents,
     finite_results,
     forward_motion,
     gradients_of,
     is_elementwise,
-    plain,
-    powers_of_two,
-    random_direction,
     reverse_motion,
-    signed,
     tangents_of,
-    tied_directions,
 )
 from ffverify.gradients.formula import formula_of, tangents_formula
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS

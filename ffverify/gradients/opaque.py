@@ -1,0 +1,295 @@
+"""Functions of which only values are known: extrapolated differences, with an error estimate.
+
+A kernel that nobody can run in exact arithmetic is evaluated in the widest float that it takes.
+``ridders`` extrapolates central differences to step 0 (Ridders 1982; Press et al., Numerical Recipes
+§5.7) and estimates its own error; a number is only called wrong when it differs by more than that.
+``limits_by_differences`` is for kernels what `ffverify.truth.neighbourhood` is for exact programs, and
+no sharper than differences are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.elements import arb
+from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.framework import framework_of
+from ffverify.truth.neighbourhood import spread_moves
+
+from .function_under_test import Fault
+
+_SHRINK = 1.4  # Ridders' ratio of steps
+_ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
+_ORDERS = 4
+_UNEVEN = 12.944  # units, 8 times the golden ratio: multiples fall evenly between a format's floats
+_SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
+
+
+_BESIDE = 24  # points around a point
+_ZERO = 2.0**-400  # what is smaller moves as zeros do: by the size of the other numbers
+_LEAST = 2.0**-500  # a step that divides numbers of any size
+
+
+def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple[float, float]:
+    """Extrapolate central differences to step 0.
+
+    Parameters
+    ----------
+    slope
+        ``slope(h)`` gives the central difference with step h and the rounding noise in it.
+    step
+        The first step.
+
+    Returns
+    -------
+    The derivative and an estimate of its error (infinite if no two rows agree).
+    """
+    kept: list[tuple[float, float]] = []
+    previous: list[float] = []
+    for row in range(_ROWS):
+        h = step / _SHRINK**row
+        here, noise = slope(h)
+        if not np.isfinite(here):
+            previous = []
+            continue
+        current = [here]
+        factor = _SHRINK**2
+        candidates = []
+        for k, old in enumerate(previous[:_ORDERS]):
+            current.append((factor * current[k] - old) / (factor - 1))
+            factor *= _SHRINK**2
+            estimate = max(abs(current[-1] - current[-2]), abs(current[-1] - old)) + noise
+            candidates.append((estimate, current[-1]))
+        previous = current
+        if candidates:
+            kept.append(min(candidates))
+    if len(kept) < 2:
+        return 0.0, np.inf
+    best = min(range(len(kept)), key=lambda i: kept[i][0])
+    error, value = kept[best]
+    beside = [kept[i] for i in (best - 1, best + 1) if 0 <= i < len(kept)]
+    # An extrapolation that its neighbours in step do not bear out was a coincidence.
+    spread = max(abs(value - other) for _, other in beside)
+    return value, _SAFETY * max(error, min(spread, max(e for e, _ in beside)))
+
+
+class Opaque:
+    """A function of which only values are known, at one point, evaluated in the widest float it takes.
+
+    Parameters
+    ----------
+    evaluate
+        ``evaluate(native)`` gives its floating results.
+    native
+        The point: arrays of the caller's framework.
+    """
+
+    def __init__(
+        self, evaluate: Callable[[Sequence[Any]], Sequence[Any]], native: Sequence[Any]
+    ) -> None:
+        self._evaluate = evaluate
+        self.native = native
+
+    @cached_property
+    def inputs(self) -> list[Any]:
+        """Give the inputs in the widest float that the function takes, or as they are."""
+        wide = [
+            framework_of(value).widened(value) if is_floating(value) else value
+            for value in self.native
+        ]
+        try:
+            self._evaluate(wide)
+        except Fault:
+            return list(self.native)
+        return wide
+
+    @property
+    def unit(self) -> float:
+        """Give the unit roundoff of what it is evaluated in."""
+        return unit_roundoff(next(w for w in self.inputs if is_floating(w)))
+
+    def results(self, inputs: Sequence[Any]) -> Array:
+        """Give all floating results as one vector of long doubles."""
+        return np.concatenate([widest(r).ravel() for r in self._evaluate(inputs)])
+
+    def moved(self, directions: Sequence[Array | None], t: float) -> list[Any]:
+        """Give the inputs moved by t times a direction."""
+        return [
+            w if d is None else shifted(w, d, t)
+            for w, d in zip(self.inputs, directions, strict=True)
+        ]
+
+    def noise(self, weights: Array) -> float:
+        """Measure the rounding noise of ⟨weights, results⟩ near the point.
+
+        Over steps of a few units of the last place a smooth function is a polynomial, and its sixth
+        differences vanish; noise of deviation σ leaves 30 σ in them, in the root mean square (Moré &
+        Wild, Estimating Computational Noise, 2011: γ₆ = 6!² / 12!). Four σ cover a uniform error. The
+        function may round to a narrower format inside, and over less than that format's ulps it is
+        flat: so the steps are the units of every format from the inputs' own to float32. They all lead
+        away from zero, by the same factor: kinks at the point, at zero and at ties are no noise. A result
+        that is subnormal may have been flushed to zero.
+        """
+        used = weights != 0
+        deviations = [
+            np.sqrt(np.mean(np.diff(table[:, used] @ weights[used], n=6) ** 2) / 924)
+            for table in self._tables
+        ]
+        if not np.isfinite(deviations).all():
+            return np.inf
+        flushed = max(_smallest_normal(n) for n in self.native if is_floating(n))
+        return 4 * float(max(deviations)) + flushed * float(np.abs(weights[used]).sum())
+
+    @cached_property
+    def _tables(self) -> list[Array]:
+        units = {self.unit, *(u for u in (2.0**-53, 2.0**-24) if u > self.unit)}
+        return [
+            np.stack([self.results(self._scaled(_UNEVEN * unit * k)) for k in range(1, 14)])
+            for unit in sorted(units)
+        ]
+
+    def _scaled(self, relative: float) -> list[Any]:
+        return [w * (1 + relative) if is_floating(w) else w for w in self.inputs]
+
+
+def slope_by_differences(
+    opaque: Opaque, directions: Sequence[Array | None], weights: Array
+) -> tuple[Any, bool]:
+    """Give the slope of ⟨weights, results⟩ along a direction as a ball, and whether there is a kink."""
+    unit, noise = opaque.unit, opaque.noise(weights)
+    used = weights != 0
+
+    def total(t: float) -> tuple[np.longdouble, float]:
+        terms = opaque.results(opaque.moved(directions, t))[used] * weights[used]
+        return terms.sum(), float(np.abs(terms).sum())
+
+    def slope(h: float) -> tuple[float, float]:
+        (above, size), (below, _) = total(h), total(-h)
+        return float((above - below) / (2 * np.longdouble(h))), (4 * unit * size + noise) / h
+
+    sizes = [
+        float(np.abs(to_numpy(n)[d != 0]).max())
+        for n, d in zip(opaque.native, directions, strict=True)
+        if d is not None and np.any(d)
+    ]
+    largest = [float(np.abs(d).max()) for d in directions if d is not None]
+    step = max([*sizes, 2.0**-10]) / 16 / max(largest)
+    value, error = ridders(slope, step)
+    if not np.isfinite(error):
+        return arb.nan(), False
+    center, _ = total(0.0)
+
+    def jump(h: float) -> tuple[float, float]:
+        (above, size), (below, _) = total(h), total(-h)
+        bend = abs(float((above - 2 * center + below) / np.longdouble(h)))
+        return bend, (8 * unit * size + 4 * noise) / h
+
+    # Right minus left slope. Where the function is smooth it falls as the step does; what stays is a
+    # kink, and any slope between the two sides is right. Of one that lies beside the point, within a step,
+    # only a part shows: then the whole jump is allowed for, on either side. Half of it, and a sixteenth
+    # of that for how far the one-sided slopes bend over a step, is enough where both steps show it alike.
+    # In a narrow format rounding hides kinks at small steps that extrapolation, at larger ones, averages.
+    for outer, inner in ((16, 1024), (4, 64), (1, 4)):
+        (far, _), (near, floor) = jump(step / outer), jump(step / inner)
+        kink = near > floor and 2 * near >= far
+        if kink or floor <= 2 * error:
+            break
+    if kink:
+        error += floor + (near * 17 / 32 if near >= 0.95 * far else max(near, far))
+    return arb(value, error), kink
+
+
+def unit_roundoff(value: Any) -> float:
+    """Give the unit roundoff of an array's format, long doubles among them."""
+    if _is_long(value):
+        return float(np.finfo(np.longdouble).eps) / 2
+    return FORMATS[dtype_name(value)].unit_roundoff
+
+
+def _smallest_normal(value: Any) -> float:
+    return float(2.0 ** FORMATS[dtype_name(value)].emin)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.longdouble
+
+
+def widest(value: Any) -> Array:
+    """Give an array of any framework as long doubles."""
+    return np.asarray(
+        value if isinstance(value, np.ndarray) else to_numpy(value), dtype=np.longdouble
+    )
+
+
+def shifted(value: Any, direction: Array, t: float) -> Any:
+    """Give an array moved by t times a direction, in its own framework and format."""
+    return framework_of(value).shifted(value, direction, t)
+
+
+def limits_by_differences(
+    opaque: Opaque, directions: Sequence[Array | None], weights: Array
+) -> tuple[float, float] | None:
+    """Give the hull of slopes of ⟨weights, results⟩ beside the point; None where they are all alike.
+
+    At ties of a sort no input alone moves the middle one, and no kink shows along it; the limits of
+    gradients nearby, each a right answer, differ all the same (see there). Inputs move in
+    another order at every point, by some square roots of the unit roundoff, which balances truncation
+    and noise. Where the function is smooth slopes draw together as the points do: only what stays apart
+    when the points come eight times nearer, and is more than noise, is a hull of limits.
+    """
+    wide = opaque.inputs
+    # Inside it may round to the narrowest format of its inputs.
+    unit = max(unit_roundoff(n) for n in opaque.native if is_floating(n))
+    within = opaque.noise(weights)
+    sizes = [np.abs(to_numpy(w).ravel().astype(np.float64)) for w in wide if is_floating(w)]
+    numbers = [s > _ZERO for s in sizes]
+    smallest = min(
+        (float(s[n].min()) for s, n in zip(sizes, numbers, strict=True) if n.any()), default=1.0
+    )
+    scales = np.concatenate([np.where(n, s, smallest) for s, n in zip(sizes, numbers, strict=True)])
+    steps = np.concatenate(
+        [
+            np.zeros(to_numpy(w).size) if d is None else np.abs(d).ravel()
+            for w, d in zip(wide, directions, strict=True)
+            if is_floating(w)
+        ]
+    )
+    if scales.size < 2 or not np.any(steps):
+        return None
+    rng = np.random.default_rng(scales.size)
+    hulls = []
+    for nearness in (1.0, 0.125):
+        far = min(64 * scales.size * unit**0.5, 2.0**-6) * nearness
+        gap = far * scales / (scales.size + 1)
+        h = float((gap[steps != 0] / steps[steps != 0]).min()) / 4
+        if h < _LEAST:
+            return None
+        slopes, noise = [], 0.0
+        for k in range(_BESIDE):
+            moves = far * scales * spread_moves(scales.size, k, _BESIDE, rng)
+            parts = iter(np.split(moves, np.cumsum([s.size for s in sizes])[:-1]))
+            there = [
+                shifted(w, next(parts).reshape(w.shape), 1.0) if is_floating(w) else w for w in wide
+            ]
+            ends = []
+            for t in (h, -h):
+                moved = [
+                    w if d is None else shifted(w, d, t)
+                    for w, d in zip(there, directions, strict=True)
+                ]
+                terms = opaque.results(moved)[weights != 0] * weights[weights != 0]
+                ends.append(terms.sum())
+                noise = max(noise, (4 * unit * float(np.abs(terms).sum()) + within) / h)
+            slopes.append(float((ends[0] - ends[1]) / (2 * np.longdouble(h))))
+        if not np.isfinite(slopes).all():
+            return None
+        hulls.append((min(slopes) - noise, max(slopes) + noise, noise))
+    (low, high, _), (near_low, near_high, noise) = hulls
+    if near_high - near_low <= 8 * noise or 2 * (near_high - near_low) < high - low:
+        return None
+    return near_low, near_high

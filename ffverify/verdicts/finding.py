@@ -1,0 +1,87 @@
+"""Findings: one failed check, its numbers, how severe it is, and the line that replays it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ffverify.exact.formats import FORMATS
+
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One failed check.
+
+    Attributes
+    ----------
+    kind
+        The verdict, never ``correct``.
+    where
+        What was computed, as in ``softplus'(40.0)``.
+    computed, exact
+        The number that came out, and the exact one to 60 digits; a sentence and nothing where no number
+        says what is amiss.
+    error_ulps, allowed_ulps
+        The error and the bound, in ulps of the exact result.
+    dtype
+        The format that the computation ran in.
+    reason
+        What the numbers do not say by themselves.
+    replay
+        A command that shows the finding again.
+    mode
+        How the number was computed: "reverse", "forward", at second order "rr", "fr", "rf", "ff".
+    index
+        Which element of its array it is.
+    hint
+        A known mistake that makes such numbers.
+    tail
+        Whether the loss is only relative: the absolute error is within rounding of the natural scale.
+    strict
+        Whether losses of digits count as errors, however small.
+    known
+        Why it is known to fail upstream; empty if it is not.
+    """
+
+    kind: Verdict
+    where: str
+    computed: str
+    exact: str
+    error_ulps: float
+    allowed_ulps: float
+    dtype: str
+    reason: str = ""
+    replay: str = ""
+    mode: str = ""
+    index: tuple[int, ...] = ()
+    hint: str = ""
+    tail: bool = False
+    strict: bool = False
+    known: str = ""
+
+    @property
+    def severity(self) -> str:
+        """``"error"``, or ``"warning"`` for a loss of less than half the digits, or only a tail's."""
+        if self.kind is Verdict.INCONCLUSIVE:
+            return "warning"
+        half = 2.0 ** (FORMATS[self.dtype].precision / 2)
+        small = self.kind is Verdict.IMPRECISE and (self.tail or self.error_ulps <= half)
+        return "warning" if small and not self.strict else "error"
+
+    @property
+    def digits_lost(self) -> float:
+        """Decimal digits of the format that the number does not have right (infinite if none)."""
+        return float(np.log10(max(self.error_ulps, 1.0)))
+
+    def __str__(self) -> str:
+        should = f", but should be {self.exact}" if self.exact else ""
+        size = (
+            f"{self.error_ulps:.3g} ulps of {self.dtype} where {self.allowed_ulps:.3g} are allowed"
+        )
+        ulps = f" ({size})" if np.isfinite(self.error_ulps) and self.exact else ""
+        notes = "".join(f"\n  {note}" for note in (self.reason, self.hint, self.replay) if note)
+        what = f"{self.where} = {self.computed}" if self.exact else f"{self.where}: {self.computed}"
+        return f"{self.kind}: {what}{should}{ulps}{notes}"
