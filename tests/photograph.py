@@ -12,6 +12,7 @@ written to the file when it is complete, beside the parts that the file has alre
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import multiprocessing
 import os
@@ -42,9 +43,8 @@ def parts() -> dict[str, int]:
     from .corpus.sweep import DTYPES, FRAMEWORKS, functions
 
     counts = {f"corpus {name}": 2 * len(rows) for name, rows in CORPORA.items()}
-    for framework in FRAMEWORKS:
-        count = len(functions(framework))
-        counts |= {f"sweep {framework} {dtype}": count for dtype in DTYPES}
+    for framework, dtype in itertools.product(FRAMEWORKS, DTYPES):
+        counts[f"sweep {framework} {dtype}"] = len(functions(framework, dtype))
     return counts | {f"verify {backend}": len(claims()) for backend in BACKENDS}
 
 
@@ -73,18 +73,16 @@ def _corpus(corpus: str, index: int) -> tuple[str, list[list[str]]]:
 
 
 def _sweep(framework: str, dtype: str, index: int) -> tuple[str, list[list[str]]]:
-    from .corpus.sweep import inputs
-
-    function = _functions(framework)[index]
-    drawn = inputs(function, framework, dtype)
+    function = _functions(framework, dtype)[index]
+    drawn = [i.strategy(framework) for i in function.inputs]
     return f"{index} {function.name}", _found(function.call, drawn, max_examples=SWEEP_EXAMPLES)
 
 
 @cache
-def _functions(framework: str) -> list[Any]:
+def _functions(framework: str, dtype: str) -> list[Any]:
     from .corpus.sweep import functions
 
-    return functions(framework)
+    return functions(framework, dtype)
 
 
 def _found(fn: Any, inputs: Any, **options: Any) -> list[list[str]]:

@@ -10,11 +10,10 @@ the exact value; and what the framework computes lies within the running bound o
 from __future__ import annotations
 
 import argparse
-import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from ffverify.frameworks.framework import framework as named
 from ffverify.frameworks.shadow import Shadow, shadow
 from ffverify.truth import derivatives as truth
 from ffverify.verdicts.bounds import running_bound
+from tests.corpus.catalogues import jax_functions, torch_functions
 
 # Not feedforward layers: what the second half of the name says is left to other shadows.
 _NOT_FEEDFORWARD = re.compile(
@@ -131,83 +131,24 @@ def _not_derivative(
     return ""
 
 
-# ---------------------------------------------------------------------------------------------
-# What to go through
-# ---------------------------------------------------------------------------------------------
-
-
-def torch_cases(*, everything: bool, samples: int) -> Iterator[tuple[str, list[Case]]]:
-    """Give entries of torch's operator database, each with functions and sample inputs."""
-    import torch
-
-    try:
-        from torch.testing._internal.common_methods_invocations import op_db
-    except ModuleNotFoundError as error:
-        raise SystemExit(
-            f"torch's operator database needs the package {error.name}: pip install {error.name}"
-        ) from error
-    from torch.utils import _pytree as pytree
-
-    for entry in op_db:
-        if torch.float64 not in entry.dtypes or not entry.supports_autograd:
-            continue
-        name = entry.name + (f".{entry.variant_test_name}" if entry.variant_test_name else "")
-        feedforward = name.startswith("nn.functional.") and not _NOT_FEEDFORWARD.search(name)
-        if not (everything or feedforward):
-            continue
-        cases: list[Case] = []
-        torch.manual_seed(0)
-        for sample in entry.sample_inputs("cpu", torch.float64, requires_grad=True):
-            if len(cases) == samples:
-                break
-            leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
-            where = [
-                i for i, x in enumerate(leaves) if isinstance(x, torch.Tensor) and x.requires_grad
-            ]
-            if not any(leaves[i].numel() for i in where):
-                continue
-
-            def fn(
-                *tensors: Any,
-                entry: Any = entry,
-                sample: Any = sample,
-                leaves: Any = leaves,
-                structure: Any = structure,
-                where: Any = where,
-            ) -> Any:
-                full = list(leaves)
-                for i, t in zip(where, tensors, strict=True):
-                    full[i] = t
-                x, args, kwargs = pytree.tree_unflatten(full, structure)
-                out = sample.output_process_fn_grad(entry(x, *args, **kwargs))
-                return [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
-
-            cases.append((fn, [leaves[i].detach() for i in where]))
-        yield name, cases
-
-
-def jax_cases() -> Iterator[tuple[str, list[Case]]]:
-    """Give the functions of jax.nn, jax.numpy and jax.scipy.special that take one or two arrays."""
-    import jax
-    import jax.numpy as jnp
-
-    jax.config.update("jax_enable_x64", True)
+def cases(framework: str, *, everything: bool, samples: int) -> dict[str, list[Case]]:
+    """Give functions with sample inputs, by name."""
+    found: dict[str, list[Case]] = {}
+    if framework == "torch":
+        functions = torch_functions(samples=samples, wanted=bool if everything else _is_feedforward)
+    else:
+        functions = jax_functions()
     rng = np.random.default_rng(0)
-    x, y = (jnp.asarray(rng.uniform(0.1, 0.9, (3, 3))) for _ in range(2))
-    for module in (jax.nn, jnp, jax.scipy.special):
-        for name, function in sorted(vars(module).items()):
-            if name.startswith("_") or inspect.isclass(function) or not callable(function):
-                continue
-            for args in ([x], [x, y]):
-                try:
-                    results = listed(function(*args))
-                except Exception:  # noqa: BLE001, S112 - not a function of so many arrays
-                    continue
-                if all(hasattr(r, "dtype") for r in results) and any(
-                    jnp.issubdtype(r.dtype, jnp.floating) for r in results
-                ):
-                    yield f"{module.__name__}.{name}", [(function, args)]
-                break
+    array = named(framework).array
+    for function in functions:
+        name = function.name.rsplit(" ", 1)[0]
+        args = [array(i.sample(rng), i.dtype) for i in function.inputs]
+        found.setdefault(name, []).append((function.call, args))
+    return found
+
+
+def _is_feedforward(name: str) -> bool:
+    return name.startswith("nn.functional.") and not _NOT_FEEDFORWARD.search(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -218,17 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=3, help="torch: sample inputs per entry")
     parser.add_argument("--only", default="", help="a regular expression that names must contain")
     options = parser.parse_args(arguments)
-    cases = (
-        torch_cases(everything=options.all, samples=options.samples)
-        if options.framework == "torch"
-        else jax_cases()
-    )
+    chosen = cases(options.framework, everything=options.all, samples=options.samples)
     total = covered = 0
-    for name, examples in cases:
+    for name, examples in chosen.items():
         if not re.search(options.only, name):
             continue
         total += 1
-        reason = "no sample input" if not examples else ""
+        reason = ""
         for fn, args in examples:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
 import ffverify.reference as engine
-from ffverify.exact.formats import FORMATS
-from ffverify.frameworks.arrays import to_numpy
+from ffverify.exact.formats import FORMATS, is_floating
+from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.frameworks.framework import framework as named
 from ffverify.gradients.function_under_test import subject
 from ffverify.gradients.gradcheck import gradcheck
 from ffverify.gradients.report import GradcheckReport
 
-from .sweep import DTYPES, FRAMEWORKS, Function, functions, upstream
+from .sweep import DTYPES, FRAMEWORKS, Function, functions, known
 
 SMALL = {"float64": 1e-6, "float32": 1e-2}  # a planted error of one element
 
@@ -123,20 +122,16 @@ def jax_mutant(call: Callable[..., Any], plant: Plant, dtype: str) -> dict[str, 
 MUTANTS = {"numpy": numpy_mutant, "torch": torch_mutant, "jax": jax_mutant}
 
 
-def gradient(function: Function, framework: str, dtype: str, j: int) -> np.ndarray:
+def gradient(function: Function, framework: str, j: int) -> np.ndarray:
     """Give a gradient at generic inputs, along a generic cotangent, to see what an error would change."""
     rng = np.random.default_rng(0)
-    inputs = [
-        named(framework).array(replace(b, dtype=dtype).sample(rng), dtype, None)
-        for b in function.boxes
-    ]
+    array = named(framework).array
+    inputs = [array(i.sample(rng), i.dtype) for i in function.inputs]
     made, native = subject(function.call, inputs, vjp=None, jvp=None)
     results = made.value(native)
-    draw = [rng.normal(size=to_numpy(y).shape).astype(to_numpy(y).dtype) for y in results]
-    floats = [v if v.dtype.kind == "f" else None for v in draw]
+    draw = [rng.normal(size=to_numpy(y).shape) for y in results]
     cotangents = [
-        None if v is None else named(framework).array(np.asarray(v), v.dtype.name, None)
-        for v in floats
+        like(y, v) if is_floating(y) else None for y, v in zip(results, draw, strict=True)
     ]
     bar = made.vjp(native, cotangents)[j]
     return np.zeros(native[j].shape) if bar is None else to_numpy(bar).astype(np.float64)
@@ -151,24 +146,22 @@ def changes(g: np.ndarray, plant: Plant, dtype: str) -> bool:
     return bool(np.isnan(off).any() or off.max() > SMALL[dtype] * largest / 2)
 
 
-def check(
-    function: Function, framework: str, dtype: str, plant: Plant, examples: int
-) -> GradcheckReport:
+def check(function: Function, framework: str, plant: Plant, examples: int) -> GradcheckReport:
     """Check one function with an error planted in its derivative."""
-    inputs = [replace(b, dtype=dtype).strategy(framework) for b in function.boxes]
-    mutant = MUTANTS[framework](function.call, plant, dtype)
+    inputs = [i.strategy(framework) for i in function.inputs]
+    mutant = MUTANTS[framework](function.call, plant, function.inputs[plant.argument].dtype)
     return gradcheck(inputs=inputs, max_examples=examples, raise_exception=False, **mutant)
 
 
-def drawn(framework: str, seed: int, share: float) -> Any:
+def drawn(framework: str, seed: int, share: float) -> Iterator[tuple[Function, str, Plant]]:
     """Draw functions, with a format and an error for each."""
     rng = np.random.default_rng(seed)
-    for function in functions(framework):
+    for pair in zip(*(functions(framework, dtype) for dtype in DTYPES), strict=True):
         taken, place = rng.random(2)
-        dtype, error = str(rng.choice(DTYPES)), str(rng.choice(list(FACTORS)))
-        plant = Plant(error, int(rng.integers(len(function.boxes))), float(place))
-        if taken < share and upstream(framework, function, dtype) is None:
-            yield function, dtype, plant
+        k, error = int(rng.integers(len(DTYPES))), str(rng.choice(list(FACTORS)))
+        plant = Plant(error, int(rng.integers(len(pair[k].inputs))), float(place))
+        if taken < share and known(framework, pair[k]) is None:
+            yield pair[k], DTYPES[k], plant
 
 
 def main() -> None:
@@ -182,10 +175,10 @@ def main() -> None:
     for framework in [options.framework] if options.framework else FRAMEWORKS:
         sums = Counter[str]()
         for function, dtype, plant in drawn(framework, options.seed, options.share):
-            if not changes(gradient(function, framework, dtype, plant.argument), plant, dtype):
+            if not changes(gradient(function, framework, plant.argument), plant, dtype):
                 sums["nothing changed"] += 1
                 continue
-            report = check(function, framework, dtype, plant, options.examples)
+            report = check(function, framework, plant, options.examples)
             found = not report.ok and report.verdict == plant.expected
             sums["found" if found else "missed"] += 1
             if not found:

@@ -75,6 +75,20 @@ class Box:
         return rng.uniform(self.low, self.high, self.shape).astype(self.dtype)
 
 
+@dataclass(frozen=True)
+class Given:
+    """An input that is one array."""
+
+    array: np.ndarray
+    dtype: str
+
+    def strategy(self, framework_name: str) -> Any:
+        return framework(framework_name).array(self.array, self.dtype)
+
+    def sample(self, _rng: np.random.Generator) -> np.ndarray:
+        return self.array
+
+
 def box(*shape: int, low: float = -3.0, high: float = 3.0, dtype: str = "float64") -> Box:
     """Give an input drawn from a box."""
     return Box(shape, low, high, dtype)

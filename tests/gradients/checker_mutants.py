@@ -1,0 +1,214 @@
+"""Mutants of the checker: each switches one rule of gradcheck off, and a row of the corpora must show it.
+
+A row stays in the test suite if it kills a mutant: a buggy function that is then missed, or a right twin
+that is then accused. ``python -m tests.gradients.checker_mutants`` looks for the killers anew, cheapest
+rows first, and prints them; the others are the archive that ``tests.corpus.compare`` runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import click
+import numpy as np
+
+from ffverify.gradients.gradcheck import gradcheck
+from tests.corpus import ROWS
+
+EXAMPLES = 6  # inputs of a row
+
+
+class Mutant(NamedTuple):
+    """A rule that is switched off: where it stands, what takes its place, which row kills it.
+
+    ``killer`` is a row's name and "buggy" or "twin"; empty if no row of the corpora shows the rule.
+    """
+
+    place: str
+    instead: Any
+    killer: str = ""
+
+
+def _nothing(*_args: Any, **_kwargs: Any) -> Iterator[Any]:
+    return iter(())
+
+
+def _constant(value: Any) -> Callable[..., Any]:
+    return lambda *_args, **_kwargs: value
+
+
+MUTANTS = {
+    # how inputs are searched
+    "no edges are sought": Mutant(
+        "gradcheck._Check._sharpened", lambda _self, given, _drawn: (given, [])
+    ),
+    "no second order": Mutant("gradcheck._Check._second_order", _constant(None)),
+    "side checks are left out": Mutant("gradcheck.side_checks", _nothing),
+    # laws
+    "inputs may be changed": Mutant("laws._mutations", _nothing),
+    "gradients may be of any kind": Mutant("laws._kinds", _nothing),
+    "a VJP need not be linear": Mutant("laws._linearity", _nothing),
+    "a second backward may differ": Mutant("laws._retained", _nothing),
+    "layouts are not tried": Mutant("laws._layouts", _nothing),
+    "rows are not tried alone": Mutant("laws._rows", _nothing),
+    "rows that share memory are not tried": Mutant("laws._shared_memory", _nothing),
+    "layouts are tried where noise is all": Mutant("laws._steady", _constant(True)),
+    "gradients have no natural scale": Mutant(
+        "laws._natural", lambda _native, _results, _v, gradients: [0.0] * len(gradients)
+    ),
+    # where truth comes from
+    "a trace is kept wherever it was made": Mutant(
+        "truth_sources._held_to", lambda formulas, _native, _results: formulas
+    ),
+    "opaque code has no limits beside the point": Mutant(
+        "truth_sources.limits_by_differences", _constant(None)
+    ),
+    "opaque code is not noisy": Mutant("opaque.Opaque.noise", _constant(0.0)),
+    # screening
+    "no function maps elementwise": Mutant("judge.screening.is_elementwise", _constant(False)),
+    "ties are not kept": Mutant("judge.screening.tied_directions", _constant([])),
+    "elements on kinks are not judged": Mutant("judge.screening._kinked_elements", _constant(None)),
+    "no formula is run backward": Mutant("judge.screening.formula_of", _constant(None)),
+    "no formula is run forward": Mutant("judge.screening.tangents_formula", _constant(None)),
+    "nothing is bisected": Mutant("judge.screening._Projection.suspects", _constant([])),
+    "forward mode is not checked": Mutant("judge.screening.tangents_of", _constant(None)),
+    "reverse mode is not checked": Mutant("judge.screening.gradients_of", _constant(None)),
+    "whole directions are not judged": Mutant("judge.screening.judge_direction", _constant(None)),
+    "one suspect of a ranking": Mutant("judge.screening.SUSPECTS", 1),
+    # single numbers
+    "no limit of slopes is right": Mutant("judge.elements._within_reach", _constant(False)),
+    "any number is a limit of slopes": Mutant("judge.elements._within_reach", _constant(True)),
+    "no tails": Mutant("judge.elements.is_tail", _constant(False)),
+    "tails everywhere": Mutant("judge.elements.is_tail", _constant(True)),
+    "no noise": Mutant("judge.elements.is_noise", _constant(False)),
+    "noise everywhere": Mutant("judge.elements.is_noise", _constant(True)),
+    "a formula is never off": Mutant("judge.elements._differs", _constant(False)),
+    "no running bound": Mutant("judge.elements._running", _constant(None)),
+    "opaque kinks have no limits": Mutant("judge.by_differences._is_limit", _constant(False)),
+    "opaque code has no noise beside zero": Mutant("judge.by_differences.is_noise", _constant(False)),
+    "opaque large inputs are not bisected": Mutant(
+        "judge.by_differences._bisected_by_differences", _constant([])
+    ),
+    # findings
+    "no second opinion": Mutant(
+        "findings._exact", lambda judged: (str(judged.truth.exact[0]), judged.reason, True)
+    ),
+}  # fmt: skip
+
+
+@contextmanager
+def planted(*names: str, instead: Callable[[str], Any] | None = None) -> Iterator[None]:
+    """Plant mutants in gradcheck."""
+    with ExitStack() as stack:
+        for name in names:
+            owner, attribute = _target(MUTANTS[name].place)
+            new = MUTANTS[name].instead if instead is None else instead(name)
+            stack.enter_context(mock.patch.object(owner, attribute, new))
+        yield
+
+
+def _target(place: str) -> tuple[Any, str]:
+    """Give what an attribute of gradcheck's modules hangs on, and its name."""
+    *path, attribute = place.split(".")
+    owner: Any = import_module("ffverify.gradients")
+    for part in path:
+        found = getattr(owner, part, None)
+        owner = import_module(f"{owner.__name__}.{part}") if found is None else found
+    return owner, attribute
+
+
+def right(entry: str) -> bool:
+    """Tell whether gradcheck says what it should of a row's buggy function, or of its twin."""
+    name, _, which = entry.partition(" ")
+    row = ROWS[name]
+    case = row.buggy if which == "buggy" else row.twin
+    report = gradcheck(
+        case.fn, row.drawn(), vjp=case.vjp, jvp=case.jvp, max_examples=EXAMPLES,
+        raise_exception=False, **row.options,
+    )  # fmt: skip
+    if which == "twin":
+        return report.ok
+    return row.expected in {str(f.kind) for f in report.findings if f.severity == "error"}
+
+
+def _consulted(entry: str) -> tuple[bool, float, list[str]]:
+    """Tell whether a row is right, how long it takes, and which rules it asks."""
+    asked: dict[str, None] = {}
+
+    def watched(name: str) -> Any:
+        owner, attribute = _target(MUTANTS[name].place)
+        old = owner.__dict__[attribute] if isinstance(owner, type) else getattr(owner, attribute)
+        if not callable(old):
+            asked[name] = None
+            return old
+
+        def watch(*args: Any, **kwargs: Any) -> Any:
+            asked[name] = None
+            return old(*args, **kwargs)
+
+        return watch
+
+    one_each = list({m.place: name for name, m in MUTANTS.items()}.values())
+    began = time.process_time()
+    with planted(*one_each, instead=watched):
+        fine = right(entry)
+    places = {MUTANTS[name].place for name in asked}
+    return (
+        fine,
+        time.process_time() - began,
+        [name for name, m in MUTANTS.items() if m.place in places],
+    )
+
+
+def main() -> None:
+    """Look for killers and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "survey", type=Path, help="JSON: which rows ask which rules; made if missing"
+    )
+    parser.add_argument("--share", default="0/1", help="of the mutants, or of the survey: 0/2, 1/2")
+    parser.add_argument("--most", type=int, default=80, help="rows tried for a mutant")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    np.seterr(all="ignore")
+    part, parts = map(int, options.share.split("/"))
+    entries = [f"{name} {which}" for name in ROWS for which in ("buggy", "twin")]
+    if not options.survey.exists():
+        found: dict[str, Any] = {}
+        for entry in entries[part::parts]:
+            try:
+                found[entry] = _consulted(entry)
+            except Exception as error:  # noqa: BLE001 - such a row is no test of a rule
+                click.echo(f"{entry}: {type(error).__name__}: {error}", err=True)
+        options.survey.write_text(json.dumps(found))
+        return
+    survey = json.loads(options.survey.read_text())
+    cheapest = sorted((e for e, (fine, *_) in survey.items() if fine), key=lambda e: survey[e][1])
+    killers: list[str] = []
+    for name in list(MUTANTS)[part::parts]:
+        asking = [e for e in cheapest if name in survey[e][2]]
+        first = [e for e in killers if e in asking]
+        killer = next((e for e in [*first, *asking[: options.most]] if not _survives(name, e)), "")
+        killers += [killer] if killer and killer not in killers else []
+        click.echo(f"{name}: {killer or f'none of {len(asking)}'}")
+
+
+def _survives(mutant: str, entry: str) -> bool:
+    try:
+        with planted(mutant):
+            return right(entry)
+    except Exception:  # noqa: BLE001 - a rule that is needed is shown as well
+        return False
+
+
+if __name__ == "__main__":
+    main()
