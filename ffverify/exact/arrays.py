@@ -3,7 +3,14 @@
 Plain NumPy code runs on a ``PreciseArray`` unchanged: ``np.log(1 + np.exp(x))`` with broadcasting,
 reductions, ``np.where``, sorting, indexing, assignment, ``np.einsum`` and ``@``. Floats go in exactly. A
 comparison that the working precision cannot decide raises ``Undecided``, never guesses; the caller then
-asks for more bits. What NumPy's functions mean is looked up in two tables, ``UFUNCS`` and ``FUNCTIONS``,
+asks for more bits.
+
+A *batch* is such an array with a hidden first axis, over rows that the same program treats alike: it has
+the shape of one row, and every operation, at the price of one, is done for all of them. Code that would
+see the hidden axis, and branches in which rows differ, raise ``HiddenRows``: that part is then run row by
+row (`by_rows`).
+
+What NumPy's functions mean is looked up in two tables, ``UFUNCS`` and ``FUNCTIONS``,
 which the modules fill that say so.
 """
 
@@ -101,6 +108,10 @@ def observed(observer: Callable[[str, Sequence[Array], Any], None]) -> Iterator[
         _OBSERVER.reset(token)
 
 
+class HiddenRows(TypeError):
+    """Something that cannot be done to all rows of a batch at once."""
+
+
 class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of high-precision numbers that plain NumPy code computes with.
 
@@ -108,12 +119,13 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     from their making, through sums and products, until somebody asks for their elements.
     """
 
-    __slots__ = ("_held", "arithmetic")
+    __slots__ = ("_held", "arithmetic", "rows")
     __array_priority__ = 1000
 
-    def __init__(self, values: Any, arithmetic: Arithmetic) -> None:
+    def __init__(self, values: Any, arithmetic: Arithmetic, rows: int = 0) -> None:
         self._held = values
         self.arithmetic = arithmetic
+        self.rows = rows  # of a batch: the length of the hidden axis; 0 for a plain array
 
     @property
     def matrix(self) -> Any:
@@ -121,48 +133,80 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self._held if isinstance(self._held, arb_mat) else None
 
     @property
-    def values(self) -> Array:
-        """The elements, an object array."""
+    def elements(self) -> Array:
+        """The elements, an object array, with the hidden axis of a batch."""
         if isinstance(self._held, arb_mat):
             self._held = entries(self._held)
         return self._held  # type: ignore[no-any-return]  # one or the other
 
     @property
+    def values(self) -> Array:
+        """The elements, an object array; not of a batch."""
+        if self.rows:
+            raise HiddenRows("the elements of a batch")
+        return self.elements
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        """As `ndarray.shape`."""
+        """As `ndarray.shape`; of a batch: of one row."""
         held = self._held
-        return (held.nrows(), held.ncols()) if isinstance(held, arb_mat) else held.shape
+        if isinstance(held, arb_mat):
+            return (held.nrows(), held.ncols())
+        return held.shape[1:] if self.rows else held.shape  # type: ignore[no-any-return]  # an ndarray's
 
     ndim = property(lambda self: len(self.shape))
     size = property(lambda self: math.prod(self.shape))
-    T = property(lambda self: self.like(self.values.T))
-    mT = property(  # noqa: N815 - NumPy's name
-        lambda self: self.like(np.swapaxes(self.values, -1, -2))
-    )
+    T = property(lambda self: np.transpose(self))  # noqa: PLW0108 - it is no function of objects
+    mT = property(lambda self: np.swapaxes(self, -1, -2))  # noqa: N815 - NumPy's name
 
-    def like(self, values: Any) -> PreciseArray:
+    def like(self, values: Any, rows: int = 0) -> PreciseArray:
         """Give elements of the same arithmetic as a precise array."""
         if not isinstance(values, np.ndarray):  # NumPy unwraps 0-d results
             boxed = np.empty((), dtype=object)
             boxed[()] = values
             values = boxed
-        return PreciseArray(values, self.arithmetic)
+        return PreciseArray(values, self.arithmetic, rows)
 
     def __repr__(self) -> str:
-        return f"PreciseArray({self.values}, {self.arithmetic.name})"
+        return f"PreciseArray({self.elements}, {self.arithmetic.name})"
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(np.empty(self.shape, dtype=bool))
 
     def __iter__(self) -> Iterator[PreciseArray]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> PreciseArray:
-        return self.like(self.values[index])
+        if not self.rows:
+            return self.like(self.elements[index])
+        return self._moved(lambda numbers: numbers[index])  # type: ignore[no-any-return]  # one array
 
     def __setitem__(self, index: Any, values: Any) -> None:
-        held = self.arithmetic.array(values).values
-        self.values[index] = held if held.ndim else held[()]
+        given = self.arithmetic.array(values)
+        if not self.rows:
+            held = given.values
+            self.elements[index] = held if held.ndim else held[()]
+            return
+        flat = np.ascontiguousarray(self.elements.reshape(self.rows, -1))
+        places = np.asarray(self._numbers()[index])
+        full, _ = aligned([given, PreciseArray(np.empty(places.shape, object), self.arithmetic)])
+        shape = (self.rows, *places.shape)
+        flat[:, places.ravel()] = np.broadcast_to(full[0], shape).reshape(self.rows, -1)
+        self._held = flat.reshape(self.elements.shape)
+
+    def _numbers(self) -> Array:
+        return np.arange(self.size).reshape(self.shape)
+
+    def _moved(self, move: Callable[[Array], Any]) -> Any:
+        """Move the elements of all rows as a function moves the numbers of one."""
+        flat = self.elements.reshape(self.rows, -1)
+
+        def taken(places: Any) -> PreciseArray:
+            where = np.asarray(places)
+            return self.like(flat[:, where.ravel()].reshape(self.rows, *where.shape), self.rows)
+
+        out = move(self._numbers())
+        return [taken(p) for p in out] if isinstance(out, list | tuple) else taken(out)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> Array:
         raise TypeError(
@@ -175,6 +219,10 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if method == "reduce" and name in _REDUCTIONS:
             kwargs = {"axis": 0} | {k: v for k, v in kwargs.items() if k != "out"}
             return FUNCTIONS[_REDUCTIONS[name]](*inputs, **kwargs)
+        if any(isinstance(x, Plain) for x in inputs):
+            inputs = tuple(
+                x.precise(self.arithmetic) if isinstance(x, Plain) else x for x in inputs
+            )
         if method == "accumulate" and name in _REDUCTIONS:
             return self.like(of_elements(self.arithmetic, name).accumulate(self.values, **kwargs))
         if method != "__call__" or kwargs:
@@ -185,20 +233,24 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if name in UFUNCS:
             return UFUNCS[name](*operands)
         observer, shortcuts = _OBSERVER.get(), self.arithmetic.shortcuts
-        if shortcuts is not None and observer is None:
+        batch = any(x.rows for x in operands)
+        if shortcuts is not None and observer is None and not batch:
             matrix = shortcuts.as_matrices(ufunc, *operands)
             if matrix is not None:
                 return PreciseArray(matrix, self.arithmetic)
-        values = [x.values for x in operands]
         if ufunc is np.matmul:
-            return self.like(matmul(self.arithmetic, *values))
+            return _multiplied(*operands)
+        values, rows = aligned(operands)
         if ufunc in COMPARISONS:
-            result: Any = compare(ufunc, *values)
+            result: Any = _plain(compare(ufunc, *values), rows)
         else:
             result = shortcuts.at_once(name, values) if shortcuts is not None else None
             if result is None:
                 result = of_elements(self.arithmetic, name)(*values)
-            result = np.asarray(result, dtype=bool) if name in _PREDICATES else self.like(result)
+            if name in _PREDICATES:
+                result = _plain(np.asarray(result, dtype=bool), rows)
+            else:
+                result = self.like(result, rows)
         if observer is not None:
             observer(name, values, result)
         return result
@@ -210,6 +262,9 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError(
                 f"np.{func.__name__} has no precise form: add a line to numpy_functions.py, or do without it"
             )
+        arrays = [a for a in _flattened(args) if isinstance(a, PreciseArray | Plain)]
+        if any(a.rows for a in arrays):
+            return _moved_together(func, args, kwargs, self.arithmetic)
         result = func(*(_unwrap(a, self.arithmetic) for a in args), **kwargs)
         return (
             [self.like(r) for r in result]
@@ -219,7 +274,11 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> PreciseArray:
         """As `ndarray.reshape`."""
-        return self.like(self.values.reshape(shape[0] if len(shape) == 1 else shape))
+        new = shape[0] if len(shape) == 1 else shape
+        if not self.rows:
+            return self.like(self.elements.reshape(new))
+        new = np.empty(self.shape, dtype=bool).reshape(new).shape  # -1 is the length that is left
+        return self.like(self.elements.reshape(self.rows, *new), self.rows)
 
     def dot(self, other: Any) -> Any:
         """As `ndarray.dot` of vectors and matrices."""
@@ -227,19 +286,19 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def copy(self) -> PreciseArray:
         """As `ndarray.copy`: elements of the copy can be assigned."""
-        return self.like(self.values.copy())
+        return self.like(self.elements.copy(), self.rows)
 
     def astype(self, dtype: Any) -> Any:
         """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
         name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
         if name in FORMATS and self.arithmetic.cast is not None:
-            return self.like(self.arithmetic.cast(self.values, FORMATS[name]))
+            return self.like(self.arithmetic.cast(self.elements, FORMATS[name]), self.rows)
         if name in FORMATS or np.dtype(dtype).kind == "f":
             return self
         if np.dtype(dtype).kind == "b":
             return self != 0
-        whole = UFUNCS["trunc"](self).values
-        return np.asarray(np.frompyfunc(integer, 1, 1)(whole)).astype(dtype)
+        whole = UFUNCS["trunc"](self).elements
+        return _plain(np.asarray(np.frompyfunc(integer, 1, 1)(whole)).astype(dtype), self.rows)
 
     def _reduced(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
         return getattr(np, name)(self, axis=axis, keepdims=keepdims)
@@ -251,6 +310,228 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     prod = functools.partialmethod(_reduced, "prod")
 
 
+class Plain(np.lib.mixins.NDArrayOperatorsMixin):
+    """A batch of truth values or integers: what comparisons of batches give."""
+
+    __slots__ = ("elements", "rows")
+    __array_priority__ = 900
+
+    def __init__(self, elements: Array, rows: int) -> None:
+        self.elements, self.rows = elements, rows
+
+    shape = property(lambda self: self.elements.shape[1:])
+    ndim = property(lambda self: self.elements.ndim - 1)
+    size = property(lambda self: math.prod(self.shape))
+    dtype = property(lambda self: self.elements.dtype)
+
+    def precise(self, arithmetic: Arithmetic) -> PreciseArray:
+        """Give the same numbers as a precise array."""
+        return PreciseArray(arithmetic.array(self.elements).elements, arithmetic, self.rows)
+
+    def alike(self) -> Array:
+        """Give the values of a row, of all of which they are the same.
+
+        Raises
+        ------
+        HiddenRows
+            If rows differ.
+        """
+        if (self.elements != self.elements[:1]).any():
+            raise HiddenRows("rows that differ")
+        return self.elements[0]  # type: ignore[no-any-return]  # an ndarray
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        return np.array(self.alike(), *args, **kwargs)
+
+    def __bool__(self) -> bool:
+        return bool(self.alike())
+
+    def __int__(self) -> int:
+        return int(self.alike())
+
+    __index__ = __int__
+
+    def astype(self, dtype: Any) -> Plain:
+        """As `ndarray.astype`."""
+        return Plain(self.elements.astype(dtype), self.rows)
+
+    def reshape(self, *shape: Any) -> Plain:
+        """As `ndarray.reshape`."""
+        new = np.empty(self.shape, bool).reshape(*shape).shape
+        return Plain(self.elements.reshape(self.rows, *new), self.rows)
+
+    def __getitem__(self, index: Any) -> Plain:
+        places = np.asarray(np.arange(self.size).reshape(self.shape)[index])
+        flat = self.elements.reshape(self.rows, -1)[:, places.ravel()]
+        return Plain(flat.reshape(self.rows, *places.shape), self.rows)
+
+    def any(self, axis: Any = None, *, keepdims: bool = False) -> Any:
+        """As `ndarray.any`."""
+        axes = hidden_axes(axis, self.ndim)
+        return Plain(np.asarray(self.elements.any(axis=axes, keepdims=keepdims)), self.rows)
+
+    def all(self, axis: Any = None, *, keepdims: bool = False) -> Any:
+        """As `ndarray.all`."""
+        axes = hidden_axes(axis, self.ndim)
+        return Plain(np.asarray(self.elements.all(axis=axes, keepdims=keepdims)), self.rows)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs:
+            raise HiddenRows(f"np.{ufunc.__name__}.{method}")
+        values, rows = aligned(inputs)
+        return Plain(np.asarray(ufunc(*values)), rows)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        arrays = [a for a in _flattened(args) if isinstance(a, PreciseArray)]
+        if arrays:
+            return arrays[0].__array_function__(func, types, args, kwargs)
+        if func in (np.any, np.all):
+            return getattr(self, func.__name__)(*args[1:], **kwargs)
+        if func is np.where and len(args) == 3:
+            values, rows = aligned(args)
+            return Plain(np.where(*values), rows)
+        raise HiddenRows(f"np.{func.__name__}")
+
+
+def _plain(values: Array, rows: int) -> Any:
+    return Plain(values, rows) if rows else values
+
+
+def hidden_axes(axis: Any, ndim: int) -> Any:
+    """Give axes counted from the end, where a hidden first one does not matter; None: all of them."""
+    if axis is None:
+        return tuple(range(-ndim, 0))
+    if isinstance(axis, int | np.integer):
+        return axis % ndim - ndim
+    return tuple(a % ndim - ndim for a in axis)
+
+
+def aligned(operands: Sequence[Any]) -> tuple[list[Any], int]:
+    """Give the elements of arrays, hidden axes first and as many others in all batches, and the rows."""
+    rows = max((getattr(x, "rows", 0) for x in operands), default=0)
+    if not rows:
+        return [x.elements if isinstance(x, PreciseArray) else x for x in operands], 0
+    ndim = max(np.ndim(x) if isinstance(x, np.ndarray) else getattr(x, "ndim", 0) for x in operands)
+
+    def full(x: Any) -> Any:
+        if not getattr(x, "rows", 0):
+            return x.elements if isinstance(x, PreciseArray) else x
+        return x.elements.reshape(rows, *(1,) * (ndim - x.ndim), *x.shape)
+
+    return [full(x) for x in operands], rows
+
+
+def _multiplied(a: PreciseArray, b: PreciseArray) -> PreciseArray:
+    """Multiply matrices, stacks and vectors of them."""
+    rows = max(a.rows, b.rows)
+    if not rows:
+        return a.like(matmul(a.arithmetic, a.values, b.values))
+    left = a.reshape(1, -1) if a.ndim == 1 else a
+    right = b.reshape(-1, 1) if b.ndim == 1 else b
+    values, _ = aligned([left, right])
+    out = a.like(matmul(a.arithmetic, *values), rows)
+    shape = out.shape
+    if b.ndim == 1:
+        shape = shape[:-1]
+    if a.ndim == 1:
+        shape = (*shape[:-2], *shape[-1:]) if b.ndim > 1 else shape[:-1]
+    return out.reshape(shape)
+
+
+def _flattened(args: Any) -> Iterator[Any]:
+    for a in args:
+        if isinstance(a, list | tuple):
+            yield from _flattened(a)
+        else:
+            yield a
+
+
+def _moved_together(func: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Any:
+    """Move elements of several arrays, batches among them, as NumPy moves their numbers."""
+    if func in _NOT_MOVES:
+        raise HiddenRows(f"np.{func.__name__}")
+    arrays: list[PreciseArray] = []
+    count = 0
+
+    def numbered(a: Any) -> Any:
+        nonlocal count
+        if isinstance(a, list | tuple):
+            some = any(isinstance(b, PreciseArray) for b in a)
+            return type(a)(numbered(arithmetic.array(b) if some else b) for b in a)
+        if not isinstance(a, PreciseArray):
+            return a
+        arrays.append(a)
+        count += a.size
+        return np.arange(count - a.size, count).reshape(a.shape)
+
+    given = [numbered(a) for a in args]
+    out = func(*given, **kwargs)
+    rows = max(a.rows for a in arrays)
+    pool = np.concatenate([flat_rows(a, rows) for a in arrays], axis=1)
+
+    def taken(places: Array) -> PreciseArray:
+        return PreciseArray(pool[:, places.ravel()].reshape(rows, *places.shape), arithmetic, rows)
+
+    return [taken(p) for p in out] if isinstance(out, list | tuple) else taken(np.asarray(out))
+
+
+def flat_rows(a: PreciseArray, rows: int) -> Array:
+    """Give the elements as one vector for each row, the same for all if it is no batch."""
+    return np.broadcast_to(a.elements.reshape(a.rows or 1, a.size), (rows, a.size))
+
+
+def by_rows(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function once for every row of the batches among its arguments, and put the rows together."""
+    rows = max(getattr(a, "rows", 0) for a in _flattened(args))
+    return stacked([function(*(row_of(a, i) for a in args)) for i in range(rows)])
+
+
+def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that sees elements take batches: it is called row by row."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if any(getattr(a, "rows", 0) for a in _flattened((args, tuple(options.values())))):
+            names = tuple(options)
+
+            def one(*given: Any) -> Any:
+                named = dict(zip(names, given[len(args) :], strict=True))
+                return function(*given[: len(args)], **named)
+
+            return by_rows(one, *args, *options.values())
+        return function(*args, **options)
+
+    return call
+
+
+def row_of(value: Any, i: int) -> Any:
+    """Give one row of a batch, or of the batches in lists and tuples; the rest as it is."""
+    if isinstance(value, PreciseArray) and value.rows:
+        return value.like(value.elements[i])
+    if isinstance(value, Plain):
+        return value.elements[i]
+    if isinstance(value, list | tuple):
+        return type(value)(row_of(v, i) for v in value)
+    return value
+
+
+def stacked(results: Sequence[Any]) -> Any:
+    """Put the results for rows together as batches."""
+    first = results[0]
+    if isinstance(first, list | tuple):
+        return type(first)(stacked(parts) for parts in zip(*results, strict=True))
+    if isinstance(first, PreciseArray):
+        return first.like(np.stack([r.values for r in results]), len(results))
+    if first is None or isinstance(first, str):
+        return first
+    return Plain(np.stack([np.asarray(r) for r in results]), len(results))
+
+
+def batch(arrays: Sequence[PreciseArray]) -> PreciseArray:
+    """Make arrays of one shape a batch."""
+    return arrays[0].like(np.stack([a.values for a in arrays]), len(arrays))
+
+
 def _unwrap(argument: Any, arithmetic: Arithmetic) -> Any:
     """Replace precise arrays, and floats beside them in a list, by object arrays."""
     if isinstance(argument, PreciseArray):
@@ -259,6 +540,9 @@ def _unwrap(argument: Any, arithmetic: Arithmetic) -> Any:
         return [arithmetic.array(a).values for a in argument]
     return argument
 
+
+# Functions that do more than move elements, and those that move by elements.
+_NOT_MOVES = (np.diff,)
 
 # What ufunc.reduce is under its own name.
 _REDUCTIONS = {"add": np.sum, "multiply": np.prod, "maximum": np.max, "minimum": np.min}
@@ -287,8 +571,9 @@ def of_elements(arithmetic: Arithmetic, name: str) -> Any:
 def elementwise(name: str, *operands: Any) -> PreciseArray:
     """Apply a function that NumPy does not have (``erf``, ``lgamma``) to every element."""
     arithmetic = arithmetic_among(operands)
-    result = of_elements(arithmetic, name)(*(arithmetic.array(x).values for x in operands))
-    return PreciseArray(np.asarray(result, dtype=object), arithmetic)
+    values, rows = aligned([arithmetic.array(x) for x in operands])
+    result = of_elements(arithmetic, name)(*values)
+    return PreciseArray(np.asarray(result, dtype=object), arithmetic, rows)
 
 
 def arithmetic_among(operands: Sequence[Any]) -> Arithmetic:

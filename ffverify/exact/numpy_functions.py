@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import FUNCTIONS, STRUCTURAL, UFUNCS, PreciseArray, arithmetic_among, of_elements
+from .arrays import (
+    FUNCTIONS,
+    STRUCTURAL,
+    UFUNCS,
+    HiddenRows,
+    Plain,
+    PreciseArray,
+    aligned,
+    arithmetic_among,
+    hidden_axes,
+    of_elements,
+    rowwise,
+)
 from .formats import Array
 from .matrices import det, solve
 from .ordering import arg_extremum, argsort, sort
@@ -115,11 +127,47 @@ def _inverse(a: PreciseArray) -> PreciseArray:
 # ---------------------------------------------------------------------------------------------
 
 
-def _where(condition: Array, x: Any, y: Any) -> PreciseArray:
+def _where(condition: Any, x: Any, y: Any) -> PreciseArray:
     arithmetic = arithmetic_among((x, y))
-    return PreciseArray(
-        np.where(condition, arithmetic.array(x).values, arithmetic.array(y).values), arithmetic
-    )
+    values, rows = aligned([condition, arithmetic.array(x), arithmetic.array(y)])
+    return PreciseArray(np.where(*values), arithmetic, rows)
+
+
+def _along(function: Callable[..., Any], *, flat: bool = False) -> Callable[..., Any]:
+    """Let a function along axes pass over the hidden axis of a batch.
+
+    ``flat`` tells that without an axis it takes the elements as one vector.
+    """
+
+    def along(x: PreciseArray, axis: Any = None, **options: Any) -> Any:
+        if not x.rows:
+            return function(x, axis, **options)
+        if axis is None and flat:
+            x, axis = x.reshape(-1), -1
+        result = function(x.like(x.elements), hidden_axes(axis, x.ndim), **options)
+        if isinstance(result, PreciseArray):
+            return result.like(result.elements, x.rows)
+        return Plain(result, x.rows)
+
+    return along
+
+
+def _einsum(subscripts: str, *operands: Any) -> PreciseArray:
+    rows = max(getattr(x, "rows", 0) for x in operands)
+    if not rows:
+        return _accumulated(np.einsum)(subscripts, *operands)
+    if "->" not in subscripts or "." in subscripts:
+        raise HiddenRows(f"np.einsum of {subscripts}")
+    terms, out = subscripts.replace(" ", "").split("->")
+    letter = next(c for c in "ZYXWVUTSRQ" if c not in subscripts)
+    marked = [
+        letter + t if getattr(x, "rows", 0) else t
+        for t, x in zip(terms.split(","), operands, strict=True)
+    ]
+    arithmetic = arithmetic_among(operands)
+    shown = [PreciseArray(arithmetic.array(x).elements, arithmetic) for x in operands]
+    result = _accumulated(np.einsum)(f"{','.join(marked)}->{letter}{out}", *shown)
+    return result.like(result.elements, rows)
 
 
 def _filled(value: float | None) -> Callable[..., PreciseArray]:
@@ -136,18 +184,21 @@ def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
 
 # Functions with a meaning of their own for precise numbers.
 FUNCTIONS |= {
-    np.where: _where, np.mean: _mean, np.var: _variance, np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
-    np.sum: _accumulated(np.sum), np.cumsum: _accumulated(np.cumsum), np.einsum: _accumulated(np.einsum),
-    np.trace: _accumulated(np.trace), np.dot: _accumulated(np.dot),
-    np.prod: _folded("multiply"), np.cumprod: _cumulative_product,
-    np.max: _folded("maximum"), np.min: _folded("minimum"), np.amax: _folded("maximum"),
-    np.amin: _folded("minimum"), np.argmax: arg_extremum(1), np.argmin: arg_extremum(-1),
-    np.median: _median, np.sort: sort, np.argsort: argsort, np.clip: _clip,
-    np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
+    np.where: _where, np.mean: _mean, np.var: _variance,
+    np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
+    np.sum: _along(_accumulated(np.sum)), np.cumsum: _along(_accumulated(np.cumsum), flat=True),
+    np.einsum: _einsum, np.trace: rowwise(_accumulated(np.trace)), np.dot: rowwise(_accumulated(np.dot)),
+    np.prod: _along(_folded("multiply")), np.cumprod: _along(_cumulative_product, flat=True),
+    np.max: _along(_folded("maximum")), np.min: _along(_folded("minimum")),
+    np.argmax: _along(arg_extremum(1), flat=True), np.argmin: _along(arg_extremum(-1), flat=True),
+    np.sort: _along(sort, flat=True), np.argsort: _along(argsort, flat=True),
+    np.median: rowwise(_median), np.clip: _clip, np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
-    np.size: lambda x: x.size, np.linalg.solve: solve, np.linalg.det: det, np.linalg.inv: _inverse,
+    np.size: lambda x: x.size, np.linalg.solve: rowwise(solve),
+    np.linalg.det: rowwise(det), np.linalg.inv: rowwise(_inverse),
 }  # fmt: skip
+FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
 
 # Functions that only move elements: NumPy's own serve on object arrays.
 

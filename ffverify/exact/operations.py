@@ -18,7 +18,7 @@ import numpy as np
 
 from . import numpy_functions  # noqa: F401 - fills tables that operations rest on
 from .arithmetic import BALLS
-from .arrays import UFUNCS, Arithmetic, PreciseArray, elementwise
+from .arrays import UFUNCS, Arithmetic, PreciseArray, elementwise, flat_rows, rowwise
 from .formats import Array
 from .programs import UnknownOperation
 
@@ -61,11 +61,13 @@ def moved(arrays: Sequence[PreciseArray], places: Array, outside: float = math.n
             return PreciseArray(arrays[0].matrix, arithmetic)
         if np.array_equal(places, own.T):
             return PreciseArray(arrays[0].matrix.transpose(), arithmetic)
-    pool = np.empty(sum(a.size for a in arrays) + 2, dtype=object)
-    pool[0], pool[-1] = arithmetic.exact(0), arithmetic.exact(outside)
-    pool[1:-1] = np.concatenate([a.values.ravel() for a in arrays])
-    taken = pool[np.where(places < 0, -1, places).ravel()]
-    return PreciseArray(taken.reshape(places.shape), arithmetic)
+    rows = max(a.rows for a in arrays)
+    pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
+    pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
+    pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
+    taken = pool[:, np.where(places < 0, -1, places).ravel()]
+    shape = (rows, *places.shape) if rows else places.shape
+    return PreciseArray(taken.reshape(shape), arithmetic, rows)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -84,6 +86,7 @@ def _pi(like: PreciseArray) -> Any:
 def _scatter(combine: str) -> Callable[..., PreciseArray]:
     """Combine updates into a copy of x at flat positions, duplicates one after the other."""
 
+    @rowwise
     def scatter(x: PreciseArray, positions: Array, updates: Any) -> PreciseArray:
         flat = x.values.ravel().copy()
         values = np.broadcast_to(x.arithmetic.array(updates).values, positions.shape).ravel()
@@ -100,6 +103,7 @@ def _scatter(combine: str) -> Callable[..., PreciseArray]:
     return scatter
 
 
+@rowwise
 def _cholesky(a: PreciseArray) -> PreciseArray:
     """Factor a = L Lᵀ, column by column."""
     n = a.shape[-1]
@@ -140,8 +144,10 @@ def _sinc(x: Any) -> Any:
 
 def _select(which: Array, *cases: Any) -> Any:
     """Choose among cases by index, elementwise (booleans choose among two)."""
-    chosen = np.asarray(which).astype(np.int64)
     arithmetic = arithmetic_of(cases)
+    if len(cases) == 2 and arithmetic is not None:
+        return np.where(which != 0, cases[1], cases[0])
+    chosen = np.asarray(which).astype(np.int64)
     if arithmetic is None:
         return np.choose(chosen, cases)
     cases = tuple(arithmetic.array(c) for c in cases)

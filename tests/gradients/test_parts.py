@@ -13,10 +13,10 @@ from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.programs import joined
-from ffverify.gradients.formula import formula_of
 from ffverify.gradients.function_under_test import Fault
 from ffverify.gradients.judge.elements import _differs
 from ffverify.gradients.judge.elements import decide as decide_by
+from ffverify.gradients.judge.formula import formula_of
 from ffverify.gradients.opaque import Opaque, ridders, slope_by_differences
 from ffverify.gradients.truth_sources import ExactPrograms
 from ffverify.truth.derivatives import Truth

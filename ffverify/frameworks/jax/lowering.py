@@ -18,7 +18,7 @@ from jax.extend.core import Literal
 from jax.interpreters import partial_eval
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
 from ffverify.exact.formats import is_floating
 from ffverify.exact.operations import Value, arithmetic_of, labels, moved
 from ffverify.exact.programs import Program, UnknownOperation, listed
@@ -69,7 +69,12 @@ def _run(
 
     for equation in jaxpr.eqns:
         xs = [read(v) for v in equation.invars]
-        results = _apply(equation, xs, arithmetic, places)
+        try:
+            results = _apply(equation, xs, arithmetic, places)
+        except HiddenRows:
+            results = by_rows(
+                lambda *row, e=equation: _apply(e, list(row), arithmetic, places), *xs
+            )
         values.update(zip(equation.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
@@ -86,6 +91,8 @@ def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) 
     if called is not None:
         jaxpr, consts = getattr(called, "jaxpr", called), getattr(called, "consts", ())
         return _run(jaxpr, consts, xs, arithmetic, places)
+    if name not in _OF_PLAIN and any(isinstance(x, Plain) for x in xs):
+        raise HiddenRows(name)
     if not any(isinstance(x, PreciseArray) for x in xs):
         out = equation.primitive.bind(*xs, **params)
         return [
@@ -132,6 +139,10 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
     if is_floating(value):
         return arithmetic.array(np.asarray(value).astype(np.float64))
     return np.asarray(value)
+
+
+# What batches of truth values are taken by as they are.
+_OF_PLAIN = frozenset({"select_n"})
 
 
 def _called(params: Any) -> Any:

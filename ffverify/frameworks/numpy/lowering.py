@@ -14,7 +14,7 @@ import numpy as np
 
 from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
 from ffverify.exact.formats import is_floating
 from ffverify.exact.operations import OPERATIONS, Value, arithmetic_of, labels, moved
 from ffverify.exact.programs import Program, UnknownOperation, listed
@@ -85,11 +85,22 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
 
 
 def _apply(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
+    try:
+        return _applied(node, xs, arithmetic)
+    except HiddenRows:
+        return by_rows(lambda *row: _applied(node, list(row), arithmetic), *xs)
+
+
+def _applied(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
     primitive = node.primitive
     assert primitive is not None  # noqa: S101 - a node of the graph's nodes is an application
     if not any(isinstance(x, PreciseArray) for x in xs):
+        if any(isinstance(x, Plain) for x in xs):
+            raise HiddenRows(primitive.name)
         return _entering(primitive.forward(*xs, **node.params), arithmetic)
     if primitive.name in _MOVES:
+        if any(isinstance(x, Plain) for x in xs):
+            raise HiddenRows(primitive.name)
         arrays = [x for x in xs if isinstance(x, PreciseArray)]
         numbers = iter(labels(arrays))
         marked = [next(numbers) if isinstance(x, PreciseArray) else x for x in xs]
@@ -101,6 +112,8 @@ def _apply(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
     # A caller's primitive (custom_rule) is plain NumPy: it runs on precise arrays as it is, or not at all.
     try:
         return primitive.forward(*xs, **node.params)
+    except HiddenRows:
+        raise
     except (AttributeError, TypeError) as error:
         raise UnknownOperation(f"{primitive.name}: {error}") from error
 

@@ -19,7 +19,7 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
 from ffverify.exact.formats import is_floating
 from ffverify.exact.operations import Value, arithmetic_of, labels, moved
 from ffverify.exact.programs import Program, UnknownOperation, listed
@@ -91,14 +91,30 @@ class _Interpreter:
         }
         bind(self._tape.inputs, args, values)
         for i, step in enumerate(self._tape.steps):
-            bind(step.results, self._run(i, step, values, arithmetic), values)
+            try:
+                result = self._run(i, step, values, arithmetic)
+            except HiddenRows:
+                result = self._by_rows(i, step, values, arithmetic)
+            bind(step.results, result, values)
             for done in self._tape.last_uses.get(i, ()):
                 del values[done]
         return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
 
+    def _by_rows(
+        self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic
+    ) -> Value:
+        numbers = [s.number for s in step.inputs]
+
+        def run(*rows: Value) -> Value:
+            return self._run(i, step, dict(zip(numbers, rows, strict=True)), arithmetic)
+
+        return by_rows(run, *(values[n] for n in numbers))
+
     def _run(self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic) -> Value:
         args, kwargs = step.filled(values)
-        some = any(isinstance(values[s.number], PreciseArray) for s in step.inputs)
+        if step.name not in _OF_PLAIN and among(Plain, (args, kwargs)):
+            raise HiddenRows(step.name)
+        some = any(isinstance(values[s.number], PreciseArray | Plain) for s in step.inputs)
         floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
         if some and step.name in MOVES:
             varying = any(
@@ -190,6 +206,9 @@ def _known(step: Step) -> bool:
     floating = any(s.dtype.is_floating_point for s in step.inputs)
     return step.name in ATEN or step.name in MOVES or not floating
 
+
+# What batches of truth values are taken by as they are.
+_OF_PLAIN = frozenset(str.split("where logical_and logical_or logical_not"))
 
 _DECOMPOSITIONS = {
     op: formula

@@ -21,7 +21,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, projected
 from ffverify.frameworks.arrays import to_numpy
 from ffverify.gradients.evaluation import Point, result_index
-from ffverify.gradients.formula import formula_of, tangents_formula
+from ffverify.gradients.judge.formula import formula_of, tangents_formula
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, Truth
 from ffverify.truth.neighbourhood import nearby_slopes
 from ffverify.truth.slopes import along, constants_moved

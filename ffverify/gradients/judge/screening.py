@@ -41,7 +41,7 @@ from ffverify.gradients.evaluation import (
     reverse_motion,
     tangents_of,
 )
-from ffverify.gradients.formula import formula_of, tangents_formula
+from ffverify.gradients.judge.formula import formula_of, tangents_formula
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.slopes import Slopes, projection_slope, slopes
 from ffverify.verdicts.verdict import Verdict

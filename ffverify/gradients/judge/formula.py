@@ -14,8 +14,7 @@ from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array
 from ffverify.frameworks.arrays import to_numpy
-
-from .evaluation import Point
+from ffverify.gradients.evaluation import Point
 
 _BITS = (128, 256)
 

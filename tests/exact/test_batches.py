@@ -1,0 +1,110 @@
+"""A batch gives, row by row, what its rows give one by one; what cannot be done at once says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffverify.exact.arithmetic import BALLS, MPMATH
+from ffverify.exact.arrays import HiddenRows, Plain, PreciseArray, batch, by_rows, row_of
+from ffverify.exact.elements import Undecided
+from ffverify.exact.formats import of
+from ffverify.exact.operations import OPERATIONS
+from ffverify.exact.rounding_arithmetic import rounded
+
+ROWS = 3
+RNG = np.random.default_rng(5)
+X = RNG.uniform(0.2, 2.0, (ROWS, 2, 3))
+Y = RNG.uniform(0.2, 2.0, (ROWS, 3))
+THRESHOLD = float(np.median(X.sum(axis=(1, 2)))) + 0.01
+M = RNG.uniform(-1.0, 1.0, (3, 4))  # the same in all rows
+
+
+def assigned(x: Any, y: Any) -> Any:
+    z = x.copy()
+    z[:, 1] = y[:2]
+    z[np.array([0, 1]), np.array([2, 0])] = 0.5
+    return z
+
+
+PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
+    "elementwise": lambda x, y: np.exp(x) * y + 1 / x - np.log1p(y),
+    "lower on the left": lambda x, y: y - x,
+    "a number of the program": lambda x, y: 0.1 * x + y**2 + 2**y,
+    "composed": lambda x, y: np.logaddexp(x, y) + np.hypot(x, y) + np.cbrt(x),
+    "sum": lambda x, y: x.sum() + y.sum(),
+    "sum along": lambda x, y: x.sum(axis=0) + x.sum(axis=(0, 1)) + x.sum(-1, keepdims=True).sum(0),
+    "mean and variance": lambda x, y: (x - x.mean(axis=-1, keepdims=True)) / x.std(-1)[:, None]
+    if hasattr(x, "std")
+    else (x - np.mean(x, axis=-1, keepdims=True)) / np.std(x, axis=-1)[:, None],
+    "product and extrema": lambda x, y: np.prod(x, axis=0) + np.max(x) - np.min(x, axis=0),
+    "cumulative": lambda x, y: np.cumsum(x, axis=0) + np.cumsum(y) + np.cumprod(x, axis=1),
+    "matmul": lambda x, y: x @ M,
+    "matrix of rows": lambda x, y: x @ x.T + (x @ y)[:, None] * (y @ x.T),
+    "dot of vectors": lambda x, y: y @ y,
+    "stack of matrices": lambda x, y: np.matmul(x[None, :, :] * y, M),
+    "einsum": lambda x, y: np.einsum("ij,j,jk->ik", x, y, M),
+    "moves": lambda x, y: np.concatenate([x.reshape(-1)[1:4], y, np.flip(y)]).reshape(3, 3).T,
+    "stacked": lambda x, y: np.stack([x[0], y, np.zeros(3)])[:, ::-1],
+    "indices": lambda x, y: x[np.array([1, 1, 0]), np.array([0, 2, 2])] * x[..., 1:].sum(),
+    "assigned": assigned,
+    "selected": lambda x, y: np.where(x > y, x, -y) + np.where(x < 1, 2.0, y),
+    "clipped": lambda x, y: np.clip(x, 0.5, 1.5) * np.maximum(y, 1) - np.sign(x - 1),
+    "logical": lambda x, y: np.where((x > 1) & ~(y > 1), x, y) + np.where((x > y).any(), x, 0),
+    "sorted": lambda x, y: np.sort(x, axis=0) + np.sort(y),
+    "softmax": lambda x, y: np.exp(x - np.max(x, axis=-1, keepdims=True)) / np.exp(x).sum(-1)[:, None],
+    "sigmoid and erf": lambda x, y: OPERATIONS["sigmoid"](x) * OPERATIONS["erf"](y),
+    "determinant": lambda x, y: np.linalg.det(x @ x.T) * np.linalg.inv(x @ x.T + np.eye(2)),
+}  # fmt: skip
+
+
+def entered(arithmetic: Any) -> list[PreciseArray]:
+    return [batch([arithmetic.array(r) for r in a]) for a in (X, Y)]
+
+
+@pytest.mark.parametrize(
+    "arithmetic", [BALLS, MPMATH, rounded(of("float64"))], ids=lambda a: a.name
+)
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
+def test_a_batch_gives_what_its_rows_give(program: Any, arithmetic: Any) -> None:
+    together = program(*entered(arithmetic))
+    assert together.rows == ROWS
+    for i in range(ROWS):
+        alone = program(arithmetic.array(X[i]), arithmetic.array(Y[i]))
+        one = row_of(together, i)
+        assert one.shape == alone.shape
+        assert [str(v) for v in one.values.ravel()] == [str(v) for v in alone.values.ravel()]
+
+
+def test_comparisons_give_batches_of_truth_values() -> None:
+    x, y = entered(BALLS)
+    larger = x > y
+    assert isinstance(larger, Plain)
+    assert larger.shape == (2, 3)
+    assert np.array_equal(larger.elements, Y[:, None, :] < X)
+
+
+def test_rows_that_branch_apart_are_not_taken_together() -> None:
+    def branching(x: Any, y: Any) -> Any:
+        return x if bool(x.sum() > THRESHOLD) else -x
+
+    x, y = entered(BALLS)
+    with pytest.raises(HiddenRows):
+        branching(x, y)
+    with pytest.raises(HiddenRows):
+        _ = x.values
+    with pytest.raises(HiddenRows):
+        np.diff(x)
+    found = by_rows(branching, x, y)
+    for i in range(ROWS):
+        expected = branching(BALLS.array(X[i]), BALLS.array(Y[i])).values
+        assert all(a == b for a, b in zip(found.elements[i].ravel(), expected.ravel(), strict=True))
+
+
+def test_an_undecided_row_is_told() -> None:
+    x = batch([BALLS.array(np.array([1.0])), BALLS.array(np.array([1.0])) / 3 * 3])
+    with pytest.raises(Undecided):
+        x > 1  # noqa: B015 - the second row is a ball around 1
