@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import PreciseArray
+from .arrays import HiddenRows, Plain, PreciseArray, arithmetic_among, by_rows, flat_rows
 from .formats import Array
 
 Program = Callable[..., Any]
@@ -28,13 +28,13 @@ def joined(program: Program, places: Sequence[int] | None = None) -> Program:
     def run(*args: Any) -> PreciseArray:
         results = listed(program(*args))
         chosen = results if places is None else [results[i] for i in places]
-        parts = [r.values.ravel() if isinstance(r, PreciseArray) else r for r in chosen]
-        arithmetic = next(r.arithmetic for r in (*chosen, *args) if isinstance(r, PreciseArray))
+        arithmetic = arithmetic_among((*chosen, *args))
         parts = [
-            p if p.dtype == object else arithmetic.array(p).values.ravel()
-            for p in map(np.asarray, parts)
+            r.precise(arithmetic) if isinstance(r, Plain) else arithmetic.array(r) for r in chosen
         ]
-        return PreciseArray(np.concatenate([p.ravel() for p in parts]), arithmetic)
+        rows = max((r.rows for r in parts), default=0)
+        flat = np.concatenate([flat_rows(r, rows or 1) for r in parts], axis=1)
+        return PreciseArray(flat if rows else flat[0], arithmetic, rows)
 
     return run
 
@@ -48,3 +48,11 @@ def projected(vector: Program, weights: Array) -> Program:
         return (out[chosen] * weights[chosen]).sum()  # type: ignore[no-any-return]  # a duck array
 
     return run
+
+
+def at_rows(program: Program, args: Sequence[Any]) -> Any:
+    """Run a program at batches among its arguments: at once, or row by row where that cannot be."""
+    try:
+        return program(*args)
+    except HiddenRows:
+        return by_rows(program, *args)

@@ -37,10 +37,10 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.arrays import Plain, PreciseArray
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Program, at_rows
 
 from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, each_row, first_precision
 
@@ -82,16 +82,16 @@ def value(
     floating = [is_floating(a) for a in rows]
     growth = _growth(rows)
 
-    def run(*points: Any) -> tuple[Array, ...]:
-        return (program(*map(precise, points)).values,)
+    apply = _one_by_one(program) if core is None else program
 
-    apply = _rowwise(run) if core is None else run
+    def run(points: Sequence[Any]) -> Array:
+        return apply(*map(precise, points)).values  # type: ignore[no-any-return]  # an object array
 
     def evaluate(parts: list[Array], _bits: int) -> tuple[Array, None]:
-        return apply(*parts)[0], None
+        return run(parts), None
 
     def move(parts: list[Array], exact: Array, _bits: int) -> Array:
-        return _motion(lambda moved: apply(*moved)[0], exact, parts, floating, growth, fmt)
+        return _motion(run, exact, parts, floating, growth, fmt)
 
     truth = adapt(evaluate, move, rows, fmt, growth)
     return truth.reshape(batch + truth.exact.shape[1:])
@@ -190,12 +190,28 @@ def _flatten(
     return flat, batch
 
 
-def _rowwise(function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
-    """Apply a function of unbatched arguments to one row after the other."""
+def _one_by_one(program: Program) -> Program:
+    """Apply a program of whole arguments to each row: as batches, of as many rows as are no burden."""
 
-    def apply(*rows: Any) -> tuple[Array, ...]:
-        results = [function(*row) for row in zip(*rows, strict=True)]
-        return tuple(np.stack(parts) for parts in zip(*results, strict=True))
+    def hidden(a: Any, rows: slice) -> Any:
+        some = a.elements[rows] if isinstance(a, PreciseArray) else a[rows]
+        return (
+            PreciseArray(some, BALLS, len(some))
+            if isinstance(a, PreciseArray)
+            else Plain(some, len(some))
+        )
+
+    def apply(*args: Any) -> PreciseArray:
+        count = len(args[0])
+        size = sum(int(np.prod(a.shape[1:])) for a in args)
+        step = max(TOGETHER // max(size, 1), 1)
+        parts = []
+        for start in range(0, count, step):
+            rows = slice(start, min(start + step, count))
+            out = BALLS.array(at_rows(program, [hidden(a, rows) for a in args]))
+            shape = (rows.stop - rows.start, *out.shape)
+            parts.append(np.broadcast_to(out.elements, shape))
+        return PreciseArray(np.concatenate(parts), BALLS)
 
     return apply
 
@@ -214,6 +230,7 @@ def _growth(rows: Sequence[Array]) -> int:
 # ---------------------------------------------------------------------------------------------
 
 STENCIL = (-1, 0, 1, 2)
+TOGETHER = 2**16  # elements of a batch: beyond, rows run one after the other, in less memory
 
 # The third difference does not see a kink halfway between x and x + h. This significand of the step
 # keeps one from sitting there by its nature: an ulp or a power of two away from a float.
@@ -293,29 +310,24 @@ def _derivative(
             BALLS.array(v) * _aligned(h, np.ndim(v)) if moves else None
             for v, moves in zip(rows[count:], moved, strict=True)
         ]
-        return [program(*shifted(x, shifts, c)) for c in at], half
+        return [apply(*shifted(x, shifts, c)) for c in at], half
 
-    def enclosing(*operands: Any) -> tuple[Array, ...]:
-        return enclosure(*stencil(operands, STENCIL))
-
-    def central(*operands: Any) -> tuple[Array, ...]:
-        (below, above), half = stencil(operands, (-1, 1))
-        return (((above - below) * _aligned(half, above.ndim)).values,)
-
-    enclose, differ = map(_rowwise, (enclosing, central)) if whole else (enclosing, central)
+    apply = _one_by_one(program) if whole else program
 
     def exponents(parts: list[Array], bits: int) -> Array:
         return _step_exponents(parts[:count], parts[count:], moved, bits, whole=whole)
 
     def evaluate(parts: list[Array], bits: int) -> tuple[Array, Array]:
-        balls, spread = enclose(*parts, exponents(parts, bits))
-        return balls, spread
+        return enclosure(*stencil([*parts, exponents(parts, bits)], STENCIL))
 
     def move(parts: list[Array], exact: Array, bits: int) -> Array:
         rest = (*parts[count:], exponents(parts, bits))
-        return _motion(
-            lambda points: differ(*points, *rest)[0], exact, parts[:count], floating, growth, fmt
-        )
+
+        def differ(points: list[Any]) -> Array:
+            (below, above), half = stencil([*points, *rest], (-1, 1))
+            return ((above - below) * _aligned(half, above.ndim)).values  # type: ignore[no-any-return]  # an object array
+
+        return _motion(differ, exact, parts[:count], floating, growth, fmt)
 
     bits = first_precision(fmt)
     if whole:  # p + s is what counts; at 0 bits the exponent is 2 s / 3

@@ -8,13 +8,14 @@ inputs may be met or missed. ``nearby_slopes`` gives the hull of exact slopes at
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.arrays import PreciseArray, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
@@ -61,28 +62,29 @@ def nearby_slopes(
     smallest = min((float(s.min()) for s in sizes if s.size), default=1.0)
     step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
 
+    rng = np.random.default_rng(count)
+    # Half of the points are a unit away: between kinks that lie close there is little room.
+    moves = np.stack(
+        [
+            spread_moves(count, k, points, rng) / (max(units, 1) if k // 2 % 2 else 1)
+            for k in range(points)
+        ]
+    )
+
     def slopes_around(bits: int) -> list[Any]:
-        rng, found = np.random.default_rng(count), []
         with BALLS.precision(bits):
-            for k in range(points):
-                start, x = 0, []
-                # Half of the points are a unit away: between kinks that lie close there is little room.
-                moves = spread_moves(count, k, points, rng) / (max(units, 1) if k // 2 % 2 else 1)
-                for a, p, s in zip(inputs.balls, places, sizes, strict=True):
-                    if p.size:
-                        values, here = a.values.ravel().copy(), moves[start : start + p.size]
-                        far = BALLS.array(s).values * relative + least
-                        values[p] = values[p] + far * BALLS.array(here).values
-                        start += p.size
-                        a = PreciseArray(values.reshape(a.shape), BALLS)  # noqa: PLW2901 - moved, else as it was
-                    x.append(a)
-                try:
-                    slope = central(program, x, directions, np.asarray(step))
-                except Undecided:
-                    continue
-                if slope.is_finite():
-                    found.append(slope)
-        return found
+            start, x = 0, []
+            for a, p, size in zip(inputs.balls, places, sizes, strict=True):
+                if p.size:
+                    values = np.repeat(a.values.ravel()[None], points, axis=0)
+                    far = BALLS.array(size).values * relative + least
+                    here = moves[:, start : start + p.size]
+                    values[:, p] = values[:, p] + far * BALLS.array(here).values
+                    start += p.size
+                    a = PreciseArray(values.reshape(points, *a.shape), BALLS, points)  # noqa: PLW2901 - moved, else as it was
+                x.append(a)
+            found = _decided_slopes(program, x, directions, np.asarray(step), points)
+            return [s for s in found if s.is_finite()]
 
     bits = max(_DIGITS, _DIGITS - step)
     found = slopes_around(bits)
@@ -92,6 +94,20 @@ def nearby_slopes(
     if not found:
         return None
     return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+
+
+def _decided_slopes(
+    program: Program, x: Sequence[Any], directions: Weights, step: Array, points: int
+) -> list[Any]:
+    """Give the slopes at all rows, without those whose branches are not decided."""
+    try:
+        return central(program, x, directions, step).tolist()  # type: ignore[no-any-return]  # a list
+    except Undecided:
+        found = []
+        for i in range(points):
+            with contextlib.suppress(Undecided):
+                found += central(program, row_of(list(x), i), directions, step).tolist()
+        return found
 
 
 def _exponent_of(size: Any) -> int:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Program, at_rows
 
 from . import adaptive
 from . import derivatives as truth
@@ -143,9 +143,8 @@ def glance(vector: Program, inputs: Inputs, directions: Weights, bits: int) -> A
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                return central(  # type: ignore[no-any-return]  # an object array
-                    vector, inputs.balls, directions, _exponent(inputs, directions, bits)
-                )
+                exponent = _exponent(inputs, directions, bits)
+                return central(vector, inputs.balls, directions, exponent)[0]  # type: ignore[no-any-return]  # an object array
             except Undecided:
                 bits *= 2
     return None
@@ -242,10 +241,12 @@ def _motion(
     patterns = truth.sign_patterns(count) if count else np.zeros((0, 0))
     size, least = growth * fmt.unit_roundoff, arb(growth) * arb(2) ** fmt.smallest_exponent
     total = arb(0)
-    for pattern in patterns:
-        moved = _with_rounding(inputs, places, pattern, size, least)
+    if len(patterns):
+        moved = _with_rounding(inputs, places, patterns, size, least)
         apart = central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
-        total += apart * apart  # Arb's own square of a ball around 0 is nan
+        total = sum(
+            (a * a for a in apart.tolist()), arb(0)
+        )  # Arb's own square of a ball around 0 is nan
     total = total * count / max(len(patterns), 1)
     for k in range(_CONSTANT_PATTERNS):
         arithmetic, met = constants_moved(fmt, growth, k)
@@ -253,7 +254,7 @@ def _motion(
             PreciseArray(a.values, arithmetic) if isinstance(a, PreciseArray) else a
             for a in inputs.balls
         ]
-        apart = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
+        (apart,) = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
         total += apart * apart * len(met) / _CONSTANT_PATTERNS
     return total.abs_upper().sqrt()
 
@@ -280,18 +281,20 @@ def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, 
 
 
 def _with_rounding(
-    inputs: Inputs, places: Sequence[Array], pattern: Array, size: float, least: Any
+    inputs: Inputs, places: Sequence[Array], patterns: Array, size: float, least: Any
 ) -> list[Any]:
-    """Move the elements at ``places`` by ``size`` relative plus ``least``, with a pattern's signs."""
+    """Move the elements at ``places`` by ``size`` relative plus ``least``: a row for each pattern."""
     out, start = [], 0
     up, down = 1 + arb(size), 1 - arb(size)
     for x, p in zip(inputs.balls, places, strict=True):
         if p.size:
-            values = x.values.ravel().copy()
-            positive = pattern[start : start + p.size] > 0
-            values[p] = values[p] * np.where(positive, up, down) + np.where(positive, least, -least)
+            values = np.repeat(x.values.ravel()[None], len(patterns), axis=0)
+            positive = patterns[:, start : start + p.size] > 0
+            here = values[:, p]
+            values[:, p] = here * np.where(positive, up, down) + np.where(positive, least, -least)
             start += p.size
-            x = PreciseArray(values.reshape(x.shape), BALLS)  # noqa: PLW2901 - moved, else as it was
+            shape = (len(patterns), *x.shape)
+            x = PreciseArray(values.reshape(shape), BALLS, len(patterns))  # noqa: PLW2901 - moved, else as it was
         out.append(x)
     return out
 
@@ -334,13 +337,39 @@ def _run(
     """Run a program at x + c·h·v for every c; give 1 / 2h too."""
     h, half = truth.steps(exponent)
     shifts = [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
-    return [program(*truth.shifted(x, shifts, c)) for c in at], half
+    return _at_shifts(program, x, shifts, at), half
 
 
-def central(program: Program, x: Sequence[Any], directions: Weights, exponent: Array) -> Any:
-    """Give the central difference of a scalar program."""
-    (below, above), half = _run(program, x, directions, exponent, (-1, 1))
-    return ((above - below) * half).values[()]
+def _at_shifts(
+    program: Program, x: Sequence[Any], shifts: Sequence[Any], at: Sequence[int]
+) -> list[Any]:
+    """Run a program at x + c·s for every c: as one batch, if it is not too large for that."""
+    points = [truth.shifted(x, shifts, c) for c in at]
+    if sum(b.size for b in x if isinstance(b, PreciseArray)) * len(at) > truth.TOGETHER:
+        return [program(*point) for point in points]
+    moved = [
+        b if s is None else batch([point[j] for point in points])
+        for j, (b, s) in enumerate(zip(x, shifts, strict=True))
+    ]
+    out = at_rows(program, moved)
+    return [row_of(out, i) for i in range(len(at))]
+
+
+def central(program: Program, x: Sequence[Any], directions: Weights, exponent: Array) -> Array:
+    """Give the central differences of a program's result: as many as x has rows, one if it is no batch."""
+    h, half = truth.steps(exponent)
+    shifts = [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
+    rows = max(b.rows for b in x if isinstance(b, PreciseArray))
+    if not rows:
+        below, above = _at_shifts(program, x, shifts, (-1, 1))
+        return np.asarray(((above - below) * half).values[None], dtype=object)
+    size = sum(b.size for b in x if isinstance(b, PreciseArray))
+    if size * rows > truth.TOGETHER and rows > 1:
+        parts = [central(program, row_of(list(x), i), directions, exponent) for i in range(rows)]
+        return np.concatenate(parts)
+    sides = [at_rows(program, truth.shifted(x, shifts, c)) for c in (-1, 1)]
+    difference = (sides[1] - sides[0]) * half
+    return np.broadcast_to(difference.elements, (rows, *difference.shape))
 
 
 def _stencil(

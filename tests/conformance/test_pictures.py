@@ -127,11 +127,11 @@ def test_torchs_cancelling_slope_shows(tmp_path: Path) -> None:
 
 
 def test_labels_never_overlap_and_stay_in_order() -> None:
-    heights = plots._spread([0.5, 0.5, 0.51, 0.99, 1.2], [0.1, 0.1, 0.2, 0.1, 0.1])
+    heights = plots._apart([0.5, 0.5, 0.51, 0.99, 1.2], [0.1, 0.1, 0.2, 0.1, 0.1])
     gaps = np.diff(heights)
     assert np.all(gaps >= np.array([0.1, 0.15, 0.15, 0.1]) - 1e-12)
     assert heights[-1] <= 1.0
-    assert plots._spread([], []) == []
+    assert plots._apart([], []) == []
 
 
 PICTURE = Picture(
