@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,18 @@ from ffverify.verdicts.places import subscript
 from ffverify.verdicts.verdict import Verdict
 
 from .hints import hint
-from .judge.elements import Judged
+from .judge.formula import slope_at
+from .judge.judged import Judged
 
 _SECOND_OPINION = 4096  # input elements above which mpmath would take minutes
 _PASTED = 64  # elements of an array that is still written out
 
 
 def finding(judged: Judged) -> Finding:
-    """Make the finding: recompute the exact value in the second arithmetic, name the place."""
+    """Make the finding: measure the exact slope, also in the second arithmetic, and name the place."""
+    if judged.point.formulas.forward is not None:
+        exact = slope_at(judged.point, judged.weights, judged.directions)
+        judged = replace(judged, truth=exact)
     shown, reason, agree = _exact(judged)
     kind = judged.kind if agree else Verdict.INCONCLUSIVE
     if kind is Verdict.INCONCLUSIVE and agree and not judged.reason:

@@ -30,8 +30,8 @@ from ffverify.verdicts.verdict import Verdict
 from .evaluation import Point
 from .findings import code, finding
 from .function_under_test import Fault, FunctionUnderTest, subject
-from .judge.elements import Judged, Screening
-from .judge.screening import screen
+from .judge.judged import Judged, Screening
+from .judge.questions import judge
 from .laws import side_checks
 from .report import GradcheckError, GradcheckReport
 from .truth_sources import TruthSources
@@ -281,7 +281,7 @@ class _Check:
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
         formulas = self.oracles.at(made, native, results)
         point = Point(made, native, formulas, self.seed, self.strict, results)
-        found = screen(point)
+        found = judge(point)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )

@@ -15,7 +15,7 @@ from ffverify.frameworks.arrays import to_numpy
 from ffverify.truth.slopes import projection_slope
 from ffverify.verdicts.verdict import Verdict
 
-from .judge.elements import Judged
+from .judge.judged import Judged
 
 _CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
 

@@ -9,7 +9,7 @@ from typing import Any
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
-from .judge.elements import Judged
+from .judge.judged import Judged
 
 
 class GradcheckError(AssertionError):

@@ -29,7 +29,7 @@ from .derivatives import CEILING, FIRST_PRECISION, Truth
 Weights = Sequence[Array | None]
 
 EACH = 1024
-_CONSTANT_PATTERNS = 2
+CONSTANT_PATTERNS = 2
 _SPARE = 16  # digits beyond the format's: 8 are asked for, 8 pay for a few hundred roundings
 _HOPELESS = 3  # doublings after which a slope that is still undefined is taken for undefined
 
@@ -137,29 +137,105 @@ def slopes(
     return found
 
 
-def glance(vector: Program, inputs: Inputs, directions: Weights, bits: int) -> Array | None:
+def glance(
+    vector: Program,
+    inputs: Inputs,
+    directions: Weights,
+    bits: int,
+    *,
+    arithmetic: Arithmetic = BALLS,
+) -> Array | None:
     """Give the slopes of all results from two runs, without an error bound; None if undecided."""
     bits = max(bits, _first_precision(inputs, directions, 2 * bits // 3))
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
                 exponent = _exponent(inputs, directions, bits)
-                return central(vector, inputs.balls, directions, exponent)[0]  # type: ignore[no-any-return]  # an object array
+                x = [
+                    PreciseArray(b.values, arithmetic)
+                    if isinstance(b, PreciseArray) and arithmetic is not BALLS
+                    else b
+                    for b in inputs.balls
+                ]
+                return central(vector, x, directions, exponent)[0]  # type: ignore[no-any-return]  # an object array
             except Undecided:
                 bits *= 2
     return None
 
 
 def projection_slope(
-    vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
+    vector: Program,
+    weights: Array,
+    inputs: Inputs,
+    directions: Weights,
+    bits: int,
+    *,
+    arithmetic: Arithmetic = BALLS,
 ) -> Any:
     """Give the slope of ⟨weights, program⟩ at a glance: for bisection, where that suffices."""
-    each = glance(vector, inputs, directions, bits)
+    each = glance(vector, inputs, directions, bits, arithmetic=arithmetic)
     if each is None:
         return arb.nan()
     used = np.flatnonzero(weights)
     with BALLS.precision(bits):
         return sum((each[used] * weights[used]).tolist(), arb(0))
+
+
+def slopes_along(
+    vector: Program,
+    weights: Array,
+    inputs: Inputs,
+    elements: Sequence[tuple[int, int]],
+    bits: int,
+    *,
+    arithmetic: Arithmetic = BALLS,
+) -> list[Any]:
+    """Give the slopes of ⟨weights, program⟩ along single elements of the inputs, all from one run, at a glance.
+
+    ``elements`` are pairs of an argument and a place in it, raveled. nan where no precision decides.
+    """
+    if (
+        len(elements) > 1
+        and 2 * len(elements) * sum(a.size for a in inputs.arrays) > truth.TOGETHER
+    ):
+        half = len(elements) // 2
+        pieces = (elements[:half], elements[half:])
+        return [
+            s for p in pieces
+            for s in slopes_along(vector, weights, inputs, p, bits, arithmetic=arithmetic)
+        ]  # fmt: skip
+    sizes = [float(abs(inputs.arrays[j].ravel()[i])) for j, i in elements]
+    scales = np.frexp([min(s, 1.0) if s else 1.0 for s in sizes])[1] - 1
+    bits = min(max(bits, bits - int(scales.min(initial=0))), CEILING)
+    count, used = len(elements), np.flatnonzero(weights)
+    while bits <= CEILING:
+        h, half = truth.steps(scales - (bits + scales) // 3)
+        with BALLS.precision(bits):
+            moved = []
+            for j, b in enumerate(inputs.balls):
+                mine = [r for r, (k, _) in enumerate(elements) if k == j]
+                if not mine:
+                    moved.append(
+                        PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b
+                    )
+                    continue
+                rows = np.repeat(b.values.ravel()[None], 2 * count, axis=0)
+                for r in mine:
+                    rows[r, elements[r][1]] += h.values[r]
+                    rows[count + r, elements[r][1]] -= h.values[r]
+                shape = (2 * count, *b.shape)
+                moved.append(PreciseArray(rows.reshape(shape), arithmetic, 2 * count))
+            try:
+                out = at_rows(vector, moved)
+            except Undecided:
+                bits *= 2
+                continue
+            full = np.broadcast_to(out.elements, (2 * count, out.shape[-1]))[:, used]
+            apart = (full[:count] - full[count:]) * weights[used]
+            return [
+                sum(row, arb(0)) * k for row, k in zip(apart.tolist(), half.values, strict=True)
+            ]
+    return [arb.nan()] * count
 
 
 def along(
@@ -242,20 +318,20 @@ def _motion(
     size, least = growth * fmt.unit_roundoff, arb(growth) * arb(2) ** fmt.smallest_exponent
     total = arb(0)
     if len(patterns):
-        moved = _with_rounding(inputs, places, patterns, size, least)
+        moved = with_rounding(inputs, places, patterns, size, least)
         apart = central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
         total = sum(
             (a * a for a in apart.tolist()), arb(0)
         )  # Arb's own square of a ball around 0 is nan
     total = total * count / max(len(patterns), 1)
-    for k in range(_CONSTANT_PATTERNS):
+    for k in range(CONSTANT_PATTERNS):
         arithmetic, met = constants_moved(fmt, growth, k)
         x = [
             PreciseArray(a.values, arithmetic) if isinstance(a, PreciseArray) else a
             for a in inputs.balls
         ]
         (apart,) = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
-        total += apart * apart * len(met) / _CONSTANT_PATTERNS
+        total += apart * apart * len(met) / CONSTANT_PATTERNS
     return total.abs_upper().sqrt()
 
 
@@ -280,7 +356,7 @@ def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, 
     return BALLS.deriving(exact=exact), met
 
 
-def _with_rounding(
+def with_rounding(
     inputs: Inputs, places: Sequence[Array], patterns: Array, size: float, least: Any
 ) -> list[Any]:
     """Move the elements at ``places`` by ``size`` relative plus ``least``: a row for each pattern."""

@@ -21,9 +21,9 @@ from ffverify.gradients.evaluation import (
 )
 from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.derivatives import Truth
-from ffverify.verdicts.verdict import Verdict
+from ffverify.verdicts.verdict import Verdict, judge
 
-from .elements import Judged, Screening, decide
+from .judged import Judged, Screening
 from .natural_scale import is_noise
 
 _FEW = 32  # elements of an input that differences check one by one
@@ -130,7 +130,9 @@ def _judge_by_differences(
     ball, kink = exact_slope
     no = np.array([False])
     exact = Truth(np.array([ball], dtype=object), motion, no, no, growth=point.growth)
-    verdict, error, allowed = decide(computed, exact, point.fmt, strict=point.strict)
+    judgement = judge(np.array([computed]), exact, point.fmt)
+    verdict = Verdict(judgement.verdicts[0])
+    error, allowed = float(judgement.error_ulps[0]), float(judgement.allowed_ulps[0])
     if verdict is Verdict.INCONCLUSIVE and ball.is_finite():
         verdict = (
             Verdict.CORRECT

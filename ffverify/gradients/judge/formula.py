@@ -1,97 +1,311 @@
-"""What a function's own derivative programs give in exact arithmetic, at a point and around it."""
+"""Is the formula right? What derivative code gives exactly is compared with exact slopes of the function.
+
+``reverse_faults`` and ``forward_faults`` give the elements that are off, with their exact slopes. A
+truncated series is a legitimate formula, and so is one whose constants are rounded: an element may be off by
+8 u of itself and by as far as the constants move it. At a kink the slope is the hull of the slopes beside it.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, PreciseArray
-from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
-from ffverify.frameworks.arrays import to_numpy
+from ffverify.exact.programs import projected
 from ffverify.gradients.evaluation import Point
+from ffverify.truth.adaptive import Truth
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, TOGETHER
+from ffverify.truth.neighbourhood import nearby_slopes
+from ffverify.truth.slopes import (
+    CONSTANT_PATTERNS,
+    Slopes,
+    along,
+    constants_moved,
+    projection_slope,
+    slopes_along,
+)
+from ffverify.verdicts.verdict import Verdict
 
-_BITS = (128, 256)
+from .exactly import Exactly
+from .judged import Screening, judged_number
+
+_SINGLY = 64  # elements whose slopes are measured all at once
+_PARTS = 32  # that a larger number of elements is divided into
+_BITS = 256
+Place = Callable[[int], tuple[int, int]]
 
 
-def formula_of(
-    point: Point, weights: Array, arithmetic: Arithmetic = BALLS, *, units: int = 0
-) -> list[Array] | None:
-    """Run the derivative program in exact arithmetic: one object array per argument.
+def slack(point: Point, exact: Any) -> Any:
+    """Give how far a formula may be off: as a library's function, which may be a truncated series."""
+    unit = arb(point.fmt.unit_roundoff) * exact.abs_upper()
+    return LIBRARY_ROUNDINGS * (unit + arb(2) ** point.fmt.smallest_exponent)
 
-    With ``units`` the balls hold whatever it gives at inputs that are moved by up to units·u.
+
+def forward_faults(
+    point: Point, own: Exactly, exact: Slopes, smooth: Array, directions: Sequence[Array | None]
+) -> dict[int, Any]:
+    """Give the results whose tangent has a wrong formula, with the exact slopes."""
+    balls = own.balls
+    assert balls is not None  # noqa: S101 - callers asked
+
+    def constants(o: int) -> float:
+        return float(own.constants[o]) + _constants_along(point, one_result(point, o), directions)
+
+    return {
+        o: exact.exact[o]
+        for o in np.flatnonzero(smooth).tolist()
+        if _differs(point, balls[o], exact.exact[o], lambda o=o: constants(o))  # type: ignore[misc]  # mypy and defaults
+        and not is_limit(point, one_result(point, o), directions, balls[o])
+    }
+
+
+def one_result(point: Point, o: int) -> Array:
+    """Give the weights of a single result."""
+    weights = np.zeros(sum(point.sizes))
+    weights[o] = 1.0
+    return weights
+
+
+def _constants_along(point: Point, weights: Array, directions: Sequence[Array | None]) -> float:
+    """Give how far a slope of the function moves with the constants of its program."""
+    here = projection_slope(point.vector, weights, point.inputs, directions, _BITS // 2)
+    total = 0.0
+    for pattern in range(CONSTANT_PATTERNS):
+        arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS, pattern)
+        moved = projection_slope(
+            point.vector, weights, point.inputs, directions, _BITS // 2, arithmetic=arithmetic
+        )
+        apart = abs(moved - here).upper()
+        total += float(apart) ** 2 * len(met) / CONSTANT_PATTERNS if apart.is_finite() else 0.0
+    return float(np.sqrt(total))
+
+
+def _differs(point: Point, formula: Any, exact: Any, constants: Callable[[], float]) -> bool:
+    if not formula.is_finite():
+        return bool(exact.is_finite() and exact.abs_upper() < BALLS.exact(point.fmt.overflow))
+    apart = abs(formula - exact).lower()
+    allowed = slack(point, exact)
+    return bool(apart > allowed) and not bool(apart <= allowed + arb(2 * constants()))
+
+
+class _Identity:
+    """⟨G(x; v), d⟩ = ⟨v, ∂F·d⟩, and the way from its failing to single elements."""
+
+    def __init__(
+        self,
+        point: Point,
+        own: Exactly,
+        weights: Array,
+        directions: list[Array | None],
+        place: Place,
+    ) -> None:
+        self.point, self.own, self.weights, self.place = point, own, weights, place
+        assert own.balls is not None  # noqa: S101 - callers asked
+        self.balls = own.balls
+        parts = [np.ravel(d) for d in directions if d is not None]
+        self.step = np.concatenate(parts)
+        self.broken = np.array([not b.is_finite() for b in self.balls], dtype=bool)
+        self.step[self.broken] = 0.0
+
+    def directions(self, chosen: Array) -> list[Array | None]:
+        """Give the direction as far as it moves some elements."""
+        out: list[Array | None] = [
+            np.zeros(x.shape) if f else None
+            for x, f in zip(self.point.points, self.point.floating, strict=True)
+        ]
+        start = 0
+        for d in out:
+            if d is not None:
+                here = chosen[(chosen >= start) & (chosen < start + d.size)]
+                d.ravel()[here - start] = self.step[here]
+                start += d.size
+        return [d if d is not None and np.any(d) else None for d in out]
+
+    def residual(self, chosen: Array, slope: Any) -> Any:
+        with BALLS.precision(_BITS):
+            terms = (self.balls[chosen] * self.step[chosen]).tolist()
+            return sum(terms, arb(0)) - slope
+
+    def noise(self, chosen: Array) -> float:
+        """Give how far the constants of either side, as they are rounded, put the two apart."""
+        theirs = _constants_along(self.point, self.weights, self.directions(chosen))
+        mine = float(np.sum((self.own.constants[chosen] * self.step[chosen]) ** 2))
+        return 2 * float(np.sqrt(theirs**2 + mine))
+
+
+def reverse_faults(
+    point: Point,
+    own: Exactly,
+    exact: Slopes,
+    weights: Array,
+    directions: list[Array | None],
+    place: Place,
+    found: Screening,
+    *,
+    tied: bool,
+) -> dict[int, Any]:
+    """Give the elements of a VJP that have a wrong formula, with the exact slopes."""
+    identity = _Identity(point, own, weights, directions, place)
+    faults: dict[int, Any] = {}
+    broken = np.flatnonzero(identity.broken)
+    if broken.size:
+        some = broken[:_SINGLY]
+        for i, t in zip(some.tolist(), _exact_slopes(point, weights, some, place), strict=True):
+            if t.is_finite() and t.abs_upper() < BALLS.exact(point.fmt.overflow):
+                faults[i] = t
+    part = np.flatnonzero(identity.step)
+    if not part.size:
+        return faults
+    if broken.size:
+        whole = _slope(identity, part)
+    else:
+        used = np.flatnonzero(weights)
+        with BALLS.precision(_BITS):
+            whole = sum((exact.exact[used] * weights[used]).tolist(), arb(0))
+    residual = identity.residual(part, whole)
+    if not residual.is_finite() or residual.contains(0):
+        return faults
+    size = float(residual.abs_lower())
+    if size <= identity.noise(part):
+        return faults
+    off = _single_faults(identity, part)
+    if not off and tied:
+        _whole_direction(identity, part, whole, size, found)
+    return faults | off
+
+
+def _slope(identity: _Identity, chosen: Array) -> Any:
+    point = identity.point
+    return projection_slope(
+        point.vector, identity.weights, point.inputs, identity.directions(chosen), _BITS // 2
+    )
+
+
+def _single_faults(identity: _Identity, part: Array) -> dict[int, Any]:
+    """Lead from a sum that is off to elements that are."""
+    point = identity.point
+    size = sum(x.size for x in point.points)
+    while part.size > _SINGLY:
+        pieces = np.array_split(part, 2 if size > TOGETHER else _PARTS)
+        off = [identity.residual(p, _slope(identity, p)) for p in pieces]
+        sizes = [float(r.abs_lower()) if r.is_finite() else np.inf for r in off]
+        noise = [
+            float(np.abs(identity.own.floats[p] * identity.step[p]).max(initial=0.0))
+            for p in pieces
+        ]
+        excess = [
+            s / (point.fmt.unit_roundoff * n + 2.0**-1070)
+            for s, n in zip(sizes, noise, strict=True)
+        ]
+        part = pieces[int(np.argmax(excess))]
+    exact = _exact_slopes(point, identity.weights, part, identity.place)
+    suspects = [
+        (int(i), t)
+        for i, t in zip(part, exact, strict=True)
+        if _differs(point, identity.balls[i], t, lambda i=i: _constants(identity, int(i)))
+    ]
+    suspects.sort(key=lambda s: -float(abs(identity.balls[s[0]] - s[1]).abs_upper()))
+    return {
+        i: t
+        for i, t in suspects[:_PARTS]
+        if not is_limit(point, identity.weights, point.unit(*identity.place(i)), identity.balls[i])
+    }
+
+
+def _constants(identity: _Identity, i: int) -> float:
+    """Give how far an element and its slope move with the programs' constants."""
+    direction = identity.point.unit(*identity.place(i))
+    theirs = _constants_along(identity.point, identity.weights, direction)
+    return float(identity.own.constants[i]) + theirs
+
+
+def _exact_slopes(point: Point, weights: Array, chosen: Array, place: Place) -> list[Any]:
+    places = [place(int(i)) for i in chosen]
+    return slopes_along(point.vector, weights, point.inputs, places, _BITS)
+
+
+def slope_at(point: Point, weights: Array, direction: Sequence[Array | None]) -> Truth:
+    """Give the exact slope along a direction; at a kink the hull of the slopes on either side."""
+    return along(
+        projected(point.vector, weights), point.inputs, direction, point.fmt, growth=point.growth,
+        moving=[None] * len(point.points),
+    )  # fmt: skip
+
+
+def is_limit(point: Point, weights: Array, directions: Sequence[Array | None], number: Any) -> bool:
+    """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink or a tie may be.
+
+    The slopes are known to a fraction of how far the number is from them: where the function is smooth their
+    hull is as narrow, and holds nothing else.
     """
-    vectors = [to_numpy(v) for v in point.split(weights) if v is not None]
-    bars = _exactly(point, "backward", arithmetic, vectors, units)
-    if bars is None:
-        return None
-    results = iter(bars)
-    return [
-        next(results) if f else np.zeros(x.shape, dtype=object)
+    number = arb(number)
+    if not number.is_finite():
+        return False
+    every = [
+        np.ones(x.shape, bool) if f else None
         for x, f in zip(point.points, point.floating, strict=True)
     ]
+    exact = slope_at(point, weights, directions).exact[0]
+    width = float(abs(number - exact).abs_lower()) / 8  # far from covering the difference itself
+    hull = nearby_slopes(
+        projected(point.vector, weights), point.inputs, directions, point.fmt, every, units=0,
+        width=width,
+    )  # fmt: skip
+    if hull is None:
+        return False
+    slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
+    return bool(abs(number - slopes).lower() <= slack(point, slopes))
 
 
-def tangents_formula(
-    point: Point,
-    directions: Sequence[Array | None],
-    arithmetic: Arithmetic = BALLS,
-    *,
-    units: int = 0,
-) -> Array | None:
-    """Run the tangent program as `formula_of` does: one object array over the floating results."""
-    dots = [
-        np.zeros(x.shape) if d is None else d
-        for d, x, f in zip(directions, point.points, point.floating, strict=True)
-        if f
-    ]
-    results = _exactly(point, "tangent", arithmetic, dots, units)
-    return None if results is None else np.concatenate([r.ravel() for r in results])
+def _whole_direction(
+    identity: _Identity, part: Array, whole: Any, size: float, found: Screening
+) -> None:
+    """Keep a direction in which elements are wrong together that are right one by one.
 
-
-def _exactly(
-    point: Point, mode: str, arithmetic: Arithmetic, more: Sequence[Array], units: int
-) -> list[Array] | None:
-    """Run the program of a mode exactly; None if there is none, or none that exact arithmetic can run.
-
-    Where cancellation leaves fewer digits than a bound needs, it runs once more, with twice the bits.
+    At a tie every element of a maximum's gradient may be anything from 0 to 1, but their sum is 1. The
+    bound allows each element half its digits: only a term too many or too few goes beyond that.
     """
-    program = getattr(point.formulas, mode)()
-    if program is None:
-        return None
-    found = None
-    for bits in _BITS[: 1 if units else None]:
-        try:
-            with BALLS.precision(bits):
-                found = [r.values for r in program(*_entered(point, arithmetic, more, units))]
-        except Undecided:
+    point = identity.point
+    terms = identity.own.floats[part] * identity.step[part]
+    allowed = point.fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
+    if size <= allowed:
+        return
+    ulp = 2.0 ** int(point.fmt.ulp_exponents(np.array([float(whole.mid())]))[0])
+    found.failed.append(
+        judged_number(
+            point, point.subject.reverse, -1, (), Verdict.WRONG, float(terms.sum()), whole,
+            size / ulp, allowed / ulp, tail=False, weights=identity.weights,
+            directions=identity.directions(part), gradient=None,
+            reason="Elements that sit on a kink are right one by one, but not together.",
+        )
+    )  # fmt: skip
+
+
+def kinked_faults(
+    point: Point, own: Exactly, weights: Array, elements: Array, place: Place
+) -> dict[int, Any]:
+    """Give the elements among some, zeros and ties, that are no slope on either side nor a limit beside."""
+    faults: dict[int, Any] = {}
+    assert own.balls is not None  # noqa: S101 - callers asked
+    for i in elements.tolist():
+        j, flat = place(i)
+        exact = slope_at(point, weights, point.unit(j, flat))
+        t = exact.exact[0]
+        number = own.balls[i]
+        if not exact.resolved[0] or not number.is_finite() or not t.is_finite():
             continue
-        except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-            if not units:  # it may yet run on the numbers themselves
-                unknown: dict[str, Any] = {mode: lambda: None}
-                point.formulas = replace(point.formulas, **unknown)
-            return None
-        elements = itertools.chain.from_iterable(r.ravel().tolist() for r in found)
-        if min(map(arb.rel_accuracy_bits, elements), default=bits) >= point.fmt.precision + 8:
-            break
-    return found
-
-
-def _entered(point: Point, arithmetic: Arithmetic, more: Sequence[Any], units: int) -> list[Any]:
-    inputs = point.inputs.balls
-    if units:
-        least = arb(units) * arb(2) ** point.fmt.smallest_exponent
-        around = 1 + arb(0, units * point.fmt.unit_roundoff)
-        inputs = [
-            b * around + arb(0, least) if f else b
-            for b, f in zip(inputs, point.floating, strict=True)
-        ]
-    balls = [*inputs, *(BALLS.array(a) for a in more)]
-    if arithmetic is BALLS:
-        return balls
-    return [PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b for b in balls]
+        if bool(abs(number - t).lower() > slack(point, t)) and not is_limit(
+            point, weights, point.unit(j, flat), number
+        ):
+            still = [
+                np.zeros(x.shape) if f else None
+                for x, f in zip(point.points, point.floating, strict=True)
+            ]
+            identity = _Identity(point, own, weights, still, place)
+            if bool(abs(number - t).lower() > slack(point, t) + arb(2 * _constants(identity, i))):
+                faults[i] = t
+    return faults

@@ -1,0 +1,149 @@
+"""A program at a point in exact arithmetic: what it gives, how far that moves, what rounding can add up to.
+
+``Exactly`` is asked for all elements of all results at once, and measures nothing that nobody asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import Undecided, arb, midpoints
+from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program, at_rows, joined
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
+from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
+from ffverify.verdicts.bounds import running_bound
+
+_BITS = (128, 256, 512)
+# ‖·‖₁ ≤ √m ‖·‖₂ for m inputs; of rounding errors that are independent, eight times the 2-norm is exceeded
+# with a probability below 2 exp(-8² / 2) = 3e-14 (Higham & Mary, A new approach to probabilistic rounding
+# error analysis, 2019).
+_PROBABLE = 8.0
+_FEW = 2  # patterns of signs beside inputs of many elements
+_MANY = 4096
+
+
+def _root_mean_square(sizes: Array) -> Array:
+    """Give the root mean square over rows, whatever the range of the numbers."""
+    largest = sizes.max(axis=0)
+    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    out: Array = unit * np.sqrt(np.mean((sizes / unit) ** 2, axis=0))
+    return out
+
+
+class Exactly:
+    """A program at a point, its results raveled and joined.
+
+    Parameters
+    ----------
+    program
+        Of precise arrays; takes the inputs, then ``more``.
+    inputs
+        The point. Its floating elements carry rounding errors.
+    more
+        Cotangents or tangents: exact numbers.
+    fmt, growth
+        The format of what was computed, and the growth factor g.
+    """
+
+    def __init__(
+        self, program: Program, inputs: Inputs, more: Sequence[Array], fmt: Format, growth: int
+    ) -> None:
+        self.program, self.inputs, self.more = program, inputs, list(more)
+        self.fmt, self.growth = fmt, growth
+        self._vector = joined(program)
+        self._exact = [BALLS.array(a) for a in self.more]
+
+    @cached_property
+    def balls(self) -> Array | None:
+        """The exact results, as narrow as the format needs; None if the program cannot be run here."""
+        found = None
+        for bits in _BITS:
+            try:
+                with BALLS.precision(bits):
+                    found = self._vector(*self.inputs.balls, *self._exact).values
+            except Undecided:
+                continue
+            except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+                return None
+            known = map(arb.rel_accuracy_bits, found.tolist())
+            if min(known, default=bits) >= self.fmt.precision + 8:
+                break
+        return found
+
+    @cached_property
+    def floats(self) -> Array:
+        """The exact results as the floats nearest to them."""
+        assert self.balls is not None  # noqa: S101 - callers asked
+        return midpoints(self.balls)
+
+    @cached_property
+    def motion(self) -> Array:
+        """How far each result moves when the inputs move by g·u: the conditioning term of its bound.
+
+        Inputs move with patterns of signs; the root mean square of what the results move by is the 2-norm
+        of their sensitivities, and that times λ bounds what independent errors do (see `_PROBABLE`).
+        """
+        places = [
+            np.flatnonzero(x) if isinstance(b, PreciseArray) else np.zeros(0, int)
+            for x, b in zip(self.inputs.arrays, self.inputs.balls, strict=True)
+        ]
+        count = sum(p.size for p in places)
+        zero = np.zeros(self.floats.size)
+        if not count:
+            return zero
+        patterns = sign_patterns(count)[: _FEW if count > _MANY else None]
+        size = self.growth * self.fmt.unit_roundoff
+        least = arb(self.growth) * arb(2) ** self.fmt.smallest_exponent
+        with BALLS.precision(_BITS[0]):
+            moved = with_rounding(self.inputs, places, patterns, size, least)
+            apart = self._apart([*moved, *self._exact], len(patterns))
+        norm = np.sqrt(count) * _root_mean_square(apart)
+        out: Array = norm * min(1.0, _PROBABLE / np.sqrt(count))
+        return out
+
+    def _apart(self, moved: Sequence[Any], rows: int) -> Array:
+        """Give how far the results at rows of inputs are from those at the point, as floats."""
+        try:
+            out = at_rows(self._vector, moved)
+        except Undecided:  # a branch within the roundings: nothing is promised there
+            return np.full((rows, self.floats.size), np.inf)
+        difference = np.broadcast_to(out.elements, (rows, self.floats.size)) - self.balls
+        sizes = [float(abs(x).upper()) if x.is_finite() else np.inf for x in difference.ravel()]
+        return np.array(sizes).reshape(difference.shape)
+
+    @cached_property
+    def constants(self) -> Array:
+        """How far each result moves when the program's own constants, such as √2, are rounded otherwise."""
+        moves = []
+        for pattern in range(CONSTANT_PATTERNS):
+            arithmetic, met = constants_moved(self.fmt, LIBRARY_ROUNDINGS, pattern)
+            given = [
+                PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b
+                for b in (*self.inputs.balls, *self._exact)
+            ]
+            with BALLS.precision(_BITS[0]):
+                apart = self._apart(given, 1)[0]
+            moves.append(np.where(np.isfinite(apart), apart, 0.0) * np.sqrt(len(met)))
+        return _root_mean_square(np.stack(moves))
+
+    @cached_property
+    def running(self) -> Array:
+        """What the roundings of this very program can add up to in each result."""
+        bounds = running_bound(self.program, [*self.inputs.arrays, *self.more], self.fmt)
+        flat = np.concatenate([b.ravel() for b in bounds])
+        return np.array([float(b.upper()) if b.is_finite() else np.inf for b in flat])
+
+    def at(self, arrays: Sequence[Array]) -> Array | None:
+        """Give the results at other inputs as floats; None if they cannot be had."""
+        try:
+            with BALLS.precision(_BITS[0]):
+                return midpoints(self._vector(*Inputs(arrays).balls, *self._exact).values)
+        except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
+            return None
