@@ -509,7 +509,7 @@ def row_of(value: Any, i: int) -> Any:
     if isinstance(value, PreciseArray) and value.rows:
         return value.like(value.elements[i])
     if isinstance(value, Plain):
-        return value.elements[i]
+        return np.asarray(value.elements[i])
     if isinstance(value, list | tuple):
         return type(value)(row_of(v, i) for v in value)
     return value

@@ -190,16 +190,18 @@ def slopes_along(
     *,
     arithmetic: Arithmetic = BALLS,
 ) -> list[Any]:
-    """Give the slopes of ⟨weights, program⟩ along single elements of the inputs, all from one run, at a glance.
+    """Give the slopes of ⟨weights, program⟩ along single elements of the inputs, from one run, at a glance.
 
     ``elements`` are pairs of an argument and a place in it, raveled. nan where no precision decides.
     """
+    if not elements:
+        return []
     if (
         len(elements) > 1
         and 2 * len(elements) * sum(a.size for a in inputs.arrays) > truth.TOGETHER
     ):
-        half = len(elements) // 2
-        pieces = (elements[:half], elements[half:])
+        middle = len(elements) // 2
+        pieces = (elements[:middle], elements[middle:])
         return [
             s for p in pieces
             for s in slopes_along(vector, weights, inputs, p, bits, arithmetic=arithmetic)

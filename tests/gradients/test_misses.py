@@ -67,7 +67,7 @@ def test_a_cotangent_that_is_changed_in_place_excuses_nothing():
     assert check(f, x, y, vjp=careful).verdict is Verdict.CORRECT
 
 
-@pytest.mark.parametrize("error", [0.05, 0.07, 0.3])
+@pytest.mark.parametrize("error", [0.02, 0.05, 0.07])
 def test_many_terms_in_half_precision_excuse_no_wrong_formula(error):
     x = np.array([8] + [0] * 199, dtype=np.float16)
 
@@ -85,19 +85,6 @@ def test_many_terms_in_half_precision_excuse_no_wrong_formula(error):
     assert wrong.verdict is Verdict.WRONG
     assert "the formula itself is off" in str(wrong)
     assert check(logsumexp, x, vjp=pull(1.0)).verdict is Verdict.CORRECT
-
-
-def test_what_conditioning_allows_is_not_said_to_be_seen():
-    """Inputs moved by a few roundings move this gradient by 3 %: 2 % are allowed, and said to be."""
-    x = np.array([8] + [0] * 199, dtype=np.float16)
-
-    def vjp(v, x):
-        z = np.exp((x - x.max()).astype(np.float32))
-        return ((1.02 * v * (z / z.sum())).astype(np.float16),)
-
-    report = check(lambda x: x.max() + np.log(np.sum(np.exp(x - x.max()))), x, vjp=vjp)
-    assert report.verdict is Verdict.CORRECT
-    assert report.sensitivity > 0.02
 
 
 @pytest.mark.parametrize("x", [[0.0] * 5, [0.0, 1.0, -1.0, -0.975, 0.0]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +13,9 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.programs import joined
 from ffverify.gradients.function_under_test import Fault
-from ffverify.gradients.judge.elements import _differs
-from ffverify.gradients.judge.elements import decide as decide_by
-from ffverify.gradients.judge.formula import formula_of
+from ffverify.gradients.judge.exactly import Exactly
 from ffverify.gradients.opaque import Opaque, ridders, slope_by_differences
-from ffverify.gradients.truth_sources import ExactPrograms
-from ffverify.truth.derivatives import Truth
 from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes
-from ffverify.verdicts.verdict import Verdict
 
 F64 = formats.FORMATS["float64"]
 X = np.array([0.5, -2.0, 3.0])
@@ -29,12 +23,6 @@ X = np.array([0.5, -2.0, 3.0])
 
 def directional(f, x, d, *, each=True):
     return slopes(joined(f), Inputs([x]), [d], F64, each=each)
-
-
-def decide(computed, truth, fmt, *, formula, running=lambda: None):
-    """Decide about a number whose formula has no constants of its own."""
-    off = lambda: _differs(formula, lambda _: None, truth, fmt)  # noqa: E731 - short
-    return decide_by(computed, truth, fmt, formula=formula, off=off, running=running)
 
 
 # -- slopes -------------------------------------------------------------------------------------
@@ -132,44 +120,58 @@ def test_a_kink_that_only_steps_above_the_rounding_show():
 # -- decisions ----------------------------------------------------------------------------------
 
 
-def truth_of(value, motion=0.0):
-    exact, moved = np.empty(1, dtype=object), np.empty(1, dtype=object)
-    exact[0], moved[0] = arb(value), arb(motion)
-    return Truth(exact, lambda: moved, np.array([False]), np.array([True]), growth=8)
+TIDY = np.array([3.0, -0.5])
+
+
+def exactly(program, x=TIDY):
+    return Exactly(program, Inputs([x]), [], F64, growth=8)
+
+
+def test_what_is_measured_of_a_program_at_a_point():
+    of_squares = exactly(lambda x: (x * x,))
+    assert of_squares.floats.tolist() == [9.0, 0.25]
+    u = F64.unit_roundoff
+    # Either input alone moves its own square by 2 g u: the 2-norm of one, times √2 for two inputs.
+    assert of_squares.motion == pytest.approx(2**0.5 * 2 * 8 * u * np.array([9.0, 0.25]), rel=1e-9)
+    assert of_squares.running.tolist() == [0.0, 0.0]  # these squares are floats
+    assert 0 < exactly(lambda x: (x * x,), np.array([0.1])).running[0] < 1e-17
+    assert not of_squares.constants.any()
+
+
+def test_constants_that_fill_their_format_are_rounded_and_thresholds_are_not():
+    of_root = exactly(lambda x: (x * 2**0.5,))
+    assert of_root.constants == pytest.approx(8 * F64.unit_roundoff * 2**0.5 * abs(TIDY), rel=1e-9)
+    edge = float(np.nextafter(0.1, 1))
+    cut = exactly(lambda x: (np.where(x > 0.1, x, 0.0),), np.array([edge]))
+    assert cut.constants[0] < 1e-8  # not 0.1: it lies across the threshold when that moves
 
 
 @pytest.mark.parametrize(
-    ("computed", "formula", "running", "expected"),
+    ("vjp", "expected"),
     [
-        (1.0, 1.0, None, Verdict.CORRECT),
-        (1.0 + 2.0**-51, 1.0, None, Verdict.CORRECT),
-        (1.0 + 1e-9, 1.0, None, Verdict.IMPRECISE),  # unknown rounding: half the digits may go
-        (1.0 + 1e-6, 1.0, None, Verdict.WRONG),
-        (1.0 + 1e-6, 1.0, 1e-5, Verdict.IMPRECISE),  # the running bound explains it
-        (1.0 + 1e-6, 1.0, 1e-9, Verdict.WRONG),
-        (1.0 + 1e-9, 1.0 + 1e-9, 1e-5, Verdict.WRONG),  # exact arithmetic does not mend it
-        (2.0, 2.0, None, Verdict.WRONG),
-        (math.nan, 1.0, None, Verdict.NONFINITE),
-        (math.inf, 1.0, None, Verdict.NONFINITE),
+        (lambda v, x: (v * np.cos(x),), "correct"),
+        (
+            lambda v, x: (v * np.cos(x) * (1 + 1e-9),),
+            "wrong",
+        ),  # a formula that is off, however little
+        (lambda v, x: (v * (np.cos(x) + 2.0**30 - 2.0**30),), "imprecise"),
+        (lambda v, x: (v * np.cos(x) * np.where(x > 0, np.inf, 1),), "nonfinite"),
     ],
 )
-def test_decisions(computed, formula, running, expected):
-    bound = None if running is None else arb(running)
-    verdict, _, _ = decide(
-        computed, truth_of(1.0), F64, formula=arb(formula), running=lambda: bound
-    )
-    assert verdict is expected
+def test_three_questions(vjp, expected):
+    report = gradcheck(np.sin, np.array([0.5, -1.0]), vjp=vjp, raise_exception=False)
+    assert str(report.verdict) == expected
 
 
-def test_a_wrong_formula_cannot_hide_in_a_wide_bound():
-    wide = truth_of(1.0, motion=1e-3)
-    near, formula = 1.0 + 5e-4, arb(1.0) + arb(5e-4)
-    assert decide(near, wide, F64, formula=arb(1))[0] is Verdict.CORRECT
-    narrow = Truth(
-        wide.exact, lambda: np.array([arb(1e-9)]), wide.kink, wide.resolved, growth=10_000_000
-    )
-    assert decide(1.0 + 1e-9, narrow, F64, formula=arb(1) + arb(1e-9))[0] is Verdict.WRONG
-    assert decide(near, wide, F64, formula=formula)[0] is Verdict.CORRECT
+def test_code_that_does_not_execute_its_formula_is_wrong():
+    """In exact arithmetic it is right; its floats are beyond all that rounding can add up to."""
+
+    def vjp(v, x):
+        slope = np.cos(x)
+        return (v * (slope * 1.001 if isinstance(slope, np.ndarray) else slope),)
+
+    report = gradcheck(np.sin, np.array([0.5, -1.0]), vjp=vjp, raise_exception=False)
+    assert str(report.verdict) == "wrong"
 
 
 def test_balls_are_left_at_their_own_precision():
@@ -190,22 +192,6 @@ def test_balls_are_left_at_their_own_precision():
 def test_bad_input_is_one_clear_error(fn: object, inputs: object, says: str) -> None:
     with pytest.raises(TypeError, match=says):
         gradcheck(fn, inputs)  # type: ignore[arg-type]  # on purpose
-
-
-def test_a_formula_that_fails_around_a_point_still_runs_at_it():
-    def program(x, v):
-        if not all(b.is_exact() for b in x.values):
-            raise ValueError("made for single numbers")
-        return (2 * x * v,)
-
-    x = np.array([1.5])
-    point = SimpleNamespace(
-        formulas=ExactPrograms("shadow", None, backward=lambda: program),
-        inputs=Inputs([x]), points=[x], floating=[True], fmt=formats.of("float64"),
-        split=lambda weights: [weights],
-    )  # fmt: skip
-    assert formula_of(point, np.ones(1), units=8) is None
-    assert [float(b) for b in formula_of(point, np.ones(1))[0]] == [3.0]
 
 
 @pytest.mark.parametrize(

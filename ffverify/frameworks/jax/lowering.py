@@ -91,9 +91,10 @@ def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) 
     if called is not None:
         jaxpr, consts = getattr(called, "jaxpr", called), getattr(called, "consts", ())
         return _run(jaxpr, consts, xs, arithmetic, places)
-    if name not in _OF_PLAIN and any(isinstance(x, Plain) for x in xs):
+    some = any(isinstance(x, PreciseArray) for x in xs)
+    if any(isinstance(x, Plain) for x in xs) and not (some and name in _OF_PLAIN):
         raise HiddenRows(name)
-    if not any(isinstance(x, PreciseArray) for x in xs):
+    if not some:
         out = equation.primitive.bind(*xs, **params)
         return [
             _entering(o, arithmetic)

@@ -131,7 +131,9 @@ class Exactly:
             with BALLS.precision(_BITS[0]):
                 apart = self._apart(given, 1)[0]
             moves.append(np.where(np.isfinite(apart), apart, 0.0) * np.sqrt(len(met)))
-        return _root_mean_square(np.stack(moves))
+        # A threshold that is moved across a number is no rounding: it changes that by all of its digits.
+        half = self.fmt.unit_roundoff**0.5 * np.abs(self.floats)
+        return np.asarray(np.minimum(_root_mean_square(np.stack(moves)), half))
 
     @cached_property
     def running(self) -> Array:
@@ -140,10 +142,11 @@ class Exactly:
         flat = np.concatenate([b.ravel() for b in bounds])
         return np.array([float(b.upper()) if b.is_finite() else np.inf for b in flat])
 
-    def at(self, arrays: Sequence[Array]) -> Array | None:
+    def at(self, arrays: Sequence[Array], more: Sequence[Array]) -> Array | None:
         """Give the results at other inputs as floats; None if they cannot be had."""
+        given = [*Inputs(arrays).balls, *(BALLS.array(a) for a in more)]
         try:
             with BALLS.precision(_BITS[0]):
-                return midpoints(self._vector(*Inputs(arrays).balls, *self._exact).values)
+                return midpoints(self._vector(*given).values)
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
             return None

@@ -8,6 +8,7 @@ truncated series is a legitimate formula, and so is one whose constants are roun
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
 from ffverify.gradients.evaluation import Point
-from ffverify.truth.adaptive import Truth
+from ffverify.truth.adaptive import CEILING, Truth
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, TOGETHER
 from ffverify.truth.neighbourhood import nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
+    Inputs,
     Slopes,
     along,
     constants_moved,
@@ -36,6 +38,7 @@ from .judged import Screening, judged_number
 _SINGLY = 64  # elements whose slopes are measured all at once
 _PARTS = 32  # that a larger number of elements is divided into
 _BITS = 256
+_NARROW = 2.0**-20  # how well a slope is known beside the number that it is compared with
 Place = Callable[[int], tuple[int, int]]
 
 
@@ -58,7 +61,7 @@ def forward_faults(
     return {
         o: exact.exact[o]
         for o in np.flatnonzero(smooth).tolist()
-        if _differs(point, balls[o], exact.exact[o], lambda o=o: constants(o))  # type: ignore[misc]  # mypy and defaults
+        if _differs(point, balls[o], exact.exact[o], partial(constants, o))
         and not is_limit(point, one_result(point, o), directions, balls[o])
     }
 
@@ -72,12 +75,16 @@ def one_result(point: Point, o: int) -> Array:
 
 def _constants_along(point: Point, weights: Array, directions: Sequence[Array | None]) -> float:
     """Give how far a slope of the function moves with the constants of its program."""
-    here = projection_slope(point.vector, weights, point.inputs, directions, _BITS // 2)
+    bits = _BITS // 2
+    here = projection_slope(point.vector, weights, point.inputs, directions, bits)
+    while here.rel_accuracy_bits() < point.fmt.precision and 4 * bits <= CEILING:
+        bits *= 4
+        here = projection_slope(point.vector, weights, point.inputs, directions, bits)
     total = 0.0
     for pattern in range(CONSTANT_PATTERNS):
         arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS, pattern)
         moved = projection_slope(
-            point.vector, weights, point.inputs, directions, _BITS // 2, arithmetic=arithmetic
+            point.vector, weights, point.inputs, directions, bits, arithmetic=arithmetic
         )
         apart = abs(moved - here).upper()
         total += float(apart) ** 2 * len(met) / CONSTANT_PATTERNS if apart.is_finite() else 0.0
@@ -150,13 +157,18 @@ def reverse_faults(
 ) -> dict[int, Any]:
     """Give the elements of a VJP that have a wrong formula, with the exact slopes."""
     identity = _Identity(point, own, weights, directions, place)
-    faults: dict[int, Any] = {}
+    overflow = BALLS.exact(point.fmt.overflow)
     broken = np.flatnonzero(identity.broken)
-    if broken.size:
-        some = broken[:_SINGLY]
-        for i, t in zip(some.tolist(), _exact_slopes(point, weights, some, place), strict=True):
-            if t.is_finite() and t.abs_upper() < BALLS.exact(point.fmt.overflow):
-                faults[i] = t
+    some = broken[:_SINGLY]
+    faults = {
+        i: t
+        for i, t in zip(
+            some.tolist(),
+            _exact_slopes(point, weights, some.tolist(), place, [arb(1)] * some.size),
+            strict=True,
+        )
+        if t.is_finite() and t.abs_upper() < overflow
+    }
     part = np.flatnonzero(identity.step)
     if not part.size:
         return faults
@@ -202,11 +214,12 @@ def _single_faults(identity: _Identity, part: Array) -> dict[int, Any]:
             for s, n in zip(sizes, noise, strict=True)
         ]
         part = pieces[int(np.argmax(excess))]
-    exact = _exact_slopes(point, identity.weights, part, identity.place)
+    numbers = identity.balls[part].tolist()
+    exact = _exact_slopes(point, identity.weights, part.tolist(), identity.place, numbers)
     suspects = [
-        (int(i), t)
-        for i, t in zip(part, exact, strict=True)
-        if _differs(point, identity.balls[i], t, lambda i=i: _constants(identity, int(i)))
+        (i, t)
+        for i, t in zip(part.tolist(), exact, strict=True)
+        if _differs(point, identity.balls[i], t, partial(_constants, identity, i))
     ]
     suspects.sort(key=lambda s: -float(abs(identity.balls[s[0]] - s[1]).abs_upper()))
     return {
@@ -223,9 +236,28 @@ def _constants(identity: _Identity, i: int) -> float:
     return float(identity.own.constants[i]) + theirs
 
 
-def _exact_slopes(point: Point, weights: Array, chosen: Array, place: Place) -> list[Any]:
-    places = [place(int(i)) for i in chosen]
-    return slopes_along(point.vector, weights, point.inputs, places, _BITS)
+def _exact_slopes(
+    point: Point, weights: Array, chosen: Sequence[int], place: Place, numbers: Sequence[Any]
+) -> list[Any]:
+    """Give the slopes along single elements, each known well enough to be compared with a number."""
+    found: list[Any] = [None] * len(chosen)
+    tiny = arb(2) ** (point.fmt.smallest_exponent - 3)
+    pending, bits = list(range(len(chosen))), _BITS
+    while pending and bits <= CEILING:
+        places = [place(int(chosen[k])) for k in pending]
+        for k, slope in zip(
+            pending, slopes_along(point.vector, weights, point.inputs, places, bits), strict=True
+        ):
+            found[k] = slope
+        # A ball that holds whatever was computed because the slope is tiny beside its value would excuse it.
+        pending = [
+            k
+            for k in pending
+            if found[k].is_finite()
+            and bool(found[k].rad() > tiny + abs(numbers[k]).mid() * _NARROW)
+        ]
+        bits *= 2
+    return found
 
 
 def slope_at(point: Point, weights: Array, direction: Sequence[Array | None]) -> Truth:
@@ -259,6 +291,33 @@ def is_limit(point: Point, weights: Array, directions: Sequence[Array | None], n
         return False
     slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
     return bool(abs(number - slopes).lower() <= slack(point, slopes))
+
+
+def nearer(point: Point, factor: float | None) -> list[Array]:
+    """Give the inputs nearer to zero: scaled, or cut off at ±1."""
+    return [
+        x if not f else x.clip(-1, 1) if factor is None else x.astype(np.float64) * factor
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
+def is_cut_off(
+    point: Point, weights: Array, directions: Sequence[Array | None], exact: Any
+) -> bool:
+    """Tell whether a derivative is given as 0 where an exponential tail is below a rounding of its scale.
+
+    Its scale is the slope at the inputs cut off at ±1, and exponential is what falls from the halved input
+    on by the root of all that it falls by: a power law falls less.
+    """
+    unit = LIBRARY_ROUNDINGS * point.fmt.unit_roundoff
+    for arrays, most in ((nearer(point, None), unit), (nearer(point, 0.5), unit**0.5)):
+        try:
+            size = projection_slope(point.vector, weights, Inputs(arrays), directions, _BITS // 2)
+        except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
+            return False
+        if not size.is_finite() or not bool(exact.abs_upper() <= most * abs(size).upper()):
+            return False
+    return True
 
 
 def _whole_direction(

@@ -38,13 +38,21 @@ from ffverify.verdicts.verdict import Verdict
 
 from .by_differences import screen_by_differences
 from .exactly import Exactly
-from .formula import forward_faults, is_limit, kinked_faults, one_result, reverse_faults
+from .formula import (
+    forward_faults,
+    is_cut_off,
+    is_limit,
+    kinked_faults,
+    nearer,
+    one_result,
+    reverse_faults,
+)
 from .judged import Screening, judged_number
 from .unknown import judge_one, judge_tangents, judge_vjp
 
 SlopeOf = Callable[[int], tuple[Array, Sequence[Array | None]]]
 
-_MOST = 3  # findings kept of one array, the worst
+_MOST = 1  # findings kept of one array, the worst
 _ON_KINKS = 4  # elements on kinks that are judged, of one argument
 
 
@@ -115,7 +123,7 @@ def _forward(
         weights = one_result(point, o)
         k, index = result_index(point, o)
         number = float(tangents[o])
-        exactly = exact.exact[o] if o in wrong else own.balls[o]
+        exactly = exact.exact[o] if o in wrong else own.balls[o]  # type: ignore[index]  # known
         found.failed.append(
             judged_number(
                 point, point.subject.forward, k, index, kind, number, exactly, error, allowed,
@@ -123,13 +131,13 @@ def _forward(
             )
         )  # fmt: skip
 
-    _tell_wrong(point, tangents, exact.exact, wrong, tell)
+    def slope_of(o: int) -> tuple[Array, Sequence[Array | None]]:
+        return one_result(point, o), directions
+
+    _tell_wrong(point, own, tangents, wrong, lambda _: 0, tell, slope_of)
     keep = smooth.copy()
     keep[list(wrong)] = False
-    _execution_and_accuracy(
-        point, own, tangents, keep, [tangents.size], found, tell,
-        lambda o: (one_result(point, o), directions),
-    )  # fmt: skip
+    _execution_and_accuracy(point, own, tangents, keep, [tangents.size], found, tell, slope_of)
 
 
 class _Vjp:
@@ -173,7 +181,10 @@ class _Vjp:
                 )
             )  # fmt: skip
 
-        _tell_wrong(point, self.computed, wrong, wrong, tell)
+        def owner(i: int) -> int:
+            return self.place(i)[0]
+
+        _tell_wrong(point, own, self.computed, wrong, owner, tell, self._slope_of)
         rest = np.ones(self.computed.size, dtype=bool) if asked is None else asked.copy()
         rest[list(wrong)] = False
         _execution_and_accuracy(
@@ -199,7 +210,7 @@ def _reverse(
         return
     found.judged += vjp.computed.size
     if vjp.own is None:
-        judge_vjp(point, found, vjp.gradients, weights, directions, exact)
+        judge_vjp(point, found, vjp.gradients, weights, directions)
         return
     wrong = reverse_faults(point, vjp.own, exact, weights, directions, vjp.place, found, tied=tied)
     vjp.judge(vjp.own, wrong)
@@ -236,20 +247,31 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
     vjp.judge(vjp.own, wrong, asked=asked)
 
 
-def _tell_wrong(point: Point, computed: Array, exact: Any, wrong: Any, tell: Any) -> None:
-    """Tell the elements whose formula is off, the worst first."""
+def _tell_wrong(
+    point: Point,
+    own: Exactly,
+    computed: Array,
+    wrong: dict[int, Any],
+    owner: Callable[[int], int],
+    tell: Any,
+    slope_of: SlopeOf,
+) -> None:
+    """Tell of each array the element whose formula is off the most."""
     fmt = point.fmt
-    told = []
-    for i in wrong:
-        t = exact[i]
+    told: dict[int, tuple[float, int, Verdict, float]] = {}
+    for i, t in wrong.items():
         c = float(computed[i])
         ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(t.mid())]))[0])
-        error = float((arb(c) - t).abs_lower()) / ulp if np.isfinite(c) else np.inf
+        error = float(abs(arb(c) - t).lower()) / ulp if np.isfinite(c) else np.inf
         allowed = point.growth * fmt.unit_roundoff * float(abs(t).mid()) / ulp
         kind = Verdict.WRONG if np.isfinite(c) else Verdict.NONFINITE
-        told.append((error, i, kind, allowed))
-    for error, i, kind, allowed in sorted(told, key=lambda t: -t[0])[:_MOST]:
-        tell(i, kind, error, allowed, tail=False)
+        if owner(i) not in told or error > told[owner(i)][0]:
+            told[owner(i)] = error, i, kind, allowed
+    for error, i, kind, allowed in told.values():
+        tail = float(computed[i]) == 0 == own.floats[i] and is_cut_off(
+            point, *slope_of(i), wrong[i]
+        )
+        tell(i, Verdict.IMPRECISE if tail else kind, error, allowed, tail=tail)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -342,10 +364,11 @@ class _NaturalScale:
 
     def __init__(self, point: Point, own: Exactly, sizes: Sequence[int], slope_of: SlopeOf) -> None:
         self.point, self.own, self.slope_of = point, own, slope_of
-        cut = own.at(
-            [x.clip(-1, 1) if f else x for x, f in zip(point.points, point.floating, strict=True)]
-        )
-        both = np.stack([own.floats] if cut is None else [own.floats, cut])
+        near = nearer(point, None)
+        # Cotangents are drawn at random: with other signs they do not cancel in the same way.
+        signs = [np.resize([1.0, -1.0], v.size).reshape(v.shape) * v for v in own.more]
+        cut = [own.at(near, more) for more in (own.more, signs)]
+        both = np.stack([own.floats, *(c for c in cut if c is not None)])
         both = np.where(np.isfinite(both), np.abs(both), 0.0)
         parts = np.split(both, np.cumsum(sizes)[:-1], axis=1)
         self.largest = np.concatenate([np.full(p.shape[1], p.max(initial=0.0)) for p in parts])

@@ -6,7 +6,7 @@ noise; an error of less than half the digits is taken for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -55,7 +55,6 @@ def judge_vjp(
     gradients: Sequence[Array | None],
     weights: Array,
     directions: Sequence[Array | None],
-    exact: Slopes,
 ) -> None:
     """Judge a VJP by its projection on a direction; bisection leads to an element that is off."""
     computed = np.concatenate([np.ravel(g).astype(np.float64) for g in gradients if g is not None])
@@ -99,7 +98,7 @@ def judge_vjp(
     tolerance = point.growth * point.fmt.unit_roundoff * np.abs(computed * step)
 
     def noise(chosen: Array) -> float:
-        """Roundings meet random signs: they add up like their root sum of squares."""
+        """Add up roundings, which meet random signs, as their root sum of squares."""
         return float(np.sqrt(np.sum(tolerance[chosen] ** 2))) + 2.0**point.fmt.smallest_exponent
 
     smallest = float(np.abs(step[part]).min())
@@ -168,6 +167,3 @@ def _suspects(
         rank = np.nan_to_num(np.where(bad, error / allowed, -1.0), nan=np.inf, posinf=np.inf)
     order = np.argsort(-rank, kind="stable")
     return [int(i) for i in order[:_SUSPECTS] if bad[i]]
-
-
-Tell = Callable[[int], None]
