@@ -44,6 +44,12 @@ class Framework(Protocol):
     def like(self, template: Any, values: Array) -> Any:
         """Give a copy of an ndarray as a native array of a template's dtype and device."""
 
+    def copied(self, value: Any) -> Any:
+        """Give a copy of a native array, laid out alike, that is part of no graph."""
+
+    def attached(self, fn: Function, args: Sequence[Any]) -> list[bool]:
+        """Tell which results of a function the framework differentiates at all."""
+
     def zeros_like(self, template: Any) -> Any:
         """Give zeros of a native array's shape, dtype and device."""
 

@@ -92,10 +92,19 @@ class Point:
         return [e if k == j else None for k in range(len(self.points))]
 
 
+def attached(point: Point) -> Array:
+    """Tell which results, raveled and joined, the framework differentiates at all."""
+    flags = point.subject.attached(point.native, len(point.results))
+    return np.concatenate(
+        [np.full(n, flags[k]) for k, n in zip(point.places, point.sizes, strict=True)]
+    )
+
+
 def finite_results(point: Point) -> Array:
     """Tell which results are finite, representable numbers: only these have derivatives to check."""
     overflow = BALLS.exact(point.fmt.overflow)
     usable = np.array([bool(y.is_finite() and abs(y) < overflow) for y in point.exact], dtype=bool)
+    usable &= attached(point)
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
     return usable
@@ -179,6 +188,8 @@ def tangents_of(
     try:
         native = point.subject.jvp(point.native, tangents)
     except Fault as fault:
+        if fault.kind is Verdict.WRONG:  # the caller's own rule
+            raise
         skipped[mode] = str(fault)
         return None
     parts = [to_numpy(native[k]) for k in point.places]

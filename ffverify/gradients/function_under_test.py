@@ -118,6 +118,16 @@ class FunctionUnderTest:
         """Call the function; give its results as a list."""
         return limited(lambda: listed(self.fn(*args)), self.name)  # type: ignore[no-any-return]  # a list
 
+    def attached(self, args: Sequence[Any], count: int) -> list[bool]:
+        """Tell which of several results are to be differentiated.
+
+        One that is detached beside others that are not, as saved statistics are, is not meant to be.
+        """
+        if count < 2 or self.caller_vjp is not None or self.reverse != "reverse":
+            return [True] * count
+        found: list[bool] = limited(lambda: self.framework.attached(self.fn, args), self.name)
+        return found if any(found) and len(found) == count else [True] * count
+
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Any | None]) -> list[Any]:
         """Pull cotangents back; one gradient, or None, per argument (None for integer ones)."""
         what = f"the VJP of {self.name}"
@@ -151,7 +161,9 @@ class FunctionUnderTest:
         what = f"the JVP of {self.name}"
         rule = self.caller_jvp
         if rule is not None:
-            return limited(lambda: listed(pushed_by(rule, tangents, args)), what)  # type: ignore[no-any-return]  # a list
+            return limited(  # type: ignore[no-any-return]  # a list
+                lambda: listed(pushed_by(rule, tangents, args)), what, kind=Verdict.WRONG
+            )
         nesting = self.forward == "ff"
         push = self.framework.jvp
         return limited(lambda: push(self.fn, args, tangents, nesting=nesting), what)  # type: ignore[no-any-return]  # a list

@@ -32,11 +32,12 @@ from .findings import code, finding
 from .function_under_test import Fault, FunctionUnderTest, subject
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
-from .laws import side_checks
+from .laws import RANDOM, is_random, mutations, side_checks
 from .report import GradcheckError, GradcheckReport
 from .truth_sources import TruthSources
 
 _FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
+_CALLS = 4  # of a function that seems to be wrong, to see that it is not random
 _SHRINKS = 80  # inputs tried to make a failing one smaller
 _ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 
@@ -151,6 +152,7 @@ class _Check:
     modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
     beside: bool = False
+    second: int = 0
 
     def __post_init__(self) -> None:
         self.oracles = TruthSources(self.truth)
@@ -224,7 +226,9 @@ class _Check:
     def at(self, inputs: list[Any], *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
-        self.inputs = inputs = [framework_of(i).as_computed(i) for i in inputs]
+        # The function gets copies: the caller's arrays stay what they are, whatever it does with its own.
+        self.inputs = [framework_of(i).as_computed(i) for i in inputs]
+        inputs = [framework_of(i).copied(i) for i in self.inputs]
         made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
         self.name = made.name
         try:
@@ -252,7 +256,11 @@ class _Check:
             target(min(worst, 1e300), label="largest error in ulps")
 
     def _examine(self, made: FunctionUnderTest, native: list[Any]) -> float:
+        before = [to_numpy(a).copy() for a in native]
         results = made.value(native)
+        changed = list(mutations(native, before, "the function"))
+        if changed:
+            raise Fault(changed[0][1], Verdict.WRONG)
         if results and not self.beside:
             self.beside = True
             amiss = list(side_checks(made, native, results, self.seed))
@@ -265,6 +273,9 @@ class _Check:
                 return 0.0
         found = self._screened(made, native, results)
         kinds = {judged.kind for judged in found.failed}
+        if self.errors and is_random(made, native, results, calls=_CALLS):
+            self.errors.clear()  # a random function is accused of nothing else
+            raise Fault(RANDOM)
         if self.order == 2 and kinds <= {Verdict.INCONCLUSIVE, Verdict.IMPRECISE}:
             self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
         return found.worst_ulps
@@ -312,8 +323,17 @@ class _Check:
         for derivative in inner:
             try:
                 self._screened(derivative, native, derivative.value(native), lossy=lossy)
+                self.second += 1
             except Fault as fault:
                 self.found.skipped[f"{derivative.reverse}, {derivative.forward}"] = str(fault)
+        if not self.second:
+            reasons = "; ".join(dict.fromkeys(self.found.skipped.values())) or "no mode can be run"
+            self._complain(
+                Verdict.INCONCLUSIVE,
+                f"no second derivative could be checked: {reasons}",
+                "",
+                native,
+            )
 
     def _keep(self, judged: Judged) -> None:
         quick = Finding(

@@ -93,7 +93,7 @@ class TruthSources:
             with contextlib.suppress(
                 Exception
             ):  # fixed at another point, it may fail here in any way
-                return _held_to(kept, native, results)
+                return _held_to(kept, native, results, fresh=False)
         traced = self._shadow(subject, native, results)
         if self._truth is not None and not subject.name.startswith("the "):
             name, forward = self._definition()
@@ -127,7 +127,7 @@ class TruthSources:
             lambda: made.jvp,
         )
         try:
-            return _held_to(formulas, native, results)
+            return _held_to(formulas, native, results, fresh=True)
         except UnknownOperation as unknown:
             self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
         except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
@@ -136,11 +136,13 @@ class TruthSources:
 
 
 def _held_to(
-    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any]
+    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any], *, fresh: bool
 ) -> ExactPrograms:
     """Give the formulas with their exact value here, if that is the computed one to half its digits.
 
-    Where a value cancels so far that fewer are left, the running bound says what there may be.
+    Where a value cancels so far that fewer are left, the running bound says what there may be. Where that
+    is infinite a program that was traced at this point is kept: its value may have no digit. One that was
+    traced at another point may have taken another branch there.
 
     Raises
     ------
@@ -169,7 +171,8 @@ def _held_to(
     if not np.all(off <= allowed):
         bounds = running_bound(formulas.forward, points, fmt)
         radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
-        if not np.all((off <= allowed) | (np.isfinite(radii) & (off <= radii))):
+        explained = off <= radii if fresh else np.isfinite(radii) & (off <= radii)
+        if not np.all((off <= allowed) | explained):
             raise ValueError(_OFF)
     return replace(formulas, inputs=inputs, here=exact)
 

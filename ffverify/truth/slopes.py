@@ -337,7 +337,7 @@ def _motion(
     return total.abs_upper().sqrt()
 
 
-def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, set[Any]]:
+def constants_moved(fmt: Format, units: float, pattern: int) -> tuple[Arithmetic, set[Any]]:
     """Give ball arithmetic that moves a program's own constants by units·u, and those it has met.
 
     A constant that fills its format, such as √2 or 0.1, stands for a number that was rounded; one of
@@ -353,7 +353,7 @@ def constants_moved(fmt: Format, units: int, pattern: int) -> tuple[Arithmetic, 
         if digits.bit_length() <= fmt.precision // 2:
             return x
         met.add(digits)
-        return x * (1 + (-1) ** (hash((digits, pattern)) & 1) * units * arb(fmt.unit_roundoff))
+        return x * (1 + (-1) ** (hash((digits, pattern)) & 1) * arb(units * fmt.unit_roundoff))
 
     return BALLS.deriving(exact=exact), met
 

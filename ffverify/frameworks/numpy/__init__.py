@@ -29,6 +29,14 @@ def like(template: Any, values: Array) -> Array:
     return np.array(values, dtype=np.asarray(template).dtype)
 
 
+def copied(value: Any) -> Any:
+    return np.array(value, copy=True)
+
+
+def attached(fn: Function, args: Sequence[Any]) -> list[bool]:
+    return [True] * len(listed(fn(*args)))
+
+
 def zeros_like(template: Any) -> Any:
     return np.zeros_like(template)
 

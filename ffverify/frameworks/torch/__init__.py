@@ -34,6 +34,19 @@ def like(template: Any, values: Array) -> Any:
     return torch.from_numpy(np.array(values)).to(dtype=template.dtype, device=template.device)
 
 
+def copied(value: Any) -> Any:
+    return value.detach().clone()
+
+
+def attached(fn: Function, args: Sequence[Any]) -> list[bool]:
+    with torch.enable_grad():
+        leaves = [
+            a.detach().clone().requires_grad_() if f else a
+            for a, f in zip(args, floating(args), strict=True)
+        ]
+        return [bool(r.requires_grad) for r in listed(fn(*leaves))]
+
+
 def zeros_like(template: Any) -> Any:
     return torch.zeros_like(template)
 

@@ -13,6 +13,7 @@ from ffverify.exact.formats import Array
 from ffverify.gradients.directions import cotangents, random_direction, signed
 from ffverify.gradients.evaluation import (
     Point,
+    attached,
     forward_motion,
     gradients_of,
     result_index,
@@ -34,7 +35,7 @@ def screen_by_differences(point: Point, found: Screening) -> None:
     """Check against extrapolated differences: every element of a small input, else by projections."""
     slope = point.formulas.differences
     assert slope is not None  # noqa: S101 - there is always one of the two
-    usable = np.isfinite(point.computed)
+    usable = np.isfinite(point.computed) & attached(point)
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
     weights = np.where(usable, cotangents(point, usable.size), 0.0)

@@ -25,6 +25,9 @@ _BITS = (128, 256, 512)
 # with a probability below 2 exp(-8² / 2) = 3e-14 (Higham & Mary, A new approach to probabilistic rounding
 # error analysis, 2019).
 _PROBABLE = 8.0
+# Constants move by so much less than a rounding that no threshold among them crosses a float; what they
+# move is scaled up.
+NEAR = 1024
 _FEW = 2  # patterns of signs beside inputs of many elements
 _MANY = 4096
 
@@ -123,17 +126,15 @@ class Exactly:
         """How far each result moves when the program's own constants, such as √2, are rounded otherwise."""
         moves = []
         for pattern in range(CONSTANT_PATTERNS):
-            arithmetic, met = constants_moved(self.fmt, LIBRARY_ROUNDINGS, pattern)
+            arithmetic, met = constants_moved(self.fmt, LIBRARY_ROUNDINGS / NEAR, pattern)
             given = [
                 PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b
                 for b in (*self.inputs.balls, *self._exact)
             ]
             with BALLS.precision(_BITS[0]):
                 apart = self._apart(given, 1)[0]
-            moves.append(np.where(np.isfinite(apart), apart, 0.0) * np.sqrt(len(met)))
-        # A threshold that is moved across a number is no rounding: it changes that by all of its digits.
-        half = self.fmt.unit_roundoff**0.5 * np.abs(self.floats)
-        return np.asarray(np.minimum(_root_mean_square(np.stack(moves)), half))
+            moves.append(np.where(np.isfinite(apart), NEAR * apart, 0.0) * np.sqrt(len(met)))
+        return _root_mean_square(np.stack(moves))
 
     @cached_property
     def running(self) -> Array:

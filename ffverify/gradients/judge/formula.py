@@ -32,7 +32,7 @@ from ffverify.truth.slopes import (
 )
 from ffverify.verdicts.verdict import Verdict
 
-from .exactly import Exactly
+from .exactly import NEAR, Exactly
 from .judged import Screening, judged_number
 
 _SINGLY = 64  # elements whose slopes are measured all at once
@@ -82,7 +82,7 @@ def _constants_along(point: Point, weights: Array, directions: Sequence[Array | 
         here = projection_slope(point.vector, weights, point.inputs, directions, bits)
     total = 0.0
     for pattern in range(CONSTANT_PATTERNS):
-        arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS, pattern)
+        arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS / NEAR, pattern)
         moved = projection_slope(
             point.vector, weights, point.inputs, directions, bits, arithmetic=arithmetic
         )

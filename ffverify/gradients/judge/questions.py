@@ -374,7 +374,7 @@ class _NaturalScale:
         self.largest = np.concatenate([np.full(p.shape[1], p.max(initial=0.0)) for p in parts])
 
     def excuses(self, i: int, computed: float) -> bool:
-        """Tell whether an error is within rounding of the natural scale, or of what cancels to 0."""
+        """Tell whether an error is within rounding of the natural scale, or of what cancels or underflows."""
         fmt, g = self.point.fmt, self.point.growth
         exact = self.own.balls[i]  # type: ignore[index]  # callers asked
         distance = float(abs(arb(computed) - exact).upper())
@@ -382,7 +382,12 @@ class _NaturalScale:
             return True
         if distance <= g * fmt.unit_roundoff * max(self.largest[i], self._of_values(i)):
             return True
-        return bool(exact.contains(0)) and distance <= self.own.running[i]
+        small = (
+            2.0**fmt.emin / fmt.unit_roundoff**0.5
+        )  # so near to underflow that what made it underflowed
+        size = float(exact.abs_upper())
+        nothing = size <= small or exact.contains(0) or size <= 2 * self.own.constants[i]
+        return bool(nothing and distance <= self.own.running[i])
 
     def _of_values(self, i: int) -> float:
         weights, directions = self.slope_of(i)
