@@ -37,7 +37,7 @@ class GradcheckReport:
     modes
         The modes that were checked.
     skipped
-        Modes that could not be checked, with the reason.
+        Modes and results that could not be checked, with the reason.
     points, judged
         How many inputs were tried, and how many numbers were judged.
     worst_ulps
@@ -97,7 +97,8 @@ class GradcheckReport:
             )
         lines += [f"  no exact program: {note}" for note in self.notes]
         lines += [
-            f"  not checked: {mode} mode ({why})" for mode, why in sorted(self.skipped.items())
+            f"  not checked: {what if what.startswith('result') else f'{what} mode'} ({why})"
+            for what, why in sorted(self.skipped.items())
         ]
         return "\n".join(lines)
 

@@ -87,8 +87,11 @@ def test_unused_input_has_a_zero_gradient():
 def test_several_results():
     x = torch.tensor(X, dtype=torch.float64)
     assert quiet(lambda x: (x.sin(), x.sum(), x.argmax()), x).ok
-    report = quiet(lambda x: (x.sin(), x.detach() * 2), x)
-    assert not report.ok
+    report = quiet(lambda x: (x.sin(), x.detach() * 2), x)  # as saved statistics are
+    assert report.ok
+    assert "detached" in str(report)
+    assert not quiet(lambda x: (x.detach() * 2, x.detach().sin()), x).ok
+    assert not quiet(lambda x: (x * x.detach(), x.detach() * 2), x).ok
 
 
 def test_dropout_is_inconclusive():

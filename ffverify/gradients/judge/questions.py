@@ -59,6 +59,10 @@ _ON_KINKS = 4  # elements on kinks that are judged, of one argument
 def judge(point: Point) -> Screening:
     """Judge the VJP and the JVP of a function at a point."""
     found = Screening()
+    flags = point.subject.attached(point.native, len(point.results))
+    for k in point.places:
+        if not flags[k]:
+            found.skipped[f"result {k}"] = "it is detached, and other results are not"
     if point.formulas.forward is None:
         screen_by_differences(point, found)
         return found
