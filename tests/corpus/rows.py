@@ -82,6 +82,10 @@ class Given:
     array: np.ndarray
     dtype: str
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
     def strategy(self, framework_name: str) -> Any:
         return framework(framework_name).array(self.array, self.dtype)
 

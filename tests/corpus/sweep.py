@@ -30,7 +30,10 @@ DTYPES = ("float64", "float32")
 # What is wrong upstream (torch 2.13, JAX 0.10.2): computed, then exact by hand and by mpmath.
 # What is known to be wrong upstream (torch 2.13), by framework and function.
 KNOWN = {
-    ("torch", "nn.functional.hardshrink"): "with lambd = 0 it is the identity: at 0 its slope is 1, not 0",
+    (
+        "torch",
+        "nn.functional.hardshrink",
+    ): "with lambd = 0 it is the identity: at 0 its slope is 1, not 0",
 }
 
 

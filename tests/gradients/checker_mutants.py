@@ -52,9 +52,10 @@ MUTANTS = {
         "gradcheck._Check._sharpened", lambda _self, given, _drawn: (given, [])
     ),
     "no second order": Mutant("gradcheck._Check._second_order", _constant(None)),
-    "side checks are left out": Mutant("gradcheck.side_checks", _nothing),
     # laws
-    "inputs may be changed": Mutant("laws._mutations", _nothing),
+    "inputs may be changed": Mutant("gradcheck.mutations", _nothing),
+    "a VJP may change its inputs": Mutant("laws.mutations", _nothing),
+    "random functions are judged": Mutant("laws.is_random", _constant(False)),
     "gradients may be of any kind": Mutant("laws._kinds", _nothing),
     "a VJP need not be linear": Mutant("laws._linearity", _nothing),
     "a second backward may differ": Mutant("laws._retained", _nothing),
@@ -67,40 +68,38 @@ MUTANTS = {
     ),
     # where truth comes from
     "a trace is kept wherever it was made": Mutant(
-        "truth_sources._held_to", lambda formulas, _native, _results: formulas
+        "truth_sources._held_to", lambda formulas, _native, _results, **_fresh: formulas
     ),
     "opaque code has no limits beside the point": Mutant(
         "truth_sources.limits_by_differences", _constant(None)
     ),
     "opaque code is not noisy": Mutant("opaque.Opaque.noise", _constant(0.0)),
-    # screening
-    "no function maps elementwise": Mutant("judge.screening.is_elementwise", _constant(False)),
-    "ties are not kept": Mutant("judge.screening.tied_directions", _constant([])),
-    "elements on kinks are not judged": Mutant("judge.screening._kinked_elements", _constant(None)),
-    "no formula is run backward": Mutant("judge.screening.formula_of", _constant(None)),
-    "no formula is run forward": Mutant("judge.screening.tangents_formula", _constant(None)),
-    "nothing is bisected": Mutant("judge.screening._Projection.suspects", _constant([])),
-    "forward mode is not checked": Mutant("judge.screening.tangents_of", _constant(None)),
-    "reverse mode is not checked": Mutant("judge.screening.gradients_of", _constant(None)),
-    "whole directions are not judged": Mutant("judge.screening.judge_direction", _constant(None)),
-    "one suspect of a ranking": Mutant("judge.screening.SUSPECTS", 1),
-    # single numbers
-    "no limit of slopes is right": Mutant("judge.elements._within_reach", _constant(False)),
-    "any number is a limit of slopes": Mutant("judge.elements._within_reach", _constant(True)),
-    "no tails": Mutant("judge.elements.is_tail", _constant(False)),
-    "tails everywhere": Mutant("judge.elements.is_tail", _constant(True)),
-    "no noise": Mutant("judge.elements.is_noise", _constant(False)),
-    "noise everywhere": Mutant("judge.elements.is_noise", _constant(True)),
-    "a formula is never off": Mutant("judge.elements._differs", _constant(False)),
-    "no running bound": Mutant("judge.elements._running", _constant(None)),
+    # the formula question
+    "no formula of a VJP is off": Mutant("judge.questions.reverse_faults", _constant({})),
+    "no formula of a JVP is off": Mutant("judge.questions.forward_faults", _constant({})),
+    "ties are not kept": Mutant("judge.questions.tied_directions", _constant([])),
+    "elements on kinks are not judged": Mutant("judge.questions._on_kinks", _constant(None)),
+    "no limit of slopes is right": Mutant("judge.formula.is_limit", _constant(False)),
+    "any number is a limit of slopes": Mutant("judge.formula.is_limit", _constant(True)),
+    "constants are not rounded": Mutant("judge.formula._constants_along", _constant(0.0)),
+    "whole directions are not judged": Mutant("judge.formula._whole_direction", _constant(None)),
+    "no tail is cut off": Mutant("judge.questions.is_cut_off", _constant(False)),
+    # execution and accuracy
+    "neither execution nor accuracy": Mutant(
+        "judge.questions._execution_and_accuracy", _constant(None)
+    ),
+    "what is computed on a kink is no limit": Mutant("judge.questions.is_limit", _constant(False)),
+    "no natural scale": Mutant("judge.questions._NaturalScale.excuses", _constant(False)),
+    "natural scales excuse all": Mutant("judge.questions._NaturalScale.excuses", _constant(True)),
+    # code without an exact form
+    "unknown tangents are not judged": Mutant("judge.questions.judge_tangents", _constant(None)),
+    "unknown VJPs are not judged": Mutant("judge.questions.judge_vjp", _constant(None)),
+    "unknown tails are none": Mutant("judge.unknown.is_tail", _constant(False)),
+    "unknown noise is none": Mutant("judge.unknown.is_noise", _constant(False)),
     "opaque kinks have no limits": Mutant("judge.by_differences._is_limit", _constant(False)),
     "opaque code has no noise beside zero": Mutant("judge.by_differences.is_noise", _constant(False)),
     "opaque large inputs are not bisected": Mutant(
         "judge.by_differences._bisected_by_differences", _constant([])
-    ),
-    # findings
-    "no second opinion": Mutant(
-        "findings._exact", lambda judged: (str(judged.truth.exact[0]), judged.reason, True)
     ),
 }  # fmt: skip
 

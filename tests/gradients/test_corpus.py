@@ -46,9 +46,10 @@ def test_there_are_rows_enough_each_with_a_source():
     assert {row.name for row in (*CORPORA["fresh"], *CORPORA["sealed"])} >= TELLING
 
 
+CONDITIONED = "its loss is what inputs that are rounded by g·u explain: strict leaves that bound"
 ALLOWED = {
     "float16-accumulator": "200 terms in float16 may lose 200 u, a tenth, in any order of a sum"
-}
+} | dict.fromkeys(("acosh-near-one", "arctanh_square", "kl-scale", "logit-expanded"), CONDITIONED)
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())

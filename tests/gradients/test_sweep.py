@@ -5,13 +5,16 @@ None is accused, all errors are found (`python -m tests.corpus.sweep` and `tests
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from tests.corpus import mutate, sweep
 
 EVERY = {"numpy": 29, "torch": 43, "jax": 31}  # about a dozen functions of each
-PLANTED = {"numpy": 0.02, "torch": 0.008, "jax": 0.015}  # the share that errors are planted in
+SMALL = 24  # elements of the functions that errors are planted in: the command has all
+PLANTED = {"numpy": 0.02, "torch": 0.012, "jax": 0.015}  # the share that errors are planted in
 
 
 @pytest.mark.filterwarnings("ignore")  # of functions that are deprecated
@@ -49,6 +52,8 @@ def test_errors_planted_in_right_derivatives_are_found(framework):
         pytest.importorskip(framework)
     found = 0
     for function, dtype, plant in mutate.drawn(framework, seed=0, share=PLANTED[framework]):
+        if sum(math.prod(i.shape) for i in function.inputs) > SMALL:
+            continue
         j = plant.argument
         if mutate.changes(mutate.gradient(function, framework, j), plant, dtype):
             report = mutate.check(function, framework, plant, examples=3)
