@@ -7,8 +7,6 @@ format.
 
 from __future__ import annotations
 
-import itertools
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +20,12 @@ from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
-from ffverify.truth.slopes import Inputs, Unresolved, exact_value
+from ffverify.truth.slopes import Inputs, exact_value
 from ffverify.verdicts.verdict import Verdict
 
 from .function_under_test import Fault, FunctionUnderTest
 from .truth_sources import ExactPrograms
 
-_ELEMENTWISE = 4096  # inputs up to which it is worth finding out that a function is elementwise
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 
 
@@ -110,48 +107,12 @@ def finite_results(point: Point) -> Array:
     return usable
 
 
-def is_elementwise(point: Point) -> bool:
-    """Find out whether the function maps elementwise: moved inputs move only their own results.
-
-    Inputs are moved by halves, once for every binary digit of their index, so that any two of them are
-    told apart. Large inputs are not asked: the general way serves them as well.
-    """
-    inputs = [x for x, f in zip(point.points, point.floating, strict=True) if f]
-    size = inputs[0].size
-    if len(point.places) != 1 or any(x.shape != point.shapes[0] for x in inputs):
-        return False
-    if size > _ELEMENTWISE:
-        return False
-    if size == 1:
-        return True
-    digits = [(np.arange(size) >> b) % 2 == 1 for b in range((size - 1).bit_length())]
-    # Among equal numbers a maximum stays where it is when some of them shrink.
-    tied = any(np.unique(np.abs(x)).size < size for x in inputs)
-    ways = itertools.product(digits, (False, True), (0.9375, 1.125) if tied else (0.9375,))
-    try:
-        for digit, other, factor in ways:
-            moved = [
-                np.where((digit ^ other).reshape(x.shape), _elsewhere(x, factor), x) if f else x
-                for x, f in zip(point.points, point.floating, strict=True)
-            ]
-            there = exact_value(point.vector, Inputs(moved))
-            still = digit == other
-            if not all(_same(a, b) for a, b in zip(point.exact[still], there[still], strict=True)):
-                return False
-    except Unresolved:
-        return False
-    return True
-
-
-def _elsewhere(x: Array, factor: float) -> Array:
-    """Give other numbers, far enough off to be felt."""
-    wide = x.astype(np.float64)
-    near = math.copysign(0.03125, 1 - factor)
-    return np.where(np.abs(wide) < 0.015625, near, wide * factor)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return bool((a.is_nan() and b.is_nan()) or (a.mid() == b.mid() and a.rad() == b.rad()))
+def nearer(point: Point, factor: float | None) -> list[Array]:
+    """Give the inputs nearer to zero: scaled, or cut off at ±1."""
+    return [
+        x if not f else x.clip(-1, 1) if factor is None else x.astype(np.float64) * factor
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
 
 
 def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:
@@ -248,12 +209,12 @@ def _float_motion(
 
     Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
     it by g·u·√m/δ. They move the result by twice themselves at most: below a half of that an error cannot
-    excuse itself, and beyond nothing is said, nor where inputs are to be taken as exact.
+    excuse itself, and beyond nothing is said.
     """
     moved = [x for x, f in zip(point.points, point.floating, strict=True) if f]
     delta = 2.0 ** -(point.fmt.precision // 2)
     scale = point.growth * point.fmt.unit_roundoff / delta * np.sqrt(sum(x.size for x in moved))
-    if scale >= 0.5 or point.strict:
+    if scale >= 0.5:
         return [None] * count
     squares: list[Any] = [0.0] * count
     before = compute(point.native)

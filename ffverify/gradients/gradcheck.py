@@ -74,7 +74,7 @@ def gradcheck(
     order
         2 checks the derivatives of both modes by both modes as well.
     strict
-        Small and only relative losses of digits are errors too, and inputs are taken as exact.
+        Small and only relative losses of digits are errors too. What conditioning allows stays allowed.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
     raise_exception

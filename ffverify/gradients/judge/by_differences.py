@@ -148,7 +148,7 @@ def _judge_by_differences(
         )  # a limit of gradients nearby need not lie between the two sides
         reason = "It lies at a kink, and only differences are known of this function."
     tail = verdict in (Verdict.WRONG, Verdict.IMPRECISE) and is_noise(
-        point, weights, directions, computed, exact, lambda: None
+        point, weights, directions, computed, exact
     )
     if tail:
         verdict = Verdict.IMPRECISE

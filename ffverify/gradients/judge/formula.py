@@ -17,7 +17,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
-from ffverify.gradients.evaluation import Point
+from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, Truth
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, TOGETHER
 from ffverify.truth.neighbourhood import nearby_slopes
@@ -291,14 +291,6 @@ def is_limit(point: Point, weights: Array, directions: Sequence[Array | None], n
         return False
     slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
     return bool(abs(number - slopes).lower() <= slack(point, slopes))
-
-
-def nearer(point: Point, factor: float | None) -> list[Array]:
-    """Give the inputs nearer to zero: scaled, or cut off at ±1."""
-    return [
-        x if not f else x.clip(-1, 1) if factor is None else x.astype(np.float64) * factor
-        for x, f in zip(point.points, point.floating, strict=True)
-    ]
 
 
 def is_cut_off(

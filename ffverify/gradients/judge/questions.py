@@ -30,6 +30,7 @@ from ffverify.gradients.evaluation import (
     Point,
     finite_results,
     gradients_of,
+    nearer,
     result_index,
     tangents_of,
 )
@@ -43,7 +44,6 @@ from .formula import (
     is_cut_off,
     is_limit,
     kinked_faults,
-    nearer,
     one_result,
     reverse_faults,
 )

@@ -139,9 +139,9 @@ def judge_one(
     if verdict in (Verdict.WRONG, Verdict.IMPRECISE):
         if is_limit(point, weights, directions, computed):
             return
-        tail = is_tail(
-            point, weights, directions, computed, exact, gradient, same=None
-        ) or is_noise(point, weights, directions, computed, exact, lambda: None)
+        tail = is_tail(point, weights, directions, computed, exact, gradient) or is_noise(
+            point, weights, directions, computed, exact
+        )
         verdict = Verdict.IMPRECISE if tail else verdict
     found.failed.append(
         Judged(
