@@ -163,7 +163,7 @@ def test_ctrl_c_prints_what_was_done_so_far(workers: str) -> None:
 def test_ctrl_c_that_falls_into_a_callback_is_not_lost() -> None:
     code = """
 import signal, sys, time, weakref
-from ffverify.parallel import heeding_interrupts
+from ffverify.conformance.workers import heeding_interrupts
 
 class Thing: pass
 
