@@ -97,7 +97,7 @@ def _of_sample(entry: Any, sample: Any) -> tuple[Callable[..., Any], list[Any]]:
             full[i] = t
         x, args, kwargs = pytree.tree_unflatten(full, structure)
         out = sample.output_process_fn_grad(entry(x, *args, **kwargs))
-        return [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+        return tuple(t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor))
 
     return call, [leaves[i].detach() for i in where]
 
