@@ -135,7 +135,7 @@ def test_a_backward_that_reads_its_cotangent_flat_is_wrong():
             return g * s * (1 + x * (1 - s))
 
     text = said(Silu.apply, torch.ones(2, 3))
-    assert "gradcheck of f: wrong" in text
+    assert ": wrong" in text.splitlines()[0]
     assert "expanded" in text
 
 
