@@ -44,7 +44,8 @@ class GradcheckReport:
         The largest error that was looked at closely, in ulps of the exact value.
     sensitivity
         The smallest error in a single element of a gradient, in units of its largest element, that
-        each of the inputs would have revealed.
+        each of the inputs would have revealed, as long as conditioning does not allow more: how far the
+        gradient moves with its inputs is measured only where an error makes it matter.
     inputs
         The inputs of the first finding (shrunk), or the last ones tried.
     notes
@@ -93,7 +94,7 @@ class GradcheckReport:
         if self.sensitivity:
             lines.append(
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would "
-                "have been seen."
+                "have been seen, unless the inputs' own rounding explains it."
             )
         lines += [f"  no exact program: {note}" for note in self.notes]
         lines += [
