@@ -17,6 +17,7 @@ from . import (  # isort: skip  # book order
     backpropagation,
     differentiation_costs,
     higher_derivatives,
+    arguments,
     random_programs,
     half_precision,
 )
@@ -24,6 +25,7 @@ from . import (  # isort: skip  # book order
 __all__ = [
     "approximation",
     "architecture",
+    "arguments",
     "backpropagation",
     "chain_rule",
     "conditional_statistics",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.conformance import proofs
-from ffverify.conformance.check import Check
+from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import claim
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array
@@ -40,8 +40,8 @@ TANH_FIRST: Code = [["tanh", place] for place in range(len(SHAPES))]
 def symbol_to_number_equals_symbol_to_symbol(check: Check, code: Code, inputs: list[Array]) -> None:
     f = programs.namespace(check)
     shape = programs.run(textbook.namespace, code, inputs).shape
-    (v,) = typed_v = programs.typed(check, programs.direction(*shape))
-    u = programs.typed(check, *(programs.direction(*s) for s in SHAPES))
+    (v,) = typed_v = programs.typed(check, direction(*shape))
+    u = programs.typed(check, *(direction(*s) for s in SHAPES))
     gradient = f.grad(lambda *xs: (programs.run(f, code, xs) * v).sum(), argnums=(0, 1, 2))
 
     numbers = gradient(*inputs)
@@ -122,13 +122,13 @@ def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
     gradients = backend.vjp(_two_layers, inputs, one, dtype, wrt=range(5))
     zero = np.zeros(())
     for i, (name, gradient) in enumerate(zip("XWbVc", gradients, strict=True)):
-        along = programs.direction(*inputs[i].shape)
+        along = direction(*inputs[i].shape)
         exact = truth.value(_slope(i, along), [zero, *inputs], check.fmt)
         hand = backend.value(lambda f, *a, i=i: _by_hand(f, *a)[i], inputs, dtype)
         for where, found in ((f"the engine's G_{name}", gradient), (f"G_{name} by hand", hand)):
             programs.agree(check, f"⟨{where}, u⟩", programs.inner([found], [along]), exact)
     for i, name in enumerate("XWbVc"):
-        u = BALLS.array(programs.direction(*inputs[i].shape))
+        u = BALLS.array(direction(*inputs[i].shape))
         proofs.equal(
             check,  # 1 + ... on both sides: to 2^-100 absolute, where the gradient vanishes, too
             lambda _f, *a, i=i, u=u: 1 + _slope(i, u)(BALLS.array(zero), *a),

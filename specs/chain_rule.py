@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ffverify.conformance import proofs
-from ffverify.conformance.check import Check
+from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import integers
 from ffverify.exact.arithmetic import BALLS
@@ -100,7 +100,7 @@ def gradient_ignores_undifferentiated_inputs(check: Check, code: Code, inputs: l
         return programs.run(f, code, xs)
 
     shape = programs.run(textbook.namespace, code, inputs).shape
-    (v,) = programs.typed(check, programs.direction(*shape))
+    (v,) = programs.typed(check, direction(*shape))
     everything = check.backend.vjp(program, inputs, v, check.fmt.name, wrt=range(3))
     for i, both in enumerate(everything):
         (alone,) = check.backend.vjp(program, inputs, v, check.fmt.name, wrt=[i])
@@ -146,7 +146,7 @@ def _composed(f: Any, x: Any, W: Any, V: Any) -> Any:
 def chain_rule_scalars_vectors_tensors(check: Check, inputs: list[Array]) -> None:
     x, W, V = (a / 2 for a in inputs)  # exact
     backend, dtype = check.backend, check.fmt.name
-    u, v = programs.typed(check, programs.direction(1, 3), -programs.direction(1, 3))
+    u, v = programs.typed(check, direction(1, 3), -direction(1, 3))
 
     def pull(program: Any, arrays: list[Array], z_bar: Array) -> Array:
         return backend.vjp(program, arrays, z_bar, dtype, wrt=[0])[0]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from ffverify.conformance.check import Check
+from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import lists
 from ffverify.conformance.pictures import Curve, Panel
@@ -30,9 +30,7 @@ from .programs import Code
 def _counted(check: Check, n: int, hidden: int, m: int) -> tuple[Any, Callable[..., float]]:
     """Give a network of n inputs and m outputs, and what counts a program's operations at a point."""
     f = programs.namespace(check)
-    x, A, B = programs.typed(
-        check, np.ones(n), programs.direction(n, hidden), programs.direction(hidden, m)
-    )
+    x, A, B = programs.typed(check, np.ones(n), direction(n, hidden), direction(hidden, m))
 
     def network(x: Any, A: Any, B: Any) -> Any:
         return f.tanh(x @ A) @ B
@@ -327,7 +325,7 @@ def _(f: Any, graph: Any, order: Any) -> Any:
 def graph_simplification_preserves_values(check: Check, code: Code, inputs: list[Array]) -> None:
     f = programs.namespace(check)
     shape = programs.run(textbook.namespace, code, inputs).shape
-    half, third = programs.typed(check, programs.direction(*shape), programs.direction(*shape) / 3)
+    half, third = programs.typed(check, direction(*shape), direction(*shape) / 3)
 
     def once(*xs: Any) -> Any:
         return (programs.run(f, code, xs) * half + np.exp(half)).sum()

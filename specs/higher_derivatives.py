@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ffverify import strategies
-from ffverify.conformance.check import Check
+from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import integers, one_of
 from ffverify.conformance.pictures import Curve, Panel
@@ -83,8 +83,8 @@ def higher_derivatives(
         programs.agree(check, where, derivative(at), exact, scale=scale)
 
     shape = programs.run(textbook.namespace, code, inputs).shape
-    v, zero = programs.typed(check, programs.direction(*shape), np.zeros(()))
-    u = programs.typed(check, *(programs.direction(*x.shape) for x in inputs))
+    v, zero = programs.typed(check, direction(*shape), np.zeros(()))
+    u = programs.typed(check, *(direction(*x.shape) for x in inputs))
 
     def composition(t: Any) -> Any:
         moved = [x + t * w for x, w in zip(inputs, u, strict=True)]
@@ -165,7 +165,7 @@ def _second_order(
     f = programs.namespace(check)
     x, W = inputs[0] / 2, inputs[1] / 2
     shape = programs.run(textbook.namespace, code, inputs).shape
-    (v,) = programs.typed(check, programs.direction(*shape))
+    (v,) = programs.typed(check, direction(*shape))
     cost = _half_square(f, code, W, v)
     exact_cost = _half_square(textbook.namespace, code, BALLS.array(W), BALLS.array(v))
     zero = np.zeros(())
@@ -234,7 +234,7 @@ MILLION = 1_000_000
 def hvp_without_the_hessian(check: Check, code: Code, inputs: list[Array]) -> None:
     f = programs.namespace(check)
     x, _, cost, exactly = _second_order(check, code, inputs)
-    u, w = programs.typed(check, programs.direction(3), programs.direction(1, 3)[0] ** 2)
+    u, w = programs.typed(check, direction(3), direction(1, 3)[0] ** 2)
     exact, scale = exactly(u, w)
     product = programs.inner([f.hvp(cost, x, w)], [u])
     programs.agree(check, "⟨u, Hw⟩", product, exact, scale=scale)

@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ffverify import strategies
-from ffverify.conformance.check import Check
+from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import Draw
 from ffverify.conformance.draws import drawing
 from ffverify.exact.arithmetic import BALLS
@@ -272,17 +272,6 @@ def derivative(program: Program, order: int) -> Program:
         return near + like(np.frompyfunc(lambda e: arb(0, e.abs_upper()), 1, 1)(truncation))
 
     return differentiated
-
-
-def direction(*shape: int) -> Array:
-    """Give a fixed vector in general position: signed, of sizes ½ to 1, exact in every dtype.
-
-    Were its elements alike, sums that vanish identically (of a softmax's derivative) would leave
-    nothing but rounding to look at.
-    """
-    drawn: Array = np.random.default_rng(math.prod(shape)).integers(64, 128, size=shape) / 128.0
-    drawn *= np.resize([1.0, -1.0, -1.0, 1.0, -1.0], shape)
-    return drawn
 
 
 def along(code: Code, inputs: Sequence[Array], u: Sequence[Array], v: Array) -> Program:

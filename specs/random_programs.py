@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.conformance.check import Check
+from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import claim
 from ffverify.exact.formats import Array
 from ffverify.truth import derivatives as truth
@@ -55,8 +55,8 @@ def _check_transforms(check: Check, code: Code, inputs: list[Array], exact: Trut
         return programs.run(f, code, xs)
 
     y, pullback = f.vjp(program, *inputs)
-    (v,) = programs.typed(check, programs.direction(*np.shape(y)))
-    u = programs.typed(check, *(programs.direction(*x.shape) for x in inputs))
+    (v,) = programs.typed(check, direction(*np.shape(y)))
+    u = programs.typed(check, *(direction(*x.shape) for x in inputs))
     everything = range(len(inputs))
 
     def cost(*xs: Any) -> Any:

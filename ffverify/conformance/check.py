@@ -9,6 +9,7 @@ failure that is declared as a known defect is kept, and the claim goes on past i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import Array, Format
+from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
@@ -27,7 +28,7 @@ from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict, judge
 
 from . import replay
-from .backends import Backend
+from .backends import Backend, floating_arguments
 from .known_defects import Defect
 from .own_bound import own_bound
 
@@ -48,6 +49,17 @@ class ClaimViolation(AssertionError):
 
     def __str__(self) -> str:
         return str(self.finding)
+
+
+def direction(*shape: int) -> Array:
+    """Give a fixed vector in general position: signed, of sizes ½ to 1, exact in every dtype.
+
+    Were its elements alike, sums that vanish identically (of a softmax's derivative) would leave
+    nothing but rounding to look at.
+    """
+    drawn: Array = np.random.default_rng(math.prod(shape)).integers(64, 128, size=shape) / 128.0
+    drawn *= np.resize([1.0, -1.0, -1.0, 1.0, -1.0], shape)
+    return drawn
 
 
 class Check:
@@ -234,6 +246,22 @@ class Check:
 
         self._judge(part, name, args, computed, exact, scale, explain, describe)
         return computed
+
+    def derivatives(self, fn: str, *args: Array, scale: float = 0.0, **options: Any) -> None:
+        """Check a function's value, its VJP in each floating argument, and its JVP along all of them.
+
+        It is one application to whole arrays, so that an axis may be any, and what rows share is summed.
+        """
+        program = self._program(fn, None, options)[0]
+        program.__name__ = fn
+        v = direction(*self.value(program, *args, scale=scale).shape).astype(self.fmt.carrier)
+        for wrt in floating_arguments(args):
+            self.gradient(program, *args, wrt=wrt, cotangent=v, scale=scale)
+        tangents = [  # each another one: a loss does not feel a target that moves along
+            direction(k, *a.shape)[-1].astype(a.dtype) if is_floating(a) else None
+            for k, a in enumerate(args, 1)
+        ]
+        self.tangent(program, args, tangents, scale=scale)
 
     # -- without truth -------------------------------------------------------------------------
 

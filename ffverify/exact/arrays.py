@@ -376,6 +376,8 @@ class Plain(np.lib.mixins.NDArrayOperatorsMixin):
         return Plain(np.asarray(self.elements.all(axis=axes, keepdims=keepdims)), self.rows)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(x, PreciseArray) for x in inputs):
+            return NotImplemented  # which then gives what it is of
         if method != "__call__" or kwargs:
             raise HiddenRows(f"np.{ufunc.__name__}.{method}")
         values, rows = aligned(inputs)

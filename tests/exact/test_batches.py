@@ -53,6 +53,7 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "assigned": assigned,
     "selected": lambda x, y: np.where(x > y, x, -y) + np.where(x < 1, 2.0, y),
     "clipped": lambda x, y: np.clip(x, 0.5, 1.5) * np.maximum(y, 1) - np.sign(x - 1),
+    "truth values on the left": lambda x, y: (x > 1) * y - (y > 1) * x,
     "logical": lambda x, y: np.where((x > 1) & ~(y > 1), x, y) + np.where((x > y).any(), x, 0),
     "sorted": lambda x, y: np.sort(x, axis=0) + np.sort(y),
     "softmax": lambda x, y: np.exp(x - np.max(x, axis=-1, keepdims=True)) / np.exp(x).sum(-1)[:, None],
