@@ -65,7 +65,7 @@ def chosen_specs(config: pytest.Config) -> list[Any]:
     pytest.UsageError
         If an option names what is not known or not installed.
     """
-    from ffverify.conformance.backends import DEFAULT_DTYPES, load
+    from ffverify.conformance.verification import refuse_unknown_backend
     from ffverify.errors import UsageError
 
     from .pytest_specs import all_specs
@@ -74,12 +74,12 @@ def chosen_specs(config: pytest.Config) -> list[Any]:
     backends = option("--ffverify-backend") or ["reference"]
     try:
         for name in backends:
-            load(name)
+            refuse_unknown_backend(name)
         return list(
             all_specs(
                 backends,
                 option("--ffverify-spec"),
-                dtypes=option("--ffverify-dtype") or DEFAULT_DTYPES,
+                dtypes=option("--ffverify-dtype"),
                 max_examples=option("--ffverify-max-examples"),
                 seed=option("--ffverify-seed"),
             )

@@ -1,9 +1,9 @@
-"""Reports for people: the matrix claim × backend, the findings, and one line that sums up."""
+"""Reports for people: the matrix claim × backend, the findings by their cause, and one line that sums up."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich import box
@@ -16,6 +16,8 @@ from ffverify.conformance.claim import Claim, Result
 from ffverify.conformance.mutants import Kill
 from ffverify.conformance.verification import Report
 from ffverify.truth.textbook import CATALOGUE
+
+from .causes import Cause, causes
 
 BOUND = (
     "Where a number is compared with the exact one t, it may err by g·u·|t|, plus as far as t moves "
@@ -31,69 +33,103 @@ _MARKS = {
     "holds": ("✓", "green"),
     "fails": ("✗", "bold red"),
     "inconclusive": ("?", "yellow"),
+    "lost": ("lost", "bold red"),
     "not provided": ("–", "dim"),
     "not available": ("n/a", "dim"),
 }
 
 
-def matrix(report: Report, claims: list[Claim]) -> Table:
-    """Give the table claim × (backend, dtype): mark and worst error in ulps."""
-    table = Table(
-        title="Worst error in ulps of the exact result",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("§", no_wrap=True)
-    table.add_column("claim", overflow="fold")
-    for backend, dtype in report.columns:
-        table.add_column(f"{backend}\n{dtype}", justify="right", no_wrap=True)
-    cells = {(r.claim, r.backend, r.dtype): r for r in report.results}
-    for claim in claims:
-        row = [cells.get((claim.id, backend, dtype)) for backend, dtype in report.columns]
-        if any(row):
-            table.add_row(claim.section, claim.id, *(_cell(r) for r in row))
-    return table
+def matrices(report: Report, claims: list[Claim]) -> Iterator[Table]:
+    """Give tables claim × (backend, dtype): mark, and the worst error within its bound in per cent of that.
+
+    Claims that are about other formats than most have a table of their own; what no backend provides is
+    left out.
+    """
+    rows: dict[str, list[Result]] = {}
+    for result in report.results:
+        rows.setdefault(result.claim, []).append(result)
+    shown = [c for c in claims if any(r.status != "not provided" for r in rows.get(c.id, []))]
+    for formats in dict.fromkeys(c.formats for c in shown):
+        alike = [c for c in shown if c.formats == formats]
+        columns = list(dict.fromkeys((r.backend, r.dtype) for c in alike for r in rows[c.id]))
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("§", no_wrap=True)
+        table.add_column("claim", overflow="fold")
+        for backend, dtype in columns:
+            table.add_column(f"{backend}\n{dtype}", justify="right", no_wrap=True)
+        for claim in alike:
+            cells = {(r.backend, r.dtype): r for r in rows[claim.id]}
+            table.add_row(claim.section, claim.id, *(_cell(cells.get(c)) for c in columns))
+        yield table
 
 
 def _cell(result: Result | None) -> str:
     if result is None:
         return ""
     mark, style = _MARKS[result.status]
-    judged = result.status in ("holds", "fails")
-    ulps = f" {result.worst_ulps:.2g}".replace("e+0", "e").replace("e+", "e") if judged else ""
     known = "*" if result.known else ""
-    return f"[{style}]{mark}{known}{ulps}[/{style}]"
+    share = f" {100 * result.worst_share:3.0f}%" if result.status == "holds" else ""
+    return f"[{style}]{mark}{known}{share}[/{style}]"
 
 
-def print_report(report: Report, claims: list[Claim], console: Console) -> None:
-    """Print matrix, findings, warnings, unexpected passes and the summary."""
-    console.print(matrix(report, claims))
-    if any(r.known for r in report.results):
-        console.print("✗* a known upstream defect, declared in known_defects.toml", highlight=False)
-    for result in report.results:
-        for finding in result.findings:
-            failed = finding.severity == "error"
-            style = "bold red" if failed else "yellow"
-            where = f"{result.claim} · {result.backend} {result.dtype}"
-            console.print(f"\n[{style}]{finding.severity}[/{style}] {where}", highlight=False)
-            if finding.known:
-                console.print(f"  known upstream defect: {escape(finding.known)}", highlight=False)
-            console.print(f"  {finding}", markup=False, highlight=False, soft_wrap=True)
+def print_report(
+    report: Report, claims: list[Claim], console: Console, *, known: bool = False
+) -> None:
+    """Print matrix, findings, warnings, unexpected passes and summary; ``known`` failures in full."""
+    for table in matrices(report, claims):
+        console.print(table)
+    if any(r.status == "holds" for r in report.results):
+        console.print("✓ 35%: the worst error is 35 % of what is allowed", highlight=False)
+    found = causes(report.results)
+    for cause in (c for c in found if c.severity == "error" and not c.known):
+        _print_cause(cause, console)
+    _print_lines("warnings", (c for c in found if c.severity != "error" and not c.known), console)
+    if known:
+        for cause in (c for c in found if c.known):
+            _print_cause(cause, console)
+    else:
+        title = "✗* known failures (in full: --known)"
+        _print_lines(title, (c for c in found if c.known), console)
     _print_notes("measured", ((r, r.measured) for r in report.results), console)
-    _print_notes("inconclusive", ((r, _reason(r, "inconclusive")) for r in report.results), console)
+    for status in ("inconclusive", "lost"):
+        _print_notes(status, ((r, _reason(r, status)) for r in report.results), console)
     mended = "known_defects.toml says that it fails, and no input failed: "
     _print_notes(
         "unexpected pass",
         ((r, mended + ", ".join(r.mended)) for r in report.results if r.mended),
         console,
     )
-    for reason in dict.fromkeys(
-        filter(None, (_reason(r, "not available") for r in report.results))
-    ):
-        console.print(f"\n[dim]not available:[/dim] {escape(reason)}", highlight=False)
+    for line in report.stale:
+        console.print(f"[red]out of date[/red] {escape(line)}", highlight=False, soft_wrap=True)
+    for name, reason in report.unjudged.items():
+        line = f"[red]nothing could be judged[/red] on {name}: {escape(reason)}"
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"\n{summary(report)}", highlight=False)
+
+
+def _print_cause(cause: Cause, console: Console) -> None:
+    style = "bold red" if cause.severity == "error" else "yellow"
+    where = f"{cause.backend} {', '.join(cause.dtypes)}"
+    title = f"[{style}]{cause.worst.kind}[/{style}] {escape(cause.what)} · {where}"
+    console.print(f"\n{title}", highlight=False)
+    console.print(f"  {cause.worst}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  in {', '.join(cause.claims)}", style="dim", highlight=False, soft_wrap=True)
+    for reason in cause.known:
+        console.print(f"  known: {escape(reason)}", highlight=False, soft_wrap=True)
+
+
+def _print_lines(title: str, found: Iterable[Cause], console: Console) -> None:
+    """Print causes, a line each, as wide as the console."""
+    lines = [
+        f"  {c.what} · {c.backend} {', '.join(c.dtypes)}: "
+        + (f"{', '.join(c.degrees)}: " if c.known and c.degrees else "")
+        + (c.known[0] if c.known else f"{c.worst.kind}: {c.worst.where}")
+        for c in found
+    ]
+    if lines:
+        console.print(f"\n[yellow]{title}[/yellow]", highlight=False)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
 
 
 def _reason(result: Result, status: str) -> str:
@@ -117,11 +153,9 @@ def summary(report: Report) -> str:
     """Give the line that says how it went."""
     count = {status: sum(r.status == status for r in report.results) for status in _MARKS}
     known = sum(r.known for r in report.results)
-    failed = f"{count['fails']} failed" + (f" ({known} by known upstream defects)" if known else "")
+    failed = f"{count['fails'] - known} failed" + (f" ({known} more are known to)" if known else "")
     parts = [f"{count['holds']} held", failed]
-    parts += [
-        f"{count[s]} {s}" for s in ("inconclusive", "not provided", "not available") if count[s]
-    ]
+    parts += [f"{count[s]} {s}" for s in _MARKS if s not in ("holds", "fails") and count[s]]
     note = "Interrupted: this is what was done so far. " if report.interrupted else ""
     return f"{note}{len(report.results)} checks: {', '.join(parts)}."
 

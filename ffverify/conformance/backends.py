@@ -7,7 +7,7 @@ backend lacks is *not provided*; it never counts as passed.
 
 from __future__ import annotations
 
-import importlib
+import difflib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,8 @@ from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program
 from ffverify.frameworks.framework import Framework, framework
 from ffverify.truth.textbook import CATALOGUE
+
+from . import user_module
 
 DEFAULT_BACKENDS = ("reference", "torch")
 DEFAULT_DTYPES = ("float64", "float32")
@@ -128,6 +130,11 @@ def _torch(device: str | None = None) -> Backend:
     if device is not None:
         import torch
 
+        types = ("cpu", "cuda", "mps", "xpu")
+        near = difflib.get_close_matches(device, types, n=1, cutoff=0.7)
+        if device == "meta" or (near and device.partition(":")[0] not in types):
+            meant = f"did you mean {near[0]!r}?" if near else "its tensors hold no numbers"
+            raise UnknownBackendError(f"torch has no device {device!r} to compute on: {meant}")
         try:
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
@@ -159,6 +166,10 @@ def load(name: str) -> Backend:
         If its framework is not installed or its device is not here.
     """
     kind, _, device = name.partition(":")
+    if kind in _KNOWN and name.endswith(":"):
+        raise UnknownBackendError(
+            f"backend {name!r} names no device: write {kind!r} or 'torch:cuda'"
+        )
     if kind in _KNOWN and (not device or kind == "torch"):
         numbers = {"reference": "numpy"}.get(kind, kind)
         framework(numbers)  # before the functions are made: a missing framework has one clear line
@@ -167,29 +178,34 @@ def load(name: str) -> Backend:
 
 
 def _module_backend(name: str) -> Backend:
-    sys.path.insert(0, "")  # as `python -m` does: the user's module lies where the command is given
     try:
-        module = importlib.import_module(name)
-    except ImportError as error:
+        module = user_module.import_module(name)
+    except UsageError as error:
         known = ", ".join(_KNOWN)
+        near = difflib.get_close_matches(name, _KNOWN, n=1)
+        meant = f": did you mean {near[0]!r}?" if near else ""
         raise UnknownBackendError(
             f"backend {name!r} is neither known ({known}, torch:DEVICE) nor an importable module: "
-            f"{error}"
+            f"{error}{meant}"
         ) from error
-    finally:
-        sys.path.remove("")
-    functions = _public(module)
+    numbers = framework(_framework_of(module))
+    functions = user_module.functions_of(module, FUNCTIONS, rules=numbers.name == "numpy")
     if not functions:
         raise UnknownBackendError(
-            f"module {name!r} has no function of the catalogue: "
-            f"name its functions as there, {', '.join(sorted(CATALOGUE))}"
+            f"module {name!r} has no function of the catalogue: name its functions as "
+            "`ffverify catalogue` lists them"
         )
-    return Backend(name, framework(_framework_of(module)), functions)
+    return Backend(name, numbers, functions)
+
+
+def unused(name: str) -> dict[str, str]:
+    """Give the functions of a user's module that no claim uses, each with what may have been meant."""
+    module = sys.modules.get(name)
+    return {} if module is None or name in _KNOWN else user_module.unused(module, FUNCTIONS)
 
 
 def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    wanted = {*CATALOGUE, *TRANSFORMS}
-    return {n: f for n, f in sorted(vars(module).items()) if n in wanted and callable(f)}
+    return {n: f for n, f in sorted(vars(module).items()) if n in FUNCTIONS and callable(f)}
 
 
 # What claims about the engine itself need, beside the catalogue's functions.
@@ -204,6 +220,7 @@ TRANSFORMS = (
     # Exact counting of linear regions
     "Layer", "count_activation_regions", "count_linear_regions", "montufar_layers",
 )  # fmt: skip
+FUNCTIONS = (*CATALOGUE, *TRANSFORMS)
 
 
 def _framework_of(module: ModuleType) -> str:

@@ -29,7 +29,7 @@ from ffverify.verdicts.verdict import Verdict, judge
 
 from . import replay
 from .backends import Backend, floating_arguments
-from .known_defects import Defect
+from .known_defects import Known
 from .own_bound import own_bound
 
 MakeFinding = Callable[[], Finding]
@@ -69,20 +69,20 @@ class Check:
     ----------
     worst_ulps
         The largest error so far, in ulps of the exact result.
+    worst_share
+        The largest error so far that is within its bound, as a share of the bound.
     examples
         How many inputs the claim was tried on.
     measured
         What a claim that measures has to report, with its interval; it sets this itself.
     """
 
-    def __init__(
-        self, backend: Backend, fmt: Format, known: Mapping[str, Defect] | None = None
-    ) -> None:
+    def __init__(self, backend: Backend, fmt: Format, known: Known | None = None) -> None:
         self.backend = backend
         self.fmt = fmt
-        self._known = known or {}
+        self._known = known or Known()
         self._met: dict[str, tuple[float, MakeFinding]] = {}
-        self.worst_ulps = 0.0
+        self.worst_ulps = self.worst_share = 0.0
         self.examples = 0
         self.measured = ""
         self.inputs: Mapping[str, Any] = {}
@@ -323,11 +323,16 @@ class Check:
 
     def _fail(self, part: str, kind: Verdict, size: float, make: MakeFinding) -> None:
         """Raise a violation; of a known defect keep the worst one, and go on."""
-        defect = self._known.get(part)
-        if defect is None or kind not in defect.kinds:
-            raise ClaimViolation(make)
-        if part not in self._met or size > self._met[part][0]:
-            self._met[part] = size, lambda: replace(make(), known=defect.reason)
+        defect = self._known.covering(part, kind)
+        if defect is None:
+            raise ClaimViolation(lambda: replace(make(), part=part))
+        met = part if defect.parts else str(defect)
+        if met not in self._met or size > self._met[met][0]:
+            self._met[met] = size, lambda: replace(make(), part=part, known=defect.reason)
+
+    def expects(self, part: str, kind: Verdict) -> bool:
+        """Tell whether a part is declared to fail in this way."""
+        return self._known.covering(part, kind) is not None
 
     def _replay(self) -> Callable[[], str]:
         claim, inputs = self._claim, self.inputs
@@ -354,7 +359,7 @@ class Check:
         try:
             with np.errstate(all="ignore"):  # infinities and NaNs are judged, not warned about
                 return compute()
-        except Exception as error:  # noqa: BLE001 - whatever it raises is its failure, not ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - its failure, not ours
             shown = f"an exception: {type(error).__name__}: {str(error).strip()}"
             self.that(False, f"{part}({display.join(args)})", shown, "a number", part=part)
             return None
@@ -388,12 +393,15 @@ class Check:
         judgement = judge(computed, exact, self.fmt, scale=scale)
         finite = judgement.error_ulps[np.isfinite(judgement.error_ulps)]
         self.worst_ulps = max(self.worst_ulps, float(finite.max(initial=0.0)))
+        within = (judgement.verdicts == Verdict.CORRECT) & (judgement.allowed_ulps > 0)
+        shares = judgement.error_ulps[within] / judgement.allowed_ulps[within]
+        self.worst_share = max(self.worst_share, float(shares.max(initial=0.0)))
         self._judged += computed.size
         self._inconclusive += int(np.sum(judgement.verdicts == Verdict.INCONCLUSIVE))
         if judgement.worst is None:
             return
         explained = None
-        if part in self._known or judgement.verdicts[judgement.worst] == Verdict.IMPRECISE:
+        if self._known.covering(part) or judgement.verdicts[judgement.worst] == Verdict.IMPRECISE:
             judgement = explained = judge(computed, exact, self.fmt, scale=scale, running=explain())
         index = judgement.worst
         if index is None:

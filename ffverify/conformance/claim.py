@@ -35,7 +35,7 @@ from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
 from . import known_defects as defects
-from .backends import Backend
+from .backends import DEFAULT_DTYPES, Backend
 from .check import Check, ClaimViolation
 from .pictures import Panel, Picture
 
@@ -83,6 +83,8 @@ class Claim:
         The planted bugs, in order.
     examples
         How many examples are drawn unless told otherwise (1 where there is nothing to draw).
+    formats
+        The only formats that it is about; empty where it is about any.
     pictures
         What shows it, one at most.
     """
@@ -94,6 +96,7 @@ class Claim:
     inputs: Mapping[str, Draw]
     property: Callable[..., None]
     examples: int
+    formats: tuple[str, ...] = ()
     bugs: list[Bug] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
 
@@ -136,6 +139,12 @@ class Claim:
             )
         return self.pictures[0]
 
+    def dtypes(self, asked: Sequence[str] = ()) -> list[str]:
+        """Give the formats to run it in: of those asked for, or by default, those it is about."""
+        if not self.formats:
+            return list(asked or DEFAULT_DTYPES)
+        return [d for d in self.formats if d in asked or not asked]
+
     def missing(self, backend: Backend) -> list[str]:
         """Give the functions that a backend lacks for this claim."""
         return [name for name in self.functions if not backend.provides(name)]
@@ -148,15 +157,17 @@ class Result:
     Attributes
     ----------
     status
-        "holds", "fails", "inconclusive", "not provided" or "not available".
+        "holds", "fails", "inconclusive", "not provided", "not available" or "lost" (its worker died).
     findings
         What fails (known defects first), else the worst warning.
     worst_ulps
         The largest error that was met, in ulps of the exact result.
+    worst_share
+        The largest error within its bound, as a share of the bound.
     measured
         What a claim that measures has to report: the statistic with its interval.
     reason
-        Why nothing was provided, available or told.
+        Why nothing was provided, available or told, or how it was lost.
     mended
         Parts that a known defect says fail, and that did not.
     """
@@ -167,6 +178,7 @@ class Result:
     status: str
     findings: tuple[Finding, ...] = ()
     worst_ulps: float = 0.0
+    worst_share: float = 0.0
     examples: int = 0
     seconds: float = 0.0
     measured: str = ""
@@ -175,7 +187,7 @@ class Result:
 
     @property
     def known(self) -> bool:
-        """Whether it fails, and by known upstream defects only."""
+        """Whether it fails, and by known failures only."""
         return self.status == "fails" and all(f.known for f in self.findings)
 
 
@@ -188,6 +200,7 @@ def claim(
     *,
     functions: Sequence[str] = (),
     examples: int = DEFAULT_EXAMPLES,
+    formats: Sequence[str] = (),
     **inputs: Draw,
 ) -> Callable[[Callable[..., None]], Claim]:
     """Declare a claim, under the function's own name."""
@@ -201,6 +214,7 @@ def claim(
             inputs=inputs,
             property=function,
             examples=examples if inputs else 1,
+            formats=tuple(formats),
         )
         _REGISTRY[declared.id] = declared
         return declared
@@ -222,16 +236,20 @@ def run(
     seed_value: int = 0,
     max_examples: int | None = None,
     shrink: bool = True,
+    known: Sequence[defects.Defect] = (),
 ) -> Result:
-    """Try a claim on a backend at a dtype, on drawn inputs, and shrink what fails."""
+    """Try a claim on a backend at a dtype, on drawn inputs, and shrink what fails.
+
+    ``known`` are failures that the user knows of, beside those that `ffverify` declares.
+    """
     lacking = claim.missing(backend)
     if lacking:
         return Result(
             claim.id, backend.name, dtype, "not provided", reason=f"no {', '.join(lacking)}"
         )
     started = time.perf_counter()
-    known = defects.of(claim.id, backend.name, dtype)
-    check = Check(backend, backend.format(dtype), known)
+    declared = defects.of(claim.id, backend.name, dtype, known)
+    check = Check(backend, backend.format(dtype), declared)
     unknown: tuple[Finding, ...] = ()
 
     @st.composite
@@ -262,11 +280,12 @@ def run(
         status="fails" if failed else "inconclusive" if undecided else "holds",
         findings=findings or tuple(check.warnings),
         worst_ulps=check.worst_ulps,
+        worst_share=check.worst_share,
         examples=check.examples,
         seconds=time.perf_counter() - started,
         measured=check.measured,
         reason="nothing could be judged" if undecided else "",
-        mended=() if unknown else tuple(sorted(set(known) - set(check.known_parts))),
+        mended=() if unknown else declared.unmet(check.known_parts),
     )
 
 
@@ -278,7 +297,7 @@ def _examine(claim: Claim, check: Check, inputs: Mapping[str, Any]) -> None:
             claim.property(check, **inputs)
     except (ClaimViolation, HypothesisException):
         raise
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
         shown = f"an exception: {type(error).__name__}: {error}"
         try:
             check.that(False, claim.id, shown, "no exception")

@@ -13,7 +13,7 @@ from functools import partial
 from .backends import load
 from .claim import run
 from .verification import find_claim, select
-from .workers import execute, one_thread
+from .workers import Lost, execute, one_thread
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,12 @@ def kill_matrix(
         if other.id == mine.id or (everywhere and bug.function in other.functions)
     ]
     kills = {}
-    for kill, job in execute(partial(_meet, seed=seed), jobs, workers):
+    for met in execute(partial(_meet, seed=seed), jobs, workers):
+        if isinstance(met, Lost):
+            raise ChildProcessError(
+                f"{met.job[2]} met bug {met.job[1]} of {met.job[0]}: {met.reason}"
+            )
+        kill, job = met
         kills[job] = kill
         on_kill(kill)
     return [kills[job] for job in jobs]
@@ -84,11 +89,12 @@ def kill_matrix(
 
 def _meet(bug_of: str, number: int, claim: str, *, seed: int) -> tuple[Kill, tuple[str, int, str]]:
     bug = find_claim(bug_of).bugs[number]
+    met = find_claim(claim)
     with one_thread():
         result = run(
-            find_claim(claim),
+            met,
             bug.plant(load("reference")),
-            "float64",
+            met.dtypes()[0],
             seed_value=seed,
             shrink=False,
         )

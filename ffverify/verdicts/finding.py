@@ -43,7 +43,9 @@ class Finding:
     strict
         Whether losses of digits count as errors, however small.
     known
-        Why it is known to fail upstream; empty if it is not.
+        Why it is known to fail; empty if it is not.
+    part
+        What fails, whatever the input: ``softplus``, ``softplus' reverse``, or a statement's words.
     """
 
     kind: Verdict
@@ -61,6 +63,7 @@ class Finding:
     tail: bool = False
     strict: bool = False
     known: str = ""
+    part: str = ""
 
     @property
     def severity(self) -> str:

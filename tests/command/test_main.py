@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from rich.console import Console
 
 from ffverify.command import main as cli
@@ -49,11 +48,25 @@ def test_a_backend_that_holds_exits_with_0(tmp_path: Path) -> None:
     assert json.loads(target.read_text(encoding="utf-8"))["ok"]
 
 
-def test_findings_exit_with_1_and_replay() -> None:
-    code, out, _ = _run(
-        "verify", "--backend", "torch", "--spec", "bernoulli_nll_is_softplus", "--workers", "0"
-    )
+def test_known_failures_are_a_line_each_and_no_failure_unless_asked() -> None:
+    words = [
+        "verify",
+        "--backend",
+        "torch",
+        "--spec",
+        "bernoulli_nll_is_softplus",
+        "--workers",
+        "0",
+    ]
+    words += ["--dtype", "float64"]
+    code, out, _ = _run(*words)
+    assert code == 0
+    assert out.count("bernoulli_nll ·") == 1
+    assert "ffverify replay" not in out
+    assert "0 failed (1 more are known to)" in out
+    code, out, _ = _run(*words, "--fail-on-known", "--known")
     assert code == 1
+    assert "known: binary_cross_entropy_with_logits computes" in out
     line = next(line for line in out.splitlines() if "ffverify replay" in line)
     code, out, _ = _run(*line.split()[1:])
     assert code == 1
@@ -70,6 +83,11 @@ def test_findings_exit_with_1_and_replay() -> None:
         ["verify", "--workers", "-1"],
         ["verify", "--dtype", "float8"],
         ["verify", "--json", "/no/such/folder/x.json"],
+        ["verify", "--known", "/no/such/file.toml"],
+        ["verify", "--shard", "5/4"],
+        ["verify", "--backend", "torch:cdua"],
+        ["verify", "--backend", "torch:"],
+        ["verify", "--backend", ""],
         ["verify", "--no-such-option"],
         ["replay", "damaged"],
         ["no_such_command"],
@@ -83,16 +101,23 @@ def test_a_wrong_word_is_one_line_and_exit_2(words: list[str]) -> None:
     assert err.count("\n") == 1
 
 
-def test_a_missing_framework_is_one_line_and_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_framework_is_one_line_and_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from ffverify.conformance import verification
     from ffverify.frameworks import framework as frameworks
 
     frameworks.framework.cache_clear()
     verification._backend.cache_clear()
     monkeypatch.setattr(frameworks, "is_installed", lambda name: name != "torch")
-    result = CliRunner().invoke(cli.commands, ["verify", "--backend", "torch"])
-    assert result.exit_code == 2
-    assert result.stderr == "ffverify: torch is not installed: pip install 'ffverify[torch]'\n"
+    monkeypatch.setattr(sys, "argv", ["ffverify", "verify", "--backend", "torch"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "ffverify: torch is not installed: pip install 'ffverify[torch]'\n"
+    )
 
 
 def test_specs_lists_every_claim_by_section() -> None:
@@ -179,3 +204,99 @@ with heeding_interrupts():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_what_cannot_be_judged_at_all_is_no_success() -> None:
+    code, out, err = _run(
+        "verify", "--backend", "torch:tpu", "--spec", "xor_exact*", "--workers", "0"
+    )
+    assert (code, err) == (1, "")
+    assert "nothing could be judged on torch:tpu: torch has no device 'tpu' here" in out
+
+
+USERS = """
+import numpy as np
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+def tanh(z):
+    return 2 * sigmoid(z) - 1  # should be 2 * sigmoid(2 * z) - 1
+
+def cross_entropy(z, y):
+    return z
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mylib.py").write_text(USERS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TANH = ["--backend", "mylib", "--spec", "tanh_is_scaled_sigmoid", "--workers", "0"]
+
+
+def test_one_finding_per_cause_and_what_is_not_used(project: Path) -> None:
+    code, out, _ = _run("verify", *TANH)
+    assert code == 1
+    assert out.count("wrong tanh · mylib float64, float32") == 1
+    assert out.count("ffverify replay") == 1
+    assert "not used of mylib: cross_entropy (did you mean softmax_nll?)" in out
+
+
+def test_failures_that_a_project_knows_of(project: Path) -> None:
+    entry = '[[defect]]\nfunction = "{}"\nreason = "2σ(z), ticket 12"\n'
+    (project / "known.toml").write_text(entry.format("tanh"), encoding="utf-8")
+    code, out, _ = _run("verify", *TANH, "--known", "known.toml")
+    assert code == 0, out
+    assert "2σ(z), ticket 12" in out
+    (project / "pyproject.toml").write_text('[tool.ffverify]\nknown = "known.toml"\n')
+    assert _run("verify", *TANH)[0] == 0
+    (project / "known.toml").write_text(entry.format("sigmoid"), encoding="utf-8")
+    code, out, _ = _run("verify", *TANH)
+    assert code == 1
+    assert "out of date" in out
+    assert "function sigmoid (2σ(z), ticket 12)" in out
+    (project / "pyproject.toml").write_text("[tool.ffverify]\nbackends = 3\n")
+    code, _, err = _run("verify", *TANH)
+    assert code == 2
+    assert "did you mean 'backend'?" in err
+
+
+def test_a_module_that_exits_is_no_success(project: Path) -> None:
+    (project / "mylib.py").write_text("import sys\nsys.exit(0)\n")
+    code, _, err = _run("verify", *TANH)
+    assert code == 2
+    assert "cannot be imported, it raises SystemExit: 0" in err
+
+
+def test_a_function_that_exits_is_a_finding(project: Path) -> None:
+    (project / "mylib.py").write_text(
+        "import sys\ndef sigmoid(z): sys.exit(0)\ndef tanh(z): sys.exit(0)\n"
+    )
+    code, out, _ = _run("verify", *TANH[:-1], "1")
+    assert code == 1
+    assert "SystemExit: 0" in out
+
+
+def test_files_are_written_before_anything_is_printed(project: Path) -> None:
+    command = f"{sys.executable} -m ffverify verify {' '.join(TANH)} --json out.json"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"({command}; echo $? > code) | head -1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert (project / "code").read_text() == "1\n"
+    assert json.loads((project / "out.json").read_text())["ok"] is False
+
+
+def test_catalogue_tells_names_and_arguments() -> None:
+    code, out, _ = _run("catalogue")
+    assert code == 0
+    assert "softmax_nll(z, y)" in out
+    assert "also hardtanh" in out
+    assert len(out.splitlines()) == len(CATALOGUE)

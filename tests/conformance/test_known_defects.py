@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ffverify.command import pytest_specs
 from ffverify.command.pytest_specs import Spec
 from ffverify.conformance import known_defects as defects
 from ffverify.conformance.claim import Result, claims, run
-from ffverify.conformance.verification import find_claim
+from ffverify.conformance.verification import find_claim, read_known
+from ffverify.errors import UsageError
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -114,7 +117,7 @@ def test_a_function_that_raises_as_declared_does_not_end_the_claim(
         raise RuntimeError("no kernel")
 
     entry = defects.Defect(
-        "tanh_is_scaled_sigmoid", "torch", ["float64"], ["tanh"], ["wrong"], "", "it raises"
+        "it raises", claim="tanh_is_scaled_sigmoid", backend="torch", parts=("tanh",)
     )
     monkeypatch.setattr(defects, "declared", lambda: (entry,))
     assert _tried("tanh_is_scaled_sigmoid", tanh=raises).known
@@ -138,8 +141,78 @@ def test_every_entry_names_a_claim_and_gives_sizes() -> None:
 
 
 def test_only_the_version_named_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert defects.of("other_hidden_units", "torch", "float64")
-    assert defects.of("other_hidden_units", "torch:cuda", "float64")
-    assert not defects.of("other_hidden_units", "reference", "float64")
+    assert defects.of("other_hidden_units", "torch", "float64").defects
+    assert defects.of("other_hidden_units", "torch:cuda", "float64").defects
+    assert not defects.of("other_hidden_units", "reference", "float64").defects
     monkeypatch.setattr(defects, "_version", lambda _package: "2.14.0")
-    assert not defects.of("other_hidden_units", "torch", "float64")
+    assert not defects.of("other_hidden_units", "torch", "float64").defects
+
+
+def _file(text: str, tmp_path: Path) -> Path:
+    path = tmp_path / "known.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[defect]", "is no TOML"),
+        ("x = 1", "'x', which is not known: use defect"),
+        ("defects = []", "did you mean 'defect'"),
+        ("defect = 3", r"heading \[\[defect\]\]"),
+        ("defect = [3]", r"heading \[\[defect\]\]"),
+        ('[[defect]]\nfunction = "tanh"', "no reason"),
+        ('[[defect]]\nreason = "why"', "neither a claim nor a function"),
+        ('[[defect]]\nreason = "why"\nfunctoin = "tanh"', "did you mean 'function'"),
+        ('[[defect]]\nreason = " "\nfunction = "tanh"', "no text"),
+        ('[[defect]]\nreason = "why"\nfunction = 3', "no text"),
+        ('[[defect]]\nreason = "why"\nfunction = "tanhh"', "did you mean 'tanh'"),
+        ('[[defect]]\nreason = "why"\nclaim = "xor_exact"', "there is no claim"),
+        ('[[defect]]\nreason = "why"\nfunction = "tanh"\ndtypes = ["float8"]', "float8.*none of"),
+        ('[[defect]]\nreason = "why"\nfunction = "tanh"\ndtypes = [3]', "no list of texts"),
+        ('[[defect]]\nreason = "why"\nfunction = "tanh"\nkinds = "slow"', "none of imprecise"),
+        ("a = " + 5000 * "[", "is no TOML"),
+    ],
+)
+def test_a_bad_file_is_one_clear_error(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        read_known([_file(text, tmp_path)])
+    assert "\n" not in str(caught.value)
+
+
+def test_200_damaged_files_are_each_one_clear_error_or_fine(tmp_path: Path) -> None:
+    good = (
+        '[[defect]]\nfunction = "tanh"\ndtypes = ["float32"]\nversion = "1.2"\n'
+        'kinds = ["wrong"]\nreason = "ticket 3"\n'
+    )
+    rng, refused = np.random.default_rng(0), []
+    for _ in range(200):
+        held = list(good)
+        for place in rng.integers(len(held), size=3):
+            held[place] = str(rng.choice(["", "\x00", '"', "[", "=", "\n", "é", "0", "'", "#"]))
+        try:
+            read_known([_file("".join(held), tmp_path)])
+        except UsageError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert not any("\n" in line for line in refused)
+
+
+def test_an_entry_covers_what_it_names_only() -> None:
+    entry = defects.Defect("why", function="gelu", dtypes=("float32",), version="2.1")
+    assert all(map(entry.covers, ("gelu", "gelu' reverse", "gelu''")))
+    assert not entry.covers("gelu_tanh")
+    assert not entry.concerns("any", "torch", "float64")
+    for version, covered in (("2.1.0", True), ("2.1", True), ("2.10", False), ("", False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(defects, "_version", lambda _package, v=version: v)
+            assert entry.concerns("any", "torch", "float32") is covered
+
+
+def test_a_users_entry_that_holds_fails_in_pytest() -> None:
+    entry = defects.Defect("why", claim="xor_*", file="known.toml")
+    with pytest.raises(
+        pytest.fail.Exception, match=r"known.toml says that this fails: claim xor_\*"
+    ):
+        Spec("xor_exact_solution", "reference", "float64", known=(entry,))()

@@ -70,11 +70,12 @@ def test_ctrl_c_keeps_what_was_done() -> None:
     assert report.results == seen
 
 
-def test_a_device_that_is_not_here_is_a_row_not_an_error() -> None:
+def test_a_device_that_is_not_here_is_a_row_and_no_success() -> None:
     report = verify("torch:nowhere", SOME[:1], dtypes=["float64"])
     assert [r.status for r in report.results] == ["not available"]
     assert "nowhere" in report.results[0].reason
-    assert report.ok
+    assert list(report.unjudged) == ["torch:nowhere"]
+    assert not report.ok
 
 
 def test_functions_a_module_lacks_are_not_provided(
@@ -86,6 +87,7 @@ def test_functions_a_module_lacks_are_not_provided(
     monkeypatch.syspath_prepend(str(tmp_path))
     report = verify("half_a_library", SOME[:1])
     assert {r.status for r in report.results} == {"not provided"}
+    assert not report.ok
 
 
 @pytest.mark.parametrize(
