@@ -6,7 +6,6 @@ the modules of primitives. A function that is not in these tables raises one cle
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 
 from ffverify.reference.primitives import activations, elementary, linalg, reductions, shaping
 from ffverify.reference.primitives.elementary import (
-    add,
     divide,
     maximum,
     minimum,
@@ -26,7 +24,7 @@ from ffverify.reference.primitives.reductions import axes
 from ffverify.reference.primitives.shaping import concatenate, flip, gather, getitem, transpose
 
 from .primitive import Primitive, astype, broadcast_to, elementwise, reshape
-from .var import FUNCTIONS, REDUCTIONS, UFUNCS, Value, dtype_of, shape_of
+from .var import FUNCTIONS, REDUCTIONS, UFUNCS, Value, dtype_of, innermost, shape_of
 
 Axis = Any
 
@@ -52,7 +50,7 @@ for _module in (elementary, activations, linalg):
 
 # Ufuncs that are compositions ------------------------------------------------------------------------
 def _power(x: Value, p: Value) -> Value:
-    if isinstance(p, int | float) and not isinstance(p, bool):
+    if type(p) in (int, float):  # NumPy's own numbers have a dtype, which counts in the result's
         return elementary.square(x) if p == 2 else power_number(x, p=p)
     return power(x, p)
 
@@ -74,13 +72,11 @@ UFUNCS |= {
     np.matmul: linalg.matmul,
     np.logaddexp: logaddexp,
     np.fabs: elementary.absolute,
-    np.fmax: maximum,
-    np.fmin: minimum,
     np.deg2rad: lambda x: x * (np.pi / 180),
     np.radians: lambda x: x * (np.pi / 180),
     np.rad2deg: lambda x: x * (180 / np.pi),
     np.degrees: lambda x: x * (180 / np.pi),
-    np.conjugate: lambda x: x,
+    np.conjugate: elementary.positive,
 }
 
 
@@ -137,12 +133,12 @@ FUNCTIONS |= {
     np.linalg.slogdet: linalg.slogdet,
     np.linalg.cholesky: linalg.cholesky,
     np.where: elementary.where,
-    np.sort: shaping.sort,
-    np.argsort: lambda x, axis=-1, **_: shaping.argsort(x, axis=axis),
+    np.sort: lambda x, axis=-1, **_: shaping.sort(*_flat(x, axis)),
+    np.argsort: lambda x, axis=-1, **_: shaping.argsort(_flat(x, axis)[0], axis=_flat(x, axis)[1]),
     np.ndarray.__getitem__: getitem,
+    np.ndarray.__setitem__: shaping.setitem,
     np.shape: shape_of,
     np.ndim: lambda x: len(shape_of(x)),
-    np.isscalar: lambda _x: False,
     np.iscomplexobj: lambda _x: False,
     np.result_type: lambda *xs: np.result_type(*(dtype_of(x) for x in xs)),
 }
@@ -180,18 +176,24 @@ def _astype(x: Value, dtype: Any) -> Value:
 
 
 @implements(np.reshape)
-def _reshape(x: Value, shape: Any) -> Value:
-    shape = (shape,) if not isinstance(shape, Sequence) else tuple(shape)
-    sizes = [operator.index(n) for n in shape]
-    if -1 in sizes:
-        known = -int(np.prod(sizes))
-        sizes[sizes.index(-1)] = _size(x) // known if known else 0
-    return reshape(x, shape=tuple(sizes))
+def _reshape(x: Value, shape: Any, order: str = "C", *, copy: bool | None = None) -> Value:
+    if order == "A":
+        order = "F" if np.isfortran(np.asarray(innermost(x))) else "C"
+    sizes = np.broadcast_to(0, shape_of(x)).reshape(shape).shape  # NumPy says what -1 is
+    x = elementary.positive(x) if copy else x
+    return reshape(x, shape=sizes) if order == "C" else _reshape(x.T, sizes[::-1]).T
 
 
 @implements(np.ravel)
-def _ravel(x: Value) -> Value:
-    return reshape(x, shape=(_size(x),))
+def _ravel(x: Value, order: str = "C") -> Value:
+    if order in "AK":
+        order = "F" if np.isfortran(np.asarray(innermost(x))) else "C"
+    return reshape(x, shape=(_size(x),)) if order == "C" else _reshape(x, -1, order)
+
+
+def _flat(x: Value, axis: int | None) -> tuple[Value, int]:
+    """Return x and the axis; where that is None, x as one row, and 0."""
+    return (_ravel(x), 0) if axis is None else (x, axis)
 
 
 @implements(np.transpose, getattr(np, "permute_dims", np.transpose))
@@ -244,9 +246,17 @@ def _flip(x: Value, axis: Axis = None) -> Value:
 
 
 @implements(np.clip)
-def _clip(x: Value, a_min: Value = None, a_max: Value = None) -> Value:
-    numbers = (int, float, type(None))
-    if isinstance(a_min, numbers) and isinstance(a_max, numbers):
+def _clip(
+    x: Value,
+    a_min: Value = None,
+    a_max: Value = None,
+    *,
+    min: Value = None,  # noqa: A002  # NumPy's
+    max: Value = None,  # noqa: A002  # NumPy's
+) -> Value:
+    a_min, a_max = a_min if min is None else min, a_max if max is None else max
+    numbers = {int, float, type(None)}
+    if {type(a_min), type(a_max)} <= numbers:
         low = -np.inf if a_min is None else a_min
         return elementary.clip(x, low=low, high=np.inf if a_max is None else a_max)
     x = x if a_min is None else maximum(x, a_min)
@@ -334,18 +344,17 @@ def _repeat(x: Value, repeats: int, axis: int | None = None) -> Value:
 
 @implements(np.tile)
 def _tile(x: Value, reps: Any) -> Value:
-    for a, count in enumerate(reversed((reps,) if isinstance(reps, int) else tuple(reps))):
-        if a >= len(shape_of(x)):
-            x = reshape(x, shape=(1, *shape_of(x)))
-        x = concatenate(*[x] * count, axis=-1 - a)
-    return x
+    places = np.tile(np.arange(_size(x)).reshape(shape_of(x)), reps)
+    return gather(_ravel(x), places, index=(shaping.ARRAY,))
 
 
 @implements(np.roll)
-def _roll(x: Value, shift: int, axis: int | None = None) -> Value:
+def _roll(x: Value, shift: Any, axis: Any = None) -> Value:
     if axis is None:
         return reshape(_roll(_ravel(x), shift, 0), shape=shape_of(x))
-    return _take(x, np.roll(np.arange(shape_of(x)[axis]), shift), axis)
+    for a, n in np.broadcast(axis, shift):
+        x = _take(x, np.roll(np.arange(shape_of(x)[a]), n), a)
+    return x
 
 
 @implements(np.take)
@@ -356,7 +365,8 @@ def _take(x: Value, indices: Value, axis: int | None = None) -> Value:
 
 
 @implements(np.take_along_axis)
-def _take_along_axis(x: Value, indices: Value, axis: int = -1) -> Value:
+def _take_along_axis(x: Value, indices: Value, axis: int | None = -1) -> Value:
+    x, axis = _flat(x, axis)
     return shaping.take_along(x, indices, axis=axis % len(shape_of(x)))
 
 
@@ -390,12 +400,34 @@ def _diag(x: Value, k: int = 0) -> Value:
 
 
 @implements(np.average)
-def _average(x: Value, axis: Axis = None, weights: Value = None) -> Value:
+def _average(
+    x: Value,
+    axis: Axis = None,
+    weights: Value = None,
+    returned: bool = False,  # as in NumPy
+    *,
+    keepdims: bool = False,
+) -> Value:
     if weights is None:
-        return reductions.mean(x, axis)
-    return divide(
-        reductions.sum_(multiply(x, weights), axis), reductions.sum_(add(weights, 0 * x), axis)
-    )
+        y = reductions.mean(x, axis, keepdims=keepdims)
+        total: Value = _size(x) / max(_size(y), 1)
+    else:
+        weights = weights if isinstance(weights, np.ndarray) else np.asarray(weights)
+        chosen = axes(x, axis)
+        if shape_of(weights) != shape_of(x):
+            if axis is None:
+                raise TypeError("average: weights of another shape than the array need an axis")
+            if shape_of(weights) != tuple(shape_of(x)[a] for a in np.atleast_1d(axis)):
+                raise ValueError(
+                    f"average: weights of shape {shape_of(weights)} for axis {axis} of an array of "
+                    f"shape {shape_of(x)}"
+                )
+            order = tuple(np.argsort([a % len(shape_of(x)) for a in np.atleast_1d(axis)]).tolist())
+            along = [n if i in chosen else 1 for i, n in enumerate(shape_of(x))]
+            weights = reshape(transpose(weights, axes=order), shape=tuple(along))
+        total = reductions.sum_(weights, chosen, keepdims=keepdims)
+        y = divide(reductions.sum_(multiply(x, weights), chosen, keepdims=keepdims), total)
+    return (y, broadcast_to(total, shape=shape_of(y))) if returned else y
 
 
 # Constants of a given shape --------------------------------------------------------------------------

@@ -54,11 +54,15 @@ class Primitive:
     source : how a compiled program writes the application, such as ``"{0}.dot({1}{out})"``, with
         params by name; ``{out}`` says that the result can go into a given array. May be a
         function of (*xs, **params). A ufunc needs none; without one the program calls `forward`.
+    exact : what it means on any numbers, in plain NumPy, where `forward` is made for floats: for
+        arithmetics that run NumPy's functions on arrays of their own.
     inline : `forward` is itself plain NumPy code that can be traced, in which a compiler may find
         common subexpressions.
     remembering : as `forward`, but returns (y, kept); the rules are then given ``kept=``, so as not to
         compute it again, or None where they must (in graphs and nested derivatives).
     variadic : any number of arguments, which share one rule; it is told which one by ``k=``.
+    written : of a primitive whose result may be a view of its first argument x:
+        ``written(x, v, **params)`` is x after v was written into the view.
     """
 
     name: str
@@ -70,9 +74,11 @@ class Primitive:
     kinks: Mapping[float, float] | str = ""
     flops: float | Callable[..., float] = 1
     source: str | Callable[..., str] = ""
+    exact: Callable[..., Any] | None = None
     inline: bool = False
     remembering: Callable[..., tuple[Any, Any]] | None = None
     variadic: bool = False
+    written: Callable[..., Value] | None = None
 
     @property
     def differentiable(self) -> bool:
@@ -83,8 +89,8 @@ class Primitive:
         """Apply to arrays, or, where an argument is a `Var`, let its trace apply it."""
         trace = None
         for arg in args:
-            if type(arg) is Var and (trace is None or arg.trace.level > trace.level):
-                trace = arg.trace
+            if type(arg) is Var and (trace is None or arg.owner.level > trace.level):
+                trace = arg.owner
         return self.forward(*args, **params) if trace is None else trace.apply(self, args, params)
 
     def __repr__(self) -> str:
@@ -202,6 +208,14 @@ def _scale(v: Any, slope: Any) -> Any:
     return product
 
 
+def _exact_scale(v: Any, slope: Any) -> Any:
+    product = np.multiply(v, slope)
+    lost = np.isnan(product)
+    if not lost.any():  # whether v is 0 need not be decided
+        return product
+    return np.where(lost, np.where(v == 0, 0, product), product)
+
+
 def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
     if shape_of(x):
         return np.broadcast_to(x, shape)
@@ -210,15 +224,24 @@ def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
     return y
 
 
+positive = elementwise("positive", np.positive, 1, flops=0)
 multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
 # The product in which an exact zero cotangent v wins against an infinite or undefined slope.
-scale = elementwise("scale", _scale, lambda _y, _v, s: s, lambda _y, v, _s: v, singular=True)
+scale = elementwise(
+    "scale",
+    _scale,
+    lambda _y, _v, s: s,
+    lambda _y, v, _s: v,
+    singular=True,
+    exact=_exact_scale,
+)
 
 astype: Primitive = linear(
     "astype",
     lambda x, *, dtype: np.asarray(x).astype(dtype)[()],
     lambda y_bar, _y, x, **_: astype(y_bar, dtype=dtype_of(x)),
     flops=0,
+    exact=lambda x, *, dtype: x.astype(dtype),
 )
 broadcast_to: Primitive = linear(
     "broadcast_to",
@@ -233,6 +256,7 @@ reshape: Primitive = linear(
     lambda y_bar, _y, x, **_: reshape(y_bar, shape=shape_of(x)),
     flops=0,
     source="{0}.reshape({shape})",
+    written=lambda x, v, **_: reshape(v, shape=shape_of(x)),
 )
 
 

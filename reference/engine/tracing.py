@@ -11,13 +11,16 @@ derivative program itself. This is what makes derivatives nest without confusing
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .var import Value, Var, innermost
+from .primitive import positive
+from .var import Value, Var, dtype_of, innermost, shape_of
 
 if TYPE_CHECKING:
     from .primitive import Primitive
@@ -38,15 +41,19 @@ class Trace:
         """Apply a primitive of whose arguments this trace is the innermost."""
         raise NotImplementedError
 
+    def constant(self, value: Value) -> Var:
+        """Make a `Var` that does not depend on the inputs."""
+        raise NotImplementedError
+
     def on_branch(self, var: Var) -> None:
         """Take note that the program's path depends on this value."""
 
     def own(self, value: Value) -> Var | None:
         """Return the value if it is this trace's `Var`, None if it is constant here."""
         if type(value) is Var:
-            if value.trace is self:
+            if value.owner is self:
                 return value
-            if value.trace.level > self.level:
+            if value.owner.level > self.level:
                 raise TypeError("a value of a finished inner derivative escaped from it")
         return None
 
@@ -65,38 +72,51 @@ class Forward(Trace):
         var.tangent = tangent
         return var
 
+    def constant(self, value: Value) -> Var:
+        """Make a `Var` that does not depend on the inputs."""
+        return self.input(value, np.zeros(shape_of(value), dtype_of(value)))
+
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value, and y_dot = Σ_k J_k x_dot_k."""
-        values = [a.value if type(a) is Var and a.trace is self else a for a in args]
+        values = [a.value if type(a) is Var and a.owner is self else a for a in args]
         y = primitive(*values, **params)
         y_dot = None
         for k, arg in enumerate(args):
-            if type(arg) is Var and arg.trace is self and primitive.differentiates(k):
+            if type(arg) is Var and arg.owner is self and primitive.differentiates(k):
                 term = primitive.push(k, arg.tangent, y, values, params)
                 y_dot = term if y_dot is None else y_dot + term
-        return y if y_dot is None else self.input(y, y_dot)
+        if y_dot is None:
+            return y
+        var = self.input(y, y_dot)
+        return var if primitive.written is None else as_view(var, primitive, args, params)
 
 
-# One application on a tape: (primitive, args, params, values, parents). `args` are what it was applied
-# to, `values` the same as the enclosing level sees them; `parents` are the pairs (k, place on the
-# tape) of the arguments in which it is differentiated.
-Record = tuple["Primitive", tuple[Value, ...], dict[str, Any], list[Value], list[tuple[int, int]]]
+# One application on a tape: (primitive, params, values, parents, places). `values` are its arguments as
+# the enclosing level sees them, `parents` the pairs (k, place on the tape) of those in which it is
+# differentiated; in a graph `places` has for each argument its place on the tape, or None.
+Record = tuple[
+    "Primitive", dict[str, Any], list[Value], list[tuple[int, int]], "list[int | None] | None"
+]
+# A tape is the list of all values, each with the application that made it, None for an input.
+Tape = list[tuple[Value, "Record | None"]]
+SMALL = 4096  # bytes that are as quick to copy as to compare
 
 
 class Recording(Trace):
     """A tape of every application, in the order of execution, which is a topological order."""
 
-    __slots__ = ("branches", "records_all", "tape")
+    __slots__ = ("branches", "copies", "records_all", "tape")
 
     def __init__(self, *, records_all: bool = False) -> None:
         self.level = next(_levels)
-        self.tape: list[Var] | None = []
+        self.tape: Tape | None = []
         self.records_all = records_all  # a graph also keeps comparisons, rounding, argmax, ...
-        self.branches: list[Var] = []
+        self.branches: list[int] = []
+        self.copies: dict[int, tuple[Any, Any]] = {}
 
     def on_branch(self, var: Var) -> None:
         """Take note that the program's path depends on this value."""
-        self.branches.append(var)
+        self.branches.append(var.index)
 
     def input(self, value: Value, record: Record | None = None) -> Var:
         """Put a value on the tape: an input, unless `record` says which application made it."""
@@ -106,21 +126,31 @@ class Recording(Trace):
                 "a value of a finished derivative is used outside of it: "
                 "return it from the differentiated function (has_aux=True) instead of keeping it"
             )
-        var = Var(value, self, len(tape), record)
-        tape.append(var)
+        var = Var(value, self, len(tape))
+        tape.append((value, record))
         return var
+
+    def constant(self, value: Value) -> Var:
+        """Make a `Var` that does not depend on the inputs."""
+        return self.input(value, (positive, {}, [value], [], [None]))
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
         values, parents = list(args), []
         nested = self.records_all
         for k, arg in enumerate(args):
-            if type(arg) is Var:
-                if arg.trace is self:
+            kind = type(arg)
+            if kind is Var:
+                if arg.owner is self:
                     if primitive.differentiates(k):
                         parents.append((k, arg.index))
-                    values[k] = arg = arg.value  # noqa: PLW2901  # what the enclosing level sees
-                nested = nested or type(arg) is Var
+                    values[k] = value = arg.value  # what the enclosing level sees
+                    nested = nested or type(value) is Var
+                else:
+                    values[k] = arg.alias()  # the program may write into the `Var`
+                    nested = True
+            elif kind is np.ndarray:
+                values[k] = self._copied(arg)
         if nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
@@ -130,64 +160,103 @@ class Recording(Trace):
             params["kept"] = kept
         if not (parents or self.records_all):
             return y
-        return self.input(y, (primitive, args, params, values, parents))
+        places = None
+        if self.records_all:
+            places = [a.index if type(a) is Var and a.owner is self else None for a in args]
+        var = self.input(y, (primitive, params, values, parents, places))
+        return var if primitive.written is None else as_view(var, primitive, args, params)
 
-    def close(self) -> list[Var]:
+    def _copied(self, array: Any) -> Any:
+        """Return what stays when the program later writes into an array that it brought along."""
+        if not array.flags.writeable:
+            return array
+        if array.nbytes <= SMALL:
+            return array.copy("K")
+        known = self.copies.get(id(array))
+        if known is None or known[1].tobytes() != array.tobytes():
+            self.copies[id(array)] = known = array, array.copy("K")
+        return known[1]
+
+    def close(self) -> Tape:
         """Return the tape; the `Var`s no longer refer to it, so no reference cycle remains."""
         tape, self.tape = self.tape, None
+        self.copies = {}
         return tape or []
 
 
+def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Var:
+    """Note whose memory the result shares, as NumPy's own does: what is written into one is in both."""
+    whole = args[0]
+    if type(whole) is Var and np.may_share_memory(innermost(var), innermost(whole)):
+        var.base = (whole, primitive, params)
+        whole.views = [view for view in getattr(whole, "views", ()) if view() is not None]
+        whole.views.append(weakref.ref(var))
+    return var
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Say what to write instead where a program puts a traced value into a plain array."""
+    try:
+        yield
+    except ValueError as error:
+        if not isinstance(error.__cause__, TypeError) or "cannot become" not in str(
+            error.__cause__
+        ):
+            raise
+        raise TypeError(
+            "a traced value cannot be put into a plain array, where its derivative would be lost: "
+            "make the array from one that is traced (out = np.zeros_like(x) * x, then out[i] = ...), "
+            "or put values together with np.stack or np.concatenate"
+        ) from error
+
+
 def pull_back(
-    tape: Sequence[Var],
-    outputs: Sequence[Var | None],
-    y_bars: Sequence[Value],
-    inputs: Sequence[Var],
+    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], n_inputs: int
 ) -> list[Value | None]:
     """Sweep the tape backwards once: cotangents of the inputs from those of the outputs.
 
     A node is visited after all its consumers, when its cotangent is complete, and its rules are
     applied once (algorithm 6.6 of the chapter with the table that its memoisation asks for).
-    None stands for a cotangent that is zero because no path leads there.
+    None stands for a cotangent that is zero because no path leads there. `outputs` are places on the
+    tape, the inputs come first on it.
     """
     bars: list[Value | None] = [None] * len(tape)
 
-    for out, y_bar in zip(outputs, y_bars, strict=True):
-        if out is not None:
-            present = bars[out.index]
-            bars[out.index] = y_bar if present is None else present + y_bar
-    for var in reversed(tape):
-        y_bar = bars[var.index]
-        if y_bar is None or var.record is None:
+    for place, y_bar in zip(outputs, y_bars, strict=True):
+        if place is not None:
+            present = bars[place]
+            bars[place] = y_bar if present is None else present + y_bar
+    for place in range(len(tape) - 1, n_inputs - 1, -1):
+        y_bar = bars[place]
+        y, record = tape[place]
+        if y_bar is None or record is None:
             continue
-        bars[var.index] = None  # this cotangent is complete and about to be used up
-        primitive, _, params, values, parents = var.record
+        bars[place] = None  # this cotangent is complete and about to be used up
+        primitive, params, values, parents, _ = record
         for k, index in parents:
-            x_bar = primitive.pull(k, y_bar, var.value, values, params)
+            x_bar = primitive.pull(k, y_bar, y, values, params)
             present = bars[index]
             # Never in place: x_bar may be another node's cotangent, or the caller's own array.
             bars[index] = x_bar if present is None else present + x_bar
-    return bars[: len(inputs)]  # which came first on the tape
+    return bars[:n_inputs]
 
 
-def push_forward(
-    tape: Sequence[Var], inputs: Sequence[Var], x_dots: Sequence[Value]
-) -> Callable[[Var | None], Value | None]:
-    """Sweep the tape forwards once; returns the function from a node to its tangent."""
-    dots: list[Value | None] = [None] * len(tape)
-    for var, x_dot in zip(inputs, x_dots, strict=True):
-        dots[var.index] = x_dot
-    for var in tape:
-        if var.record is None:
+def push_forward(tape: Tape, x_dots: Sequence[Value]) -> list[Value | None]:
+    """Sweep the tape forwards once: the tangent of every place on it, None for zero."""
+    dots: list[Value | None] = [*x_dots, *[None] * (len(tape) - len(x_dots))]
+    for place in range(len(x_dots), len(tape)):
+        y, record = tape[place]
+        if record is None:
             continue
-        primitive, _, params, values, parents = var.record
+        primitive, params, values, parents, _ = record
         for k, index in parents:
             x_dot = dots[index]
             if x_dot is not None:
-                term = primitive.push(k, x_dot, var.value, values, params)
-                present = dots[var.index]
-                dots[var.index] = term if present is None else present + term
-    return lambda var: None if var is None else dots[var.index]
+                term = primitive.push(k, x_dot, y, values, params)
+                present = dots[place]
+                dots[place] = term if present is None else present + term
+    return dots
 
 
 def is_float(value: Value) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from ffverify.reference.primitives.shaping import concatenate
 
 from .primitive import _cast_like, reshape
-from .tracing import Forward, Recording, is_float, pull_back, push_forward
+from .tracing import Forward, Recording, Tape, explained, is_float, pull_back, push_forward
 from .tree import LEAF, Structure, flatten, flatten_like, unflatten
 from .var import Value, Var, dtype_of, innermost, shape_of
 
@@ -49,15 +49,18 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
 
 
 def _saved(leaf: Value) -> Value:
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+    """Return what stays as it is when the leaf is written into."""
+    if type(leaf) is Var:
+        return leaf.alias()
+    return leaf.copy("K") if isinstance(leaf, np.ndarray) else leaf
 
 
 class _Run(NamedTuple):
     """One run of a function on a tape: what it returned, and the linear map that it left behind."""
 
-    tape: list[Var]
-    inputs: list[Var]
-    outputs: list[Var | None]  # one for each leaf of the result; None where it is constant
+    tape: Tape
+    inputs: list[Value]
+    outputs: list[int | None]  # place on the tape of each leaf of the result; None: constant
     values: list[Value]
     out_structure: Structure
     aux: Any
@@ -65,14 +68,15 @@ class _Run(NamedTuple):
     def pull(self, y_bars: list[Value]) -> list[Value]:
         """Cotangents of the inputs, in arrays that the caller may write to."""
         with np.errstate(all="ignore"):
-            x_bars = pull_back(self.tape, self.outputs, y_bars, self.inputs)
+            x_bars = pull_back(self.tape, self.outputs, y_bars, len(self.inputs))
         return _owned(x_bars, self.inputs, y_bars)
 
     def push(self, x_dots: list[Value]) -> list[Value]:
         """Tangents of the outputs, in arrays that the caller may write to."""
         with np.errstate(all="ignore"):
-            tangent_of = push_forward(self.tape, self.inputs, x_dots)
-        return _owned(list(map(tangent_of, self.outputs)), self.values, x_dots)
+            dots = push_forward(self.tape, x_dots)
+        y_dots = [None if place is None else dots[place] for place in self.outputs]
+        return _owned(y_dots, self.values, x_dots)
 
 
 def _record(
@@ -83,12 +87,14 @@ def _record(
     trace = Recording()
     inputs = [trace.input(leaf) for leaf in leaves]
     try:
-        out = f(unflatten(structure, inputs))
+        with explained():
+            out = f(unflatten(structure, inputs))
     finally:
         tape = trace.close()
     out, aux = out if has_aux else (out, None)
     outputs, values, out_structure = _result(trace, out)
-    return _Run(tape, inputs, outputs, values, out_structure, has_aux and _peeled(trace, aux))
+    places = [None if var is None else var.index for var in outputs]
+    return _Run(tape, leaves, places, values, out_structure, has_aux and _peeled(trace, aux))
 
 
 def _result(
@@ -122,7 +128,7 @@ def jvp(
     inputs = [
         leaf if v is None else trace.input(leaf, v) for leaf, v in zip(leaves, x_dots, strict=True)
     ]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), explained():
         out = f(*unflatten(structure, inputs))
     out, aux = out if has_aux else (out, None)
     outputs, values, out_structure = _result(trace, out)
@@ -150,7 +156,7 @@ def linearize(f: Function, *args: Any) -> tuple[Any, Callable[..., Any]]:
     run = _record(lambda xs: f(*xs), [_saved(leaf) for leaf in leaves], structure)
 
     def linear_map(*tangents: Any) -> Any:
-        x_dots = _matching(tangents, structure, [x.value for x in run.inputs], "tangents")
+        x_dots = _matching(tangents, structure, run.inputs, "tangents")
         return unflatten(run.out_structure, run.push(x_dots))
 
     return unflatten(run.out_structure, run.values), linear_map
@@ -297,8 +303,13 @@ def _check_floats(leaves: list[Value], what: str) -> None:
     for leaf in leaves:
         if type(leaf) is np.ndarray and leaf.dtype.kind == "f":
             continue  # the usual case, quickly
+        value = innermost(leaf)
+        if isinstance(value, np.matrix | np.ma.MaskedArray):
+            raise TypeError(
+                f"{what}: a {type(value).__name__}, which has an arithmetic of its own: convert it "
+                "with np.asarray(), a masked array with .filled()"
+            )
         if not is_float(leaf):
-            value = innermost(leaf)
             kind = getattr(value, "dtype", type(value).__name__)
             fix = (
                 "complex values are not differentiated here: give real and imaginary parts"
@@ -331,6 +342,8 @@ def _owned(found: list[Value | None], like: list[Value], given: list[Value]) -> 
             found[i] = np.zeros(shape_of(like[i]), dtype_of(like[i]))
         elif type(v) is np.ndarray and (key in taken or v.base is not None):
             found[i] = v.copy()
+        elif type(v) is Var:
+            found[i] = v.alias()
         taken.add(key)
     return found
 
@@ -339,7 +352,7 @@ def _peeled(trace: Recording | Forward, aux: Any) -> Any:
     leaves, structure = flatten(aux)
     return unflatten(
         structure,
-        [leaf.value if type(leaf) is Var and leaf.trace is trace else leaf for leaf in leaves],
+        [leaf.value if type(leaf) is Var and leaf.owner is trace else leaf for leaf in leaves],
     )
 
 

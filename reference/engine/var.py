@@ -8,6 +8,7 @@ unchanged. Each of them applies a primitive; the trace that made the `Var` takes
 from __future__ import annotations
 
 import difflib
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,7 +16,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .primitive import Primitive
-    from .tracing import Record, Trace
+    from .tracing import Trace
 
 # What flows through a program: an ndarray, a NumPy or Python number, or a Var.
 Value = Any
@@ -46,6 +47,25 @@ def _unary(ufunc: np.ufunc) -> Callable[[Any], Any]:
     return operator
 
 
+def _inplace(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
+    def operator(self: Var, other: Any) -> Any:
+        new = UFUNCS[ufunc](self, other)
+        if not isinstance(innermost(self), np.ndarray):  # a number: Python gives it a new name
+            return new
+        if shape_of(new) != self.shape:
+            raise ValueError(
+                f"an augmented assignment of shape {shape_of(new)} to an array of shape {self.shape}"
+            )
+        if not np.can_cast(dtype_of(new), self.dtype, "same_kind"):
+            raise TypeError(
+                f"an augmented assignment of {dtype_of(new)} to an array of {self.dtype}"
+            )
+        write(self, new if dtype_of(new) == self.dtype else new.astype(self.dtype))
+        return self
+
+    return operator
+
+
 def _method(name: str) -> Callable[..., Any]:
     """Make the method ``x.name(...)`` of the function ``np.name(x, ...)``."""
     function = getattr(np, name)
@@ -65,27 +85,40 @@ class Var:
     ----------
     value : what the primal program computed here: an array or number, or, when derivatives are
         nested, a `Var` of the enclosing derivative.
-    trace : the trace, that is, the derivative or graph, which this `Var` belongs to.
+    owner : the trace, that is, the derivative or graph, which this `Var` belongs to.
     tangent : its tangent x_dot (forward mode only).
-    index, record : its place on the trace's tape, and the application that made it, None for an
-        input (recording traces only).
+    index : its place on the trace's tape (recording traces only).
+    base, views : of which other `Var` it is a view, by which primitive and parameters; and weak
+        references to its own views. Where one is written into, all of them stand for new values.
     """
 
-    __slots__ = ("index", "record", "tangent", "trace", "value")
+    __slots__ = ("__weakref__", "base", "index", "owner", "tangent", "value", "views")
 
     value: Value
-    trace: Trace
+    owner: Trace
     tangent: Value
     index: int
-    record: Record | None
+    base: tuple[Var, Primitive, dict[str, Any]] | None
+    views: list[weakref.ref[Var]]
 
-    def __init__(
-        self, value: Value, trace: Trace, index: int = -1, record: Record | None = None
-    ) -> None:
+    def __init__(self, value: Value, owner: Trace, index: int = -1) -> None:
         self.value = value
-        self.trace = trace
+        self.owner = owner
         self.index = index
-        self.record = record
+        self.base = None
+
+    def become(self, value: Value) -> None:
+        """Stand for another value from now on, as an array does that is written into."""
+        var = value if type(value) is Var else self.owner.constant(value)
+        self.value, self.owner, self.index = var.value, var.owner, var.index
+        if hasattr(var, "tangent"):
+            self.tangent = var.tangent
+
+    def alias(self) -> Var:
+        """Return a `Var` of the same value that stays as it is when this one is written into."""
+        var = Var(None, self.owner)
+        var.become(self)
+        return var
 
     # NumPy's protocols -----------------------------------------------------------------------
 
@@ -125,6 +158,11 @@ class Var:
             "a traced value cannot become a plain array: its derivative would be lost. "
             "Use np.stack or np.concatenate to put values together"
         )
+
+    @property  # type: ignore[misc]  # a class is read-only here
+    def __class__(self) -> Any:
+        """The class of the array or number it stands for, which `isinstance` asks for."""
+        return type(innermost(self))
 
     # What an array is asked for --------------------------------------------------------------
 
@@ -169,11 +207,8 @@ class Var:
     def __getitem__(self, index: Any) -> Any:
         return FUNCTIONS[np.ndarray.__getitem__](self, index)
 
-    def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        raise TypeError(
-            "a traced value cannot be assigned to in place: build the result with np.where, "
-            "np.concatenate or np.stack"
-        )
+    def __setitem__(self, index: Any, value: Any) -> None:
+        write(self, FUNCTIONS[np.ndarray.__setitem__](self, index, value))
 
     def __bool__(self) -> bool:
         return bool(concrete(self))
@@ -214,11 +249,11 @@ class Var:
 
     def flatten(self) -> Any:
         """As `ndarray.flatten`."""
-        return FUNCTIONS[np.ravel](self)
+        return FUNCTIONS[np.ravel](self).copy()
 
     def copy(self) -> Any:
-        """Return itself: a traced value is never written into."""
-        return self
+        """As `ndarray.copy`."""
+        return UFUNCS[np.positive](self)
 
     # Operators -------------------------------------------------------------------------------
 
@@ -231,6 +266,10 @@ class Var:
     __floordiv__, __rfloordiv__ = _binary(np.floor_divide), _reflected(np.floor_divide)
     __pow__, __rpow__ = _binary(np.power), _reflected(np.power)
     __matmul__, __rmatmul__ = _binary(np.matmul), _reflected(np.matmul)
+    __iadd__, __isub__, __imul__ = map(_inplace, (np.add, np.subtract, np.multiply))
+    __itruediv__, __imod__ = _inplace(np.divide), _inplace(np.remainder)
+    __ifloordiv__, __ipow__ = _inplace(np.floor_divide), _inplace(np.power)
+    __imatmul__ = _inplace(np.matmul)
     __and__, __rand__ = _binary(np.bitwise_and), _reflected(np.bitwise_and)
     __or__, __ror__ = _binary(np.bitwise_or), _reflected(np.bitwise_or)
     __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
@@ -245,7 +284,32 @@ class Var:
     all, any, clip, cumsum = map(_method, ("all", "any", "clip", "cumsum"))
     ravel, squeeze, swapaxes = map(_method, ("ravel", "squeeze", "swapaxes"))
     dot, take, repeat, diagonal = map(_method, ("dot", "take", "repeat", "diagonal"))
-    argsort, trace_ = map(_method, ("argsort", "trace"))
+    argsort, cumprod, trace = map(_method, ("argsort", "cumprod", "trace"))
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, _memo: Any) -> Any:
+        return self.copy()
+
+
+def write(var: Var, value: Value) -> None:
+    """Let a `Var`, what it is a view of, and all other views of that stand for what was written."""
+    while var.base is not None:
+        whole, primitive, params = var.base
+        assert primitive.written is not None  # noqa: S101  # or it would be no view
+        var, value = whole, primitive.written(whole, value, **params)
+    var.become(value)
+    _refresh(var)
+
+
+def _refresh(var: Var) -> None:
+    for reference in list(getattr(var, "views", ())):
+        view = reference()
+        if view is not None and view.base is not None:
+            _, primitive, params = view.base
+            view.become(primitive(var, **params))
+            _refresh(view)
 
 
 def innermost(value: Value) -> Value:
@@ -261,7 +325,7 @@ def concrete(value: Value) -> Value:
     Every trace on the way is told, because what it records holds for this branch only.
     """
     while type(value) is Var:
-        value.trace.on_branch(value)
+        value.owner.on_branch(value)
         value = value.value
     return value
 

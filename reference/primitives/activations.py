@@ -35,7 +35,11 @@ def identity(z: Value) -> Value:
 
 # Rectifiers ------------------------------------------------------------------------------------------
 relu = elementwise(
-    "relu", lambda z: np.maximum(z, 0), lambda _y, z: greater(z, 0), kinks={0.0: 0.0}
+    "relu",
+    lambda z: np.maximum(z, 0),
+    lambda _y, z: greater(z, 0),
+    kinks={0.0: 0.0},
+    exact=lambda z: np.maximum(z, 0),
 )
 prelu = elementwise(
     "prelu",
@@ -43,6 +47,7 @@ prelu = elementwise(
     lambda _y, z, alpha: where(greater(z, 0), 1.0, alpha),
     lambda _y, z, _alpha: where(greater(z, 0), 0.0, z),
     kinks="z = 0: slope alpha",
+    exact=lambda z, alpha: np.where(z > 0, z, alpha * z),
 )
 
 
@@ -83,6 +88,7 @@ hard_swish = elementwise(
     lambda _y, z: where(less_equal(z, -3.0), 0.0, where(greater_equal(z, 3.0), 1.0, z / 3.0 + 0.5)),
     kinks={-3.0: 0.0, 3.0: 1.0},
     flops=4,
+    exact=lambda z: z * np.clip(z + 3, 0, 6) / 6,
 )
 
 
@@ -101,6 +107,10 @@ def _sigmoid(z: Any) -> Any:
     return np.where(np.greater_equal(z, 0), np.ones_like(e), e) / (1 + e)
 
 
+def _exact_sigmoid(z: Any) -> Any:
+    return 1 / (1 + np.exp(-z))
+
+
 def _sigmoid_slope(z: Any) -> Any:
     e = np.exp(-np.absolute(z))
     return e / (1 + e) / (1 + e)
@@ -108,9 +118,19 @@ def _sigmoid_slope(z: Any) -> Any:
 
 # σ(z) σ(-z): nowhere a difference, so that it is exact in both tails, and its own slope at 0.
 sigmoid_slope = elementwise(
-    "sigmoid_slope", _sigmoid_slope, lambda s, z: -s * tanh(0.5 * z), flops=14
+    "sigmoid_slope",
+    _sigmoid_slope,
+    lambda s, z: -s * tanh(0.5 * z),
+    flops=14,
+    exact=lambda z: _exact_sigmoid(z) * _exact_sigmoid(-z),
 )
-sigmoid = elementwise("sigmoid", _sigmoid, lambda _y, z: sigmoid_slope(z), flops=13)
+sigmoid = elementwise(
+    "sigmoid",
+    _sigmoid,
+    lambda _y, z: sigmoid_slope(z),
+    flops=13,
+    exact=_exact_sigmoid,
+)
 
 
 def _tanh_slope(z: Any, out: Any = None) -> Any:
@@ -125,6 +145,7 @@ tanh_slope = elementwise(
     lambda s, z: -2.0 * tanh(z) * s,
     flops=12,
     source="tanh_slope({0}{out})",
+    exact=lambda z: 1 / np.cosh(z) ** 2,
 )
 tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z), flops=10)
 softplus = elementwise(
@@ -132,6 +153,7 @@ softplus = elementwise(
     lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.absolute(z))),
     lambda _y, z: sigmoid(z),
     flops=23,
+    exact=lambda z: np.maximum(z, 0) + np.log1p(np.exp(-abs(z))),
 )
 
 
@@ -142,10 +164,18 @@ def log_sigmoid(z: Value) -> Value:
 
 # Sums and products of these, as primitives: composed, their slopes would cancel.
 softsign = elementwise(
-    "softsign", special.softsign_forward, lambda _y, z: square(1.0 / (1.0 + absolute(z))), flops=3
+    "softsign",
+    special.softsign_forward,
+    lambda _y, z: square(1.0 / (1.0 + absolute(z))),
+    flops=3,
+    exact=lambda z: z / (1 + abs(z)),
 )
 tanhshrink = elementwise(
-    "tanhshrink", special.tanhshrink_forward, lambda _y, z: square(tanh(z)), flops=20
+    "tanhshrink",
+    special.tanhshrink_forward,
+    lambda _y, z: square(tanh(z)),
+    flops=20,
+    exact=lambda z: z - np.tanh(z),
 )
 
 
@@ -164,8 +194,15 @@ silu_slope = elementwise(
     special.silu_slope_forward,
     _silu_curvature,
     flops=19,
+    exact=lambda z: _exact_sigmoid(z) * (1 + z * _exact_sigmoid(-z)),
 )
-silu = elementwise("silu", special.silu_forward, lambda _y, z: silu_slope(z), flops=16)
+silu = elementwise(
+    "silu",
+    special.silu_forward,
+    lambda _y, z: silu_slope(z),
+    flops=16,
+    exact=lambda z: z * _exact_sigmoid(z),
+)
 
 
 def _mish_curvature(_s: Value, z: Value) -> Value:
@@ -174,8 +211,25 @@ def _mish_curvature(_s: Value, z: Value) -> Value:
     return (2.0 * root + (root * z) * (sigmoid(-z) - 2.0 * t * s)) * root
 
 
-mish_slope = elementwise("mish_slope", special.mish_slope_forward, _mish_curvature, flops=30)
-mish = elementwise("mish", special.mish_forward, lambda _y, z: mish_slope(z), flops=22)
+def _exact_mish_slope(z: Any) -> Any:
+    t = np.tanh(np.log1p(np.exp(z)))
+    return t + z * (1 - t * t) * _exact_sigmoid(z)
+
+
+mish_slope = elementwise(
+    "mish_slope",
+    special.mish_slope_forward,
+    _mish_curvature,
+    flops=30,
+    exact=_exact_mish_slope,
+)
+mish = elementwise(
+    "mish",
+    special.mish_forward,
+    lambda _y, z: mish_slope(z),
+    flops=22,
+    exact=lambda z: z * np.tanh(np.log1p(np.exp(z))),
+)
 
 
 # Exponential and Gaussian units ------------------------------------------------------------------------
@@ -198,9 +252,24 @@ def _selu_slope(_y: Value, z: Value) -> Value:
 # The self-normalising ELU (Klambauer et al. 2017).
 selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, flops=11)
 # e^(-z²), the slope of erf up to a factor.
-gauss = elementwise("gauss", special.gauss_forward, lambda y, z: -2.0 * z * y, flops=12)
-erf = elementwise("erf", special.erf_forward, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=70)
-erfc = elementwise("erfc", special.erfc_forward, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=70)
+gauss = elementwise(
+    "gauss",
+    special.gauss_forward,
+    lambda y, z: -2.0 * z * y,
+    flops=12,
+    exact=lambda z: np.exp(-z * z),
+)
+erf = elementwise("erf", special.erf, lambda _y, z: 2 / sqrt(pi) * gauss(z), flops=70)
+erfc = elementwise("erfc", special.erfc, lambda _y, z: -2 / sqrt(pi) * gauss(z), flops=70)
+
+
+def _pi(like: Any) -> Any:
+    """π in the arithmetic of an array."""
+    return 4 * np.arctan(np.ones_like(like))
+
+
+def _exact_normal_cdf(z: Any) -> Any:
+    return erfc(-z / np.sqrt(1 + np.ones_like(z))) / 2
 
 
 def _gelu_curvature(_s: Value, z: Value) -> Value:
@@ -213,9 +282,16 @@ gelu_slope = elementwise(
     special.gelu_slope_forward,
     _gelu_curvature,
     flops=80,
+    exact=lambda z: _exact_normal_cdf(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * _pi(z)),
 )
 # z Φ(z), exact, with full relative accuracy in the left tail.
-gelu = elementwise("gelu", special.gelu_forward, lambda _y, z: gelu_slope(z), flops=80)
+gelu = elementwise(
+    "gelu",
+    special.gelu_forward,
+    lambda _y, z: gelu_slope(z),
+    flops=80,
+    exact=lambda z: z * _exact_normal_cdf(z),
+)
 
 
 def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
@@ -228,12 +304,31 @@ def _gelu_tanh_curvature(_s: Value, z: Value) -> Value:
     return (r * (2.0 * u_dot + z * (bend - u_dot * u_dot * tanh(0.5 * u)))) * r
 
 
+def _exact_tanh_form(z: Any) -> tuple[Any, Any]:
+    """Give u = √(8/π) (z + 0.044715 z³) and du/dz, as in gelu's tanh form z σ(u)."""
+    k = np.sqrt(8 / _pi(z))
+    return k * (z + 0.044715 * z**3), k * (1 + 3 * 0.044715 * z**2)
+
+
+def _exact_gelu_tanh_slope(z: Any) -> Any:
+    u, u_dot = _exact_tanh_form(z)
+    return _exact_sigmoid(u) * (1 + z * _exact_sigmoid(-u) * u_dot)
+
+
 gelu_tanh_slope = elementwise(
-    "gelu_tanh_slope", special.gelu_tanh_slope_forward, _gelu_tanh_curvature, flops=27
+    "gelu_tanh_slope",
+    special.gelu_tanh_slope_forward,
+    _gelu_tanh_curvature,
+    flops=27,
+    exact=_exact_gelu_tanh_slope,
 )
 # GELU with Φ approximated through a tanh (Hendrycks & Gimpel 2016): z σ(u).
 gelu_tanh = elementwise(
-    "gelu_tanh", special.gelu_tanh_forward, lambda _y, z: gelu_tanh_slope(z), flops=20
+    "gelu_tanh",
+    special.gelu_tanh_forward,
+    lambda _y, z: gelu_tanh_slope(z),
+    flops=20,
+    exact=lambda z: z * _exact_sigmoid(_exact_tanh_form(z)[0]),
 )
 
 

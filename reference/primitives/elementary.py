@@ -14,16 +14,19 @@ import numpy as np
 from ffverify.reference.engine.primitive import (
     ELEMENTARY,
     Primitive,
+    _exact_scale,
+    _scale,
     astype,
     constant,
     elementwise,
     general,
     multiply,
+    positive,
     scale,
 )
 from ffverify.reference.engine.var import Value
 
-__all__ = ["astype", "multiply", "scale"]  # declared with the engine, in primitive.py
+__all__ = ["astype", "multiply", "positive", "scale"]  # declared with the engine, in primitive.py
 
 LN2, LN10 = float(np.log(2.0)), float(np.log(10.0))
 
@@ -34,7 +37,6 @@ divide = elementwise(
     "divide", np.divide, lambda _y, _a, b: 1.0 / b, lambda y, _a, b: -y / b, singular=True
 )
 negative = elementwise("negative", np.negative, -1, flops=0)
-positive = elementwise("positive", np.positive, 1, flops=0)
 square = elementwise("square", np.square, lambda _y, x: 2.0 * x)
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda y, _x: -y * y, singular=True)
 remainder = elementwise(
@@ -63,7 +65,7 @@ def _ratio_or_zero(a: Value, b: Value) -> Value:
     return where(zero, 0.0, divide(a, where(zero, 1.0, b)))
 
 
-# Powers: right at 0, where x**p has slope 0 for p = 0 or p > 1, and where log x does not exist. -----
+# Powers: right at 0 to second order, also mixed, and where log x does not exist. ----------------------
 
 
 def _power(x: Any, p: Any) -> Any:
@@ -71,19 +73,53 @@ def _power(x: Any, p: Any) -> Any:
     return x**p if isinstance(x, np.ndarray | np.floating) else np.power(x, p)
 
 
-def _power_slope_in_x(_y: Value, x: Value, p: Value) -> Value:
-    zero = equal(p, 0)
-    return where(zero, 0.0, p * power(x, where(zero, 1.0, p - 1.0)))
-
-
-def _power_slope_in_p(y: Value, x: Value, p: Value) -> Value:
+def _power_log(x: Any, p: Any) -> Any:
     # 0**p is 0 for every p > 0, so its slope there is 0; 0**0 = 1 is a jump, and 0 is taken.
-    flat = logical_and(equal(x, 0), greater_equal(p, 0))
-    return where(flat, 0.0, y * log(where(flat, 1.0, x)))
+    flat = np.logical_and(np.equal(x, 0), np.greater_equal(p, 0))
+    return np.where(flat, 0.0, _power(x, p) * np.log(np.where(flat, 1.0, x)))
+
+
+def _power_mixed(x: Any, p: Any) -> Any:
+    # In one product: x^(p-1) + p x^(p-1) log x would be inf - inf at 0.
+    return _scale(_power(x, p - 1.0), _scale(p, np.log(x)) + 1.0)
 
 
 power: Primitive = elementwise(
-    "power", _power, _power_slope_in_x, _power_slope_in_p, singular=True, flops=ELEMENTARY
+    "power",
+    _power,
+    lambda _y, x, p: power_slope(x, p),
+    lambda _y, x, p: power_log(x, p),
+    singular=True,
+    flops=ELEMENTARY,
+)
+# p x^(p-1) and x^p log x, the slopes in x and in p. The first is 0 for p = 0, also at x = 0.
+power_slope: Primitive = elementwise(
+    "power_slope",
+    lambda x, p: _scale(p, _power(x, p - 1.0)),
+    lambda _y, x, p: scale(p, power_slope(x, p - 1.0)),
+    lambda _y, x, p: power_mixed(x, p),
+    singular=True,
+    flops=ELEMENTARY,
+    exact=lambda x, p: _exact_scale(p, np.power(x, p - 1)),
+)
+power_log: Primitive = elementwise(
+    "power_log",
+    _power_log,
+    lambda _y, x, p: power_mixed(x, p),
+    lambda y, x, _p: scale(y, log(x)),
+    singular=True,
+    flops=2 * ELEMENTARY,
+    exact=lambda x, p: _exact_scale(np.power(x, p), np.log(x)),
+)
+# The slope of the one in p and of the other in x.
+power_mixed: Primitive = elementwise(
+    "power_mixed",
+    _power_mixed,
+    lambda _y, x, p: scale(power(x, p - 2.0), scale(p, 2.0 + scale(p - 1.0, log(x))) - 1.0),
+    lambda _y, x, p: scale(power(x, p - 1.0), log(x) * (scale(p, log(x)) + 2.0)),
+    singular=True,
+    flops=2 * ELEMENTARY,
+    exact=lambda x, p: _exact_scale(np.power(x, p - 1), _exact_scale(p, np.log(x)) + 1),
 )
 # x**p with a number p that is the same for every element; p is no operand, so it has no slope.
 power_number: Primitive = elementwise(
@@ -92,6 +128,7 @@ power_number: Primitive = elementwise(
     lambda _y, x, *, p: 0.0 if p == 0 else p * power_number(x, p=p - 1),
     singular=True,
     flops=ELEMENTARY,
+    exact=lambda x, *, p: x**p,
 )
 
 # Exponentials, logarithms ------------------------------------------------------------------------
@@ -100,7 +137,7 @@ exp2 = elementwise("exp2", np.exp2, lambda y, _x: y * LN2, flops=ELEMENTARY)
 expm1 = elementwise(
     "expm1", np.expm1, lambda _y, x: exp(x), flops=ELEMENTARY
 )  # y + 1 would be 0 below -38
-log = elementwise(
+log: Primitive = elementwise(
     "log", np.log, lambda _y, x: 1.0 / x, domain=(0, inf), singular=True, flops=ELEMENTARY
 )
 log2 = elementwise(
@@ -190,6 +227,21 @@ minimum = elementwise(
     lambda _y, a, b: _share(greater(a, b), equal(a, b)),
     kinks="a = b: half to each",
 )
+# As these, but a number wins over NaN.
+fmax = elementwise(
+    "fmax",
+    np.fmax,
+    lambda _y, a, b: _share(logical_or(greater(a, b), isnan(b)), equal(a, b)),
+    lambda _y, a, b: _share(logical_or(less(a, b), isnan(a)), equal(a, b)),
+    kinks="a = b: half to each",
+)
+fmin = elementwise(
+    "fmin",
+    np.fmin,
+    lambda _y, a, b: _share(logical_or(less(a, b), isnan(b)), equal(a, b)),
+    lambda _y, a, b: _share(logical_or(greater(a, b), isnan(a)), equal(a, b)),
+    kinks="a = b: half to each",
+)
 
 
 def _share(mine: Value, tied: Value) -> Value:
@@ -215,6 +267,7 @@ where: Primitive = general(
         lambda y_bar, _y, c, _a, _b: where(c, 0.0, y_bar),
     ),
     flops=0,
+    exact=lambda c, a, b: np.where(np.not_equal(c, 0), a, b),
 )
 copysign: Primitive = elementwise(
     "copysign", np.copysign, lambda _y, a, b: copysign(1.0, a) * copysign(1.0, b), None
@@ -237,12 +290,18 @@ greater: Primitive = constant("greater", np.greater)
 greater_equal: Primitive = constant("greater_equal", np.greater_equal)
 isfinite = constant("isfinite", np.isfinite)
 isinf = constant("isinf", np.isinf)
-isnan = constant("isnan", np.isnan)
+isnan: Primitive = constant("isnan", np.isnan)
 logical_and: Primitive = constant("logical_and", np.logical_and)
-logical_or = constant("logical_or", np.logical_or)
+logical_or: Primitive = constant("logical_or", np.logical_or)
 logical_not = constant("logical_not", np.logical_not)
-logical_xor = constant("logical_xor", np.logical_xor)
+logical_xor = constant(
+    "logical_xor", np.logical_xor, exact=lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0)
+)
 bitwise_and = constant("bitwise_and", np.bitwise_and)
 bitwise_or = constant("bitwise_or", np.bitwise_or)
 invert = constant("invert", np.invert)
-to_integer = constant("to_integer", lambda x, *, dtype: np.asarray(x).astype(dtype)[()])
+to_integer = constant(
+    "to_integer",
+    lambda x, *, dtype: np.asarray(x).astype(dtype)[()],
+    exact=lambda x, *, dtype: x.astype(dtype),
+)

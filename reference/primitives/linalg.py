@@ -20,8 +20,9 @@ from ffverify.reference.engine.primitive import (
     multilinear,
     reshape,
 )
-from ffverify.reference.engine.var import Value, shape_of
+from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
+from .elementary import where
 from .reductions import sum_
 from .shaping import getitem, transpose
 
@@ -138,6 +139,7 @@ affine = general(
     (lambda b_dot, _y, _x, _W, _b: b_dot, _affine_transpose_b),
     flops=lambda y, x, W, _b: _matmul_flops(y, x, W) + prod(shape_of(y)),
     source=lambda x, W, _b: f"np.add({_matmul_source(x, W)}, {{2}}{{out}})",
+    exact=lambda x, W, b: x @ W + b,
 )
 
 
@@ -219,6 +221,7 @@ einsum_explicit = general(
     (_einsum_map, _einsum_transpose),
     variadic=True,
     flops=_einsum_flops,
+    exact=lambda *xs, subscripts: np.einsum(subscripts, *xs),
 )
 
 
@@ -278,14 +281,21 @@ def trace(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
 
 def tril(x: Value, k: int = 0) -> Value:
     """As `numpy.tril`."""
-    rows, columns = shape_of(x)[-2:]
-    return x * np.tri(rows, columns, k, dtype=bool)
+    return where(_triangle(x, k), x, _zero(x))
 
 
 def triu(x: Value, k: int = 0) -> Value:
     """As `numpy.triu`."""
-    rows, columns = shape_of(x)[-2:]
-    return x * ~np.tri(rows, columns, k - 1, dtype=bool)
+    return where(_triangle(x, k - 1), _zero(x), x)
+
+
+def _triangle(x: Value, k: int) -> Any:
+    rows, columns = (shape_of(x) * 2)[-2:]  # of a vector, NumPy makes a square matrix
+    return np.tri(rows, columns, k, dtype=bool)
+
+
+def _zero(x: Value) -> Any:
+    return np.zeros((), dtype_of(x))
 
 
 # Factorisations ----------------------------------------------------------------------------------------
@@ -329,6 +339,7 @@ inv: Primitive = general(
         lambda y_bar, y, _a: -matmul(matrix_transpose(y), matmul(y_bar, matrix_transpose(y))),
     ),
     flops=lambda y, a: 2 * _cubic(y, a),
+    exact=np.linalg.inv,
 )
 log_abs_det = general(
     "log_abs_det",
@@ -338,6 +349,7 @@ log_abs_det = general(
         lambda y_bar, _y, a: _column(_column(y_bar)) * matrix_transpose(inv(a)),
     ),
     flops=_cubic,
+    exact=lambda a: np.log(abs(np.linalg.det(a))),
 )
 # Of a singular matrix there is a value, but no derivative here: `inv` says so.
 det: Primitive = general(
@@ -348,8 +360,13 @@ det: Primitive = general(
         lambda y_bar, y, a: _column(_column(y_bar * y)) * matrix_transpose(inv(a)),
     ),
     flops=_cubic,
+    exact=np.linalg.det,
 )
-sign_of_det = constant("sign_of_det", lambda a: np.linalg.slogdet(a)[0])
+sign_of_det = constant(
+    "sign_of_det",
+    lambda a: np.linalg.slogdet(a)[0],
+    exact=lambda a: np.sign(np.linalg.det(a)),
+)
 
 
 class SignAndLog(NamedTuple):

@@ -17,7 +17,7 @@ from ffverify.reference.engine.var import Value, Var, dtype_of, shape_of
 from .activations import softplus
 from .elementary import absolute, log, square
 from .linalg import log_abs_det, ones, solve_matrix
-from .reductions import log_softmax, logsumexp, minus_max, sum_
+from .reductions import exact_logsumexp, log_softmax, logsumexp, minus_max, sum_
 
 LOG_2PI = log_number(2 * pi)
 
@@ -95,6 +95,13 @@ def _replaced(x: Any, v: Any, place: Any, out: Any = None) -> Any:
     return y
 
 
+def _exact_replaced(x: Any, v: Any, place: Any) -> Any:
+    at_place = np.zeros(x.shape, bool)
+    at_place.reshape(-1)[place] = True
+    row = np.cumsum(at_place.reshape(-1)).reshape(x.shape) - 1  # of the place last passed
+    return np.where(at_place, v[row] if np.ndim(v) else v, x)
+
+
 # x with v at the places; v is one number, or one for each place.
 replaced: Primitive = general(
     "replaced",
@@ -110,7 +117,13 @@ replaced: Primitive = general(
     None,
     flops=0,
     source="replaced({0}, {1}, {2}{out})",
+    exact=_exact_replaced,
 )
+
+
+def _exact_softmax_nll(z: Any, place: Any) -> Any:
+    cost = exact_logsumexp(z, axis=-1, keepdims=False)
+    return cost - z.reshape(-1)[place].reshape(cost.shape)
 
 
 def _softmax_nll(z: Value, place: Value) -> tuple[Value, tuple[Value, ...]]:
@@ -149,6 +162,7 @@ softmax_nll_fused = general(
     flops=lambda _j, z, _place: 13.0 * prod(shape_of(z)),
     inline=True,
     remembering=_softmax_nll,
+    exact=_exact_softmax_nll,
 )
 
 

@@ -82,10 +82,13 @@ def mean(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 def var(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
     """As `numpy.var`, in two passes."""
+    if dtype_of(x) == np.float16:  # as NumPy does: squares would overflow
+        wide = var(astype(x, dtype=np.float32), axis, ddof=ddof, keepdims=keepdims)
+        return astype(wide, dtype=np.float16)
     chosen = axes(x, axis)
     centred = x - mean_over(x, axis=chosen, keepdims=True)
     total = sum_over(square(centred), axis=chosen, keepdims=keepdims)
-    return total / (_count(shape_of(x), chosen) - ddof)
+    return total / max(_count(shape_of(x), chosen) - ddof, 0)
 
 
 def std(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
@@ -94,7 +97,7 @@ def std(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False)
     centred = x - mean_over(x, axis=chosen, keepdims=True)
     return (
         norm_over(centred, axis=chosen, keepdims=keepdims)
-        / np.sqrt(_count(shape_of(x), chosen) - ddof).item()
+        / np.sqrt(max(_count(shape_of(x), chosen) - ddof, 0)).item()
     )
 
 
@@ -164,8 +167,16 @@ argmax = constant(
 argmin = constant(
     "argmin", lambda x, *, axis=None, keepdims=False: np.argmin(x, axis=axis, keepdims=keepdims)
 )
-all_ = constant("all", lambda x, *, axis=None, keepdims=False: np.all(x, axis, keepdims=keepdims))
-any_ = constant("any", lambda x, *, axis=None, keepdims=False: np.any(x, axis, keepdims=keepdims))
+all_ = constant(
+    "all",
+    lambda x, *, axis=None, keepdims=False: np.all(x, axis, keepdims=keepdims),
+    exact=lambda x, *, axis=None, keepdims=False: np.all(x != 0, axis=axis, keepdims=keepdims),
+)
+any_ = constant(
+    "any",
+    lambda x, *, axis=None, keepdims=False: np.any(x, axis, keepdims=keepdims),
+    exact=lambda x, *, axis=None, keepdims=False: np.any(x != 0, axis=axis, keepdims=keepdims),
+)
 
 
 # Euclidean norm ------------------------------------------------------------------------------------
@@ -196,6 +207,7 @@ norm_over = general(
     ),
     kinks="x = 0: slope 0",
     flops=lambda y, x, **_: 3 * _elements(y, x),
+    exact=lambda x, *, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)),
 )
 
 
@@ -247,6 +259,7 @@ minus_max = general(
     kinks="ties: slope of the first maximum",
     flops=lambda y, z, **_: 2 * _elements(y, z),
     source="minus_max({0}, axis={axis}{out})",
+    exact=lambda z, *, axis: _exact_minus_max(z, axis),
 )
 
 
@@ -279,7 +292,32 @@ sum_of_losers = general(
     ),
     None,
     flops=lambda _s, e, *_, **__: _elements(_s, e),
+    exact=lambda e, d, *, axis: np.sum(
+        np.where(_exact_losers(d, axis), e, 0), axis=axis, keepdims=True
+    ),
 )
+
+
+def _exact_minus_max(z: Any, axis: int) -> Any:
+    return z - np.max(z, axis=axis, keepdims=True)
+
+
+def _exact_losers(d: Any, axis: int) -> Any:
+    """Tell all but the first maximum."""
+    place = np.argmax(d, axis=axis, keepdims=True)
+    shape = [-1 if i == axis % d.ndim else 1 for i in range(d.ndim)]
+    return np.arange(d.shape[axis]).reshape(shape) != place
+
+
+def _exact_softmax(z: Any, *, axis: int) -> Any:
+    e = np.exp(_exact_minus_max(z, axis))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def exact_logsumexp(z: Any, *, axis: int, keepdims: bool) -> Any:
+    """Log-sum-exp by its definition, shifted by the maximum."""
+    rest = np.log(np.sum(np.exp(_exact_minus_max(z, axis)), axis=axis, keepdims=keepdims))
+    return np.max(z, axis=axis, keepdims=keepdims) + rest
 
 
 def _logsumexp(z: Any, *, axis: int, keepdims: bool) -> Any:
@@ -333,6 +371,7 @@ softmax_along = general(
     ),
     flops=lambda y, z, **_: 13 * _elements(y, z),
     inline=True,
+    exact=_exact_softmax,
 )
 log_softmax_along = general(
     "log_softmax",
@@ -343,6 +382,7 @@ log_softmax_along = general(
     ),
     flops=lambda y, z, **_: 13 * _elements(y, z),
     inline=True,
+    exact=lambda z, *, axis: z - exact_logsumexp(z, axis=axis, keepdims=True),
 )
 logsumexp_along = general(
     "logsumexp",
@@ -357,6 +397,7 @@ logsumexp_along = general(
     ),
     flops=lambda y, z, **_: 13 * _elements(y, z),
     inline=True,
+    exact=exact_logsumexp,
 )
 
 

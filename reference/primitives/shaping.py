@@ -13,6 +13,7 @@ import numpy as np
 
 from ffverify.reference.engine.primitive import (
     Primitive,
+    astype,
     broadcast_to,
     constant,
     general,
@@ -20,7 +21,9 @@ from ffverify.reference.engine.primitive import (
     linear,
     reshape,
 )
-from ffverify.reference.engine.var import Value, Var, concrete, dtype_of, shape_of
+from ffverify.reference.engine.var import Value, Var, concrete, dtype_of, innermost, shape_of
+
+from .elementary import where
 
 __all__ = ["broadcast_to", "reshape"]  # declared with the engine, in primitive.py
 
@@ -30,6 +33,7 @@ transpose: Primitive = linear(
     lambda y_bar, _y, _x, *, axes: transpose(y_bar, axes=tuple(np.argsort(axes).tolist())),
     flops=0,
     source=lambda _x, *, axes: "{0}.T" if axes == (1, 0) else "{0}.transpose({axes})",
+    written=lambda _x, v, *, axes: transpose(v, axes=tuple(np.argsort(axes).tolist())),
 )
 
 # Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`
@@ -73,6 +77,7 @@ gather: Primitive = linear(
     lambda y_bar, _y, x, *arrays, index: scatter(y_bar, *arrays, index=index, shape=shape_of(x)),
     flops=0,
     source=_gather_source,
+    written=lambda x, v, *, index: assigned(x, v, index=index),
 )
 scatter: Primitive = linear(
     "scatter",
@@ -81,21 +86,81 @@ scatter: Primitive = linear(
 )
 
 
-def getitem(x: Value, index: Any) -> Value:
-    """Return ``x[index]``: slices, integers, None, Ellipsis, integer arrays, boolean masks."""
-    parts = index if isinstance(index, tuple) else (index,)
+def _assigned(x: Any, v: Any, *arrays: Any, index: tuple[Any, ...]) -> Any:
+    y = np.array(x)
+    y[_filled(index, arrays)] = v
+    return y
+
+
+def _stays(*arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    """Tell which of the values put at an index stay: where an element is written twice, the last."""
+    owner = np.zeros(shape, np.intp)
+    place = _filled(index, arrays)
+    numbers = np.arange(owner[place].size).reshape(owner[place].shape)
+    owner[place] = numbers
+    return owner[place] == numbers
+
+
+def _assigned_transpose(
+    y_bar: Value, _y: Value, x: Value, _v: Value, *arrays: Value, index: tuple[Any, ...]
+) -> Value:
+    v_bar = gather(y_bar, *arrays, index=index)
+    if not arrays:
+        return v_bar
+    return where(stays(*arrays, index=index, shape=shape_of(x)), v_bar, 0.0)
+
+
+stays = constant("stays", _stays)
+# x after ``x[index] = v``.
+assigned: Primitive = general(
+    "assigned",
+    _assigned,
+    (
+        lambda x_dot, _y, _x, _v, *arrays, index: assigned(x_dot, 0.0, *arrays, index=index),
+        lambda y_bar, _y, _x, _v, *arrays, index: assigned(y_bar, 0.0, *arrays, index=index),
+    ),
+    (
+        lambda v_dot, _y, x, _v, *arrays, index: assigned(
+            np.zeros(shape_of(x), dtype_of(x)), v_dot, *arrays, index=index
+        ),
+        _assigned_transpose,
+    ),
+    None,
+    flops=0,
+)
+
+
+def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
+    """Part an index into its arrays of integers and all else, with ARRAY in their places."""
     template, arrays = [], []
-    for part in parts:
-        if isinstance(part, list):
-            part = np.asarray(part)  # noqa: PLW2901  # NumPy's own reading of a list
-        if dtype_of(part).kind == "b" if isinstance(part, np.ndarray | Var) else False:
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, list | tuple):  # NumPy's own reading of them
+            part = np.asarray(part, None if len(part) else np.intp)  # noqa: PLW2901
+        if isinstance(part, np.ndarray | Var) and dtype_of(part).kind == "b":
             template.append(concrete(part))  # a mask decides the shape of the result
-        elif isinstance(part, np.ndarray | Var) and shape_of(part) != ():
+        elif type(part) is Var or (isinstance(part, np.ndarray) and part.ndim):
             template.append(ARRAY)
             arrays.append(part)
         else:
-            template.append(concrete(part))
-    return gather(x, *arrays, index=tuple(template))
+            template.append(part)
+    return arrays, tuple(template)
+
+
+def getitem(x: Value, index: Any) -> Value:
+    """Return ``x[index]``: slices, integers, None, Ellipsis, integer arrays, boolean masks."""
+    arrays, template = _parted(index)
+    return gather(x, *arrays, index=template)
+
+
+def setitem(x: Value, index: Any, v: Value) -> Value:
+    """Return x after ``x[index] = v``."""
+    arrays, template = _parted(index)
+    x_like = np.broadcast_to(False, shape_of(x))
+    shape = x_like[_filled(template, tuple(map(innermost, arrays)))].shape
+    surplus = len(shape_of(v)) - len(shape)
+    if surplus > 0 and set(shape_of(v)[:surplus]) == {1}:  # which NumPy leaves out
+        v = reshape(v, shape=shape_of(v)[surplus:])
+    return assigned(x, astype(v, dtype=dtype_of(x)), *arrays, index=template)
 
 
 take_along: Primitive = linear(
@@ -108,7 +173,8 @@ take_along: Primitive = linear(
 
 def _put_along(y: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> Any:
     x = np.zeros(shape, dtype_of(y))
-    places = list(np.ogrid[tuple(slice(n) for n in np.shape(indices))])
+    # Of the axes that y or its indices are broadcast along, every element counts.
+    places = list(np.ogrid[tuple(slice(n) for n in shape)])
     places[axis] = indices
     np.add.at(x, tuple(places), y)
     return x

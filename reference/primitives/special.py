@@ -82,6 +82,8 @@ def _kernel(compute: Kernel) -> Kernel:
 
     @functools.wraps(compute)
     def forward(z: Any) -> Any:
+        if not isinstance(z, np.ndarray | np.generic | float | int):  # as a ufunc of this name does
+            return z.__array_ufunc__(forward, "__call__", z)
         given = np.asarray(z)
         dtype = given.dtype if given.dtype.kind == "f" else np.dtype(np.float64)
         wide = np.atleast_1d(given.astype(np.result_type(dtype, np.float64), copy=False))
@@ -120,7 +122,7 @@ def _erfc_right(x: Any) -> Any:
 
 
 @_kernel
-def erf_forward(x: Any) -> Any:
+def erf(x: Any) -> Any:
     """erf, within 1 ulp or so."""
     y = np.sign(x) * (1 - _erfc_right(np.maximum(np.absolute(x), 0.5)))
     near = np.absolute(x) <= 1
@@ -129,7 +131,7 @@ def erf_forward(x: Any) -> Any:
 
 
 @_kernel
-def erfc_forward(x: Any) -> Any:
+def erfc(x: Any) -> Any:
     """erfc, with full relative accuracy in the right tail."""
     right = _erfc_right(np.maximum(np.absolute(x), 0.5))
     y = np.where(x < 0, 2 - right, right)

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive
-from ffverify.reference.engine.tree import LEAF, NONE, flatten, unflatten
+from ffverify.reference.engine.tree import LEAF, NONE, flatten, tree_map, unflatten
 from ffverify.reference.engine.var import Value, Var
 
-from .graph import Graph, Node, dynamic_leaves, retrace, trace
-from .simplification import frozen, simplify
+from .captured import Captured, content, same_bytes
+from .graph import Graph, Names, Node, dynamic_leaves, retrace, trace
+from .simplification import simplify
 
 SMALL = 1024  # an array of fewer bytes is as quick to make as to use again
 OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
@@ -33,33 +34,47 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     """Return a function with f's results that runs compiled programs.
 
     Arrays and floats among the arguments may change from call to call; a program is made for each
-    new combination of shapes and dtypes, and of everything else (ints, strings, structure). Arrays
-    that f brings along, as a closure does, are part of the program: they must not change.
-    Programs raise no floating-point warnings. The result has the same bits as f's own, for arguments
-    laid out in memory as at the first call (NumPy sums in the order of memory).
+    new combination of shapes, dtypes and memory layouts, and of everything else (ints, strings, sets,
+    objects by what they hold, structure). What f brings along, names it uses, closures, default
+    values, and arrays, lists and objects in them, is looked at in every call; where something has
+    changed, programs are made anew. Programs raise no floating-point warnings.
+
+    The result has the same bits as that of f's graph, and of f where it takes derivatives itself. In
+    both some functions are NumPy's only up to rounding: norms and standard deviations (which never
+    overflow here), products over axes, einsum and tensordot (which are associated differently).
 
     Raises
     ------
     TypeError
-        At the first call, where f branches on a value (``if x > 0``): use np.where.
+        At the first call, where f branches on a value (``if x > 0``: use np.where), gives other
+        results when it is run again (random numbers) or on plain arrays (branches on types), or
+        writes into its arguments.
     """
     programs: dict[Any, tuple[Callable[..., Any], Any]] = {}
     recent: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+    captured: list[Captured] = []
 
     @functools.wraps(f, updated=())
     def compiled(*args: Any) -> Any:
+        if captured and not captured[0].unchanged():
+            programs.clear()
+            recent.clear()
         for program, matches in recent:  # the usual case: arguments like those of the last call
             leaves = matches(args)
             if leaves is not None:
                 return program(leaves)
         leaves, structure = flatten(args)
-        key = (structure, *map(_signature, leaves))
+        if any(type(leaf) is Var for leaf in leaves):
+            return f(*args)  # inside another derivative or trace: let it see the operations
+        key = (content(structure), *map(_signature, leaves))
         if key not in programs:
-            if any(type(leaf) is Var for leaf in leaves):
-                return f(*args)  # inside another derivative or trace: let it see the operations
-            program, _ = _build(f, args)
+            graph = _traced(f, args)
+            if any(type(node.value) is Var for node in graph.constants):
+                return f(*args)  # which uses a value of the derivative or trace it is called in
+            program, _ = _written(f, graph)
             places = list(dynamic_leaves(leaves)[0])
             programs[key] = program, None if len(places) == len(leaves) else places
+            captured[:] = [Captured(f)]
         program, places = programs[key]
         if places is None:
             recent[:] = [(program, _matcher(args))]
@@ -86,6 +101,8 @@ def _matcher(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], list[Any] | N
             if kind is dict:
                 namespace[f"keys_{name}"] = labels
                 same += f" and tuple({name}) == keys_{name}"
+                if not all(type(label) is str for label in labels):  # 1 is equal to True and 1.0
+                    lines.append("    return None")
             lines.append(f"    if not ({same}): return None")
             for i, label in enumerate(labels):
                 key = f"keys_{name}[{i}]" if kind is dict else i
@@ -94,6 +111,7 @@ def _matcher(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], list[Any] | N
         elif kind is np.ndarray:
             namespace[f"dtype_{name}"] = tree.dtype
             same = f"type({name}) is ndarray and {name}.shape == {tree.shape}"
+            same += f" and {name}.strides == {tree.strides}"
             lines.append(f"    if not ({same} and {name}.dtype is dtype_{name}): return None")
             leaves.append(name)
         else:  # anything else goes the general way
@@ -114,21 +132,26 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, 
 
 def _signature(leaf: Any) -> Any:
     kind = type(leaf)
-    if kind is np.ndarray:
-        return (leaf.shape, leaf.dtype)
     if kind is float:
         return float
     if isinstance(leaf, np.generic | np.ndarray):
-        return (leaf.shape, leaf.dtype)
-    return ("static", frozen(leaf))
+        return (kind, leaf.shape, leaf.strides, leaf.dtype)
+    found = content(leaf)
+    if found[0] == "identity":
+        raise TypeError(
+            f"compile: an argument of type {kind.__name__}, which may change without its being "
+            "noticed: pass arrays, numbers, strings, containers or objects with attributes"
+        )
+    return ("static", found)
 
 
 def source(f: Callable[..., Any], *args: Any) -> str:
     """Return the text of the program that `compile(f)` runs for such arguments."""
-    return _build(f, args)[1]
+    return _written(f, _traced(f, args))[1]
 
 
-def _build(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], str]:
+def _traced(f: Callable[..., Any], args: tuple[Any, ...]) -> Graph:
+    """Return the graph of f, having made sure that it is f for other arguments as well."""
     with np.errstate(all="ignore"):
         graph = trace(f, *args)
         if graph.branches:
@@ -136,9 +159,53 @@ def _build(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., 
                 f"compile: the program branches on the value of {graph.branches[0]!r}, so that it "
                 "would be wrong for other arguments: use np.where instead of if, or do not compile"
             )
+        given = tree_map(_copied, args)
+        expected, structure = flatten(f(*given))
+        if not all(map(_same, flatten(given)[0], flatten(args)[0])):
+            raise TypeError("compile: the function writes into its arguments: return new arrays")
+    # What differs by more than half its digits, beside the largest number on the way, is no rounding.
+    values = [node.value for node in (*graph.inputs, *graph.constants, *graph.nodes)]
+    if any(type(value) is Var for value in values):
+        return graph
+    scale = max((_largest(value) for value in values), default=0.0)
+    found = [node.value for node in graph.outputs]
+    if structure != graph.out_structure or not all(
+        _alike(a, b, scale) for a, b in zip(found, expected, strict=True)
+    ):
+        raise TypeError(
+            "compile: the function gives another result when it is run again on plain arrays, as it "
+            "does where it draws random numbers, counts its calls, or branches on the type of an "
+            "argument: make these arguments, or do not compile"
+        )
+    return graph
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.copy("K") if isinstance(leaf, np.ndarray) else leaf
+
+
+def _same(a: Any, b: Any) -> bool:
+    return not isinstance(a, np.ndarray) or same_bytes(a, b)
+
+
+def _largest(value: Value) -> float:
+    finite = np.absolute(np.asarray(value, float))
+    return float(np.max(finite, initial=0.0, where=np.isfinite(finite)))
+
+
+def _alike(a: Value, b: Value, scale: float) -> bool:
+    if np.shape(a) != np.shape(b) or np.asarray(a).dtype != np.asarray(b).dtype:
+        return False
+    if np.asarray(a).dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    allowed = scale * float(np.finfo(np.asarray(a).dtype).eps) ** 0.5
+    return bool(np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True))
+
+
+def _written(f: Callable[..., Any], graph: Graph) -> tuple[Callable[..., Any], str]:
+    with np.errstate(all="ignore"):
         graph = lower(simplify(graph))
-    name = getattr(f, "__name__", "program")
-    return _Writer(graph, name if name.isidentifier() else "program").build()
+    return _Writer(graph, getattr(f, "__name__", "program")).build()
 
 
 def lower(graph: Graph) -> Graph:
@@ -220,18 +287,21 @@ class _Writer:
         self.graph = graph
         self.name = name
         self.namespace: dict[str, Any] = {"np": np}
+        self.names = Names({"np", "work", "slice"})
         self.memory = _Memory(graph)
-        self.text: dict[Node, str] = {}
+        self.text = {x: self.names.new(x.name) for x in (*graph.inputs, *graph.nodes)}
+        self.work: list[str] = []
+        self.functions: dict[Callable[..., Any], str] = {}
 
     def build(self) -> tuple[Callable[..., Any], str]:
         """Return the program, which takes the arrays among the arguments, and its text."""
         lines = self._body()
-        work = [f"work_{i}" for i in range(len(self.memory.buffers))]
-        parameters = ", ".join(["work", *(node.name for node in self.graph.inputs)])
-        unpack = [f"[{', '.join(work)}] = work"] if work else []
-        text = "\n    ".join([f"def {self.name}({parameters}):", *unpack, *lines]) + "\n"
-        exec(builtins.compile(text, f"<compiled {self.name}>", "exec"), self.namespace)  # noqa: S102  # own text
-        function, buffers = self.namespace[self.name], self.memory.buffers
+        parameters = ", ".join(["work", *(self.text[node] for node in self.graph.inputs)])
+        unpack = [f"[{', '.join(self.work)}] = work"] if self.work else []
+        name = self.names.new(self.name)
+        text = "\n    ".join([f"def {name}({parameters}):", *unpack, *lines]) + "\n"
+        exec(builtins.compile(text, f"<compiled {name}>", "exec"), self.namespace)  # noqa: S102  # own text
+        function, buffers = self.namespace[name], self.memory.buffers
         # Work arrays are popped and appended atomically: calls may nest, or run in threads.
         pool: list[list[Any]] = []
 
@@ -246,17 +316,15 @@ class _Writer:
 
     def _body(self) -> list[str]:
         graph = self.graph
-        for i, node in enumerate(graph.constants):
-            self.text[node] = self._constant(node, i)
+        for node in graph.constants:
+            self.text[node] = self._constant(node)
             self.memory.own(node)
         for node in graph.inputs:
-            self.text[node] = node.name
             self.memory.own(node)
         returned = set(graph.outputs)
         lines = []
         for step, node in enumerate(graph.nodes):
-            self.text[node] = node.name
-            lines.append(f"{node.name} = {self._expression(node, step, returned)}")
+            lines.append(f"{self.text[node]} = {self._expression(node, step, returned)}")
             self.memory.release(step)
         results = iter([self._result(node, i) for i, node in enumerate(graph.outputs)])
         return [*lines, f"return {self._tree(graph.out_structure, results)}"]
@@ -277,12 +345,23 @@ class _Writer:
             return f"{{{', '.join(f'{k}: {v}' for k, v in zip(keys, parts, strict=True))}}}"
         return f"{self._literal(unflatten)}({self._literal(structure)}, [{inside}])"
 
-    def _constant(self, node: Node, i: int) -> str:
+    def _constant(self, node: Node) -> str:
         if type(node.value) in (int, float, bool) and np.isfinite(node.value):
-            return repr(node.value)
-        name = f"constant_{i + 1}"
-        self.namespace[name] = node.value
+            return repr(node.value) if node.value >= 0 else f"({node.value!r})"
+        return self._named(node.name, node.value)
+
+    def _named(self, wanted: str, value: Any) -> str:
+        """Give a value of the program a name."""
+        name = self.names.new(wanted)
+        self.namespace[name] = value
         return name
+
+    def _function(self, primitive: Primitive) -> str:
+        """Give the name of what computes the primitive."""
+        forward = primitive.forward
+        if forward not in self.functions:
+            self.functions[forward] = self._named(primitive.name, forward)
+        return self.functions[forward]
 
     def _expression(self, node: Node, step: int, returned: set[Node]) -> str:
         primitive = node.primitive
@@ -311,20 +390,19 @@ class _Writer:
             self.memory.own(node)
         else:
             elementwise = is_ufunc and primitive.slopes is not None
-            out = f", out=work_{self.memory.take(node, step, inplace=elementwise)}"
+            number = self.memory.take(node, step, inplace=elementwise)
+            if number == len(self.work):
+                self.work.append(self.names.new(f"work_{number}"))
+            out = f", out={self.work[number]}"
         if template.startswith(f"{primitive.name}("):
-            self.namespace[primitive.name] = primitive.forward
+            template = self._function(primitive) + template.removeprefix(primitive.name)
         params = {k: self._literal(v) for k, v in node.params.items()}
         if is_ours:  # a single axis is quicker as a number
             params = {k: v[1:-2] if re.fullmatch(r"\(\d+,\)", v) else v for k, v in params.items()}
         return template.format(*arguments, out=out, **params)
 
     def _call(self, primitive: Primitive, count: int, params: dict[str, Any]) -> str:
-        name = next(
-            name
-            for name in _candidates(primitive.name)
-            if self.namespace.setdefault(name, primitive.forward) is primitive.forward
-        )
+        name = self._function(primitive)
         places = [f"{{{i}}}" for i in range(count)] + [f"{k}={{{k}}}" for k in params]
         return f"{name}({', '.join(places)})"
 
@@ -342,9 +420,7 @@ class _Writer:
             inside = ", ".join(map(self._literal, value))
             comma = "," if len(value) == 1 else ""
             return f"[{inside}]" if type(value) is list else f"({inside}{comma})"
-        name = f"parameter_{len(self.namespace)}"
-        self.namespace[name] = value
-        return name
+        return self._named("parameter_1", value)
 
     def _result(self, node: Node, i: int) -> str:
         text = self.text[node]
@@ -353,10 +429,3 @@ class _Writer:
         if (fresh and first) or not isinstance(node.value, np.ndarray):
             return text
         return f"np.array({text})"
-
-
-def _candidates(name: str) -> Iterable[str]:
-    base = "".join(c if c.isalnum() else "_" for c in name)
-    yield base
-    for i in range(2, 10**6):
-        yield f"{base}_{i}"

@@ -9,7 +9,10 @@ arithmetic: go through `Graph.nodes` in order, each applies `node.primitive` to 
 from __future__ import annotations
 
 import inspect
+import itertools
+import keyword
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive
-from ffverify.reference.engine.tracing import Recording
+from ffverify.reference.engine.tracing import Recording, Tape, explained
 from ffverify.reference.engine.tree import LEAF, Structure, flatten, flatten_like, unflatten
 from ffverify.reference.engine.var import Value, Var, dtype_of, innermost, shape_of
 
@@ -154,7 +157,8 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     recording = Recording(records_all=True)
     inputs = {i: recording.input(leaf) for i, leaf in dynamic.items()}
     try:
-        out = f(*unflatten(structure, [inputs.get(i, leaf) for i, leaf in enumerate(leaves)]))
+        with explained():
+            out = f(*unflatten(structure, [inputs.get(i, leaf) for i, leaf in enumerate(leaves)]))
     finally:
         tape = recording.close()
     out_leaves, out_structure = flatten(out)
@@ -169,9 +173,34 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     )
 
 
+class Names(set[str]):
+    """The names that are taken; each `new` one is an identifier like none of them."""
+
+    def new(self, wanted: str) -> str:
+        """Return the name, or, where it is taken, the name with a number."""
+        wanted = unicodedata.normalize("NFKC", re.sub(r"\W", "_", wanted))  # as Python reads it
+        if not wanted.isidentifier():
+            wanted = f"_{wanted}"
+        name = wanted
+        for i in itertools.count(2):
+            if name not in self and not keyword.iskeyword(name):
+                break
+            name = f"{wanted}_{i}"
+        self.add(name)
+        return name
+
+    def numbered(self, name: str, counts: Counter[str]) -> str:
+        """Return ``name_1``, ``name_2``, ... in turn, leaving out what is taken."""
+        while True:
+            counts[name] += 1
+            numbered = f"{name}_{counts[name]}"
+            if numbered not in self:
+                return self.new(numbered)
+
+
 def _assemble(
     recording: Recording,
-    tape: list[Var],
+    tape: Tape,
     names: list[str],
     out_leaves: list[Value],
     *,
@@ -179,33 +208,34 @@ def _assemble(
     out_structure: Structure,
 ) -> Graph:
     graph = Graph([], [], [], [], in_structure, out_structure)
-    nodes: dict[int, Node] = {}  # by place on the tape
+    nodes: list[Node] = []  # by place on the tape
     constants: dict[int, Node] = {}  # by identity: the tape keeps them alive
     counts: Counter[str] = Counter()
+    free = Names(names)
 
-    def node_of(value: Value) -> Node:
-        var = recording.own(value)
-        if var is not None:
-            return nodes[var.index]
+    def node_of(value: Value, place: int | None) -> Node:
+        if place is not None:
+            return nodes[place]
         if id(value) not in constants:
-            constants[id(value)] = Node(f"constant_{len(constants) + 1}", None, (), {}, value, True)
+            name = free.numbered("constant", counts)
+            constants[id(value)] = Node(name, None, (), {}, value, True)
             graph.constants.append(constants[id(value)])
         return constants[id(value)]
 
-    free_names = iter(names)
-    for var in tape:
-        if var.record is None:
-            nodes[var.index] = Node(next(free_names), None, (), {}, var.value)
-            graph.inputs.append(nodes[var.index])
+    for value, record in tape:
+        if record is None:
+            nodes.append(Node(names[len(nodes)], None, (), {}, value))
+            graph.inputs.append(nodes[-1])
             continue
-        primitive, args, params = var.record[:3]
-        name = re.sub(r"\W", "_", primitive.name)
-        counts[name] += 1
-        inputs = tuple(map(node_of, args))
-        nodes[var.index] = Node(f"{name}_{counts[name]}", primitive, inputs, params, var.value)
-        graph.nodes.append(nodes[var.index])
-    graph.outputs = [node_of(leaf) for leaf in out_leaves]
-    graph.branches = [nodes[var.index] for var in recording.branches]
+        primitive, params, values, _, places = record
+        inputs = tuple(map(node_of, values, places or ()))
+        name = free.numbered(re.sub(r"\W", "_", primitive.name), counts)
+        nodes.append(Node(name, primitive, inputs, params, value))
+        graph.nodes.append(nodes[-1])
+    for leaf in out_leaves:
+        var = recording.own(leaf)
+        graph.outputs.append(node_of(leaf, None if var is None else var.index))
+    graph.branches = [nodes[place] for place in recording.branches]
     return graph
 
 
@@ -245,14 +275,11 @@ def argument_names(f: Callable[..., Any], args: tuple[Any, ...]) -> list[str]:
         ]
     except (TypeError, ValueError):  # some callables have no signature
         known = []
+    free = Names()
     names: list[str] = []
     for i, arg in enumerate(args):
         base = known[i] if i < len(known) else f"argument_{i}"
-        names += [re.sub(r"\W", "_", base + path) for path in _paths(flatten(arg)[1])]
-    seen: Counter[str] = Counter()
-    for i, name in enumerate(names):  # different keys may have become the same identifier
-        seen[name] += 1
-        names[i] = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        names += [free.new(base + path) for path in _paths(flatten(arg)[1])]
     return names
 
 

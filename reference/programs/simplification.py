@@ -1,6 +1,7 @@
 """Simplify a graph without changing its values: fold constants, merge equal nodes, drop dead ones.
 
-Only rewritings that keep every bit are made: no reordering of sums, no x · 0 = 0.
+Only rewritings that keep every bit are made: no reordering of sums, no x · 0 = 0. Sums are taken in
+the order of memory, so the layout of every array is kept as well.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive, astype, broadcast_to, multiply, reshape
-from ffverify.reference.engine.var import Value
+from ffverify.reference.engine.var import Var
 from ffverify.reference.primitives.elementary import negative
 from ffverify.reference.primitives.shaping import transpose
 
@@ -72,13 +73,27 @@ def _without_broadcasts(node: Node, arguments: tuple[Node, ...]) -> tuple[Node, 
     if node.primitive.slopes is None:
         return arguments
     short = tuple(x.inputs[0] if x.primitive is broadcast_to else x for x in arguments)
-    return short if np.broadcast_shapes(*(x.shape for x in short)) == node.shape else arguments
+    if short == arguments or np.broadcast_shapes(*(x.shape for x in short)) != node.shape:
+        return arguments
+    return short if _layout(short, node.dtype) == getattr(node.value, "strides", ()) else arguments
+
+
+def _layout(arguments: tuple[Node, ...], dtype: Any) -> tuple[int, ...]:
+    """Return the strides of what NumPy makes of the arguments elementwise."""
+    flags: Any = [["readonly"]] * len(arguments) + [["writeonly", "allocate"]]
+    iterator = np.nditer(
+        [*(x.value for x in arguments), None],
+        ["zerosize_ok"],
+        flags,
+        [None] * len(arguments) + [dtype],
+    )
+    return iterator.operands[-1].strides
 
 
 def _identity(primitive: Primitive, arguments: tuple[Node, ...], node: Node) -> Node | None:
     """Return the argument whose value the node repeats, or None."""
     x = arguments[0]
-    alike = x.shape == node.shape and x.dtype == node.dtype and _same_type(x.value, node.value)
+    alike = _alike(x, node)
     if alike and primitive in (reshape, broadcast_to, astype):
         return x
     if alike and primitive is transpose and node.params["axes"] == tuple(range(len(x.shape))):
@@ -86,24 +101,29 @@ def _identity(primitive: Primitive, arguments: tuple[Node, ...], node: Node) -> 
     if primitive in (negative, transpose) and x.primitive is primitive:
         before = x.inputs[0]
         if primitive is negative:
-            return before
+            return before if _alike(before, node) else None
         first, second = x.params["axes"], node.params["axes"]
         if tuple(first[a] for a in second) == tuple(range(len(first))):
             return before
     if primitive is multiply:
         for one, other in (arguments, arguments[::-1]):
-            alike = other.shape == node.shape and other.dtype == node.dtype
-            if one.is_constant and np.all(np.equal(one.value, 1)) and alike:
-                return other if _same_type(other.value, node.value) else None
+            if one.is_constant and _alike(other, node) and np.all(np.equal(one.value, 1)):
+                return other
     return None
 
 
-def _same_type(a: Value, b: Value) -> bool:
-    return isinstance(a, np.ndarray) == isinstance(b, np.ndarray)
+def _alike(x: Node, y: Node) -> bool:
+    """Whether two values have the same type, shape, dtype and memory layout."""
+    if isinstance(x.value, np.ndarray) != isinstance(y.value, np.ndarray):
+        return False
+    layouts = [getattr(node.value, "strides", ()) for node in (x, y)]
+    return x.shape == y.shape and x.dtype == y.dtype and layouts[0] == layouts[1]
 
 
 def frozen(value: Any) -> Any:
     """Return a hashable stand-in that is equal only for values that cannot be told apart."""
+    if type(value) is Var:
+        return ("identity", id(value))
     if isinstance(value, dict):
         return tuple((key, frozen(item)) for key, item in value.items())
     if isinstance(value, tuple | list):

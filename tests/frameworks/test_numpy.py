@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffverify import reference
+from ffverify import gradcheck, reference
 from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
@@ -210,3 +210,17 @@ def test_a_branch_within_the_roundings_has_no_bound() -> None:
 
     (bound,) = running_bound(branch, [np.array([0.1])], F64)
     assert not bound[0].is_finite()
+
+
+def test_what_a_caller_calls_by_the_name_of_a_primitive_is_not_taken_for_it():
+    def relu(x):  # a leaky one
+        return np.maximum(x, 0) + np.minimum(x, 0) / 8
+
+    leaky = reference.custom_rule(
+        relu, vjp=lambda y_bar, _y, x: (y_bar * np.where(x > 0, 1, 1 / 8),)
+    )
+    report = gradcheck(
+        lambda x: np.sum(leaky(x) ** 2), np.array([-2.0, 3.0]), raise_exception=False
+    )
+    assert report.ok
+    assert report.truth == "shadow"

@@ -96,12 +96,17 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "arctan2": (mp.atan2, A, B),
     "copysign": (lambda a, b: abs(a) * (1 if b > 0 else -1), A, B),
     "divide": (lambda a, b: a / b, A, B + np.sign(B)),
+    "fmax": (max, A, B),
+    "fmin": (min, A, B),
     "hypot": (mp.hypot, A, B),
     "logaddexp": (lambda a, b: mp.log(mp.exp(a) + mp.exp(b)), A, B),
     "maximum": (max, A, B),
     "minimum": (min, A, B),
     "multiply": (lambda a, b: a * b, A, B),
     "power": (lambda a, b: a**b, POSITIVE, B),
+    "power_log": (lambda a, b: a**b * mp.log(a), POSITIVE, B),
+    "power_mixed": (lambda a, b: a ** (b - 1) * (b * mp.log(a) + 1), POSITIVE, B),
+    "power_slope": (lambda a, b: b * a ** (b - 1), POSITIVE, B),
     "prelu": (lambda z, alpha: z if z > 0 else alpha * z, A, np.asarray(0.3)),
     "remainder": (lambda a, b: a - b * mp.floor(a / b), A, B + np.sign(B)),
     "scale": (lambda a, b: a * b, A, B),
@@ -148,6 +153,13 @@ def replaced(x, v, place):
     return y
 
 
+def assigned(x, v, i, *, index):
+    y = x.copy()
+    for k, place in enumerate(i):
+        y[:, place] = v[:, k]
+    return y
+
+
 def scattered(y, i, *, shape):
     x = np.zeros(shape, dtype=object)
     for row, place in enumerate(i):
@@ -163,6 +175,7 @@ C = np.array([[True], [False]])
 # name: (textbook on object arrays, arguments, params); integer and boolean arguments are data.
 ARRAYS = {
     "affine": (lambda x, W, b: x @ W + b, (reals(2, 3), reals(3, 2), reals(2)), {}),
+    "assigned": (assigned, (A, reals(2, 3), PLACES), {"index": (slice(None), "array")}),
     "astype": (lambda x, dtype: x, (A,), {"dtype": np.float64}),
     "broadcast_to": (np.broadcast_to, (B,), {"shape": (2, 3)}),
     "cholesky": (text_cholesky, (M @ M.T,), {}),

@@ -205,7 +205,6 @@ def test_integer_casts_end_the_derivative():
         (lambda x: int(x[0]), "Python int"),
         (lambda x: range(x[0]), "Python int"),
         (lambda x: x[0].item(), "Python number"),
-        (lambda x: x.__setitem__(0, 1.0), "in place"),
         (lambda x: np.pad(x, 1, mode="edge"), "mode 'edge'"),
         (lambda x: np.linalg.norm(x, 3), "ord=3"),
         (lambda x: len(x[0]), "without axes"),
@@ -217,12 +216,12 @@ def test_what_is_not_supported_says_so(call, match):
 
 
 def test_augmented_assignment():
-    def rebinding(x):
+    def writing(x):
         y = x
-        y += x  # a new value: traced values are never written into
+        y += x  # NumPy writes into the array that both names stand for
         return np.sum(y * x)
 
-    np.testing.assert_array_equal(grad(rebinding)(V), 4 * V)
+    np.testing.assert_array_equal(grad(writing)(V), 8 * V)
 
     def into_an_array(x):
         total = np.zeros(4)
@@ -238,8 +237,7 @@ def test_every_served_function_is_exercised_here():
     forwards = {p.forward for p in primitives().values()}
     composed = {f for f in UFUNCS if f not in forwards}
     assert {f.__name__ for f in composed} == {
-        "conjugate", "deg2rad", "degrees", "fabs", "float_power", "fmax", "fmin", "matmul",
-        "power", "rad2deg", "radians",
+        "conjugate", "deg2rad", "degrees", "fabs", "float_power", "matmul", "power", "rad2deg", "radians",
     }  # fmt: skip
     assert len(REDUCTIONS) == 4
     assert len(FUNCTIONS) > 60

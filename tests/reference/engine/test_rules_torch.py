@@ -54,12 +54,15 @@ SAME_NAME = """
     cos cosh erf erfc exp exp2 expm1 log log10 log1p log2 negative positive reciprocal relu
     sigmoid sin sinh sqrt square tan tanh arccos arccosh arcsin arcsinh arctan arctanh
     add arctan2 divide hypot logaddexp maximum minimum multiply remainder subtract
-    where matmul
+    where matmul fmax fmin
 """
 COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     # Of torch's own abs and copysign the second derivative is not 0 but the rounding of x/|x|.
     "absolute": lambda z: torch.where(z > 0, z, -z),
     "affine": lambda x, W, b: torch.addmm(b, x, W),
+    "assigned": lambda x, v, i, index: torch.cat([x[:, :2] * 0, x[:, 2:] * 0], 1).index_copy(
+        1, torch.tensor([0, 2, 1]), torch.stack([v[:, 1], v[:, 2], x[:, 1]], 1)
+    ),
     "astype": lambda x, dtype: x.to(torch.float64),
     "broadcast_to": lambda x, shape: x.expand(shape),
     "cbrt": lambda z: torch.sign(z) * torch.abs(z) ** (1 / 3),
@@ -92,6 +95,9 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "norm": dims(torch.linalg.vector_norm),
     "pad_zeros": padded,
     "power": torch.pow,
+    "power_log": lambda x, p: torch.pow(x, p) * torch.log(x),
+    "power_mixed": lambda x, p: torch.pow(x, p - 1) * (p * torch.log(x) + 1),
+    "power_slope": lambda x, p: p * torch.pow(x, p - 1),
     "power_number": lambda x, p: x**p,
     "prelu": lambda z, alpha: torch.where(z > 0, z, alpha * z),
     "put_along": lambda y, i, axis, shape: torch.zeros(shape, dtype=y.dtype).scatter_add(
