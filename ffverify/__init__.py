@@ -1,6 +1,7 @@
 """Verification of feedforward networks and their derivatives against high-precision truth.
 
 - ``ffverify.gradcheck(fn, inputs)``: is this gradient right? A verdict with proof.
+- ``ffverify.data(x)``, ``ffverify.symmetric(x)`` and their kind: what is known of an input.
 - ``ffverify.verify("torch")``: the claims of the chapter against an implementation.
 - ``@ffverify.parametrize_specs("mylib.ops")``: the same as pytest tests.
 - ``ffverify.strategies.arrays(...)``: Hypothesis strategies that know where floats break.
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from .command.pytest_specs import parametrize_specs
     from .conformance.claim import claims
     from .conformance.verification import verify
+    from .frameworks.declared import (
+        data,
+        lower_triangular,
+        orthogonal,
+        positive_definite,
+        simplex,
+        symmetric,
+        upper_triangular,
+    )
     from .gradients.gradcheck import gradcheck
     from .gradients.report import GradcheckError, GradcheckReport
 
@@ -30,16 +40,29 @@ _HOME = {
     "parametrize_specs": "command.pytest_specs",
     "verify": "conformance.verification",
 }
+_HOME |= dict.fromkeys(
+    str.split(
+        "data lower_triangular orthogonal positive_definite simplex symmetric upper_triangular"
+    ),
+    "frameworks.declared",
+)
 _MODULES = ("reference", "strategies")
 
 __all__ = [
     "GradcheckError",
     "GradcheckReport",
     "claims",
+    "data",
     "gradcheck",
+    "lower_triangular",
+    "orthogonal",
     "parametrize_specs",
+    "positive_definite",
     "reference",
+    "simplex",
     "strategies",
+    "symmetric",
+    "upper_triangular",
     "verify",
 ]
 

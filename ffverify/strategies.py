@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from hypothesis import strategies as st
@@ -165,9 +165,7 @@ def arrays(
     low, high = _range(fmt, min_value, max_value)
     shapes = shape if isinstance(shape, st.SearchStrategy) else st.just(shape)
     drawn = shapes.flatmap(lambda one: _of_shape(one, fmt, elements, low, high))
-    if framework != "numpy":
-        native = framework_named(framework).array
-        drawn = drawn.map(lambda a: native(a, fmt.name, device))
+    drawn = _native(drawn, fmt.name, framework, device)
     _MADE[drawn] = {
         "dtype": fmt, "shape": shape, "min_value": low, "max_value": high, "edges": tuple(edges),
         "framework": framework, "device": device,
@@ -219,6 +217,149 @@ def arguments(strategy: Any) -> dict[str, Any] | None:
     return _MADE.get(strategy)
 
 
-def labels(shape: Shape, classes: int) -> st.SearchStrategy[Array]:
-    """Draw integer labels 0 … classes - 1."""
-    return hnp.arrays(np.int64, shape, elements=st.integers(0, classes - 1), fill=st.nothing())
+def structure(strategy: Any) -> str:
+    """Give what a strategy declares of the arrays that it draws (see `ffverify.frameworks.declared`)."""
+    return _STRUCTURES.get(strategy, "") if isinstance(strategy, st.SearchStrategy) else ""
+
+
+_STRUCTURES: WeakKeyDictionary[st.SearchStrategy[Any], str] = WeakKeyDictionary()
+
+
+def _native(
+    drawn: st.SearchStrategy[Array], dtype: str, framework: str, device: str | None
+) -> st.SearchStrategy[Any]:
+    if framework == "numpy":
+        return drawn
+    native = framework_named(framework).array
+    return drawn.map(lambda a: native(a, dtype, device))
+
+
+def _following(
+    drawn: st.SearchStrategy[Array], dtype: str, framework: str | None, device: str | None
+) -> st.SearchStrategy[Any]:
+    if framework is None:
+        _FOLLOWING.add(drawn)
+    return _native(drawn, dtype, framework or "numpy", device)
+
+
+_FOLLOWING: WeakSet[st.SearchStrategy[Any]] = WeakSet()
+
+
+def follows(strategy: Any) -> bool:
+    """Tell whether what a strategy draws goes with the arrays beside it: labels and masks."""
+    return isinstance(strategy, st.SearchStrategy) and strategy in _FOLLOWING
+
+
+def labels(
+    shape: Shape, classes: int, *, framework: str | None = None, device: str | None = None
+) -> st.SearchStrategy[Any]:
+    """Draw integer labels 0 … classes - 1; without ``framework`` NumPy's, and in `gradcheck` as it needs.
+
+    Raises
+    ------
+    ValueError
+        If there is no class.
+    """
+    if classes < 1:
+        raise ValueError(f"classes={classes!r}: give at least one")
+    drawn = hnp.arrays(np.int64, shape, elements=st.integers(0, classes - 1), fill=st.nothing())
+    return _following(drawn, "int64", framework, device)
+
+
+def booleans(
+    shape: Shape, *, framework: str | None = None, device: str | None = None
+) -> st.SearchStrategy[Any]:
+    """Draw masks: arrays of truth values, of whose framework as `labels`."""
+    drawn = hnp.arrays(np.bool_, shape, elements=st.booleans(), fill=st.nothing())
+    return _following(drawn, "bool", framework, device)
+
+
+def symmetric(
+    dtype: Any, shape: tuple[int, ...], *, framework: str = "numpy", device: str | None = None,
+    min_value: float | None = -8.0, max_value: float | None = 8.0,
+) -> st.SearchStrategy[Any]:  # fmt: skip
+    """Draw symmetric matrices in the last two axes, which `gradcheck` varies as such."""
+    square(shape)
+    elements = arrays(dtype, shape, min_value=min_value, max_value=max_value)
+
+    def mirrored(a: Array) -> Array:
+        whole: Array = np.tril(a) + np.swapaxes(np.tril(a, -1), -1, -2)
+        return whole
+
+    return _declared("symmetric", elements.map(mirrored), dtype, framework, device)
+
+
+def positive_definite(
+    dtype: Any, shape: tuple[int, ...], *, framework: str = "numpy", device: str | None = None
+) -> st.SearchStrategy[Any]:
+    """Draw symmetric positive definite matrices in the last two axes, which `gradcheck` varies as such.
+
+    Their eigenvalues lie between 1 and 3 (Gershgorin).
+    """
+    n = square(shape)
+    elements = arrays(dtype, shape, min_value=-1.0, max_value=1.0)
+
+    def dominant(a: Array) -> Array:
+        half = np.tril(a) / n
+        out: Array = half + np.swapaxes(np.tril(half, -1), -1, -2) + 2 * np.eye(n, dtype=a.dtype)
+        return out
+
+    return _declared("positive_definite", elements.map(dominant), dtype, framework, device)
+
+
+def orthogonal(
+    dtype: Any, shape: tuple[int, ...], *, framework: str = "numpy", device: str | None = None
+) -> st.SearchStrategy[Any]:
+    """Draw matrices with orthonormal columns in the last two axes, which `gradcheck` varies as such."""
+    if len(shape) < 2 or shape[-1] > shape[-2]:
+        raise ValueError(f"shape={shape!r}: orthonormal columns are at most as many as rows")
+    elements = arrays("float64", shape, min_value=-2.0, max_value=2.0)
+
+    def rotated(a: Array) -> Array:
+        q: Array = np.linalg.qr(a + 4 * np.eye(shape[-2], shape[-1]))[0]
+        return q
+
+    return _declared("orthogonal", elements.map(rotated), dtype, framework, device)
+
+
+def simplex(
+    dtype: Any, shape: Shape, *, framework: str = "numpy", device: str | None = None
+) -> st.SearchStrategy[Any]:
+    """Draw probabilities that add up to 1 along the last axis, which `gradcheck` varies as such."""
+    elements = arrays("float64", shape, min_value=2.0**-10, max_value=1.0)
+
+    def normalised(a: Array) -> Array:
+        shares: Array = a / a.sum(axis=-1, keepdims=True)
+        return shares
+
+    return _declared("simplex", elements.map(normalised), dtype, framework, device)
+
+
+def square(shape: tuple[int, ...]) -> int:
+    """Give how many rows the square matrices of a shape have.
+
+    Raises
+    ------
+    ValueError
+        If the last two axes are not alike.
+    """
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ValueError(f"shape={shape!r}: give square matrices, as in (3, 3)")
+    return shape[-1]
+
+
+def _declared(
+    kind: str, drawn: st.SearchStrategy[Array], dtype: Any, framework: str, device: str | None
+) -> st.SearchStrategy[Any]:
+    fmt = formats.of(dtype)
+    out = _native(drawn.map(lambda a: _held(a, fmt)), fmt.name, framework, device)
+    _STRUCTURES[out] = kind
+    return out
+
+
+def _held(a: Array, fmt: Format) -> Array:
+    """Round an array to a format, as its carrier holds it."""
+    held = a.astype(fmt.carrier)
+    if fmt.name == "bfloat16":
+        held = (held.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    return np.asarray(held)

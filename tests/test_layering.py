@@ -33,7 +33,7 @@ MAY = {
         "exact", "truth", "verdicts", "frameworks", "strategies", "search", "conformance",
     },
     "reference": set(),
-    "__init__": {"reference", "strategies", "conformance", "gradients", "command"},
+    "__init__": {"reference", "strategies", "frameworks", "conformance", "gradients", "command"},
     "__main__": {"command"},
 }  # fmt: skip
 # The only modules that load the claims.

@@ -108,7 +108,9 @@ def of(dtype: Any) -> Format:
 def dtype_name(value: Any) -> str:
     """Give the name of an array's dtype, whatever framework it is of, as in ``"bfloat16"``."""
     dtype = getattr(value, "dtype", None)
-    return (np.asarray(value).dtype.name if dtype is None else str(dtype)).removeprefix("torch.")
+    dtype = np.asarray(value).dtype if dtype is None else dtype
+    # NumPy's names leave the order of bytes out.
+    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
 
 
 def is_floating(value: Any) -> bool:

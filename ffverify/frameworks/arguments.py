@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from ffverify.exact.formats import is_floating
 
-from .arrays import zeros_like
+from .arrays import to_numpy, zeros_like
+from .declared import DATA, Declared, amiss, is_fixed, projection, within
+from .framework import framework_of
+from .trees import Tree, flatten, joined, like_tree
 
 
 def floating(args: Sequence[Any]) -> list[bool]:
@@ -49,3 +57,279 @@ def pulled_by(
 def pushed_by(rule: Callable[..., Any], tangents: Sequence[Any], args: Sequence[Any]) -> Any:
     """Call a caller's ``jvp(tangents, *inputs)``."""
     return rule(tuple(zeros_for_none(tangents, args)), *args)
+
+
+# ---------------------------------------------------------------------------------------------
+# What a function is called with
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """The arguments of a function under test, taken apart.
+
+    Attributes
+    ----------
+    arrays
+        The arrays of numbers, in the order in which they stand; everything else is passed as it is.
+    labels
+        How to call each: the name of its parameter and its path, as in ``params["w"]``.
+    wrt
+        Which of them are differentiated by.
+    data
+        Why floats that are not differentiated by are not, by label.
+    key
+        What else the function depends on: two points with one key differ in their arrays alone.
+    """
+
+    arrays: list[Any]
+    labels: tuple[str, ...]
+    wrt: tuple[bool, ...]
+    data: dict[str, str]
+    key: tuple[Any, ...]
+    _tree: Tree
+    _places: list[int]
+    _kinds: list[str]
+    _named: bool
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether any array is varied on a curved manifold, of which only tangents are kept."""
+        return "orthogonal" in self._kinds
+
+    def given(self, arrays: Sequence[Any]) -> Any:
+        """Give the inputs as the caller gave them, with other arrays in their places."""
+        return self._tree.rebuild(self._filled(arrays), declared=True)
+
+    def called(self, fn: Callable[..., Any], *before: Any) -> Callable[..., Any]:
+        """Give a function of the arrays alone that calls another with all arguments, after some."""
+
+        def call(*arrays: Any) -> Any:
+            return self.apply(fn, arrays, *before)
+
+        return call
+
+    def apply(self, fn: Callable[..., Any], arrays: Sequence[Any], *before: Any) -> Any:
+        """Call a function with other arrays in the places of these, and with some arguments before."""
+        moved = [
+            within(kind, a, base)
+            for kind, a, base in zip(self._kinds, arrays, self.arrays, strict=True)
+        ]
+        tree = self._tree.rebuild(self._filled(moved))
+        return fn(*before, **tree) if self._named else fn(*before, *tree)
+
+    def parts(self, derivative: Any, *, what: str) -> list[Any]:
+        """Take a caller's gradient, or a tree of them, apart: one per array, None where there is none.
+
+        Raises
+        ------
+        ValueError
+            If it is not built like the inputs.
+        """
+        inputs = self._tree.rebuild(self._filled(self.arrays))
+        if not self._named:
+            derivative = _per_argument(derivative, inputs, what)
+        elif not isinstance(derivative, dict):
+            derivative = dict(
+                zip(inputs, _per_argument(derivative, list(inputs.values()), what), strict=True)
+            )
+        try:
+            found = like_tree(inputs, derivative)
+        except ValueError as error:
+            raise ValueError(f"{what} is not built like the inputs: {error}") from None
+        parts = [found[i] for i in self._places]
+        return [
+            g if g is None or (along := projection(kind)) is None else along(g, base)
+            for g, kind, base in zip(parts, self._kinds, self.arrays, strict=True)
+        ]
+
+    def filled(self, tangents: Sequence[Any]) -> Any:
+        """Give tangents, one per array, as the caller's inputs are built; None where no numbers are."""
+        moved = [
+            t if t is None or (along := projection(kind)) is None else along(t, base)
+            for t, kind, base in zip(tangents, self._kinds, self.arrays, strict=True)
+        ]
+        values: list[Any] = [None] * len(self._tree.leaves)
+        for place, t in zip(self._places, moved, strict=True):
+            values[place] = t
+        tree = self._tree.rebuild(values)
+        return tree if self._named else tuple(tree)
+
+    def without(self, data: dict[str, str]) -> Arguments:
+        """Give the same arguments, some more of them data."""
+        wrt = tuple(w and n not in data for w, n in zip(self.wrt, self.labels, strict=True))
+        return replace(self, wrt=wrt, data=self.data | data)
+
+    def _filled(self, arrays: Sequence[Any]) -> list[Any]:
+        values = [leaf.value for leaf in self._tree.leaves]
+        for place, a in zip(self._places, arrays, strict=True):
+            values[place] = a
+        return values
+
+
+def _per_argument(derivative: Any, inputs: Sequence[Any], what: str) -> list[Any]:
+    """Give one gradient per argument: of a single one it may stand alone."""
+    if isinstance(derivative, list | tuple) and not hasattr(derivative, "_fields"):
+        single = len(inputs) == 1 and isinstance(inputs[0], list | tuple)
+        if len(derivative) == len(inputs) and not (single and len(inputs[0]) == 1):
+            return list(derivative)
+        if single and len(derivative) == len(inputs[0]):
+            nested = len(derivative) == 1 and isinstance(derivative[0], list | tuple)
+            return list(derivative) if nested else [derivative]
+    elif len(inputs) == 1:
+        return [derivative]
+    count = len(derivative) if isinstance(derivative, list | tuple) else 1
+    raise ValueError(
+        f"{what} returned {count} gradients for {len(inputs)} inputs: "
+        "return one per input, None for one that is not differentiated"
+    )
+
+
+def by_name(fn: Callable[..., Any], inputs: Any) -> bool:
+    """Tell whether a dict of inputs gives a function its arguments by name."""
+    if not isinstance(inputs, dict) or not all(isinstance(k, str) for k in inputs):
+        return False
+    signature = signature_of(fn)
+    if signature is None or not set(inputs) <= set(signature.parameters):
+        return False
+    try:
+        signature.bind(**inputs)
+    except TypeError:
+        return False
+    return True
+
+
+def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
+    """Give how a function is called, as far as it says so."""
+    with contextlib.suppress(TypeError, ValueError):
+        return inspect.signature(getattr(fn, "forward", fn) if not inspect.isroutine(fn) else fn)
+    return None
+
+
+def names_of(fn: Callable[..., Any], count: int) -> list[str]:
+    """Give the names of a function's first parameters, or numbers where they have none."""
+    signature = signature_of(fn)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [] if signature is None else list(signature.parameters.values())
+    names = [p.name for p in parameters if p.kind in positional][:count]
+    numbered = ["input"] if count == 1 else [f"input {i}" for i in range(count)]
+    return [*names, *numbered[len(names) :]]
+
+
+def taken_apart(fn: Callable[..., Any], inputs: Any) -> tuple[Tree, bool]:
+    """Take the inputs of a check apart, as the function takes them; tell whether by name (see `by_name`)."""
+    if by_name(fn, inputs):
+        names = list(inputs)
+        trees = [flatten(value, name) for name, value in inputs.items()]
+        return joined(trees, lambda parts: dict(zip(names, parts, strict=True))), True
+    given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+    trees = [flatten(v, n) for v, n in zip(given, names_of(fn, len(given)), strict=True)]
+    return joined(trees, lambda parts: parts), False
+
+
+def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
+    """Take what a function is called with apart.
+
+    Parameters
+    ----------
+    inputs
+        One argument, a tuple or list of them, or a dict of them by the names of the parameters; each an
+        array, or a tree of arrays and whatever else. Python's own numbers are arrays only where there
+        are no others; in torch functions NumPy's are passed as they are.
+
+    Raises
+    ------
+    TypeError
+        If an input is an array of numbers that cannot be judged, or none is an array of numbers.
+    """
+    tree, named = taken_apart(fn, inputs)
+    kind = framework_of(*(leaf.value for leaf in tree.leaves if _is_array(leaf.value)), fn)
+    native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
+    if not any(native):
+        inputs = _with_numbers(inputs, named=named)
+        tree, named = taken_apart(fn, inputs)
+        native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
+    if not any(native):
+        raise TypeError(
+            f"inputs={_short(inputs)}: there is no array of numbers among them: give real floats"
+        )
+    places = [i for i, n in enumerate(native) if n]
+    leaves = [tree.leaves[i] for i in places]
+    for leaf in leaves:
+        why = refusal_of(leaf.value) or amiss(leaf.declared, leaf.value)
+        if why:
+            raise TypeError(f"input {leaf.label} {why}")
+    data = {leaf.label: "declared as data" for leaf in leaves if leaf.declared == DATA}
+    floats = [leaf for leaf in leaves if is_floating(leaf.value) and leaf.label not in data]
+    if any(getattr(leaf.value, "requires_grad", False) for leaf in floats):
+        frozen = [leaf.label for leaf in floats if not getattr(leaf.value, "requires_grad", False)]
+        data |= dict.fromkeys(frozen, "it does not require a gradient, and others do")
+    others = [leaf for leaf, n in zip(tree.leaves, native, strict=True) if not n]
+    data |= {leaf.label: why for leaf in others if (why := _passed(leaf.value))}
+    fixed = [to_numpy(leaf.value).tobytes() for leaf in leaves if is_fixed(leaf.declared)]
+    return Arguments(
+        arrays=[
+            np.asarray(leaf.value) if isinstance(leaf.value, np.generic) else leaf.value
+            for leaf in leaves
+        ],
+        labels=tuple(leaf.label for leaf in leaves),
+        wrt=tuple(is_floating(leaf.value) and leaf.label not in data for leaf in leaves),
+        data=data,
+        key=(tuple(repr(leaf.value) for leaf in others), *fixed),
+        _tree=tree,
+        _places=places,
+        _kinds=[leaf.declared for leaf in leaves],
+        _named=named,
+    )
+
+
+def refusal_of(value: Any) -> str:
+    """Say why an array cannot be judged; nothing if it can, or is none."""
+    return framework_of(value).refusal(value) if _is_array(value) else ""
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and framework_of(value).is_array(value)
+
+
+def _is_native(value: Any, framework_name: str) -> bool:
+    """Tell whether a leaf is an array that a framework's function is given as one."""
+    if not _is_array(value):
+        return False
+    foreign = framework_name != "numpy" and framework_of(value).name == "numpy"
+    if framework_name == "torch":
+        return not foreign or (isinstance(value, np.ndarray) and not is_floating(value))
+    return not (foreign and isinstance(value, np.generic))
+
+
+def _with_numbers(inputs: Any, *, named: bool) -> Any:
+    """Give the inputs with Python's numbers, and lists of them, as arrays."""
+    if named:
+        return {k: _number(v) for k, v in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return [_number(v) for v in inputs]
+    return _number(inputs)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _number(v) for k, v in value.items()}
+    if isinstance(value, Declared):
+        return Declared(value.kind, _number(value.value))
+    if isinstance(value, int | float | list | tuple):
+        with contextlib.suppress(ValueError, TypeError):
+            array = np.asarray(value)
+            return array if array.dtype.kind in "fiub" else value
+    return value
+
+
+def _passed(value: Any) -> str:
+    """Say that numbers are passed as they are, where one could think that they are differentiated by."""
+    if isinstance(value, float) or _is_array(value):
+        return f"a {type(value).__name__} is passed as it is, beside arrays"
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -35,6 +35,12 @@ class Framework(Protocol):
     name: str
     gradual: bool
 
+    def is_array(self, value: Any) -> bool:
+        """Tell whether a value is an array of numbers of this framework."""
+
+    def refusal(self, value: Any) -> str:
+        """Say why an array cannot be judged, and what can be; nothing if it can."""
+
     def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
         """Give an ndarray as a native array; integers keep their dtype."""
 
@@ -47,7 +53,7 @@ class Framework(Protocol):
     def copied(self, value: Any) -> Any:
         """Give a copy of a native array, laid out alike, that is part of no graph."""
 
-    def attached(self, fn: Function, args: Sequence[Any]) -> list[bool]:
+    def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
         """Tell which results of a function the framework differentiates at all."""
 
     def zeros_like(self, template: Any) -> Any:
@@ -78,7 +84,7 @@ class Framework(Protocol):
         """
 
     def vjp_twice(
-        self, fn: Function, args: Sequence[Any], cotangents: Sequence[Any]
+        self, fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
     ) -> list[list[Any]] | None:
         """Pull cotangents back twice through one graph; None where no graph is kept."""
 

@@ -34,9 +34,9 @@ class Shadow:
         a result of integers or truth values. Floating arguments are PreciseArrays.
     backward
         ``backward(*args, *cotangents)``, one cotangent per floating result, gives one gradient per
-        floating argument, by the framework's own formula. None if that has no exact form.
+        argument that is differentiated by, by the framework's own formula. None if that has no exact form.
     jvp
-        ``jvp(*args, *tangents)``, one tangent per floating argument, gives one tangent per
+        ``jvp(*args, *tangents)``, one tangent per argument that is differentiated by, gives one tangent per
         floating result.
     unknown
         Operations without an exact form, as far as they have been met; if the program itself has
@@ -50,10 +50,11 @@ class Shadow:
         framework: Framework,
         vjp: Function | None,
         jvp: Function | None,
+        wrt: Sequence[bool],
     ) -> None:
         self._fn, self._args, self._framework = fn, list(args), framework
         self._vjp, self._jvp = vjp, jvp
-        self._wrt = floating(args)
+        self._wrt = list(wrt)
         self._unknown: dict[str, None] = {}
         self.forward = self._traced(lambda: (fn, []))
 
@@ -125,6 +126,7 @@ def shadow(
     framework: str,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
+    wrt: Sequence[bool] | None = None,
 ) -> Shadow:
     """Make the shadow of a function at a point.
 
@@ -138,5 +140,7 @@ def shadow(
         ``"numpy"``, ``"torch"`` or ``"jax"``.
     vjp, jvp
         The caller's own formulas, ``vjp(cotangent, *args)`` and ``jvp(tangents, *args)``.
+    wrt
+        Which arguments are differentiated by: all floating ones by default.
     """
-    return Shadow(fn, args, named(framework), vjp, jvp)
+    return Shadow(fn, args, named(framework), vjp, jvp, floating(args) if wrt is None else wrt)

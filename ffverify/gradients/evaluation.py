@@ -43,7 +43,7 @@ class Point:
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]
         self.inputs = self.formulas.inputs or Inputs(self.points)
-        self.floating = [is_floating(a) for a in self.native]
+        self.floating = list(self.subject.wrt)
         if not self.results:
             self.results = self.subject.value(self.native)
         self.places = [k for k, r in enumerate(self.results) if is_floating(r)]

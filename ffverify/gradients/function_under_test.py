@@ -17,9 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.exact.formats import is_floating
 from ffverify.exact.programs import listed
-from ffverify.frameworks.arguments import floating, pulled_by, pushed_by, zeros_for_none
+from ffverify.frameworks.arguments import (
+    Arguments,
+    arguments,
+    pulled_by,
+    pushed_by,
+    zeros_for_none,
+)
+from ffverify.frameworks.arrays import ones_like
 from ffverify.frameworks.framework import Framework, framework_of
+from ffverify.frameworks.trees import Tree, flatten
 from ffverify.verdicts.verdict import Verdict
 
 Function = Callable[..., Any]
@@ -77,7 +86,7 @@ def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCON
         raise Fault(f"{what} did not come back within {TIME_LIMIT:g} s") from None
     _own.worker = worker
     if not fine:
-        if isinstance(result, KeyboardInterrupt):
+        if isinstance(result, KeyboardInterrupt | Fault):
             raise result
         lines = str(result).strip().splitlines()
         raise Fault(
@@ -98,6 +107,10 @@ class FunctionUnderTest:
         ``fn(*native)`` gives a native array or a tuple of them.
     labels
         One name per argument.
+    wrt
+        Which arguments are differentiated by.
+    arguments
+        What the caller's function is called with.
     caller_vjp, caller_jvp
         The caller's own derivatives, ``vjp(cotangents, *inputs)`` and ``jvp(tangents, *inputs)``.
     reverse, forward
@@ -109,6 +122,8 @@ class FunctionUnderTest:
     framework: Framework
     fn: Function
     labels: tuple[str, ...]
+    wrt: tuple[bool, ...]
+    arguments: Arguments
     caller_vjp: Function | None = None
     caller_jvp: Function | None = None
     reverse: str = "reverse"
@@ -118,6 +133,10 @@ class FunctionUnderTest:
         """Call the function; give its results as a list."""
         return limited(lambda: listed(self.fn(*args)), self.name)  # type: ignore[no-any-return]  # a list
 
+    def given_at(self, args: Sequence[Any]) -> Any:
+        """Give the inputs as the caller gave them, with other arrays in their places."""
+        return self.arguments.given(args[: len(self.arguments.arrays)])
+
     def attached(self, args: Sequence[Any], count: int) -> list[bool]:
         """Tell which of several results are to be differentiated.
 
@@ -125,7 +144,9 @@ class FunctionUnderTest:
         """
         if count < 2 or self.caller_vjp is not None or self.reverse != "reverse":
             return [True] * count
-        found: list[bool] = limited(lambda: self.framework.attached(self.fn, args), self.name)
+        found: list[bool] = limited(
+            lambda: self.framework.attached(self.fn, args, self.wrt), self.name
+        )
         return found if any(found) and len(found) == count else [True] * count
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Any | None]) -> list[Any]:
@@ -134,18 +155,26 @@ class FunctionUnderTest:
         rule = self.caller_vjp
         if rule is None:
             kind = Verdict.INCONCLUSIVE if self.framework.name == "numpy" else Verdict.WRONG
-            return limited(lambda: self.framework.vjp(self.fn, args, cotangents), what, kind=kind)  # type: ignore[no-any-return]  # a list
+            pull, wrt = self.framework.vjp, self.wrt
+            return limited(lambda: pull(self.fn, args, cotangents, wrt=wrt), what, kind=kind)  # type: ignore[no-any-return]  # a list
         results = self.value(args)
         gradients: list[Any] = limited(
             lambda: listed(pulled_by(rule, cotangents, results, args)), what, kind=Verdict.WRONG
         )
-        if len(gradients) != len(args):
-            raise Fault(
-                f"{what} returned {len(gradients)} gradients for {len(args)} inputs: "
-                "return one per input, None for an integer one",
-                Verdict.WRONG,
-            )
-        return gradients
+        return [g if w else None for g, w in zip(gradients, self.wrt, strict=True)]
+
+    def without_gradient(self, args: Sequence[Any]) -> list[str]:
+        """Give the labels of floating arguments for which a caller's VJP gives None, if not for all."""
+        if self.caller_vjp is None:
+            return []
+        try:
+            results = self.value(args)
+            gradients = self.vjp(args, [ones_like(r) if is_floating(r) else None for r in results])
+        except Fault:
+            return []  # it is told when the VJP is checked
+        pairs = [(n, g) for n, g, w in zip(self.labels, gradients, self.wrt, strict=True) if w]
+        none = [n for n, g in pairs if g is None]
+        return none if len(none) < len(pairs) else []
 
     def vjp_twice(
         self, args: Sequence[Any], cotangents: Sequence[Any | None]
@@ -154,7 +183,8 @@ class FunctionUnderTest:
         if self.caller_vjp is not None:
             return None
         what = f"a second backward through {self.name}"
-        return limited(lambda: self.framework.vjp_twice(self.fn, args, cotangents), what)  # type: ignore[no-any-return]  # two lists
+        pull = self.framework.vjp_twice
+        return limited(lambda: pull(self.fn, args, cotangents, self.wrt), what)  # type: ignore[no-any-return]  # two lists
 
     def jvp(self, args: Sequence[Any], tangents: Sequence[Any | None]) -> list[Any]:
         """Push tangents forward; one tangent per result."""
@@ -176,7 +206,7 @@ class FunctionUnderTest:
             if rule is not None:
                 given = tuple(cotangents) if len(cotangents) > 1 else cotangents[0]
                 return tuple(g for g in listed(rule(given, *args)) if g is not None)
-            wrt = floating(args)
+            wrt = self.wrt
             gradients = self.framework.vjp(self.fn, args, cotangents, wrt=wrt, graph=True)
             filled = zeros_for_none(gradients, args)
             return tuple(g for g, f in zip(filled, wrt, strict=True) if f)
@@ -206,51 +236,103 @@ class FunctionUnderTest:
         )
 
 
-def _leaves(results: Any) -> list[Any]:
-    """Give the arrays in nested tuples, lists and dicts, as of an LSTM; what is None is left out."""
-    if isinstance(results, dict):
-        results = list(results.values())
-    if not isinstance(results, tuple | list):
-        return [] if results is None else [results]
-    return [leaf for part in results for leaf in _leaves(part)]
+class _Flattened:
+    """A function of arrays whose results are one array or a flat tuple; None among them is left out."""
 
+    def __init__(self, fn: Function) -> None:
+        self._fn = fn
+        self._tree: Tree | None = None
 
-def _flat(fn: Function) -> Function:
-    """Give a function with the same results, one array or a flat tuple of them."""
+    def __call__(self, *arrays: Any) -> Any:
+        results = self._fn(*arrays)
+        self._tree = flatten(results)
+        leaves = tuple(leaf.value for leaf in self._tree.leaves if leaf.value is not None)
+        return leaves[0] if leaves and leaves[0] is results else leaves
 
-    def flat(*args: Any) -> Any:
-        results = fn(*args)
-        return tuple(_leaves(results)) if isinstance(results, tuple | list | dict) else results
-
-    return flat
+    def shaped(self, cotangents: Any) -> Any:
+        """Give cotangents as a caller's VJP takes them: built like the results, tuples as such."""
+        tree = self._tree
+        if tree is None or not isinstance(cotangents, tuple):
+            return cotangents
+        given = iter(cotangents)
+        built = tree.rebuild([None if x.value is None else next(given) for x in tree.leaves])
+        return tuple(built) if type(built) is list else built
 
 
 def subject(
-    fn: Function, inputs: Sequence[Any], *, vjp: Function | None, jvp: Function | None
+    fn: Function,
+    inputs: Any,
+    *,
+    vjp: Function | None,
+    jvp: Function | None,
+    data: dict[str, str] | None = None,
 ) -> tuple[FunctionUnderTest, list[Any]]:
-    """Give the subject of a check and its inputs, a torch module's parameters among them."""
-    kind = framework_of(*inputs, fn)
+    """Give the subject of a check and its arrays, a torch module's parameters among them.
+
+    Parameters
+    ----------
+    inputs
+        As `gradcheck` takes them, or `Arguments`.
+    data
+        Floating inputs that are not differentiated by, by label, and why.
+    """
+    given = inputs if isinstance(inputs, Arguments) else arguments(fn, inputs)
+    given = given.without(data or {})
+    kind = framework_of(*given.arrays, fn)
     name = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "f")
-    labels = [f"input {i}" if len(inputs) > 1 else "input" for i in range(len(inputs))]
-    extra: list[Any] = []
-    function = fn
+    labels, wrt, extra = list(given.labels), list(given.wrt), list[Any]()
+    function = given.called(fn)
     if kind.name == "torch":
         import torch
 
         if isinstance(fn, torch.nn.Module):
-            parameters = {n: p.detach().clone() for n, p in fn.named_parameters()}
-            buffers = dict(fn.named_buffers())
+            module, count = fn, len(labels)
+            parameters = dict(module.named_parameters())
+            buffers = dict(module.named_buffers())
             labels += list(parameters)
-            extra = list(parameters.values())
-            count = len(inputs)
+            wrt += [p.requires_grad for p in parameters.values()]
+            extra = [p.detach().clone() for p in parameters.values()]
 
-            def function(*args: Any) -> Any:
-                state = dict(zip(parameters, args[count:], strict=True))
+            def function(*arrays: Any) -> Any:
+                state = dict(zip(parameters, arrays[count:], strict=True))
                 state |= {n: b.clone() for n, b in buffers.items()}
-                return torch.func.functional_call(fn, state, args[:count])
 
+                def call(*args: Any, **named: Any) -> Any:
+                    return torch.func.functional_call(module, state, args, named)
+
+                return given.apply(call, arrays[:count])
+
+    flat = _Flattened(function)
     modes = ("reverse", "forward")
     if vjp is not None or jvp is not None:
         modes = ("reverse" if vjp else "", "forward" if jvp else "")
-    made = FunctionUnderTest(name, kind, _flat(function), tuple(labels), vjp, jvp, *modes)
-    return made, [*inputs, *extra]
+    made = FunctionUnderTest(
+        name, kind, flat, tuple(labels), tuple(wrt), given,
+        None if vjp is None else _pulling(vjp, given, flat, name),
+        None if jvp is None else _pushing(jvp, given),
+        *modes,
+    )  # fmt: skip
+    return made, [*given.arrays, *extra]
+
+
+def _pulling(rule: Function, given: Arguments, flat: _Flattened, name: str) -> Function:
+    """Give a caller's VJP as a function of arrays that gives one gradient per array."""
+
+    def pulled(cotangents: Any, *arrays: Any) -> tuple[Any, ...]:
+        bars = given.apply(rule, arrays, flat.shaped(cotangents))
+        try:
+            return tuple(given.parts(bars, what=f"the VJP of {name}"))
+        except ValueError as error:
+            raise Fault(str(error), Verdict.WRONG) from None
+
+    return pulled
+
+
+def _pushing(rule: Function, given: Arguments) -> Function:
+    """Give a caller's JVP as a function of arrays that gives one tangent per result."""
+
+    def pushed(tangents: Any, *arrays: Any) -> tuple[Any, ...]:
+        found = flatten(given.apply(rule, arrays, given.filled(tangents)))
+        return tuple(leaf.value for leaf in found.leaves if leaf.value is not None)
+
+    return pushed

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact.formats import Array, is_floating
+from ffverify.frameworks.arguments import arguments, refusal_of
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.trees import flatten
 from ffverify.truth.slopes import Unresolved
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
@@ -30,6 +32,7 @@ from ffverify.verdicts.verdict import Verdict
 from .evaluation import Point
 from .findings import code, finding
 from .function_under_test import Fault, FunctionUnderTest, subject
+from .given.slots import Slots, drawn
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
 from .laws import RANDOM, is_random, mutations, side_checks
@@ -63,11 +66,16 @@ def gradcheck(
         A function of NumPy, torch or JAX arrays that returns an array, or arrays in tuples, lists and
         dicts, or a torch module (its parameters are checked too).
     inputs
-        One array or Hypothesis strategy, or a tuple or list of them. Arrays are one point; strategies
-        are searched and shrunk. Integer arrays are data.
+        One argument, a tuple or list of them, or a dict of them by name. An argument is an array, a
+        Hypothesis strategy, or a tree of these in dicts, lists, tuples and dataclasses; what is no array
+        of numbers is passed as it is. Arrays are one point; strategies are searched and shrunk. Integers,
+        truth values, ``ffverify.data(x)``, tensors that require no gradient beside others that do, and
+        floats for which ``vjp`` gives None are data. ``ffverify.symmetric(x)`` and its kind are varied
+        within their kind only.
     vjp, jvp
         The caller's own derivatives, ``vjp(cotangent, *inputs)`` (a tuple of cotangents for several
-        results) and ``jvp(tangents, *inputs)``. By default the framework's own modes are checked,
+        results; a dict for a dict), which gives one gradient per input, built like it, and
+        ``jvp(tangents, *inputs)``. By default the framework's own modes are checked,
         for NumPy functions those of `ffverify.reference`.
     truth
         A plain NumPy function taken as the definition, or a name of the textbook catalogue.
@@ -85,7 +93,8 @@ def gradcheck(
     GradcheckError
         If an error is found, or if nothing could be judged.
     TypeError
-        If ``fn`` cannot be called, or an input is no array of numbers.
+        If ``fn`` cannot be called, an input cannot be judged (complex, sparse, masked ...), or none is an
+        array of numbers.
     ValueError
         If ``order`` is neither 1 nor 2, the inputs are empty, or ``max_examples`` or ``seed`` is no
         count.
@@ -99,34 +108,19 @@ def gradcheck(
     for name, value, least in counts:
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name}={value!r}: give an integer from {least} on")
-    given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
-    if not given:
+    if isinstance(inputs, tuple | list | dict) and not inputs:
         raise ValueError("inputs is empty: give at least one array or strategy")
     check = _Check(fn, vjp, jvp, truth, order, strict, seed)
     began = time.perf_counter()
-    if any(_is_strategy(i) for i in given):
-        check.search(given, max_examples)
+    slots = Slots(fn, inputs)
+    if slots.strategies:
+        check.search(slots, max_examples)
     else:
-        check.at([_array(i) for i in given])
+        check.at(inputs)
     report = check.report(time.perf_counter() - began)
     if raise_exception and not report.ok:
         raise GradcheckError(report)
     return report
-
-
-def _is_strategy(value: Any) -> bool:
-    return type(value).__module__.startswith("hypothesis") and hasattr(value, "example")
-
-
-def _array(value: Any) -> Any:
-    if hasattr(value, "dtype") and not isinstance(value, np.ndarray):
-        return value  # torch's, JAX's
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"input {value!r} is of dtype {array.dtype}: give arrays of real floats, or integers as data"
-        )
-    return array
 
 
 class _Failure(AssertionError):
@@ -148,7 +142,8 @@ class _Check:
     points: int = 0
     errors: list[tuple[Any, Callable[[], Finding]]] = field(default_factory=list)
     warnings: dict[Any, tuple[float, Any, Callable[[], Finding]]] = field(default_factory=dict)
-    inputs: list[Any] = field(default_factory=list)
+    inputs: Any = None
+    data: dict[str, str] = field(default_factory=dict)
     modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
     beside: bool = False
@@ -157,79 +152,96 @@ class _Check:
     def __post_init__(self) -> None:
         self.oracles = TruthSources(self.truth)
 
-    def search(self, given: list[Any], max_examples: int) -> None:
+    def search(self, slots: Slots, max_examples: int) -> None:
         """Let Hypothesis draw inputs, and shrink what fails."""
-        from hypothesis import strategies as st
-
         from ffverify.search import search
 
-        def all_of(given: list[Any]) -> st.SearchStrategy[Any]:
-            return st.tuples(*(i if _is_strategy(i) else st.just(_array(i)) for i in given))
-
-        drawn = all_of(given)
+        given: list[Any] = slots.given
         sweeps: list[tuple[list[Any], list[Any]]] = []
         with contextlib.suppress(Exception):  # what fails at a first input is reported below
-            given, sweeps = self._sharpened(given, drawn)
-            drawn = all_of(given)
-        unshrunk: tuple[list[Any], list[Any]] | None = None
+            given, sweeps = self._sharpened(slots)
+        unshrunk: tuple[list[Any], Any] | None = None
         gravest = len(_ORDER)  # what is shrunk must not become something milder
-        for inputs, narrow in sweeps[:max_examples]:
-            self.at(inputs)
+        for values, narrow in sweeps[:max_examples]:
+            self.at(slots.filled(values))
             if self._gravest() < gravest:
-                gravest, unshrunk = self._gravest(), (list(self.errors), inputs)
-                drawn = all_of(narrow)
+                gravest, unshrunk = self._gravest(), (list(self.errors), self.inputs)
+                given = narrow
             self.errors.clear()
             if gravest < _ORDER.index(Verdict.IMPRECISE):
                 break
-        failures: dict[bytes, tuple[list[Any], list[Any]]] = {}
+        failures: dict[Any, tuple[list[Any], Any]] = {}
         shrinks = 0
 
-        def examine(drawn_inputs: tuple[Any, ...]) -> None:
+        def examine(values: tuple[Any, ...]) -> None:
             nonlocal shrinks
-            inputs = [_array(i) for i in drawn_inputs]
-            key = b"".join(to_numpy(i).tobytes() for i in inputs)
+            key = tuple(map(_fingerprint, values))
             if key not in failures:
                 if shrinks >= _SHRINKS:
                     return  # the smallest failure so far is small enough
                 shrinks += bool(failures)
                 self.errors.clear()
-                self.at(inputs, searching=True)
+                self.at(slots.filled(values), searching=True)
                 if not self.errors or self._gravest() > gravest:
                     self.errors.clear()
                     return
-                failures[key] = (list(self.errors), inputs)
+                failures[key] = (list(self.errors), self.inputs)
             self.errors, self.inputs = list(failures[key][0]), failures[key][1]
             raise _Failure
 
         with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
-            search(drawn, examine, seed_value=self.seed, max_examples=max_examples)
+            search(drawn(given), examine, seed_value=self.seed, max_examples=max_examples)
         if unshrunk is not None and not self.errors:
             self.errors, self.inputs = unshrunk
 
-    def _sharpened(
-        self, given: list[Any], drawn: Any
-    ) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
+    def _sharpened(self, slots: Slots) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
         """Find the edges of the program from a first input (see `ffverify.gradients.edges.sharpened`)."""
-        from ffverify import strategies
         from ffverify.search import search
 
         from .edges import sharpened
 
-        if not any(_is_strategy(i) and strategies.arguments(i) for i in given):
-            return given, []
+        if not slots.is_ranged:
+            return slots.given, []
         first: list[Any] = []
-        search(drawn, first.append, seed_value=self.seed, max_examples=_FIRST)
-        made, native = subject(self.fn, list(first[-1]), vjp=self.vjp, jvp=self.jvp)
+        search(drawn(slots.given), first.append, seed_value=self.seed, max_examples=_FIRST)
+        made, native = self._subject(slots.filled(first[-1]))
         results = made.value(native)
-        return sharpened(given, self.oracles.at(made, native, results), native, results)
+        places = slots.places(made.labels)
+        aligned = [native[j] if i is None else slots.given[i] for j, i in enumerate(places)]
+        given, sweeps = sharpened(aligned, self.oracles.at(made, native, results), native, results)
 
-    def at(self, inputs: list[Any], *, searching: bool = False) -> None:
+        def back(values: list[Any], otherwise: Sequence[Any]) -> list[Any]:
+            out = list(otherwise)
+            for i, value in zip(places, values, strict=True):
+                if i is not None:
+                    out[i] = value
+            return out
+
+        return back(given, slots.given), [
+            (back(values, first[-1]), back(narrow, slots.given)) for values, narrow in sweeps
+        ]
+
+    def _subject(self, inputs: Any) -> tuple[FunctionUnderTest, list[Any]]:
+        """Take inputs apart; the function is given copies, whatever it does with them."""
+        given = arguments(self.fn, inputs)
+        if self.order == 2 and given.is_curved:
+            raise ValueError(
+                "order=2 needs flat inputs, and these are on a curved manifold: take order=1"
+            )
+        given = replace(given, arrays=[framework_of(a).as_computed(a) for a in given.arrays])
+        self.inputs = given.given(given.arrays)
+        made, native = subject(self.fn, given, vjp=self.vjp, jvp=self.jvp, data=self.data)
+        return made, [framework_of(a).copied(a) for a in native]
+
+    def at(self, inputs: Any, *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
-        # The function gets copies: the caller's arrays stay what they are, whatever it does with its own.
-        self.inputs = [framework_of(i).as_computed(i) for i in inputs]
-        inputs = [framework_of(i).copied(i) for i in self.inputs]
-        made, native = subject(self.fn, inputs, vjp=self.vjp, jvp=self.jvp)
+        made, native = self._subject(inputs)
+        if self.vjp is not None and self.points == 1:
+            none = made.without_gradient(native)
+            self.data = dict.fromkeys(none, "vjp= gives None for it")
+            made, native = self._subject(inputs)
+        self.data = made.arguments.data
         self.name = made.name
         try:
             with np.errstate(all="ignore"):  # infinities and nan are findings, not warnings
@@ -258,7 +270,7 @@ class _Check:
     def _examine(self, made: FunctionUnderTest, native: list[Any]) -> float:
         before = [to_numpy(a).copy() for a in native]
         results = made.value(native)
-        changed = list(mutations(native, before, "the function"))
+        changed = list(mutations(made, native, before, "the function"))
         if changed:
             raise Fault(changed[0][1], Verdict.WRONG)
         if results and not self.beside:
@@ -284,11 +296,14 @@ class _Check:
         self, made: FunctionUnderTest, native: list[Any], results: list[Any], *, lossy: bool = False
     ) -> Screening:
         """Screen one point and keep what fails; where it is ``lossy`` by itself, no lost digits."""
+        refused = {f"result {k}": w for k, r in enumerate(results) if (w := refusal_of(r))}
         if not any(is_floating(r) for r in results):
-            raise Fault(f"{made.name} returns no floating-point array")
-        if not any(is_floating(a) for a in native):
+            why = next((f"a result that {w}" for w in refused.values()), "no floating-point array")
+            raise Fault(f"{made.name} returns {why}")
+        self.found.skipped |= refused
+        if not any(made.wrt):
             raise Fault(f"{made.name} has no floating-point input to differentiate by")
-        if not any(to_numpy(a).size for a in native if is_floating(a)):
+        if not any(to_numpy(a).size for a, w in zip(native, made.wrt, strict=True) if w):
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
         formulas = self.oracles.at(made, native, results)
         point = Point(made, native, formulas, self.seed, self.strict, results)
@@ -314,7 +329,7 @@ class _Check:
         """
         rng = np.random.default_rng([self.seed, 2])
         cotangents = [_weights(r, rng) for r in results]
-        tangents = [_weights(a, rng) for a in native]
+        tangents = [_weights(a, rng) if w else None for a, w in zip(native, made.wrt, strict=True)]
         inner = []
         if made.reverse:
             inner.append(made.pulled_back(cotangents))
@@ -354,7 +369,7 @@ class _Check:
     def _complain(self, kind: Verdict, sentence: str, hint: str, native: list[Any]) -> None:
         made = Finding(
             kind, self.name, sentence, "", np.inf, 0.0, coarsest(native).name,
-            hint=f"Hint: {hint}" if hint else "", replay=code(self.name, native),
+            hint=f"Hint: {hint}" if hint else "", replay=code(self.name, self.inputs),
             strict=self.strict,
         )  # fmt: skip
         if made.severity == "error":
@@ -370,11 +385,11 @@ class _Check:
             key=lambda f: (f.severity != "error", _ORDER.index(f.kind)),
         )
         failed = tuple(j for j, _ in kept if j is not None)
-        inputs = tuple(self.inputs)
+        inputs = self.inputs if isinstance(self.inputs, dict) else tuple(self.inputs)
 
         def again() -> GradcheckReport:
             return gradcheck(
-                self.fn, list(inputs), vjp=self.vjp, jvp=self.jvp, truth=self.truth, order=self.order,
+                self.fn, inputs, vjp=self.vjp, jvp=self.jvp, truth=self.truth, order=self.order,
                 strict=self.strict, seed=self.seed, raise_exception=False,
             )  # fmt: skip
 
@@ -390,6 +405,7 @@ class _Check:
             worst_ulps=self.found.worst_ulps,
             sensitivity=self.found.sensitivity,
             inputs=inputs,
+            data=self.data,
             notes=tuple(self.oracles.reasons),
             seconds=seconds,
             _again=again,
@@ -403,3 +419,14 @@ def _weights(value: Any, rng: np.random.Generator) -> Any:
     shape = to_numpy(value).shape
     numbers: Array = rng.choice([-1.0, 1.0], shape) * rng.choice([1.0, 1.25, 1.5, 1.75], shape)
     return like(value, numbers)
+
+
+def _fingerprint(value: Any) -> Any:
+    """Give something to tell drawn values apart by."""
+    if hasattr(value, "dtype") and framework_of(value).is_array(value):
+        held = to_numpy(value)
+        return held.tobytes(), held.shape
+    tree = flatten(value)
+    if len(tree.leaves) == 1 and tree.leaves[0].value is value:
+        return repr(value)
+    return tuple((leaf.label, _fingerprint(leaf.value)) for leaf in tree.leaves)

@@ -50,7 +50,7 @@ def side_checks(
     ]
     given = [None if v is None else v * 1 for v in cotangents]
     gradients = subject.vjp(native, cotangents)
-    yield from mutations(native, before, "the VJP")
+    yield from mutations(subject, native, before, "the VJP")
     for v, kept in zip(cotangents, given, strict=True):
         if v is not None and not same(to_numpy(v), to_numpy(kept)):
             yield Verdict.WRONG, "the VJP changes its cotangent in place", "work on a copy"
@@ -90,11 +90,14 @@ def is_random(
     )
 
 
-def mutations(native: Sequence[Any], before: Sequence[Array], who: str) -> Iterator[Complaint]:
+def mutations(
+    subject: FunctionUnderTest, native: Sequence[Any], before: Sequence[Array], who: str
+) -> Iterator[Complaint]:
     """Yield a complaint for every input that is not what it was before."""
-    for i, (a, b) in enumerate(zip(native, before, strict=True)):
+    for label, a, b in zip(subject.labels, native, before, strict=True):
         if not np.array_equal(to_numpy(a), b, equal_nan=is_floating(a)):
-            yield Verdict.WRONG, f"{who} changes its input {i} in place", "work on a copy"
+            name = label if label.startswith("input") else f"input {label}"
+            yield Verdict.WRONG, f"{who} changes its {name} in place", "work on a copy"
 
 
 def _kinds(

@@ -47,7 +47,9 @@ class GradcheckReport:
         each of the inputs would have revealed, as long as conditioning does not allow more: how far the
         gradient moves with its inputs is measured only where an error makes it matter.
     inputs
-        The inputs of the first finding (shrunk), or the last ones tried.
+        The inputs of the first finding (shrunk), or the last ones tried, as gradcheck takes them.
+    data
+        Floats that were not differentiated by, by name, and why.
     notes
         Why the truth rests on less than an exact program, where it does.
     seconds
@@ -64,7 +66,8 @@ class GradcheckReport:
     judged: int
     worst_ulps: float
     sensitivity: float
-    inputs: tuple[Any, ...]
+    inputs: tuple[Any, ...] | dict[str, Any]
+    data: dict[str, str]
     notes: tuple[str, ...]
     seconds: float
     _again: Callable[[], GradcheckReport] = field(repr=False, compare=False)
@@ -96,6 +99,7 @@ class GradcheckReport:
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would "
                 "have been seen, unless the inputs' own rounding explains it."
             )
+        lines += [f"  not differentiated: {what} ({why})" for what, why in self.data.items()]
         lines += [f"  no exact program: {note}" for note in self.notes]
         lines += [
             f"  not checked: {what if what.startswith('result') else f'{what} mode'} ({why})"
@@ -109,6 +113,7 @@ class GradcheckReport:
             "name": self.name, "ok": self.ok, "verdict": str(self.verdict), "truth": self.truth,
             "modes": list(self.modes), "skipped": dict(self.skipped), "points": self.points,
             "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
+            "data": dict(self.data),
             "notes": list(self.notes),
             "seconds": self.seconds,
             "findings": [

@@ -87,7 +87,11 @@ class TruthSources:
     def _formulas(
         self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
     ) -> ExactPrograms:
-        key = (subject.name, *((to_numpy(a).shape, str(a.dtype)) for a in native))
+        key = (
+            subject.name,
+            subject.arguments.key,
+            *((to_numpy(a).shape, str(a.dtype)) for a in native),
+        )
         kept = self._traced.get(key)
         if kept is not None and kept.forward is not None:
             with contextlib.suppress(
@@ -115,7 +119,7 @@ class TruthSources:
         fallback = _by_differences(subject, native, results)
         made = shadow(
             subject.fn, native,
-            framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp,
+            framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
         )  # fmt: skip
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None

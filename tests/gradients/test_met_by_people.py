@@ -146,10 +146,10 @@ def test_overwritten_inputs_are_told_and_the_callers_stay_as_they_are():
         return e / e.sum()
 
     x = np.array([1.0, 2.0, 4.0])
-    assert "changes its input 0 in place" in said(softmax, x)
+    assert "changes its input x in place" in said(softmax, x)
     assert x.tolist() == [1.0, 2.0, 4.0]
     t = torch.tensor([-1.0, 2.0])
-    assert "changes its input 0 in place" in said(lambda v: v.relu_(), t)
+    assert "changes its input v in place" in said(lambda v: v.relu_(), t)
     assert t.tolist() == [-1.0, 2.0]
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ffverify.exact.formats import Array, dtype_name, is_floating
+from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Program, listed
 from ffverify.frameworks.arguments import floating, split, spread
 
@@ -23,6 +23,23 @@ def keep_all_digits() -> None:
     """Let this process have float64, and products of matrices that keep the digits of their format."""
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def refusal(value: Any) -> str:
+    if isinstance(value, jax.core.Tracer):
+        return "is a tracer, without numbers: call gradcheck outside of jit, grad and vmap"
+    if jnp.iscomplexobj(value):
+        return (
+            "is complex, and derivatives are checked by real numbers only: take its real and imaginary "
+            "parts as inputs, and put them together inside the function, as jax.lax.complex(x, y)"
+        )
+    if jnp.issubdtype(value.dtype, jnp.floating) and not is_floating(value):
+        return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
+    return ""
 
 
 def array(values: Array, dtype: str, device: str | None = None) -> Any:
@@ -44,7 +61,8 @@ def copied(value: Any) -> Any:
     return value  # nobody can change it
 
 
-def attached(fn: Function, args: Sequence[Any]) -> list[bool]:
+def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
+    del wrt
     return [True] * len(listed(fn(*args)))
 
 
@@ -88,8 +106,10 @@ def vjp(
     return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
 
 
-def vjp_twice(fn: Function, args: Sequence[Any], cotangents: Sequence[Any]) -> None:
-    del fn, args, cotangents  # no graph is kept
+def vjp_twice(
+    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
+) -> None:
+    del fn, args, cotangents, wrt  # no graph is kept
 
 
 def jvp(

@@ -7,12 +7,38 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Program, listed
 from ffverify.frameworks.arguments import floating, split, spread
 
 Function = Callable[..., Any]
 name, gradual = "numpy", True
+
+
+def is_array(value: Any) -> bool:
+    if isinstance(value, np.ma.MaskedArray):
+        return True
+    numeric = isinstance(value, np.ndarray | np.generic)
+    return numeric and (
+        value.dtype.kind in "fiubcO" or is_floating(value) or "float" in value.dtype.name
+    )
+
+
+def refusal(value: Any) -> str:
+    if isinstance(value, np.ma.MaskedArray):
+        return "is a masked array, whose mask derivatives lose: give x.filled(0), and the mask beside it"
+    if value.dtype.kind == "O":
+        return "is an array of Python objects: give an array of floats, as x.astype(float) makes it"
+    if value.dtype.kind == "c":
+        return (
+            "is complex, and derivatives are checked by real numbers only: take its real and imaginary "
+            "parts as inputs, and put them together inside the function, as x + 1j * y"
+        )
+    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        return f"is {value.dtype.name}, wider than what can be judged: give float64"
+    if "float" in value.dtype.name and not is_floating(value):
+        return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
+    return ""
 
 
 def array(values: Array, dtype: str, device: str | None = None) -> Array:
@@ -33,7 +59,8 @@ def copied(value: Any) -> Any:
     return np.array(value, copy=True)
 
 
-def attached(fn: Function, args: Sequence[Any]) -> list[bool]:
+def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
+    del wrt
     return [True] * len(listed(fn(*args)))
 
 
@@ -75,8 +102,10 @@ def vjp(
     return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
 
 
-def vjp_twice(fn: Function, args: Sequence[Any], cotangents: Sequence[Any]) -> None:
-    del fn, args, cotangents  # the engine keeps no graph
+def vjp_twice(
+    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
+) -> None:
+    del fn, args, cotangents, wrt  # the engine keeps no graph
 
 
 def jvp(

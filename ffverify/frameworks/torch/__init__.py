@@ -11,12 +11,38 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from ffverify.exact.formats import Array
+from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Program, listed
 from ffverify.frameworks.arguments import floating, split, spread
 
 Function = Callable[..., Any]
 name, gradual = "torch", True
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def refusal(value: Any) -> str:
+    if value.is_complex():
+        return (
+            "is complex, and derivatives are checked by real numbers only: give torch.view_as_real(z), "
+            "and begin the function with torch.view_as_complex"
+        )
+    if value.is_nested:
+        return "is a nested tensor: give its parts as a list of tensors"
+    if value.layout != torch.strided:
+        return (
+            f"is sparse ({str(value.layout).removeprefix('torch.')}): give its values() as the input, "
+            "and build the sparse tensor inside the function"
+        )
+    if value.is_meta:
+        return "is on the meta device and has no numbers: give a tensor on a CPU or a GPU"
+    if value.is_quantized:
+        return f"is quantised ({value.dtype}): give x.dequantize()"
+    if value.is_floating_point() and not is_floating(value):
+        return f"is {str(value.dtype).removeprefix('torch.')}: give one of {', '.join(FORMATS)}"
+    return ""
 
 
 def array(values: Array, dtype: str, device: str | None = None) -> Any:
@@ -38,11 +64,10 @@ def copied(value: Any) -> Any:
     return value.detach().clone()
 
 
-def attached(fn: Function, args: Sequence[Any]) -> list[bool]:
+def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
     with torch.enable_grad():
         leaves = [
-            a.detach().clone().requires_grad_() if f else a
-            for a, f in zip(args, floating(args), strict=True)
+            a.detach().clone().requires_grad_() if f else a for a, f in zip(args, wrt, strict=True)
         ]
         return [bool(r.requires_grad) for r in listed(fn(*leaves))]
 
@@ -76,9 +101,9 @@ def vjp(
 
 
 def vjp_twice(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any]
+    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
 ) -> list[list[Any]] | None:
-    return _walks(fn, args, cotangents, floating(args), graph=False, times=2)
+    return _walks(fn, args, cotangents, wrt, graph=False, times=2)
 
 
 def _walks(
