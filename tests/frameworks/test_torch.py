@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.frameworks.framework import framework  # noqa: E402
 from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
+from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
 from ffverify.truth import derivatives as truth  # noqa: E402 - after the skip
 from ffverify.verdicts.bounds import running_bound  # noqa: E402
 from tests.shadow_coverage import _beyond as beyond  # noqa: E402
@@ -315,3 +317,14 @@ def test_a_planted_bug_in_the_backward_formula_is_beyond_the_bound() -> None:
     with BALLS.precision(128):
         (t,), (c,) = (p.backward(*map(BALLS.array, points)) for p in (right, wrong))  # type: ignore[misc]
         assert all(abs(a - b) > r for a, b, r in zip(t.values, c.values, bound, strict=True))
+
+
+def test_a_compiled_function_has_the_exact_program_of_what_was_written():
+    right = torch.compile(lambda x: torch.exp(-x * x) * torch.sin(x), backend="aot_eager")
+    wrong = torch.compile(lambda x: x * x.detach(), backend="aot_eager")
+    x = torch.tensor([0.5, -1.25, 2.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own, about deprecated parts of torch
+        found = gradcheck(right, [x])
+        assert (found.truth, found.verdict) == ("shadow", "correct")
+        assert gradcheck(wrong, [x], raise_exception=False).verdict == "wrong"

@@ -8,7 +8,9 @@ reference formulas; those that only move elements are run by torch itself, on la
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -38,13 +40,20 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
         Naming the operations that have no exact form.
     """
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
-    seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
+    with _as_written():
+        seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
     tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
     _check_complete(fn, seen, examples)
     return _Interpreter(tape)
+
+
+def _as_written() -> AbstractContextManager[Any]:
+    """Run what torch.compile has made as it was written: of compiled kernels nothing can be recorded."""
+    compiles = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
+    return torch.compiler.set_stance("force_eager") if compiles else nullcontext()
 
 
 def _check_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> None:
