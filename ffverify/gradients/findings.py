@@ -196,7 +196,11 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
 def code(name: str, inputs: Any) -> str:
     """Give a call of gradcheck on these inputs as code to paste."""
     arrays = [leaf.value for leaf in flatten(inputs).leaves if _is_array(leaf.value)]
-    if any(to_numpy(a).size > _PASTED for a in arrays):
+    try:
+        sizes = [to_numpy(a).size for a in arrays]
+    except RuntimeError:  # of a device that a fault has put to an end
+        return f"gradcheck({name}, …)  # its inputs cannot be read any more"
+    if any(size > _PASTED for size in sizes):
         return f"gradcheck({name}, report.inputs)  # arrays too long to paste; or report.replay()"
     literals = literal(inputs)
     wide = re.search(r"jnp\.array\([^)]*dtype='float64'", literals)

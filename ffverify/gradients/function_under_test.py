@@ -295,7 +295,8 @@ def subject(
 
             def function(*arrays: Any) -> Any:
                 state = dict(zip(parameters, arrays[count:], strict=True))
-                state |= {n: b.clone() for n, b in buffers.items()}
+                device = next((a.device for a in arrays if isinstance(a, torch.Tensor)), None)
+                state |= {n: b.to(device, copy=True) for n, b in buffers.items()}
 
                 def call(*args: Any, **named: Any) -> Any:
                     return torch.func.functional_call(module, state, args, named)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import time
 
+import numpy as np
 import pytest
 
+from ffverify.gradients import findings
 from ffverify.gradients import function_under_test as subject
 
 
@@ -50,3 +52,21 @@ def test_a_fork_gets_a_thread_of_its_own():
     child.kill()
     assert not alive
     assert answers.get() == "child"
+
+
+def test_the_buffers_of_a_module_follow_its_inputs():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.BatchNorm1d(2).eval()
+    made, native = subject.subject(module, [torch.ones(3, 2)], vjp=None, jvp=None)
+    there = made.fn(
+        *(a.to("meta") for a in native)
+    )  # as a CUDA module's program is traced on the CPU
+    assert there.device.type == "meta"
+
+
+def test_a_call_to_paste_is_no_traceback_where_the_device_is_dead(monkeypatch):
+    def dead(_array):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(findings, "to_numpy", dead)
+    assert "cannot be read any more" in findings.code("f", [np.ones(2)])
