@@ -216,3 +216,10 @@ def test_a_users_entry_that_holds_fails_in_pytest() -> None:
         pytest.fail.Exception, match=r"known.toml says that this fails: claim xor_\*"
     ):
         Spec("xor_exact_solution", "reference", "float64", known=(entry,))()
+
+
+def test_a_defect_of_one_device_covers_no_other() -> None:
+    everywhere = defects.Defect("", claim="c", backend="torch")
+    there = defects.Defect("", claim="c", backend="torch:cuda")
+    assert [everywhere.concerns("c", b, "float32") for b in ("torch", "torch:cuda")] == [True, True]
+    assert [there.concerns("c", b, "float32") for b in ("torch", "torch:cuda")] == [False, True]
