@@ -1,6 +1,7 @@
 """Verification of feedforward networks and their derivatives against high-precision truth.
 
 - ``ffverify.gradcheck(fn, inputs)``: is this gradient right? A verdict with proof.
+- ``ffverify.backprop(layer, x)``: the same of an object with forward and backward.
 - ``ffverify.data(x)``, ``ffverify.symmetric(x)`` and their kind: what is known of an input.
 - ``ffverify.verify("torch")``: the claims of the chapter against an implementation.
 - ``@ffverify.parametrize_specs("mylib.ops")``: the same as pytest tests.
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
         symmetric,
         upper_triangular,
     )
+    from .gradients.given.backprop import backprop
     from .gradients.gradcheck import gradcheck
     from .gradients.report import GradcheckError, GradcheckReport
 
 _HOME = {
     "GradcheckError": "gradients.report",
     "GradcheckReport": "gradients.report",
+    "backprop": "gradients.given.backprop",
     "claims": "conformance.claim",
     "gradcheck": "gradients.gradcheck",
     "parametrize_specs": "command.pytest_specs",
@@ -51,6 +54,7 @@ _MODULES = ("reference", "strategies")
 __all__ = [
     "GradcheckError",
     "GradcheckReport",
+    "backprop",
     "claims",
     "data",
     "gradcheck",

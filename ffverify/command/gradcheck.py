@@ -196,7 +196,9 @@ def gradcheck(
         chosen = framework_name or _framework_of(function)
         drawn = [parse_input(text, chosen, device) for text in inputs]
         options = _keywords(keywords)
-        rules = {n: load_function(p) for n, p in (("vjp", vjp), ("jvp", jvp)) if p is not None}
+        rules: dict[str, Any] = {
+            n: load_function(p) for n, p in (("vjp", vjp), ("jvp", jvp)) if p is not None
+        }
         definition = load_function(truth) if truth is not None and ":" in truth else truth
         called = _with_keywords(fn, options) if options else fn
         report = check(

@@ -15,7 +15,7 @@ from ffverify.exact.formats import is_floating
 from .arrays import to_numpy, zeros_like
 from .declared import DATA, Declared, amiss, is_fixed, projection, within
 from .framework import framework_of
-from .trees import Tree, flatten, joined, like_tree
+from .trees import Tree, flatten, is_leaf, joined, like_tree
 
 
 def floating(args: Sequence[Any]) -> list[bool]:
@@ -121,11 +121,23 @@ class Arguments:
     def parts(self, derivative: Any, *, what: str) -> list[Any]:
         """Take a caller's gradient, or a tree of them, apart: one per array, None where there is none.
 
+        Where one array alone is differentiated by, its gradient may come alone.
+
         Raises
         ------
         ValueError
             If it is not built like the inputs.
         """
+        if sum(self.wrt) == 1 and is_leaf(derivative):
+            parts = [derivative if w else None for w in self.wrt]
+        else:
+            parts = self._like_inputs(derivative, what)
+        return [
+            g if g is None or (along := projection(kind)) is None else along(g, base)
+            for g, kind, base in zip(parts, self._kinds, self.arrays, strict=True)
+        ]
+
+    def _like_inputs(self, derivative: Any, what: str) -> list[Any]:
         inputs = self._tree.rebuild(self._filled(self.arrays))
         if not self._named:
             derivative = _per_argument(derivative, inputs, what)
@@ -137,11 +149,7 @@ class Arguments:
             found = like_tree(inputs, derivative)
         except ValueError as error:
             raise ValueError(f"{what} is not built like the inputs: {error}") from None
-        parts = [found[i] for i in self._places]
-        return [
-            g if g is None or (along := projection(kind)) is None else along(g, base)
-            for g, kind, base in zip(parts, self._kinds, self.arrays, strict=True)
-        ]
+        return [found[i] for i in self._places]
 
     def filled(self, tangents: Sequence[Any]) -> Any:
         """Give tangents, one per array, as the caller's inputs are built; None where no numbers are."""

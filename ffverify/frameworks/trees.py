@@ -56,6 +56,11 @@ def flatten(tree: Any, label: str = "", declared: str = "") -> Tree:
     )
 
 
+def is_leaf(value: Any) -> bool:
+    """Tell whether a value is no container of others."""
+    return _opened(value) is None
+
+
 def joined(trees: Sequence[Tree], build: Callable[[list[Any]], Any]) -> Tree:
     """Give the tree whose parts were taken apart already."""
 

@@ -32,6 +32,7 @@ from ffverify.verdicts.verdict import Verdict
 from .evaluation import Point
 from .findings import code, finding
 from .function_under_test import Fault, FunctionUnderTest, subject
+from .given.derivatives import MODES, Derivatives, diagonal
 from .given.slots import Slots, drawn
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
@@ -42,6 +43,7 @@ from .truth_sources import TruthSources
 _FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
 _SHRINKS = 80  # inputs tried to make a failing one smaller
+_GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 _ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 
 
@@ -51,6 +53,9 @@ def gradcheck(
     *,
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
+    gradient: Callable[..., Any] | bool | None = None,
+    hessian_diagonal: Callable[..., Any] | None = None,
+    modes: Sequence[str] = MODES,
     truth: Callable[..., Any] | str | None = None,
     order: int = 1,
     strict: bool = False,
@@ -77,6 +82,12 @@ def gradcheck(
         results; a dict for a dict), which gives one gradient per input, built like it, and
         ``jvp(tangents, *inputs)``. By default the framework's own modes are checked,
         for NumPy functions those of `ffverify.reference`.
+    gradient, hessian_diagonal
+        The caller's ``gradient(*inputs)`` and ``hessian_diagonal(*inputs)`` of a number, or of the sum of
+        losses per row, as scipy.optimize and boosting objectives have them. ``gradient=True``: the function
+        gives (value, gradient).
+    modes
+        Which of "reverse" and "forward" to check, of those that there are.
     truth
         A plain NumPy function taken as the definition, or a name of the textbook catalogue.
     order
@@ -96,8 +107,8 @@ def gradcheck(
         If ``fn`` cannot be called, an input cannot be judged (complex, sparse, masked ...), or none is an
         array of numbers.
     ValueError
-        If ``order`` is neither 1 nor 2, the inputs are empty, or ``max_examples`` or ``seed`` is no
-        count.
+        If ``order`` is neither 1 nor 2, the inputs are empty, ``max_examples`` or ``seed`` is no
+        count, ``modes`` are not known, or ``vjp`` and ``gradient`` are both given.
     """
     __tracebackhide__ = True
     if not callable(fn):
@@ -110,7 +121,8 @@ def gradcheck(
             raise ValueError(f"{name}={value!r}: give an integer from {least} on")
     if isinstance(inputs, tuple | list | dict) and not inputs:
         raise ValueError("inputs is empty: give at least one array or strategy")
-    check = _Check(fn, vjp, jvp, truth, order, strict, seed)
+    own = Derivatives(vjp, jvp, gradient, hessian_diagonal, modes)
+    check = _Check(fn, own, truth, order, strict, seed)
     began = time.perf_counter()
     slots = Slots(fn, inputs)
     if slots.strategies:
@@ -132,8 +144,7 @@ class _Check:
     """One call of gradcheck: what was asked, and what has been found so far."""
 
     fn: Callable[..., Any]
-    vjp: Callable[..., Any] | None
-    jvp: Callable[..., Any] | None
+    own: Derivatives
     truth: Callable[..., Any] | str | None
     order: int
     strict: bool
@@ -146,6 +157,7 @@ class _Check:
     data: dict[str, str] = field(default_factory=dict)
     modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
+    framework: str = "numpy"
     beside: bool = False
     second: int = 0
 
@@ -230,19 +242,23 @@ class _Check:
             )
         given = replace(given, arrays=[framework_of(a).as_computed(a) for a in given.arrays])
         self.inputs = given.given(given.arrays)
-        made, native = subject(self.fn, given, vjp=self.vjp, jvp=self.jvp, data=self.data)
+        fn, vjp = self.own.of(self.fn)
+        made, native = subject(fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data)
+        reverse, forward = self.own.checked()
+        made = replace(made, reverse=reverse, forward=forward)
         return made, [framework_of(a).copied(a) for a in native]
 
     def at(self, inputs: Any, *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
         made, native = self._subject(inputs)
-        if self.vjp is not None and self.points == 1:
+        if made.caller_vjp is not None and self.points == 1:
             none = made.without_gradient(native)
-            self.data = dict.fromkeys(none, "vjp= gives None for it")
+            rule = "vjp=" if self.own.gradient is None else "gradient="
+            self.data = dict.fromkeys(none, f"{rule} gives None for it")
             made, native = self._subject(inputs)
         self.data = made.arguments.data
-        self.name = made.name
+        self.name, self.framework = made.name, made.framework.name
         try:
             with np.errstate(all="ignore"):  # infinities and nan are findings, not warnings
                 worst = self._examine(made, native)
@@ -290,6 +306,8 @@ class _Check:
             raise Fault(RANDOM)
         if self.order == 2 and kinds <= {Verdict.INCONCLUSIVE, Verdict.IMPRECISE}:
             self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
+        if self.own.hessian_diagonal is not None and not kinds & _GRAVE:
+            self._diagonal(made, native)
         return found.worst_ulps
 
     def _screened(
@@ -350,6 +368,15 @@ class _Check:
                 native,
             )
 
+    def _diagonal(self, made: FunctionUnderTest, native: list[Any]) -> None:
+        """Check the caller's diagonal of the Hessian."""
+        assert self.own.hessian_diagonal is not None  # noqa: S101 - callers asked
+        rng = np.random.default_rng([self.seed, self.points])
+        derived, few = diagonal(made, self.own.hessian_diagonal, native, rng)
+        self._screened(derived, native, derived.value(native))
+        if few:
+            self.found.skipped[f"{derived.reverse} mode"] = few
+
     def _keep(self, judged: Judged) -> None:
         quick = Finding(
             judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
@@ -389,7 +416,7 @@ class _Check:
 
         def again() -> GradcheckReport:
             return gradcheck(
-                self.fn, inputs, vjp=self.vjp, jvp=self.jvp, truth=self.truth, order=self.order,
+                self.fn, inputs, **vars(self.own), truth=self.truth, order=self.order,
                 strict=self.strict, seed=self.seed, raise_exception=False,
             )  # fmt: skip
 
@@ -398,6 +425,7 @@ class _Check:
             verdict=min((f.kind for f in findings), key=_ORDER.index, default=Verdict.CORRECT),
             findings=tuple(findings),
             truth=self.oracles.name,
+            derivatives=self.own.said(self.framework),
             modes=tuple(self.modes),
             skipped=self.found.skipped,
             points=self.points,

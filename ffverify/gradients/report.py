@@ -34,6 +34,8 @@ class GradcheckReport:
         Errors first, then warnings.
     truth
         What the verdict rests on: "shadow", "textbook", "caller" or "differences".
+    derivatives
+        Whose derivatives were checked.
     modes
         The modes that were checked.
     skipped
@@ -60,6 +62,7 @@ class GradcheckReport:
     verdict: Verdict
     findings: tuple[Finding, ...]
     truth: str
+    derivatives: str
     modes: tuple[str, ...]
     skipped: dict[str, str]
     points: int
@@ -90,6 +93,7 @@ class GradcheckReport:
             "" if self.ok or self.verdict != "correct" else " (nothing could be judged)"
         )
         lines = [head, *(_indented(f"{f.severity}: {f}") for f in self.findings)]
+        lines.append(f"  derivatives: {self.derivatives}")
         lines.append(
             f"  truth: {self.truth}; modes: {', '.join(self.modes) or 'none'}; {self.points} inputs, "
             f"{self.judged} numbers; worst error {self.worst_ulps:.3g} ulps; {self.seconds:.2f} s"
@@ -111,6 +115,7 @@ class GradcheckReport:
         """Give the report as plain dicts, lists, numbers and strings."""
         return {
             "name": self.name, "ok": self.ok, "verdict": str(self.verdict), "truth": self.truth,
+            "derivatives": self.derivatives,
             "modes": list(self.modes), "skipped": dict(self.skipped), "points": self.points,
             "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
             "data": dict(self.data),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import dtype_name
-from ffverify.frameworks.arguments import taken_apart
+from ffverify.frameworks.arguments import arguments, taken_apart
 from ffverify.frameworks.declared import Declared
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
@@ -30,7 +30,8 @@ class Slots:
     """
 
     def __init__(self, fn: Callable[..., Any], inputs: Any) -> None:
-        self._tree, self._named = taken_apart(fn, inputs)
+        self._fn = fn
+        self._tree, _ = taken_apart(fn, inputs)
         self.given = [leaf.value for leaf in self._tree.leaves]
         self.strategies = [i for i, value in enumerate(self.given) if is_strategy(value)]
 
@@ -55,6 +56,16 @@ class Slots:
             kind = strategies.structure(leaf)
             declared.append(Declared(kind, value) if kind else value)
         return self._tree.rebuild(declared, declared=True)
+
+    def example(self) -> tuple[Any, ...]:
+        """Give arguments as the function takes them, drawn where there are strategies."""
+        from ffverify.search import search
+
+        values: list[Any] = [self.given]
+        if self.strategies:
+            search(drawn(self.given), values.append, seed_value=0, max_examples=1)
+        given = arguments(self._fn, self.filled(values[-1]))
+        return given.apply(lambda *args: args, given.arrays)  # type: ignore[no-any-return]  # a tuple
 
     def places(self, labels: Sequence[str]) -> list[int | None]:
         """Tell which leaf each of a function's arrays was drawn for as it is; None for none."""
