@@ -10,18 +10,20 @@ import importlib
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ffverify.errors import UnavailableError
 from ffverify.exact import formats
-from ffverify.files import refuse_unwritable, write_json
 from ffverify.frameworks.framework import framework
 from ffverify.strategies import arrays, labels
 
 from . import options
+from .printing import print_and_exit
+from .reports.checked import result_of
+from .reports.files import Files
+from .reports.records import Document, Entry, run_record
 
 _INPUT = re.compile(
     r"\s*(?:(?P<name>\w+)\s*:)?\s*(?P<dtype>\w+)\s*(?:\[(?P<shape>[\d,\s]*)\])?"
@@ -170,7 +172,7 @@ def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
     help="How many inputs to draw.",
 )
 @options.SEED
-@options.JSON
+@options.files
 def gradcheck(
     function: str,
     inputs: tuple[str, ...],
@@ -184,14 +186,14 @@ def gradcheck(
     strict: bool,
     max_examples: int,
     seed: int,
-    json_path: Path | None,
+    files: Files,
 ) -> None:
     """Check the derivatives of a function on drawn inputs."""
     from ffverify.gradients.gradcheck import gradcheck as check
 
     try:
-        if json_path is not None:
-            refuse_unwritable(json_path)
+        document = Document(run_record("gradcheck", seed=seed))
+        files.begin(document)
         fn = load_function(function)
         chosen = framework_name or _framework_of(function)
         drawn = [parse_input(text, chosen, device) for text in inputs]
@@ -207,10 +209,10 @@ def gradcheck(
         )  # fmt: skip
     except (TypeError, ValueError, UnavailableError) as error:
         raise click.UsageError(str(error)) from error
-    click.echo(str(report))
-    if json_path is not None:
-        write_json(json_path, report.to_dict())
-    sys.exit(0 if report.ok else 1)
+    document.entries = [Entry(result_of(report), "gradcheck")]
+    document.end(ok=report.ok)
+    files.finish(document, report.to_dict())
+    print_and_exit(0 if report.ok else 1, lambda: click.echo(str(report)))
 
 
 def _with_keywords(fn: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:

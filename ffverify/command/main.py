@@ -1,4 +1,4 @@
-"""The command line: ``ffverify verify | gradcheck | specs | catalogue | explain | mutants | replay``.
+"""The command line: ``ffverify verify | gradcheck | report | specs | explain | replay`` and more.
 
 Exit codes: 0 everything holds, 1 findings, 2 a word of the call is wrong, 130 interrupted.
 """
@@ -28,6 +28,7 @@ from ffverify.errors import UsageError
 from ffverify.truth.textbook import CATALOGUE
 
 from . import options, settings
+from .compare import report
 from .gradcheck import gradcheck
 from .printing import leave_stdout, wide_console
 from .report import print_explanation, print_kills
@@ -105,12 +106,12 @@ def explain(claim_id: str, backends: tuple[str, ...], picture: Path | None) -> N
     if picture is not None:
         drawn_by = load(names[0])
         plots.write(claim.picture(drawn_by), drawn_by, picture)
-    report = run_verification(names, claim.id)
-    print_explanation(claim, report, wide_console())
+    print_explanation(claim, run_verification(names, claim.id), wide_console())
 
 
 commands.add_command(gradcheck)
 commands.add_command(verify)
+commands.add_command(report)
 
 
 @commands.command()

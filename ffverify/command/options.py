@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+
+from .reports.files import Files
 
 SEED = click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N",
@@ -18,7 +23,33 @@ WORKERS = click.option(
     "--workers", type=click.IntRange(min=0), default=None, metavar="N",
     help="Worker processes, one per core by default; 0 runs everything in this one.",
 )  # fmt: skip
-JSON = click.option(
-    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Write the whole report as JSON.",
-)  # fmt: skip
+
+
+def _path(flag: str, name: str, says: str) -> Callable[[Any], Any]:
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option(flag, name, type=kind, metavar="FILE", help=says)
+
+
+def files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options for what it writes, and their values as its argument ``files``."""
+
+    @functools.wraps(command)
+    def with_files(
+        *args: Any,
+        json_path: Path | None,
+        jsonl: Path | None,
+        junit: Path | None,
+        page: Path | None,
+        **options: Any,
+    ) -> Any:
+        return command(*args, files=Files(json_path, jsonl, junit, page), **options)
+
+    made: Callable[..., Any] = with_files
+    for add in (
+        _path("--json", "json_path", "Write the whole report as JSON."),
+        _path("--jsonl", "jsonl", "Write the report as JSON Lines, each check when it is done."),
+        _path("--junit", "junit", "Write the report as JUnit XML."),
+        _path("--report", "page", "Write the report as a page for a browser."),
+    ):
+        made = add(made)
+    return made

@@ -17,7 +17,7 @@ from ffverify.conformance.mutants import Kill
 from ffverify.conformance.verification import Report
 from ffverify.truth.textbook import CATALOGUE
 
-from .causes import Cause, causes
+from .reports.causes import Cause, causes
 
 BOUND = (
     "Where a number is compared with the exact one t, it may err by g·u·|t|, plus as far as t moves "

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ffverify.conformance.backends import DEFAULT_BACKENDS, unused
+from ffverify.conformance.claim import Result
 from ffverify.conformance.verification import select
 from ffverify.conformance.verification import verify as run_verification
 from ffverify.exact.formats import FORMATS
-from ffverify.files import refuse_unwritable
 from ffverify.frameworks.framework import is_installed
 
 from . import options
 from .printing import print_and_exit, wide_console
 from .progress import progress
 from .report import print_report
+from .reports.files import Files
+from .reports.records import Document, Entry, run_record
 
 INTERRUPTED = 130
 
@@ -81,7 +82,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 @click.option(
     "--shard", type=Shard(), default=(1, 1), metavar="I/N", help="Run the I-th of N parts only."
 )
-@options.JSON
+@options.files
 def verify(
     backends: tuple[str, ...],
     specs: tuple[str, ...],
@@ -92,13 +93,22 @@ def verify(
     known: tuple[str, ...],
     fail_on_known: bool,
     shard: tuple[int, int],
-    json_path: Path | None,
+    files: Files,
 ) -> None:
     """Run the chapter's claims on backends and print a matrix and every finding."""
     names = tuple(dict.fromkeys(backends)) or installed()
-    if json_path is not None:
-        refuse_unwritable(json_path)
     chosen = select(specs)
+    document = Document(run_record("verify", seed=seed, shard="/".join(map(str, shard))))
+    titles = {c.id: (c.section, c.sentence) for c in chosen}
+
+    def entry(result: Result) -> Entry:
+        return Entry(result, "verify", *titles[result.claim])
+
+    def done(result: Result) -> None:
+        files.add(entry(result))
+        advance(f"{result.claim} · {result.backend}")
+
+    files.begin(document)
     total = sum(len(c.dtypes(dtypes)) for c in chosen) * len(names)
     with progress(len(range(shard[0] - 1, total, shard[1]))) as advance:
         report = run_verification(
@@ -110,10 +120,13 @@ def verify(
             workers=workers_or_all(workers),
             known=[file for file in known if file],
             shard=shard,
-            on_result=lambda r: advance(f"{r.claim} · {r.backend}"),
+            on_result=done,
         )
-    if json_path is not None:
-        report.write_json(json_path)
+    failed = not report.ok or (fail_on_known and any(r.known for r in report.results))
+    document.entries = [entry(r) for r in report.results]
+    unjudged = [f"nothing could be judged on {n}: {why}" for n, why in report.unjudged.items()]
+    document.end(ok=not failed, interrupted=report.interrupted, notes=[*unjudged, *report.stale])
+    files.finish(document, report.to_dict())
 
     def tell() -> None:
         console = wide_console()
@@ -129,7 +142,6 @@ def verify(
         for note in notes:
             console.print(note, markup=False, highlight=False, soft_wrap=True)
 
-    failed = not report.ok or (fail_on_known and any(r.known for r in report.results))
     print_and_exit(INTERRUPTED if report.interrupted else int(failed), tell)
 
 

@@ -189,7 +189,7 @@ def verify(
             report.results.append(done[claim_id, name, dtype])
     if not report.interrupted:
         report.unjudged = _unjudged(report.results, names, whole=parts == 1)
-        report.stale = _stale(report.results, declared)
+        report.stale = _stale(report.results, declared) if parts == 1 else []
     return report
 
 

@@ -1,0 +1,56 @@
+"""The files that a run was asked to leave: ``--json``, ``--jsonl``, ``--junit``, ``--report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffverify.files import refuse_unwritable, write_json
+
+from .records import Document, Entry, Stream, check_record, plain
+
+
+@dataclass
+class Files:
+    """Where a run is written to, each None where it was not asked for."""
+
+    json: Path | None = None
+    jsonl: Path | None = None
+    junit: Path | None = None
+    report: Path | None = None
+
+    def begin(self, document: Document) -> None:
+        """Refuse what cannot be written, before any work is done; begin the JSON Lines.
+
+        Raises
+        ------
+        UsageError
+            As said.
+        """
+        for path in (self.json, self.jsonl, self.junit, self.report):
+            if path is not None:
+                refuse_unwritable(path)
+        self._stream = None if self.jsonl is None else Stream(self.jsonl, document.run)
+
+    def add(self, entry: Entry) -> None:
+        """Write a check down at once."""
+        if self._stream is not None:
+            self._stream.add(check_record(entry))
+
+    def finish(self, document: Document, whole: Any = None, *, drawn: bool = True) -> None:
+        """Write everything; ``whole`` is what `--json` has, ``drawn`` whether the page has pictures."""
+        if self._stream is not None and self.jsonl is not None:
+            self._stream.add(document.end_record())
+            self._stream.close()
+            document.write(self.jsonl)
+        if self.json is not None:
+            write_json(self.json, plain(whole))
+        if self.junit is not None:
+            from . import junit
+
+            junit.write(document, self.junit)
+        if self.report is not None:
+            from . import html
+
+            html.write(document, self.report, drawn=drawn)
