@@ -7,12 +7,21 @@ gives the same inputs in every process, which is what makes runs with any number
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import (
+    HealthCheck,
+    Phase,
+    control,
+    currently_in_test_context,
+    given,
+    seed,
+    settings,
+)
 from hypothesis import strategies as st
 from hypothesis.internal import constants_ast
 from hypothesis.internal.conjecture import providers
@@ -32,6 +41,24 @@ def _no_local_constants() -> Iterator[None]:
             yield
     finally:
         cache.clear()
+
+
+@contextmanager
+def outside_deadline() -> Iterator[None]:
+    """Keep the time that a check takes out of the deadline of the Hypothesis test that calls it.
+
+    A deadline is for the test's own code; a check's first input alone imports a framework's rules. The
+    time goes where that of steps of stateful tests goes, which Hypothesis takes off the test's.
+    """
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        if currently_in_test_context():
+            data = control.current_build_context().data
+            times = getattr(data, "_stateful_run_times", None)  # no public name
+            if times is not None:
+                times["execute:gradcheck"] += time.perf_counter() - began
 
 
 def search(

@@ -63,7 +63,9 @@ class Backend:
 
     def value(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
         """Run a program at a dtype; ndarrays in and out."""
-        return self.framework.to_numpy(self.bound(program)(*self.native(args, dtype)))
+        native = self.native(args, dtype)
+        with self.framework.scope(native):
+            return self.framework.to_numpy(self.bound(program)(*native))
 
     def vjp(
         self,

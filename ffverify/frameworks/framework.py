@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Protocol
 
@@ -40,6 +41,9 @@ class Framework(Protocol):
 
     def refusal(self, value: Any) -> str:
         """Say why an array cannot be judged, and what can be; nothing if it can."""
+
+    def scope(self, values: Sequence[Any]) -> AbstractContextManager[Any]:
+        """Give a scope in which values keep their formats, whatever the process has been told."""
 
     def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
         """Give an ndarray as a native array; integers keep their dtype."""

@@ -8,10 +8,12 @@ not come back, is a ``Fault`` with a sentence, never a traceback of ours.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -33,7 +35,26 @@ from ffverify.verdicts.verdict import Verdict
 
 Function = Callable[..., Any]
 
-TIME_LIMIT = 60.0  # seconds for one call of the function under test
+TIME_LIMIT = 10.0  # seconds for one call of the function under test
+
+
+@dataclass
+class Clock:
+    """The time of one check: what one call may take, until when all may, and whether a call did not end."""
+
+    timeout: float | None = None
+    until: float = math.inf
+    hung: str = ""
+
+    def left(self) -> float:
+        """Give the seconds that a call may take."""
+        timeout = TIME_LIMIT if self.timeout is None else self.timeout
+        return min(timeout, max(self.until - time.perf_counter(), 1.0))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return bool(self.hung) or time.perf_counter() >= self.until
 
 
 class Fault(Exception):
@@ -72,8 +93,21 @@ def _work(
 _own = threading.local()  # one worker for every thread: calls may be nested
 
 
-def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCONCLUSIVE) -> Any:
-    """Run code under test; turn what it raises, and its not coming back, into a `Fault`."""
+def limited(
+    call: Callable[[], Any],
+    what: str,
+    *,
+    kind: Verdict = Verdict.INCONCLUSIVE,
+    clock: Clock | None = None,
+) -> Any:
+    """Run code under test; turn what it raises, and its not coming back, into a `Fault`.
+
+    What did not come back once is not called again by the same clock.
+    """
+    clock = clock or Clock()
+    if clock.hung:
+        raise Fault(clock.hung)
+    seconds = clock.left()
     worker = getattr(_own, "worker", None)
     if worker is None or worker.process != os.getpid():
         worker = _Worker()
@@ -81,9 +115,10 @@ def limited(call: Callable[[], Any], what: str, *, kind: Verdict = Verdict.INCON
     _own.worker = None
     worker.calls.put(call)
     try:
-        fine, result = worker.results.get(timeout=TIME_LIMIT)
+        fine, result = worker.results.get(timeout=seconds)
     except Empty:
-        raise Fault(f"{what} did not come back within {TIME_LIMIT:g} s") from None
+        clock.hung = f"{what} did not come back within {seconds:.3g} s"
+        raise Fault(clock.hung) from None
     _own.worker = worker
     if not fine:
         if isinstance(result, KeyboardInterrupt | Fault):
@@ -113,6 +148,8 @@ class FunctionUnderTest:
         What the caller's function is called with.
     caller_vjp, caller_jvp
         The caller's own derivatives, ``vjp(cotangents, *inputs)`` and ``jvp(tangents, *inputs)``.
+    clock
+        How much time there is.
     reverse, forward
         The names of the two modes in a report ("reverse", "forward"; "rr", "fr", … at order 2);
         empty for a mode that is not there to be checked.
@@ -126,12 +163,27 @@ class FunctionUnderTest:
     arguments: Arguments
     caller_vjp: Function | None = None
     caller_jvp: Function | None = None
+    clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     reverse: str = "reverse"
     forward: str = "forward"
 
     def value(self, args: Sequence[Any]) -> list[Any]:
         """Call the function; give its results as a list."""
-        return limited(lambda: listed(self.fn(*args)), self.name)  # type: ignore[no-any-return]  # a list
+        return self._limited(lambda: listed(self.fn(*args)), args, self.name)  # type: ignore[no-any-return]  # a list
+
+    def _limited(
+        self,
+        call: Callable[[], Any],
+        args: Sequence[Any],
+        what: str,
+        *,
+        kind: Verdict = Verdict.INCONCLUSIVE,
+    ) -> Any:
+        def scoped() -> Any:
+            with self.framework.scope(args):
+                return call()
+
+        return limited(scoped, what, kind=kind, clock=self.clock)
 
     def given_at(self, args: Sequence[Any]) -> Any:
         """Give the inputs as the caller gave them, with other arrays in their places."""
@@ -144,9 +196,8 @@ class FunctionUnderTest:
         """
         if count < 2 or self.caller_vjp is not None or self.reverse != "reverse":
             return [True] * count
-        found: list[bool] = limited(
-            lambda: self.framework.attached(self.fn, args, self.wrt), self.name
-        )
+        look = self.framework.attached
+        found: list[bool] = self._limited(lambda: look(self.fn, args, self.wrt), args, self.name)
         return found if any(found) and len(found) == count else [True] * count
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Any | None]) -> list[Any]:
@@ -156,10 +207,15 @@ class FunctionUnderTest:
         if rule is None:
             kind = Verdict.INCONCLUSIVE if self.framework.name == "numpy" else Verdict.WRONG
             pull, wrt = self.framework.vjp, self.wrt
-            return limited(lambda: pull(self.fn, args, cotangents, wrt=wrt), what, kind=kind)  # type: ignore[no-any-return]  # a list
+            return self._limited(  # type: ignore[no-any-return]  # a list
+                lambda: pull(self.fn, args, cotangents, wrt=wrt), args, what, kind=kind
+            )
         results = self.value(args)
-        gradients: list[Any] = limited(
-            lambda: listed(pulled_by(rule, cotangents, results, args)), what, kind=Verdict.WRONG
+        gradients: list[Any] = self._limited(
+            lambda: listed(pulled_by(rule, cotangents, results, args)),
+            args,
+            what,
+            kind=Verdict.WRONG,
         )
         return [g if w else None for g, w in zip(gradients, self.wrt, strict=True)]
 
@@ -184,19 +240,19 @@ class FunctionUnderTest:
             return None
         what = f"a second backward through {self.name}"
         pull = self.framework.vjp_twice
-        return limited(lambda: pull(self.fn, args, cotangents, self.wrt), what)  # type: ignore[no-any-return]  # two lists
+        return self._limited(lambda: pull(self.fn, args, cotangents, self.wrt), args, what)  # type: ignore[no-any-return]  # two lists
 
     def jvp(self, args: Sequence[Any], tangents: Sequence[Any | None]) -> list[Any]:
         """Push tangents forward; one tangent per result."""
         what = f"the JVP of {self.name}"
         rule = self.caller_jvp
         if rule is not None:
-            return limited(  # type: ignore[no-any-return]  # a list
-                lambda: listed(pushed_by(rule, tangents, args)), what, kind=Verdict.WRONG
+            return self._limited(  # type: ignore[no-any-return]  # a list
+                lambda: listed(pushed_by(rule, tangents, args)), args, what, kind=Verdict.WRONG
             )
         nesting = self.forward == "ff"
         push = self.framework.jvp
-        return limited(lambda: push(self.fn, args, tangents, nesting=nesting), what)  # type: ignore[no-any-return]  # a list
+        return self._limited(lambda: push(self.fn, args, tangents, nesting=nesting), args, what)  # type: ignore[no-any-return]  # a list
 
     def pulled_back(self, cotangents: Sequence[Any | None]) -> FunctionUnderTest:
         """Give the gradient of ⟨cotangents, fn⟩ as a function, to be checked in its turn."""
@@ -266,6 +322,7 @@ def subject(
     vjp: Function | None,
     jvp: Function | None,
     data: dict[str, str] | None = None,
+    clock: Clock | None = None,
 ) -> tuple[FunctionUnderTest, list[Any]]:
     """Give the subject of a check and its arrays, a torch module's parameters among them.
 
@@ -275,6 +332,8 @@ def subject(
         As `gradcheck` takes them, or `Arguments`.
     data
         Floating inputs that are not differentiated by, by label, and why.
+    clock
+        How much time there is.
     """
     given = inputs if isinstance(inputs, Arguments) else arguments(fn, inputs)
     given = given.without(data or {})
@@ -311,7 +370,7 @@ def subject(
         name, kind, flat, tuple(labels), tuple(wrt), given,
         None if vjp is None else _pulling(vjp, given, flat, name),
         None if jvp is None else _pushing(jvp, given),
-        *modes,
+        clock or Clock(), *modes,
     )  # fmt: skip
     return made, [*given.arrays, *extra]
 

@@ -13,6 +13,8 @@ the formula is wrong, or right but computed with a loss of digits, or not finite
 from __future__ import annotations
 
 import contextlib
+import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ import numpy as np
 from ffverify.exact.formats import Array, is_floating
 from ffverify.frameworks.arguments import arguments, refusal_of
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
-from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.framework import framework, framework_of
 from ffverify.frameworks.trees import flatten
 from ffverify.truth.slopes import Unresolved
 from ffverify.verdicts.finding import Finding
@@ -31,7 +33,7 @@ from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import Point
 from .findings import code, finding
-from .function_under_test import Fault, FunctionUnderTest, subject
+from .function_under_test import Clock, Fault, FunctionUnderTest, subject
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.slots import Slots, drawn
 from .judge.judged import Judged, Screening
@@ -61,6 +63,8 @@ def gradcheck(
     strict: bool = False,
     max_examples: int = 200,
     seed: int = 0,
+    timeout: float | None = None,
+    time_limit: float | None = None,
     raise_exception: bool = True,
 ) -> GradcheckReport:
     """Check the derivatives of a function against exact ones.
@@ -96,6 +100,9 @@ def gradcheck(
         Small and only relative losses of digits are errors too. What conditioning allows stays allowed.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
+    timeout, time_limit
+        How many seconds one call of the function may take (10 by default), and until when new inputs are
+        drawn. After a call that did not come back the function is not called again.
     raise_exception
         Raise `GradcheckError` if the check fails.
 
@@ -103,6 +110,8 @@ def gradcheck(
     ------
     GradcheckError
         If an error is found, or if nothing could be judged.
+    KeyboardInterrupt
+        On Ctrl-C; its ``report`` says what was found so far.
     TypeError
         If ``fn`` cannot be called, an input cannot be judged (complex, sparse, masked ...), or none is an
         array of numbers.
@@ -119,20 +128,41 @@ def gradcheck(
     for name, value, least in counts:
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name}={value!r}: give an integer from {least} on")
+    times: list[tuple[str, Any]] = [("timeout", timeout), ("time_limit", time_limit)]
+    for name, seconds in times:
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+            raise ValueError(f"{name}={seconds!r}: give seconds, more than 0")
     if isinstance(inputs, tuple | list | dict) and not inputs:
         raise ValueError("inputs is empty: give at least one array or strategy")
     own = Derivatives(vjp, jvp, gradient, hessian_diagonal, modes)
-    check = _Check(fn, own, truth, order, strict, seed)
     began = time.perf_counter()
+    clock = Clock(timeout, began + (time_limit or math.inf))
+    check = _Check(fn, own, truth, order, strict, seed, clock)
     slots = Slots(fn, inputs)
-    if slots.strategies:
-        check.search(slots, max_examples)
-    else:
-        check.at(inputs)
-    report = check.report(time.perf_counter() - began)
+    try:
+        with _outside_deadline():
+            if slots.strategies:
+                check.search(slots, max_examples)
+            else:
+                check.at(inputs)
+            report = check.report(time.perf_counter() - began)
+    except KeyboardInterrupt as stopped:
+        so_far = check.report(time.perf_counter() - began)
+        stopped.report = so_far  # type: ignore[attr-defined]  # for whoever catches it
+        stopped.add_note(f"stopped after {so_far.points} inputs:\n{so_far}")
+        raise
     if raise_exception and not report.ok:
         raise GradcheckError(report)
     return report
+
+
+def _outside_deadline() -> contextlib.AbstractContextManager[None]:
+    """Give a scope whose time a Hypothesis test around the check does not count, if there is one."""
+    if "hypothesis" not in sys.modules:
+        return contextlib.nullcontext()
+    from ffverify.search import outside_deadline
+
+    return outside_deadline()
 
 
 class _Failure(AssertionError):
@@ -149,6 +179,7 @@ class _Check:
     order: int
     strict: bool
     seed: int
+    clock: Clock
     found: Screening = field(default_factory=Screening)
     points: int = 0
     errors: list[tuple[Any, Callable[[], Finding]]] = field(default_factory=list)
@@ -158,6 +189,7 @@ class _Check:
     modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
     framework: str = "numpy"
+    scope: list[Any] = field(default_factory=list)
     beside: bool = False
     second: int = 0
 
@@ -174,14 +206,6 @@ class _Check:
             given, sweeps = self._sharpened(slots)
         unshrunk: tuple[list[Any], Any] | None = None
         gravest = len(_ORDER)  # what is shrunk must not become something milder
-        for values, narrow in sweeps[:max_examples]:
-            self.at(slots.filled(values))
-            if self._gravest() < gravest:
-                gravest, unshrunk = self._gravest(), (list(self.errors), self.inputs)
-                given = narrow
-            self.errors.clear()
-            if gravest < _ORDER.index(Verdict.IMPRECISE):
-                break
         failures: dict[Any, tuple[list[Any], Any]] = {}
         shrinks = 0
 
@@ -189,7 +213,7 @@ class _Check:
             nonlocal shrinks
             key = tuple(map(_fingerprint, values))
             if key not in failures:
-                if shrinks >= _SHRINKS:
+                if shrinks >= _SHRINKS or (self.points and self.clock.is_over):
                     return  # the smallest failure so far is small enough
                 shrinks += bool(failures)
                 self.errors.clear()
@@ -201,10 +225,23 @@ class _Check:
             self.errors, self.inputs = list(failures[key][0]), failures[key][1]
             raise _Failure
 
-        with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
-            search(drawn(given), examine, seed_value=self.seed, max_examples=max_examples)
-        if unshrunk is not None and not self.errors:
-            self.errors, self.inputs = unshrunk
+        try:
+            for values, narrow in sweeps[:max_examples]:
+                if self.clock.is_over:
+                    break
+                self.at(slots.filled(values))
+                if self._gravest() < gravest:
+                    gravest, unshrunk = self._gravest(), (list(self.errors), self.inputs)
+                    given = narrow
+                self.errors.clear()
+                if gravest < _ORDER.index(Verdict.IMPRECISE):
+                    break
+            with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
+                search(drawn(given), examine, seed_value=self.seed, max_examples=max_examples)
+        finally:  # on Ctrl-C too
+            kept = next(reversed(failures.values()), unshrunk)
+            if kept is not None and not self.errors:
+                self.errors, self.inputs = kept
 
     def _sharpened(self, slots: Slots) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
         """Find the edges of the program from a first input (see `ffverify.gradients.edges.sharpened`)."""
@@ -243,7 +280,9 @@ class _Check:
         given = replace(given, arrays=[framework_of(a).as_computed(a) for a in given.arrays])
         self.inputs = given.given(given.arrays)
         fn, vjp = self.own.of(self.fn)
-        made, native = subject(fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data)
+        made, native = subject(
+            fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
+        )
         reverse, forward = self.own.checked()
         made = replace(made, reverse=reverse, forward=forward)
         return made, [framework_of(a).copied(a) for a in native]
@@ -258,9 +297,12 @@ class _Check:
             self.data = dict.fromkeys(none, f"{rule} gives None for it")
             made, native = self._subject(inputs)
         self.data = made.arguments.data
-        self.name, self.framework = made.name, made.framework.name
+        self.name, self.framework, self.scope = made.name, made.framework.name, native
         try:
-            with np.errstate(all="ignore"):  # infinities and nan are findings, not warnings
+            with (
+                np.errstate(all="ignore"),
+                made.framework.scope(native),
+            ):  # nan are findings, not warnings
                 worst = self._examine(made, native)
         except Fault as fault:
             self._complain(fault.kind, str(fault), "", native)
@@ -407,8 +449,10 @@ class _Check:
     def report(self, seconds: float) -> GradcheckReport:
         """Make the findings and the report."""
         kept = [*self.errors, *((j, m) for _, j, m in self.warnings.values())]
+        with framework(self.framework).scope(self.scope):
+            made = [make() for _, make in kept]
         findings = sorted(
-            (make() for _, make in kept),
+            made,
             key=lambda f: (f.severity != "error", _ORDER.index(f.kind)),
         )
         failed = tuple(j for j, _ in kept if j is not None)
@@ -417,7 +461,8 @@ class _Check:
         def again() -> GradcheckReport:
             return gradcheck(
                 self.fn, inputs, **vars(self.own), truth=self.truth, order=self.order,
-                strict=self.strict, seed=self.seed, raise_exception=False,
+                strict=self.strict, seed=self.seed, timeout=self.clock.timeout,
+                raise_exception=False,
             )  # fmt: skip
 
         return GradcheckReport(

@@ -125,9 +125,7 @@ def jax_functions(dtype: str = "float64") -> Iterator[Function]:
     import jax
     import jax.numpy as jnp
 
-    from ffverify.frameworks.jax import keep_all_digits
-
-    keep_all_digits()
+    jax.config.update("jax_enable_x64", True)
     one = box(3, 3, low=0.1, high=0.9, dtype=dtype)
     like = jax.ShapeDtypeStruct(one.shape, dtype)
     for module in (jax.nn, jnp, jax.scipy.special):

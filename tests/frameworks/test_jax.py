@@ -14,11 +14,10 @@ from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402 - after the sk
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.exact.elements import arb  # noqa: E402 - after the skip
 from ffverify.exact.formats import of  # noqa: E402
-from ffverify.frameworks.jax import keep_all_digits  # noqa: E402
 from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
 from ffverify.verdicts.bounds import running_bound  # noqa: E402
 
-keep_all_digits()
+jax.config.update("jax_enable_x64", True)
 F64 = of("float64")
 jnp = jax.numpy
 nn = jax.nn

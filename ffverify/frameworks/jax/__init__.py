@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Sequence
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -18,11 +20,28 @@ Function = Callable[..., Any]
 name, gradual = "jax", False  # XLA flushes subnormals to zero, on CPUs too
 
 
-@cache
-def keep_all_digits() -> None:
-    """Let this process have float64, and products of matrices that keep the digits of their format."""
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_default_matmul_precision", "highest")
+def scope(values: Sequence[Any]) -> AbstractContextManager[Any]:
+    """Let this thread have float64 where values are; everything else is as the user has set it."""
+    wide = any(dtype_name(v) in _WIDE for v in values if hasattr(v, "dtype"))
+    if not wide or jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # a flag
+        return nullcontext()
+    return _enable_x64(True)  # type: ignore[no-any-return]  # a scope
+
+
+_WIDE = ("float64", "int64", "uint64")
+_home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+_enable_x64: Any = vars(_home)["enable_x64"]  # the latter before 0.8
+
+
+def _scoped(function: Function) -> Function:
+    """Make a function of a native array or of (fn, args, ...) that keeps their formats."""
+
+    @functools.wraps(function)
+    def inside(first: Any, *more: Any, **named: Any) -> Any:
+        with scope(more[0] if callable(first) else [first]):
+            return function(first, *more, **named)
+
+    return inside
 
 
 def is_array(value: Any) -> bool:
@@ -44,8 +63,10 @@ def refusal(value: Any) -> str:
 
 def array(values: Array, dtype: str, device: str | None = None) -> Any:
     del device  # the default one
-    keep_all_digits()
-    return jnp.asarray(values, dtype=dtype if is_floating(values) else None)
+    if not is_floating(values):
+        return jnp.asarray(values)
+    with scope([np.zeros(0, np.float64)] if dtype == "float64" else []):
+        return jnp.asarray(values, dtype=dtype)
 
 
 def to_numpy(value: Any) -> Array:
@@ -53,6 +74,7 @@ def to_numpy(value: Any) -> Array:
     return held.astype(np.float32) if held.dtype.name == "bfloat16" else held
 
 
+@_scoped
 def like(template: Any, values: Array) -> Any:
     return jnp.asarray(values, dtype=template.dtype)
 
@@ -61,15 +83,18 @@ def copied(value: Any) -> Any:
     return value  # nobody can change it
 
 
+@_scoped
 def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
     del wrt
     return [True] * len(listed(fn(*args)))
 
 
+@_scoped
 def zeros_like(template: Any) -> Any:
     return template * 0
 
 
+@_scoped
 def as_computed(value: Any) -> Any:
     if dtype_name(value) not in ("float64", "float32", "bfloat16"):
         return value  # XLA takes subnormals of float32's range for zeros
@@ -82,10 +107,12 @@ def widened(value: Any) -> Any:
     return value
 
 
+@_scoped
 def shifted(value: Any, direction: Array, t: float) -> Any:
     return value + jnp.asarray(t * direction, dtype=value.dtype)
 
 
+@_scoped
 def vjp(
     fn: Function,
     args: Sequence[Any],
@@ -112,6 +139,7 @@ def vjp_twice(
     del fn, args, cotangents, wrt  # no graph is kept
 
 
+@_scoped
 def jvp(
     fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
 ) -> list[Any]:
@@ -125,11 +153,16 @@ def jvp(
 
 
 def second_derivative(fn: Function, z: Any) -> Any:
-    return jax.jvp(jax.grad(lambda z: fn(z).sum()), (z,), (jnp.ones_like(z),))[1]
+    with scope([z]):
+        return jax.jvp(jax.grad(lambda z: fn(z).sum()), (z,), (jnp.ones_like(z),))[1]
 
 
 def hessian(fn: Function) -> Function:
-    return jax.hessian(fn)
+    def whole(*args: Any) -> Any:
+        with scope(args):
+            return jax.hessian(fn)(*args)
+
+    return whole
 
 
 def compiled(fn: Function) -> Function:
@@ -151,6 +184,7 @@ def compiled(fn: Function) -> Function:
     return call
 
 
+@_scoped
 def trace(fn: Function, args: Sequence[Any]) -> Program:
     from . import lowering
 

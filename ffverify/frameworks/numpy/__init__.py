@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def refusal(value: Any) -> str:
     if "float" in value.dtype.name and not is_floating(value):
         return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
     return ""
+
+
+def scope(values: Sequence[Any]) -> AbstractContextManager[None]:
+    del values
+    return nullcontext()
 
 
 def array(values: Array, dtype: str, device: str | None = None) -> Array:

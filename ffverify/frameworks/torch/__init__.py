@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -43,6 +44,11 @@ def refusal(value: Any) -> str:
     if value.is_floating_point() and not is_floating(value):
         return f"is {str(value.dtype).removeprefix('torch.')}: give one of {', '.join(FORMATS)}"
     return ""
+
+
+def scope(values: Sequence[Any]) -> AbstractContextManager[None]:
+    del values
+    return nullcontext()
 
 
 def array(values: Array, dtype: str, device: str | None = None) -> Any:
