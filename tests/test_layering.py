@@ -22,7 +22,10 @@ MAY = {
     "frameworks": {"exact", "reference"},
     "strategies": {"exact", "frameworks"},
     "search": set(),
-    "gradients": {"exact", "truth", "verdicts", "frameworks", "strategies", "search"},
+    "time_limit": set(),
+    "gradients": {
+        "exact", "truth", "verdicts", "frameworks", "strategies", "search", "time_limit",
+    },
     "conformance": {
         "exact", "truth", "verdicts", "frameworks", "strategies", "search", "reference", "specs",
     },

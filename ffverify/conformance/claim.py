@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
 from ffverify.errors import UsageError
+from ffverify.exact.alone import alone
 from ffverify.exact.formats import Format
 from ffverify.search import search
 from ffverify.verdicts.finding import Finding
@@ -228,6 +229,7 @@ def claims() -> list[Claim]:
     return list(_REGISTRY.values())
 
 
+@alone
 def run(
     claim: Claim,
     backend: Backend,
@@ -305,6 +307,7 @@ def _examine(claim: Claim, check: Check, inputs: Mapping[str, Any]) -> None:
             raise violation from error
 
 
+@alone
 def replay(claim_id: str, backend: Backend, dtype: str, inputs: Mapping[str, Any]) -> list[Finding]:
     """Try a claim on one given input; give the findings, none if it holds there."""
     check = Check(backend, backend.format(dtype), defects.of(claim_id, backend.name, dtype))

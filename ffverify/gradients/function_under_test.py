@@ -9,12 +9,9 @@ not come back, is a ``Fault`` with a sentence, never a traceback of ours.
 from __future__ import annotations
 
 import math
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -31,6 +28,7 @@ from ffverify.frameworks.arguments import (
 from ffverify.frameworks.arrays import ones_like
 from ffverify.frameworks.framework import Framework, framework_of
 from ffverify.frameworks.trees import Tree, flatten
+from ffverify.time_limit import Overran, within
 from ffverify.verdicts.verdict import Verdict
 
 Function = Callable[..., Any]
@@ -65,34 +63,6 @@ class Fault(Exception):
         self.kind = kind
 
 
-class _Worker:
-    """A thread that runs calls one after the other: a new one for each costs more than most calls."""
-
-    def __init__(self) -> None:
-        self.calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self.results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-        self.process = os.getpid()  # a fork has no threads
-        threading.Thread(target=_work, args=(self.calls, self.results), daemon=True).start()
-
-    def __del__(self) -> None:
-        self.calls.put(None)
-
-
-def _work(
-    calls: SimpleQueue[Callable[[], Any] | None], results: SimpleQueue[tuple[bool, Any]]
-) -> None:
-    while (call := calls.get()) is not None:
-        try:
-            with np.errstate(all="ignore"):
-                results.put((True, call()))
-        except BaseException as error:  # noqa: BLE001 - whatever the code under test raises is its own
-            results.put((False, error))
-        del call  # nothing of the caller's is kept until the next one
-
-
-_own = threading.local()  # one worker for every thread: calls may be nested
-
-
 def limited(
     call: Callable[[], Any],
     what: str,
@@ -108,26 +78,19 @@ def limited(
     if clock.hung:
         raise Fault(clock.hung)
     seconds = clock.left()
-    worker = getattr(_own, "worker", None)
-    if worker is None or worker.process != os.getpid():
-        worker = _Worker()
-    # Until it has answered it is nobody's: a worker that is given up has its answer yet to come.
-    _own.worker = None
-    worker.calls.put(call)
     try:
-        fine, result = worker.results.get(timeout=seconds)
-    except Empty:
+        with np.errstate(all="ignore"):
+            return within(seconds, call)
+    except (KeyboardInterrupt, Fault):
+        raise
+    except Overran:
         clock.hung = f"{what} did not come back within {seconds:.3g} s"
         raise Fault(clock.hung) from None
-    _own.worker = worker
-    if not fine:
-        if isinstance(result, KeyboardInterrupt | Fault):
-            raise result
-        lines = str(result).strip().splitlines()
+    except BaseException as error:
+        lines = str(error).strip().splitlines()
         raise Fault(
-            f"{what} raised {type(result).__name__}{': ' + lines[0] if lines else ''}", kind
-        ) from result
-    return result
+            f"{what} raised {type(error).__name__}{': ' + lines[0] if lines else ''}", kind
+        ) from error
 
 
 @dataclass(frozen=True)

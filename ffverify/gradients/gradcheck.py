@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.exact.alone import alone
 from ffverify.exact.formats import Array, is_floating
 from ffverify.frameworks.arguments import arguments, refusal_of
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
@@ -49,6 +50,7 @@ _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 _ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 
 
+@alone
 def gradcheck(
     fn: Callable[..., Any],
     inputs: Any,
@@ -68,6 +70,9 @@ def gradcheck(
     raise_exception: bool = True,
 ) -> GradcheckReport:
     """Check the derivatives of a function against exact ones.
+
+    The function is called in the thread that calls this one. Several threads may check at a time: one
+    works, the others wait, because the precision of exact numbers belongs to the process.
 
     Parameters
     ----------

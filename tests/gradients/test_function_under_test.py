@@ -1,23 +1,12 @@
-"""Code under test runs beside the checker: what it raises, and that it hangs, is a sentence."""
+"""What code under test raises is a sentence, and what it is given is where it runs."""
 
 from __future__ import annotations
-
-import multiprocessing
-import time
 
 import numpy as np
 import pytest
 
 from ffverify.gradients import findings
 from ffverify.gradients import function_under_test as subject
-
-
-def test_a_late_answer_is_nobody_elses(monkeypatch):
-    monkeypatch.setattr(subject, "TIME_LIMIT", 0.2)
-    with pytest.raises(subject.Fault, match="did not come back"):
-        subject.limited(lambda: time.sleep(0.4) or "late", "f")
-    time.sleep(0.4)
-    assert subject.limited(lambda: "next", "f") == "next"
 
 
 def test_calls_may_be_nested():
@@ -32,26 +21,6 @@ def test_what_is_raised_does_not_spoil_the_next_call():
     with pytest.raises(subject.Fault, match="f raised ValueError: sorry"):
         subject.limited(_raise, "f")
     assert subject.limited(lambda: "next", "f") == "next"
-
-
-def _child(answers):
-    answers.put(subject.limited(lambda: "child", "f"))
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks beside threads, this one's too
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, if it was imported
-def test_a_fork_gets_a_thread_of_its_own():
-    assert subject.limited(lambda: "parent", "f") == "parent"
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    child = context.Process(target=_child, args=(answers,), daemon=True)
-    child.start()
-    child.join(20)
-    alive = child.is_alive()
-    child.kill()
-    assert not alive
-    assert answers.get() == "child"
 
 
 def test_the_buffers_of_a_module_follow_its_inputs():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -70,10 +70,23 @@ def copied(value: Any) -> Any:
     return value.detach().clone()
 
 
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    """Leave inference mode, in which nothing can be differentiated; else the caller's modes stay."""
+    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+        yield
+
+
+def _able(tensors: Sequence[Any]) -> list[Any]:
+    """Give tensors that were made in inference mode as ones that can be differentiated."""
+    return [a.clone() if isinstance(a, torch.Tensor) and a.is_inference() else a for a in tensors]
+
+
 def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
-    with torch.enable_grad():
+    with _differentiating(), torch.enable_grad():
         leaves = [
-            a.detach().clone().requires_grad_() if f else a for a, f in zip(args, wrt, strict=True)
+            a.detach().clone().requires_grad_() if f else a
+            for a, f in zip(_able(args), wrt, strict=True)
         ]
         return [bool(r.requires_grad) for r in listed(fn(*leaves))]
 
@@ -128,8 +141,9 @@ def _walks(
             return a if a.requires_grad else a.clone().requires_grad_()
         return a.detach().clone().requires_grad_()
 
-    with torch.enable_grad():
-        leaves = [leaf(a) if c else a for a, c in zip(args, chosen, strict=True)]
+    with _differentiating(), torch.enable_grad():
+        cotangents = _able(cotangents)
+        leaves = [leaf(a) if c else a for a, c in zip(_able(args), chosen, strict=True)]
         results = listed(fn(*leaves))
         pairs = [
             (r, v)
@@ -166,6 +180,11 @@ def jvp(
     fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
 ) -> list[Any]:
     _forward_formulas()
+    with _differentiating():
+        return _jvp(fn, _able(args), _able(tangents), nesting=nesting)
+
+
+def _jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool) -> list[Any]:
     if nesting:  # dual numbers do not nest, and torch.func refuses some functions that they take
         full, points = split(args, [t is not None for t in tangents])
         given = tuple(t for t in tangents if t is not None)
