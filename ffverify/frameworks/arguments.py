@@ -13,7 +13,7 @@ import numpy as np
 from ffverify.exact.formats import is_floating
 
 from .arrays import to_numpy, zeros_like
-from .declared import DATA, Declared, amiss, is_fixed, projection, within
+from .declared import DATA, Declared, amiss, is_fixed, met, projection, within
 from .framework import framework_of
 from .trees import Tree, flatten, is_leaf, joined, like_tree
 
@@ -91,6 +91,25 @@ class Arguments:
     _places: list[int]
     _kinds: list[str]
     _named: bool
+
+    def structures(self) -> list[tuple[str, str]]:
+        """Give the arrays that happen to have a structure that was not declared, by label, and which."""
+        return [
+            (label, kind)
+            for label, a, w, said in zip(
+                self.labels, self.arrays, self.wrt, self._kinds, strict=True
+            )
+            if w and not said
+            for kind in met(a)
+        ]
+
+    def declaring(self, label: str, kind: str) -> Any:
+        """Give the inputs as the caller gave them, one array declared to be of a kind."""
+        arrays = [
+            Declared(kind, a) if n == label else a
+            for n, a in zip(self.labels, self.arrays, strict=True)
+        ]
+        return self.given(arrays)
 
     @property
     def is_curved(self) -> bool:

@@ -114,6 +114,17 @@ def within(kind: str, x: Any, base: Any) -> Any:
     return along(x, base) if kind in _LINEAR else base + along(x - base, base)
 
 
+def met(x: Any) -> list[str]:
+    """Give the kinds that an array is of, as if by chance; none where it has too few elements to tell."""
+    a = to_numpy(x)
+    square = a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1
+    parted = square and np.any(a != a * np.eye(a.shape[-1]))
+    kinds = ["symmetric", "lower_triangular", "upper_triangular"] if parted else []
+    kinds += ["orthogonal"] if parted else []
+    kinds += ["simplex"] if a.ndim > 0 and a.shape[-1] > 1 and np.all(a >= 0) else []
+    return [kind for kind in kinds if not amiss(kind, x)]
+
+
 def amiss(kind: str, x: Any) -> str:
     """Say why an array is not of its kind; nothing if it is, to half the digits of its format."""
     if kind not in _PROJECTIONS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,10 +14,6 @@ from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import arb, mp
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program, projected
-from ffverify.frameworks.arrays import to_numpy
-from ffverify.frameworks.declared import Declared
-from ffverify.frameworks.framework import framework_of
-from ffverify.frameworks.trees import flatten
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
 from ffverify.verdicts.finding import Finding
@@ -28,9 +23,9 @@ from ffverify.verdicts.verdict import Verdict
 from .hints import hint
 from .judge.formula import slope_at
 from .judge.judged import Judged
+from .reporting.reproduction import code
 
 _SECOND_OPINION = 4096  # input elements above which mpmath would take minutes
-_PASTED = 64  # elements of an array that is still written out
 
 
 def finding(judged: Judged) -> Finding:
@@ -58,7 +53,7 @@ def finding(judged: Judged) -> Finding:
         allowed_ulps=judged.allowed_ulps,
         dtype=judged.point.fmt.name,
         reason=reason.strip(),
-        replay=code(judged.point.subject.name, judged.point.subject.given_at(judged.point.native)),
+        replay=code(judged.point.subject.call, judged.point.subject.given_at(judged.point.native)),
         mode=judged.mode,
         index=judged.index,
         hint=_sentence(hint(judged)),
@@ -191,46 +186,3 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
         with mp.workprec(2 * bits):
             found.append(fine if abs(fine - coarse) <= tolerance else None)
     return found[0], found[1], noise
-
-
-def code(name: str, inputs: Any) -> str:
-    """Give a call of gradcheck on these inputs as code to paste."""
-    arrays = [leaf.value for leaf in flatten(inputs).leaves if _is_array(leaf.value)]
-    try:
-        sizes = [to_numpy(a).size for a in arrays]
-    except RuntimeError:  # of a device that a fault has put to an end
-        return f"gradcheck({name}, …)  # its inputs cannot be read any more"
-    if any(size > _PASTED for size in sizes):
-        return f"gradcheck({name}, report.inputs)  # arrays too long to paste; or report.replay()"
-    literals = literal(inputs)
-    wide = re.search(r"jnp\.array\([^)]*dtype='float64'", literals)
-    hint = "  # after jax.config.update('jax_enable_x64', True)" if wide else ""
-    return f"gradcheck({name}, {literals}){hint}"
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and framework_of(value).is_array(value)
-
-
-def literal(value: Any) -> str:
-    """Give inputs, or a part of them, as code."""
-    if isinstance(value, Declared):
-        return f"ffverify.{value.kind}({literal(value.value)})"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{k!r}: {literal(v)}' for k, v in value.items())}}}"
-    if type(value) in (list, tuple):
-        parts = ", ".join(map(literal, value))
-        comma = "," if len(value) == 1 else ""
-        return f"[{parts}]" if isinstance(value, list) else f"({parts}{comma})"
-    if not _is_array(value):
-        return getattr(value, "__qualname__", None) or repr(value)
-    array = to_numpy(value)
-    root = type(value).__module__.split(".")[0]
-    numbers = re.sub(r"\b(nan|inf)\b", r"float('\1')", str(array.tolist()))
-    shape = "" if array.size else f".reshape{array.shape}"
-    if isinstance(value, np.ndarray | np.generic):
-        return f"np.array({numbers}, dtype='{np.asarray(value).dtype.name}')" + shape
-    if root.startswith("jax"):
-        return f"jnp.array({numbers}, dtype='{value.dtype}')" + shape
-    text = f"torch.tensor({numbers}, dtype={value.dtype}"
-    return text + (")" if value.device.type == "cpu" else f", device='{value.device}')") + shape

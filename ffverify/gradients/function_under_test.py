@@ -63,6 +63,38 @@ class Fault(Exception):
         self.kind = kind
 
 
+@dataclass(frozen=True)
+class Call:
+    """How a check was called: the function as code, the options, and how many of its inputs were given."""
+
+    function: str = "f"
+    options: str = ""
+    given: int | None = None
+    by: str = "gradcheck"
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Give how to call a function in a report: of an ``autograd.Function``'s apply the class."""
+    owner = getattr(fn, "__self__", None)
+    if isinstance(owner, type) and getattr(fn, "__name__", "") == "apply":
+        return owner.__name__
+    inner = getattr(fn, "func", None)  # of functools.partial
+    if inner is not None and not hasattr(fn, "__name__"):
+        return name_of(inner)
+    return str(getattr(fn, "__name__", type(fn).__name__)).replace("<lambda>", "f")
+
+
+def is_lambda(fn: Callable[..., Any]) -> bool:
+    """Tell whether a function has no name."""
+    return getattr(fn, "__name__", "") == "<lambda>"
+
+
+def written(fn: Callable[..., Any]) -> str:
+    """Give a function as one writes it in code."""
+    name = name_of(fn)
+    return f"{name}.apply" if name != "apply" and getattr(fn, "__name__", "") == "apply" else name
+
+
 def limited(
     call: Callable[[], Any],
     what: str,
@@ -111,8 +143,8 @@ class FunctionUnderTest:
         What the caller's function is called with.
     caller_vjp, caller_jvp
         The caller's own derivatives, ``vjp(cotangents, *inputs)`` and ``jvp(tangents, *inputs)``.
-    clock
-        How much time there is.
+    clock, call
+        How much time there is, and how the check was called.
     reverse, forward
         The names of the two modes in a report ("reverse", "forward"; "rr", "fr", … at order 2);
         empty for a mode that is not there to be checked.
@@ -127,6 +159,7 @@ class FunctionUnderTest:
     caller_vjp: Function | None = None
     caller_jvp: Function | None = None
     clock: Clock = field(default_factory=Clock, repr=False, compare=False)
+    call: Call = field(default_factory=Call)
     reverse: str = "reverse"
     forward: str = "forward"
 
@@ -301,7 +334,7 @@ def subject(
     given = inputs if isinstance(inputs, Arguments) else arguments(fn, inputs)
     given = given.without(data or {})
     kind = framework_of(*given.arrays, fn)
-    name = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "f")
+    name = name_of(fn)
     labels, wrt, extra = list(given.labels), list(given.wrt), list[Any]()
     function = given.called(fn)
     if kind.name == "torch":
@@ -333,7 +366,7 @@ def subject(
         name, kind, flat, tuple(labels), tuple(wrt), given,
         None if vjp is None else _pulling(vjp, given, flat, name),
         None if jvp is None else _pushing(jvp, given),
-        clock or Clock(), *modes,
+        clock or Clock(), Call(written(fn)), *modes,
     )  # fmt: skip
     return made, [*given.arrays, *extra]
 

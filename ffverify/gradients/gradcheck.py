@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.alone import alone
-from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.frameworks.arguments import arguments, refusal_of
-from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.frameworks.arrays import coarsest, device_of, like, to_numpy
 from ffverify.frameworks.framework import framework, framework_of
 from ffverify.frameworks.trees import flatten
 from ffverify.truth.slopes import Unresolved
@@ -33,14 +33,16 @@ from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import Point
-from .findings import code, finding
-from .function_under_test import Clock, Fault, FunctionUnderTest, subject
+from .findings import finding
+from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambda, subject, written
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.slots import Slots, drawn
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
 from .laws import RANDOM, is_random, mutations, side_checks
 from .report import GradcheckError, GradcheckReport
+from .reporting.extent import extent
+from .reporting.reproduction import along, code
 from .truth_sources import TruthSources
 
 _FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
@@ -170,6 +172,9 @@ def _outside_deadline() -> contextlib.AbstractContextManager[None]:
     return outside_deadline()
 
 
+_Kept = tuple[Any, Callable[[], Finding]]  # what was judged, None of a complaint, and its finding
+
+
 class _Failure(AssertionError):
     """Carries what failed at one point through Hypothesis."""
 
@@ -187,14 +192,14 @@ class _Check:
     clock: Clock
     found: Screening = field(default_factory=Screening)
     points: int = 0
-    errors: list[tuple[Any, Callable[[], Finding]]] = field(default_factory=list)
+    errors: list[_Kept] = field(default_factory=list)
     warnings: dict[Any, tuple[float, Any, Callable[[], Finding]]] = field(default_factory=dict)
     inputs: Any = None
     data: dict[str, str] = field(default_factory=dict)
     modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
     framework: str = "numpy"
-    scope: list[Any] = field(default_factory=list)
+    native: list[Any] = field(default_factory=list)
     beside: bool = False
     second: int = 0
 
@@ -289,8 +294,26 @@ class _Check:
             fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
         )
         reverse, forward = self.own.checked()
-        made = replace(made, reverse=reverse, forward=forward)
+        made = replace(made, reverse=reverse, forward=forward, call=self._call())
         return made, [framework_of(a).copied(a) for a in native]
+
+    def _call(self) -> Call:
+        """Give how the check was called, without what was left as it is by default."""
+        own = {k: v for k, v in vars(self.own).items() if v is not None and k != "modes"}
+        options: dict[str, Any] = {
+            k: v if not callable(v) else k if is_lambda(v) else written(v) for k, v in own.items()
+        }
+        if tuple(self.own.modes) != MODES:
+            options["modes"] = repr(self.own.modes)
+        if self.truth is not None:
+            options["truth"] = written(self.truth) if callable(self.truth) else repr(self.truth)
+        options |= {"order": self.order} if self.order != 1 else {}
+        options |= {"strict": True} if self.strict else {}
+        options |= {"seed": self.seed} if self.seed else {}
+        given: Call = getattr(self.fn, "ffverify_call", None) or Call(written(self.fn))
+        if given.by != "gradcheck":
+            options.pop("vjp", None)
+        return replace(given, options="".join(f", {k}={v}" for k, v in options.items()))
 
     def at(self, inputs: Any, *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
@@ -302,7 +325,7 @@ class _Check:
             self.data = dict.fromkeys(none, f"{rule} gives None for it")
             made, native = self._subject(inputs)
         self.data = made.arguments.data
-        self.name, self.framework, self.scope = made.name, made.framework.name, native
+        self.name, self.framework, self.native = made.name, made.framework.name, native
         try:
             with (
                 np.errstate(all="ignore"),
@@ -443,7 +466,7 @@ class _Check:
     def _complain(self, kind: Verdict, sentence: str, hint: str, native: list[Any]) -> None:
         made = Finding(
             kind, self.name, sentence, "", np.inf, 0.0, coarsest(native).name,
-            hint=f"Hint: {hint}" if hint else "", replay=code(self.name, self.inputs),
+            hint=f"Hint: {hint}" if hint else "", replay=code(self._call(), self.inputs),
             strict=self.strict,
         )  # fmt: skip
         if made.severity == "error":
@@ -451,19 +474,47 @@ class _Check:
         else:
             self.warnings.setdefault(sentence, (0.0, None, lambda: made))
 
+    def _told(self, judged: Any, make: Callable[[], Finding]) -> Finding:
+        """Make a finding, and say how far the fault extends."""
+        made = make()
+        if judged is None or made.kind is not Verdict.WRONG or self.clock.is_over:
+            return made
+        words = ""
+        with contextlib.suppress(Exception):  # what is said beside a finding must not lose it
+            words = extent(judged)
+        return replace(made, reason=f"{words} {made.reason}".strip())
+
+    def _suggestion(self, findings: Sequence[Finding]) -> str:
+        """Try whether a gradient that is wrong is right within a structure that its input happens to have."""
+        wrong = any(f.kind is Verdict.WRONG and f.severity == "error" for f in findings)
+        if not wrong or self.order == 2 or self.clock.is_over:
+            return ""
+        given = arguments(self.fn, self.inputs)
+        for label, kind in given.structures():
+            check = _Check(self.fn, self.own, self.truth, 1, self.strict, self.seed, self.clock)
+            check.at(given.declaring(label, kind))
+            if check.found.judged and not check.errors:
+                declared = f"declare ffverify.{kind}({label})"
+                return f"Within {kind.replace('_', ' ')} inputs it is right: {declared} if they are such."
+        return ""
+
     def report(self, seconds: float) -> GradcheckReport:
         """Make the findings and the report."""
-        kept = [*self.errors, *((j, m) for _, j, m in self.warnings.values())]
-        with framework(self.framework).scope(self.scope):
-            made = [make() for _, make in kept]
-        findings = sorted(
-            made,
-            key=lambda f: (f.severity != "error", _ORDER.index(f.kind)),
+        kept = _distinct([*self.errors, *((j, m) for _, j, m in self.warnings.values())])
+        with framework(self.framework).scope(self.native):
+            made = [self._told(judged, make) for judged, make in kept]
+        order = sorted(
+            range(len(made)),
+            key=lambda i: (made[i].severity != "error", _ORDER.index(made[i].kind)),
         )
-        failed = tuple(j for j, _ in kept if j is not None)
+        findings = [made[i] for i in order]
+        first = kept[order[0]][0] if order else None
+        again = [findings[0].replay] if findings else []
+        reproduction = "\n".join(again + ([along(first)] if first is not None else []))
+        failed = tuple(kept[i][0] for i in order if kept[i][0] is not None)
         inputs = self.inputs if isinstance(self.inputs, dict) else tuple(self.inputs)
 
-        def again() -> GradcheckReport:
+        def replayed() -> GradcheckReport:
             return gradcheck(
                 self.fn, inputs, **vars(self.own), truth=self.truth, order=self.order,
                 strict=self.strict, seed=self.seed, timeout=self.clock.timeout,
@@ -474,6 +525,11 @@ class _Check:
             name=self.name,
             verdict=min((f.kind for f in findings), key=_ORDER.index, default=Verdict.CORRECT),
             findings=tuple(findings),
+            framework=self.framework,
+            dtype=", ".join(dict.fromkeys(dtype_name(a) for a in self.native if is_floating(a))),
+            device=", ".join(dict.fromkeys(map(device_of, self.native))) or "cpu",
+            reproduction=reproduction,
+            suggestion=self._suggestion(findings),
             truth=self.oracles.name,
             derivatives=self.own.said(self.framework),
             modes=tuple(self.modes),
@@ -486,9 +542,20 @@ class _Check:
             data=self.data,
             notes=tuple(self.oracles.reasons),
             seconds=seconds,
-            _again=again,
+            _again=replayed,
             _failed=failed,
         )
+
+
+def _distinct(kept: Sequence[_Kept]) -> list[_Kept]:
+    """Keep the worst of each distinct fault: of one kind, in one mode, of one array."""
+    found: dict[Any, _Kept] = {}
+    for i, (judged, make) in enumerate(kept):
+        key = i if judged is None else (judged.kind, judged.mode, judged.argument, judged.tail)
+        other = found.get(key)
+        if other is None or (other[0] and judged and judged.error_ulps > other[0].error_ulps):
+            found[key] = judged, make
+    return list(found.values())
 
 
 def _weights(value: Any, rng: np.random.Generator) -> Any:

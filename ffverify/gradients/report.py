@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import decimal
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ffverify.exact.formats import FORMATS
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -18,6 +22,9 @@ class GradcheckError(AssertionError):
     def __init__(self, report: GradcheckReport) -> None:
         super().__init__(str(report))
         self.report = report
+
+    def __reduce__(self) -> tuple[type[GradcheckError], tuple[GradcheckReport]]:
+        return type(self), (self.report,)
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,12 @@ class GradcheckReport:
         The worst that was found; ``correct`` if nothing was.
     findings
         Errors first, then warnings.
+    framework, dtype, device
+        Whose arrays were given, in which formats, and where they were.
+    reproduction
+        Code that shows the first finding again, with its cotangent or tangent.
+    suggestion
+        What to say of the inputs, where the failure has the pattern of a convention.
     truth
         What the verdict rests on: "shadow", "textbook", "caller" or "differences".
     derivatives
@@ -61,6 +74,11 @@ class GradcheckReport:
     name: str
     verdict: Verdict
     findings: tuple[Finding, ...]
+    framework: str
+    dtype: str
+    device: str
+    reproduction: str
+    suggestion: str
     truth: str
     derivatives: str
     modes: tuple[str, ...]
@@ -89,14 +107,23 @@ class GradcheckReport:
         return self._again()
 
     def __str__(self) -> str:
-        head = f"gradcheck of {self.name}: {self.verdict}" + (
-            "" if self.ok or self.verdict != "correct" else " (nothing could be judged)"
-        )
-        lines = [head, *(_indented(f"{f.severity}: {f}") for f in self.findings)]
-        lines.append(f"  derivatives: {self.derivatives}")
+        held = "" if self.ok or self.verdict != "correct" else " (nothing could be judged)"
+        where = self.findings[0].where if self.findings else self.name
+        place = f" in {where}" if where != self.name else ""
+        whose = f"{_FRAMEWORKS.get(self.framework, self.framework)} {self.dtype or 'numbers'}"
+        rests = f"truth: {self.truth}, {_TRUTHS.get(self.truth, '')}"
+        lines = [
+            f"gradcheck of {self.name}: {self.verdict}{held}{place}",
+            f"  {whose} on {self.device}; derivatives: {self.derivatives}; {rests}",
+            *(_indented(_paragraph(f)) for f in self.findings),
+        ]
+        if self.suggestion:
+            lines.append(f"  {self.suggestion}")
+        if self.reproduction:
+            lines.append(_indented(self.reproduction))
         lines.append(
-            f"  truth: {self.truth}; modes: {', '.join(self.modes) or 'none'}; {self.points} inputs, "
-            f"{self.judged} numbers; worst error {self.worst_ulps:.3g} ulps; {self.seconds:.2f} s"
+            f"  modes: {', '.join(self.modes) or 'none'}; {self.points} inputs, {self.judged} numbers"
+            f"{self._worst()}; {self.seconds:.2f} s"
         )
         if self.sensitivity:
             lines.append(
@@ -106,15 +133,46 @@ class GradcheckReport:
         lines += [f"  not differentiated: {what} ({why})" for what, why in self.data.items()]
         lines += [f"  no exact program: {note}" for note in self.notes]
         lines += [
-            f"  not checked: {what if what.startswith('result') else f'{what} mode'} ({why})"
+            f"  not checked: {what if what.endswith('mode') or what.startswith('result') else f'{what} mode'}"
+            f" ({why})"
             for what, why in sorted(self.skipped.items())
         ]
         return "\n".join(lines)
+
+    def _worst(self) -> str:
+        """Name the worst error where it says something: beside "correct" a large one is the inputs' own."""
+        if self.verdict == "correct" and self.worst_ulps > _LARGE:
+            return "; errors as large as the inputs' own rounding explains"
+        return f"; worst error {self.worst_ulps:.3g} ulps" if self.worst_ulps else ""
+
+    def script(self) -> str:
+        """Give five lines of Python that compute the error of the first finding with mpmath alone.
+
+        Raises
+        ------
+        ValueError
+            If nothing failed, or not by a number.
+        """
+        from .reporting.reproduction import script
+
+        if not self.findings:
+            raise ValueError("nothing failed, so there is no error to compute: see print(report)")
+        return script(self.findings[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what other processes cannot have: the function, and what was traced of it."""
+        return {**vars(self), "_again": _elsewhere, "_failed": ()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the report as plain dicts, lists, numbers and strings."""
         return {
             "name": self.name, "ok": self.ok, "verdict": str(self.verdict), "truth": self.truth,
+            "framework": self.framework, "dtype": self.dtype, "device": self.device,
+            "reproduction": self.reproduction, "suggestion": self.suggestion,
             "derivatives": self.derivatives,
             "modes": list(self.modes), "skipped": dict(self.skipped), "points": self.points,
             "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
@@ -146,6 +204,56 @@ class GradcheckReport:
         if not self._failed:
             raise ValueError("nothing failed, so there is no direction to draw: see print(report)")
         return plot_error(self._failed[0], ax)
+
+
+_FRAMEWORKS = {"numpy": "NumPy", "torch": "torch", "jax": "JAX"}
+_TRUTHS = {
+    "shadow": "its own program in exact arithmetic",
+    "textbook": "the definition of the catalogue",
+    "caller": "the definition that was given",
+    "differences": "extrapolated differences with error bars",
+}
+_LARGE = 1e3  # ulps
+
+
+def _elsewhere() -> GradcheckReport:
+    raise RuntimeError("this report comes from another process: run its reproduction instead")
+
+
+def _paragraph(found: Finding) -> str:
+    """Give a finding with the digits that its format warrants, without its reproduction."""
+    text = f"{found.severity}: {found.kind}: {found.where}"
+    text += f" = {found.computed}" if found.exact else f": {found.computed}"
+    if found.exact:
+        digits = math.ceil(FORMATS[found.dtype].precision * math.log10(2)) + _MORE
+        exact = _NUMBER.sub(lambda m: _rounded(m.group(), digits), found.exact)
+        text += f", but should be {exact}{_size(found)}"
+    notes = [note for note in (found.reason, found.hint) if note]
+    return "\n  ".join([text, *notes])
+
+
+_MORE = 5  # digits that are shown beyond those of a format
+_NUMBER = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
+
+
+def _rounded(number: str, digits: int) -> str:
+    with decimal.localcontext() as context:
+        context.prec = digits
+        value = +decimal.Decimal(number)
+    return (
+        str(value).replace("E+", "e").replace("E", "e")
+        if value != decimal.Decimal(number)
+        else number
+    )
+
+
+def _size(found: Finding) -> str:
+    """Give the error in ulps; beside zero, whose ulps say nothing, in words."""
+    if _NUMBER.fullmatch(found.exact) and float(found.exact) == 0:
+        return " (exactly zero: all of it is error)"
+    if not math.isfinite(found.error_ulps):
+        return ""
+    return f" ({found.error_ulps:.3g} ulps of {found.dtype} where {found.allowed_ulps:.3g} are allowed)"
 
 
 def _indented(text: str) -> str:

@@ -105,7 +105,7 @@ def softmax(z):
     return e / np.sum(e, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("rows", [2, 9])  # 6 elements, each by itself, and some of 27
+@pytest.mark.parametrize("rows", [2, 3])  # 6 elements, each by itself, and some of 9
 def test_a_diagonal_of_rows_with_several_columns(rows):
     z, y = RNG.normal(size=(rows, 3)), RNG.integers(3, size=rows)
 
@@ -117,7 +117,7 @@ def test_a_diagonal_of_rows_with_several_columns(rows):
 
     right = check(lambda z, y: softmax(z) * (1 - softmax(z)))
     assert right.verdict == "correct"
-    assert ("hessian diagonal mode" in right.skipped) == (rows == 9)
+    assert ("hessian diagonal mode" in right.skipped) == (rows == 3)
     assert check(lambda z, y: 2 * softmax(z) * (1 - softmax(z))).verdict == "wrong"
 
 

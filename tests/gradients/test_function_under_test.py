@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffverify.gradients import findings
 from ffverify.gradients import function_under_test as subject
+from ffverify.gradients.function_under_test import Call
+from ffverify.gradients.reporting import reproduction
 
 
 def test_calls_may_be_nested():
@@ -37,5 +38,5 @@ def test_a_call_to_paste_is_no_traceback_where_the_device_is_dead(monkeypatch):
     def dead(_array):
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(findings, "to_numpy", dead)
-    assert "cannot be read any more" in findings.code("f", [np.ones(2)])
+    monkeypatch.setattr(reproduction, "to_numpy", dead)
+    assert "cannot be read any more" in reproduction.code(Call(), [np.ones(2)])

@@ -23,14 +23,14 @@ def slow(x):
 
 
 def test_a_check_inside_a_test_with_a_deadline():
-    @settings(derandomize=True, deadline=MILLISECONDS, max_examples=3, database=None)
+    @settings(derandomize=True, deadline=MILLISECONDS, max_examples=2, database=None)
     @given(DRAWN)
     def right(x):
         assert gradcheck(slow, x, vjp=lambda v, x: v * np.cos(x))
 
     right()
 
-    @settings(derandomize=True, deadline=MILLISECONDS, max_examples=3, database=None)
+    @settings(derandomize=True, deadline=MILLISECONDS, max_examples=2, database=None)
     @given(DRAWN)
     def own_time(x):
         gradcheck(np.sin, x)
@@ -39,10 +39,10 @@ def test_a_check_inside_a_test_with_a_deadline():
     with pytest.raises(errors.DeadlineExceeded):
         own_time()
 
-    @settings(derandomize=True, deadline=MILLISECONDS, max_examples=3, database=None)
+    @settings(derandomize=True, deadline=MILLISECONDS, max_examples=2, database=None)
     @given(DRAWN)
     def wrong(x):
-        gradcheck(slow, x, vjp=lambda v, x: v * np.cos(x) * 1.01)
+        gradcheck(np.sin, x, vjp=lambda v, x: v * np.cos(x) * 1.01)
 
     with pytest.raises(AssertionError, match="wrong"):
         wrong()

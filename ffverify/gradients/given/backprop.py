@@ -18,6 +18,7 @@ from ffverify.exact.formats import is_floating
 from ffverify.frameworks.arguments import names_of
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
+from ffverify.gradients.function_under_test import Call
 from ffverify.gradients.report import GradcheckReport
 
 Path = tuple[tuple[str, Any], ...]  # of ("attribute", name) and ("item", key)
@@ -96,6 +97,7 @@ def backprop(
             for i, n in enumerate(names)
         ]
     )
+    forward.ffverify_call = Call("layer", given=count, by="ffverify.backprop")  # type: ignore[attr-defined]  # for the report
     return gradcheck(forward, [*given, *([state] if state else [])], vjp=pulled, **options)
 
 

@@ -21,7 +21,7 @@ from ffverify.gradients.function_under_test import Fault, FunctionUnderTest
 
 Function = Callable[..., Any]
 MODES = ("reverse", "forward")
-_MOST = 16  # elements of a gradient that are moved one by one, where rows depend on each other
+_MOST = 8  # elements of a gradient that are moved one by one, where rows depend on each other
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""Code that shows a finding again: the call of gradcheck, its direction, and the error in mpmath alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.formats import FORMATS
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.declared import Declared
+from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.trees import flatten
+from ffverify.gradients.function_under_test import Call
+from ffverify.gradients.judge.judged import Judged
+from ffverify.verdicts.finding import Finding
+
+_PASTED = 64  # elements of an array that is still written out
+
+
+def code(call: Call, inputs: Any) -> str:
+    """Give a check of these inputs as code to paste."""
+    if call.given is not None:
+        inputs = inputs[: call.given]
+    arrays = [leaf.value for leaf in flatten(inputs).leaves if _is_array(leaf.value)]
+    try:
+        sizes = [to_numpy(a).size for a in arrays]
+    except RuntimeError:  # of a device that a fault has put to an end
+        return f"{call.by}({call.function}, …{call.options})  # its inputs cannot be read any more"
+    if any(size > _PASTED for size in sizes):
+        return (
+            f"{call.by}({call.function}, report.inputs{call.options})"
+            "  # arrays too long to paste; or report.replay()"
+        )
+    literals = literal(inputs)
+    wide = re.search(r"jnp\.array\([^)]*dtype='float64'", literals)
+    hint = "  # after jax.config.update('jax_enable_x64', True)" if wide else ""
+    return f"{call.by}({call.function}, {literals}{call.options}){hint}"
+
+
+def along(judged: Judged) -> str:
+    """Give the cotangent, or the tangents, at which a number failed, as comments to paste."""
+    if judged.mode.startswith("f"):
+        parts = [
+            f"{label}: {d.tolist()}"
+            for label, d in zip(judged.point.subject.labels, judged.directions, strict=True)
+            if d is not None
+        ]
+        said = f"# tangent {', '.join(parts)}"
+    else:
+        results = judged.point.split(judged.weights)
+        said = (
+            f"# cotangent {', '.join(str(to_numpy(v).tolist()) for v in results if v is not None)}"
+        )
+    return said if len(said) < 40 * _PASTED else ""
+
+
+def script(found: Finding) -> str:
+    """Give five lines of Python that compute the error of a finding with mpmath alone.
+
+    Raises
+    ------
+    ValueError
+        If the finding is no pair of numbers.
+    """
+    try:
+        computed, exact = float(found.computed), found.exact
+        float(exact)
+    except ValueError:
+        raise ValueError(
+            f"no pair of numbers is compared in: {found.where}: {found.computed}"
+        ) from None
+    fmt = FORMATS[found.dtype]
+    ulp = int(fmt.ulp_exponents(np.array([float(exact)]))[0])
+    return (
+        f"from mpmath import mp, mpf  # {found.where}\n"
+        "mp.dps = 80\n"
+        f'exact = mpf("{exact}")\n'
+        f'computed = mpf("{computed!r}")  # {computed.hex()}\n'
+        f"print((computed - exact) / mpf(2) ** {ulp}, 'ulps of {found.dtype}')\n"
+    )
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and framework_of(value).is_array(value)
+
+
+def literal(value: Any) -> str:
+    """Give inputs, or a part of them, as code."""
+    if isinstance(value, Declared):
+        return f"ffverify.{value.kind}({literal(value.value)})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k!r}: {literal(v)}' for k, v in value.items())}}}"
+    if type(value) in (list, tuple):
+        parts = ", ".join(map(literal, value))
+        comma = "," if len(value) == 1 else ""
+        return f"[{parts}]" if isinstance(value, list) else f"({parts}{comma})"
+    if not _is_array(value):
+        name = getattr(value, "__name__", None)
+        if name and (isinstance(value, np.ufunc) or getattr(value, "__module__", "") == "numpy"):
+            return f"np.{name}"
+        return getattr(value, "__qualname__", None) or repr(value)
+    array = to_numpy(value)
+    root = type(value).__module__.split(".")[0]
+    numbers = re.sub(r"\b(nan|inf)\b", r"float('\1')", str(array.tolist()))
+    shape = "" if array.size else f".reshape{array.shape}"
+    if isinstance(value, np.ndarray | np.generic):
+        return f"np.array({numbers}, dtype='{np.asarray(value).dtype.name}')" + shape
+    if root.startswith("jax"):
+        return f"jnp.array({numbers}, dtype='{value.dtype}')" + shape
+    text = f"torch.tensor({numbers}, dtype={value.dtype}"
+    return text + (")" if value.device.type == "cpu" else f", device='{value.device}')") + shape

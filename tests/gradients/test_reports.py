@@ -1,0 +1,179 @@
+"""What a report says, how it is pasted, and that it travels."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ffverify
+from ffverify.gradients.gradcheck import GradcheckError, gradcheck
+from ffverify.strategies import arrays
+
+X = np.array([0.5, -1.25, 2.0])
+A = np.arange(6.0).reshape(2, 3)
+
+
+def quiet(*args, **kwargs):
+    return gradcheck(*args, raise_exception=False, **kwargs)
+
+
+def halved(v, x):
+    return v * np.cos(x) / 2
+
+
+def test_the_headline_says_the_verdict_and_the_place_and_what_was_checked():
+    first, second, *_ = str(quiet(np.sin, X[:1], vjp=halved)).splitlines()
+    assert first == "gradcheck of sin: wrong in sin'([0.5]), reverse"
+    assert second.strip().split("; ") == [
+        "NumPy float64 on cpu",
+        "derivatives: the caller's vjp=",
+        "truth: shadow, its own program in exact arithmetic",
+    ]
+    assert str(quiet(np.sin, X)).splitlines()[0] == "gradcheck of sin: correct"
+
+
+def test_pytest_shows_the_verdict_and_the_place_in_its_summary(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import numpy as np, ffverify\n"
+        "def test_it():\n"
+        "    ffverify.gradcheck(np.sin, np.array([0.5]), vjp=lambda v, x: v)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"COLUMNS": "200"}
+    )
+    assert re.search(r"^FAILED .*gradcheck of sin: wrong in sin'", done.stdout, re.MULTILINE), (
+        done.stdout
+    )
+
+
+def test_one_paragraph_per_fault_with_its_extent_and_the_inputs_once():
+    def vjp(v, x):
+        slip = np.ones_like(x)
+        slip[:, 1] = 3.0
+        return v * np.cos(x) * slip
+
+    report = quiet(np.sin, A, vjp=vjp)
+    (found,) = report.findings
+    assert found.reason.startswith("2 of 6 elements are off, all in column 1, by the factor 3.")
+    assert str(report).count("np.array(") == 1
+    report = quiet(np.sin, A, vjp=lambda v, x: 0 * v)
+    assert report.findings[0].reason.startswith("Every element is off, computed as 0.")
+    drawn = arrays("float64", (2, 3), min_value=1, max_value=2)
+    both = quiet(np.sin, drawn, vjp=vjp, jvp=lambda t, x: t[0], max_examples=10)
+    assert sorted(f.mode for f in both.findings if f.severity == "error") == ["forward", "reverse"]
+
+
+def test_as_many_digits_as_the_format_warrants_and_sixty_on_demand():
+    x = X.astype(np.float32)
+    report = quiet(np.sin, x, vjp=lambda v, x: v)
+    exact = report.findings[0].exact
+    shown = re.search(r"should be (\S+) ", str(report)).group(1)
+    assert len(exact) > 50
+    assert 12 <= len(re.sub(r"e.*|\D", "", shown)) <= 14
+    assert float(shown) == pytest.approx(float(exact), rel=1e-11)
+
+
+def test_beside_zero_ulps_are_words_and_beside_correct_there_are_no_huge_ones():
+    report = quiet(lambda x: np.sum(x * 0), X, vjp=lambda v, x: v + 0 * x)
+    assert "exactly zero: all of it is error" in str(report)
+    assert "ulps of float64" not in str(report)
+    for x in (1e5, 1e10):
+        text = str(quiet(np.sin, np.array([x * np.pi])))
+        assert "correct" not in text or not re.search(r"worst error \S+e\+", text)
+
+
+def test_the_reproduction_has_the_options_and_the_direction():
+    report = quiet(np.sin, X, vjp=halved, seed=3, strict=True)
+    call, cotangent = report.reproduction.splitlines()
+    assert call == (
+        "gradcheck(sin, [np.array([0.5, -1.25, 2.0], dtype='float64')], vjp=halved, strict=True, seed=3)"
+    )
+    assert re.fullmatch(r"# cotangent \[[-\d., e+]+\]", cotangent)
+    assert call in str(report)
+    again = eval(call, {"gradcheck": quiet, "sin": np.sin, "np": np, "halved": halved})  # noqa: S307 - pasted
+    assert [str(f) for f in again.findings] == [str(f) for f in report.findings]
+    report = quiet(np.sin, X, jvp=lambda t, x: t[0])
+    assert "# tangent x: [" in report.reproduction
+    report = quiet(
+        np.sin, X, order=2, vjp=lambda v, x: v * np.cos(x), modes="reverse", truth=np.cos
+    )
+    assert ", modes='reverse', truth=cos, order=2)" in report.reproduction
+
+
+class Layer:
+    def forward(self, x):
+        self.x = x
+        return x * x
+
+    def backward(self, v):
+        return v * self.x
+
+
+def test_the_reproduction_of_an_object():
+    report = ffverify.backprop(Layer(), X, raise_exception=False)
+    assert report.reproduction.startswith("ffverify.backprop(layer, [np.array([0.5, -1.25, 2.0]")
+
+
+def test_an_autograd_function_is_called_by_its_name():
+    torch = pytest.importorskip("torch")
+
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * ctx.saved_tensors[0] ** 2
+
+    report = quiet(Cube.apply, torch.tensor([1.0, 2.0]), order=2)
+    assert str(report).startswith("gradcheck of Cube: wrong in ∂⟨v, Cube⟩/∂")
+    assert report.reproduction.startswith("gradcheck(Cube.apply, [torch.tensor([1.0, 2.0]")
+
+
+def test_a_script_computes_the_error_with_mpmath_alone():
+    report = quiet(np.sin, X, vjp=halved)
+    text = report.script()
+    assert len(text.splitlines()) == 5
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    number, _ = done.stdout.split(maxsplit=1)
+    assert abs(float(number)) == pytest.approx(report.findings[0].error_ulps, rel=1e-6)
+    with pytest.raises(ValueError, match="nothing failed"):
+        quiet(np.sin, X).script()
+    with pytest.raises(ValueError, match="no pair of numbers"):
+        quiet(np.argmax, X).script()
+
+
+def test_reports_and_errors_travel():
+    report = quiet(np.sin, X, vjp=halved)
+    held = pickle.loads(pickle.dumps(report))  # noqa: S301 - our own
+    assert str(held) == str(report)
+    assert held.to_dict() == report.to_dict()
+    assert not held.ok
+    with pytest.raises(RuntimeError, match="another process"):
+        held.replay()
+    error = pickle.loads(pickle.dumps(GradcheckError(report)))  # noqa: S301 - our own
+    assert str(error) == str(report)
+    assert str(error.report) == str(report)
+
+
+def test_a_structure_is_suggested_where_the_failure_has_its_pattern():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(3, 3))
+    symmetric = root @ root.T + np.eye(3)
+    symmetric = (symmetric + symmetric.T) / 2
+
+    report = quiet(lambda x: np.sum(x * x), symmetric, vjp=lambda v, x: v * (2 * x + root - root.T))
+    assert "Within symmetric inputs it is right: declare ffverify.symmetric(x)" in str(report)
+    report = quiet(
+        lambda p: np.sum(p * p), np.array([0.25, 0.5, 0.25]), vjp=lambda v, p: v * (2 * p + 1)
+    )
+    assert "declare ffverify.simplex(p)" in report.suggestion
+    assert quiet(lambda x: np.sum(x * x), symmetric, vjp=lambda v, x: v * x).suggestion == ""
