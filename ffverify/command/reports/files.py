@@ -8,7 +8,7 @@ from typing import Any
 
 from ffverify.files import refuse_unwritable, write_json
 
-from .records import Document, Entry, Stream, check_record, plain
+from .records import Document, Entry, Stream, check_record
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Files:
             self._stream.close()
             document.write(self.jsonl)
         if self.json is not None:
-            write_json(self.json, plain(whole))
+            write_json(self.json, whole)
         if self.junit is not None:
             from . import junit
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import json
-import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -36,7 +35,7 @@ from typing import Any, TextIO
 from ffverify.conformance.claim import Result, claims
 from ffverify.errors import UsageError
 from ffverify.exact.formats import FORMATS
-from ffverify.files import write_whole
+from ffverify.files import plain, write_whole
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -147,17 +146,6 @@ def check_record(entry: Entry) -> dict[str, Any]:
 
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(plain(record), allow_nan=False, ensure_ascii=False)
-
-
-def plain(value: Any) -> Any:
-    """Give data as JSON can have it: numbers that are not finite as texts."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 class Stream:
