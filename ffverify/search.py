@@ -43,22 +43,18 @@ def _no_local_constants() -> Iterator[None]:
         cache.clear()
 
 
-@contextmanager
-def outside_deadline() -> Iterator[None]:
-    """Keep the time that a check takes out of the deadline of the Hypothesis test that calls it.
+def leave_out(began: float) -> None:
+    """Leave the time since a reading of `time.perf_counter` out of a Hypothesis test's deadline.
 
     A deadline is for the test's own code; a check's first input alone imports a framework's rules. The
-    time goes where that of steps of stateful tests goes, which Hypothesis takes off the test's.
+    time goes where that of steps of stateful tests goes, which Hypothesis takes off the test's. Outside of
+    such a test nothing happens.
     """
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        if currently_in_test_context():
-            data = control.current_build_context().data
-            times = getattr(data, "_stateful_run_times", None)  # no public name
-            if times is not None:
-                times["execute:gradcheck"] += time.perf_counter() - began
+    if currently_in_test_context():
+        data = control.current_build_context().data
+        times = getattr(data, "_stateful_run_times", None)  # no public name
+        if times is not None:
+            times["execute:gradcheck"] += time.perf_counter() - began
 
 
 def search(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -46,6 +48,20 @@ def test_a_check_inside_a_test_with_a_deadline():
 
     with pytest.raises(AssertionError, match="wrong"):
         wrong()
+
+
+def test_the_pattern_of_the_readme_passes_out_of_the_box(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import ffverify, numpy as np\n"
+        "from hypothesis import given\n"
+        "from ffverify.strategies import arrays\n"
+        "@given(arrays('float64', (3,), min_value=-5, max_value=5))\n"
+        "def test_it(x):\n"
+        "    ffverify.gradcheck(np.tanh, x)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def test_what_hung_once_is_not_called_again():
