@@ -7,13 +7,13 @@
 """
 
 from .engine.custom import custom_rule
-from .engine.numpy_functions import implements
 from .engine.primitive import Primitive, constant, elementwise, general, linear, multilinear
 from .engine.transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 from .engine.tree import flatten, tree_map, unflatten
-from .engine.var import Var
+from .engine.var import Var, implements
 from .networks import optimise, outputs
 from .networks.network import MLP
+from .primitives import distributions as stats
 from .primitives.activations import (
     clipped_linear,
     elu,
@@ -130,6 +130,7 @@ __all__ = [
     "source",
     "sqrt",
     "squared_error",
+    "stats",
     "tanh",
     "tanhshrink",
     "trace",

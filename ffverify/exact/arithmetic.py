@@ -138,6 +138,13 @@ def _ball_arctan2(y: Any, x: Any) -> Any:
 
 def _ball_polygamma(n: Any, x: Any) -> Any:
     k = int(n.unique_fmpz())
+    if k and not x > 0:  # Hurwitz' zeta is defined to the right of 0: ψ is shifted there
+        below = (-x).floor().unique_fmpz()
+        if below is None or below > 1000:
+            return arb.nan()
+        shift = int(below) + 1
+        poles = sum((1 / (x + i) ** (k + 1) for i in range(shift)), arb(0))
+        return _ball_polygamma(n, x + shift) - (-1) ** k * arb(k).fac() * poles
     return x.digamma() if k == 0 else (-1) ** (k + 1) * arb(k).fac() * arb(k + 1).zeta(x)
 
 

@@ -8,6 +8,7 @@ unchanged. Each of them applies a primitive; the trace that made the `Var` takes
 from __future__ import annotations
 
 import difflib
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,7 +27,23 @@ FLOAT = np.dtype(float)
 # Filled by numpy_functions.py, once, while the package is imported.
 UFUNCS: dict[np.ufunc, Primitive | Callable[..., Value]] = {}
 REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {}
+ACCUMULATIONS: dict[np.ufunc, Callable[..., Value]] = {}
+# SciPy's special functions, by name: SciPy need not be installed, and is not imported for them.
+SPECIAL: dict[str, Callable[..., Value]] = {}
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
+
+
+def implements(
+    *functions: Callable[..., Any],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the one that serves these NumPy functions on `Var`s."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        for numpy_function in functions:
+            FUNCTIONS[numpy_function] = function
+        return function
+
+    return register
 
 
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -125,7 +142,13 @@ class Var:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
         if method == "__call__" and not kwargs and ufunc in UFUNCS:
             return UFUNCS[ufunc](*args)
-        table: dict[np.ufunc, Any] = {"__call__": UFUNCS, "reduce": REDUCTIONS}.get(method, {})
+        _add_scipy(ufunc)
+        if method == "outer" and ufunc in UFUNCS:
+            a, b = args
+            ones = (1,) * len(shape_of(b))
+            return UFUNCS[ufunc](FUNCTIONS[np.reshape](a, (*shape_of(a), *ones)), b)
+        tables = {"__call__": UFUNCS, "reduce": REDUCTIONS, "accumulate": ACCUMULATIONS}
+        table: dict[np.ufunc, Any] = tables.get(method, {})
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if any(out is not None for out in kwargs.pop("out", None) or ()):
             raise TypeError(
@@ -264,6 +287,7 @@ class Var:
     __truediv__, __rtruediv__ = _binary(np.divide), _reflected(np.divide)
     __mod__, __rmod__ = _binary(np.remainder), _reflected(np.remainder)
     __floordiv__, __rfloordiv__ = _binary(np.floor_divide), _reflected(np.floor_divide)
+    __divmod__, __rdivmod__ = _binary(np.divmod), _reflected(np.divmod)
     __pow__, __rpow__ = _binary(np.power), _reflected(np.power)
     __matmul__, __rmatmul__ = _binary(np.matmul), _reflected(np.matmul)
     __iadd__, __isub__, __imul__ = map(_inplace, (np.add, np.subtract, np.multiply))
@@ -350,9 +374,31 @@ def dtype_of(value: Value) -> np.dtype[Any]:
     return np.asarray(value).dtype if dtype is None else dtype
 
 
+def _add_scipy(ufunc: np.ufunc) -> None:
+    """Serve a ufunc of scipy.special from now on, if it is one that has a rule here."""
+    scipy_special = sys.modules.get("scipy.special")
+    name = ufunc.__name__
+    if name in SPECIAL and getattr(scipy_special, name, None) is ufunc:
+        UFUNCS[ufunc] = SPECIAL[name]
+
+
+# What to write instead of functions without a rule, by meaning.
+INSTEAD = {
+    "choose": "select, take", "cumulative_sum": "cumsum", "divide_no_nan": "where", "einsum_path": "einsum",
+    "frexp": "floor, log2", "geomspace": "exp, linspace", "histogram2d": "histogram", "ldexp": "exp2",
+    "lstsq": "linalg.pinv, linalg.solve, linalg.qr", "logspace": "power, linspace",
+    "nancumsum": "nan_to_num, cumsum", "nancumprod": "where, cumprod", "nanmedian": "median, where",
+    "nanpercentile": "percentile, where", "nanquantile": "quantile, where", "piecewise": "where, select",
+    "polyfit": "linalg.pinv", "tensorinv": "linalg.inv, reshape", "tensorsolve": "linalg.solve, reshape",
+    "trim_zeros": "compress", "unique": "sort", "unwrap": "diff, where", "vander": "power, stack",
+}  # fmt: skip
+
+
 def _unsupported(name: str, known: list[str]) -> NoReturn:
-    near = difflib.get_close_matches(name, sorted(set(known)), n=5, cutoff=0.4)
-    hint = f" Near names that have one: {', '.join(near)}." if near else ""
+    near = INSTEAD.get(name) or ", ".join(
+        difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.8)
+    )
+    hint = f" What has one: {near}." if near else ""
     raise TypeError(
         f"numpy.{name} has no derivative rule here.{hint} "
         "Write it with supported functions, or attach a rule with custom_rule."

@@ -232,6 +232,28 @@ mish = elementwise(
 )
 
 
+def _exact_sinc(x: Any, *, n: int = 0) -> Any:
+    z = _pi(x) * x
+    at_zero = z == 0
+    z = np.where(at_zero, 1, z)
+    turns = [np.sin(z), np.cos(z), -np.sin(z), -np.cos(z)]
+    y = turns[0] / z
+    for k in range(1, n + 1):
+        y = (turns[k % 4] - k * y) / z
+    value = 0 if n % 2 else (-1) ** (n // 2) / (n + 1 + np.zeros_like(z))
+    return _pi(x) ** n * np.where(at_zero, value, y)
+
+
+# Derivative of order n of sin(πx)/(πx), which has no singular point.
+sinc_derivative: Primitive = elementwise(
+    "sinc_derivative",
+    special.sinc_derivative,
+    lambda _y, x, *, n=0: sinc_derivative(x, n=n + 1),
+    flops=60,
+    exact=_exact_sinc,
+)
+
+
 # Exponential and Gaussian units ------------------------------------------------------------------------
 def elu(z: Value, alpha: float = 1.0) -> Value:
     """Return z for z > 0, else alpha (e^z - 1)."""
@@ -250,7 +272,9 @@ def _selu_slope(_y: Value, z: Value) -> Value:
 
 
 # The self-normalising ELU (Klambauer et al. 2017).
-selu = elementwise("selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, flops=11)
+selu = elementwise(
+    "selu", _selu, _selu_slope, kinks={0.0: SELU_SCALE * SELU_ALPHA}, exact=_selu, flops=11
+)
 # e^(-z²), the slope of erf up to a factor.
 gauss = elementwise(
     "gauss",

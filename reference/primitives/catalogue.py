@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from ffverify.reference.engine import numpy_functions, primitive
+from ffverify.reference.engine import numpy_functions, numpy_statistics, primitive
 from ffverify.reference.engine.primitive import Primitive
 
-from . import activations, elementary, linalg, losses, reductions, shaping
+from . import (
+    activations,
+    elementary,
+    factorisations,
+    linalg,
+    losses,
+    reductions,
+    scipy_functions,
+    shaping,
+)
 
-MODULES = (primitive, elementary, shaping, reductions, linalg, activations, losses, numpy_functions)
+MODULES = (
+    primitive, elementary, shaping, reductions, linalg, factorisations, activations, losses,
+    scipy_functions, numpy_functions, numpy_statistics,
+)  # fmt: skip
 
 
 def primitives() -> dict[str, Primitive]:
@@ -20,7 +32,7 @@ def primitives() -> dict[str, Primitive]:
     """
     found: dict[str, Primitive] = {}
     for module in MODULES:
-        for value in vars(module).values():
+        for value in (*vars(module).values(), *factorisations.FACTORISATIONS):
             if isinstance(value, Primitive) and found.setdefault(value.name, value) is not value:
                 raise ValueError(f"two primitives are called {value.name!r}: rename one")
     return dict(sorted(found.items()))

@@ -131,6 +131,15 @@ power_number: Primitive = elementwise(
     exact=lambda x, *, p: x**p,
 )
 
+float_power = elementwise(
+    "float_power",
+    np.float_power,
+    lambda _y, x, p: power_slope(x, p),
+    lambda _y, x, p: power_log(x, p),
+    singular=True,
+    flops=ELEMENTARY,
+)
+
 # Exponentials, logarithms ------------------------------------------------------------------------
 exp = elementwise("exp", np.exp, lambda y, _x: y, flops=ELEMENTARY)
 exp2 = elementwise("exp2", np.exp2, lambda y, _x: y * LN2, flops=ELEMENTARY)
@@ -209,6 +218,20 @@ arctanh = elementwise(
     domain=(-1, 1),
     singular=True,
     flops=ELEMENTARY,
+)
+
+DEGREE = float(np.pi / 180)
+deg2rad = elementwise(
+    "deg2rad",
+    np.deg2rad,
+    lambda _y, _x: DEGREE,
+    exact=lambda x: x * np.arctan(np.ones_like(x)) / 45,
+)
+rad2deg = elementwise(
+    "rad2deg",
+    np.rad2deg,
+    lambda _y, _x: 1 / DEGREE,
+    exact=lambda x: x * 45 / np.arctan(np.ones_like(x)),
 )
 
 # Choices: at a tie each side gets half, which is a subgradient ----------------------------------

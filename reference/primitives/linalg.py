@@ -24,7 +24,7 @@ from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from .elementary import where
 from .reductions import sum_
-from .shaping import getitem, transpose
+from .shaping import concatenate, getitem, pad_zeros, transpose
 
 
 def matrix_transpose(x: Value) -> Value:
@@ -169,15 +169,99 @@ def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
     if isinstance(axes, int):
         axes = (range(rank_a - axes, rank_a), range(axes))
-    in_a, in_b = ([i] if isinstance(i, int) else list(i) for i in axes)
+    in_a, in_b = ([i] if np.ndim(i) == 0 else list(i) for i in axes)
     in_a, in_b = [i % rank_a for i in in_a], [i % rank_b for i in in_b]
     out_a = [i for i in range(rank_a) if i not in in_a]
     out_b = [i for i in range(rank_b) if i not in in_b]
     shape = tuple(shape_of(a)[i] for i in out_a) + tuple(shape_of(b)[i] for i in out_b)
     n = prod(shape_of(a)[i] for i in in_a)
-    left = reshape(transpose(a, axes=(*out_a, *in_a)), shape=(-1 if n else 0, n))
-    right = reshape(transpose(b, axes=(*in_b, *out_b)), shape=(n, -1 if n else 0))
+    rows, columns = prod(shape_of(a)[i] for i in out_a), prod(shape_of(b)[i] for i in out_b)
+    left = reshape(_as_array(a, (*out_a, *in_a)), shape=(rows, n))
+    right = reshape(_as_array(b, (*in_b, *out_b)), shape=(n, columns))
     return reshape(matmul(left, right), shape=shape)
+
+
+def _as_array(x: Value, axes: tuple[int, ...]) -> Value:
+    return transpose(x, axes=axes) if axes else x  # a number has no axes to exchange
+
+
+def kron(a: Value, b: Value) -> Value:
+    """As `numpy.kron`."""
+    n = max(len(shape_of(a)), len(shape_of(b)))
+    (*rows,), (*columns,) = ((1,) * (n - len(shape_of(x))) + shape_of(x) for x in (a, b))
+    left = reshape(a, shape=tuple(k for i in rows for k in (i, 1)))
+    right = reshape(b, shape=tuple(k for i in columns for k in (1, i)))
+    shape = tuple(i * j for i, j in zip(rows, columns, strict=True))
+    return reshape(left * right, shape=shape)
+
+
+def cross(
+    a: Value,
+    b: Value,
+    axisa: int = -1,
+    axisb: int = -1,
+    axisc: int = -1,
+    axis: int | None = None,
+) -> Value:
+    """As `numpy.cross`, of vectors with two or three components."""
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    parts = []
+    for x, along in ((a, axisa), (b, axisb)):
+        before = (slice(None),) * (along % len(shape_of(x)))
+        n = shape_of(x)[along]
+        if n not in (2, 3):
+            raise ValueError(f"cross: vectors have 2 or 3 components, and these have {n}")
+        parts.append([getitem(x, (*before, i)) for i in range(n)] + [None] * (3 - n))
+    (a0, a1, a2), (b0, b1, b2) = parts
+    last = a0 * b1 - a1 * b0
+    if a2 is None and b2 is None:
+        return last
+
+    def product(x: Value, y: Value) -> Value:
+        return 0.0 * last if x is None or y is None else x * y
+
+    found = [product(a1, b2) - product(a2, b1), product(a2, b0) - product(a0, b2), last]
+    place = axisc % (len(shape_of(last)) + 1)
+    shape = (*shape_of(last)[:place], 1, *shape_of(last)[place:])
+    return concatenate(*(reshape(x, shape=shape) for x in found), axis=place)
+
+
+def convolve(a: Value, v: Value, mode: str = "full") -> Value:
+    """As `numpy.convolve`: of two vectors."""
+    if shape_of(v)[0] > shape_of(a)[0]:
+        a, v = v, a
+    n, m = shape_of(a)[0], shape_of(v)[0]
+    # Row i of the windows is a_i, a_{i-1}, ..., a_{i-m+1}, with zeros before and behind.
+    padded = pad_zeros(a, widths=((m - 1, m - 1),))
+    places = np.arange(n + m - 1)[:, None] + (m - 1) - np.arange(m)
+    y = matmul(getitem(padded, places), v)
+    if mode == "full":
+        return y
+    length = n if mode == "same" else n - m + 1
+    start = (m - 1) // 2 if mode == "same" else m - 1
+    return getitem(y, slice(start, start + length))
+
+
+def correlate(a: Value, v: Value, mode: str = "valid") -> Value:
+    """As `numpy.correlate`."""
+    turned = getitem(v, slice(None, None, -1))
+    if shape_of(v)[0] <= shape_of(a)[0]:
+        return convolve(a, turned, mode)
+    # The longer one is the second: NumPy turns the result round.
+    return getitem(convolve(v, getitem(a, slice(None, None, -1)), mode), slice(None, None, -1))
+
+
+def matrix_power(a: Value, n: int) -> Value:
+    """As `numpy.linalg.matrix_power`."""
+    if n < 0:
+        return matrix_power(inv(a), -n)
+    if n == 0:
+        return 0.0 * a + np.eye(shape_of(a)[-1])
+    half = matrix_power(a, n // 2) if n > 1 else None
+    if half is None:
+        return +a
+    square = matmul(half, half)
+    return matmul(square, a) if n % 2 else square
 
 
 # Einstein sums ---------------------------------------------------------------------------------------
@@ -202,7 +286,13 @@ def _einsum_transpose(y_bar: Value, _y: Value, *xs: Value, subscripts: str, k: i
             x_bar,
             shape=tuple(max(m, n) for m, n in zip(shape_of(x_bar), shape_of(xs[k]), strict=True)),
         )
-    return x_bar
+    return _at_least_as_long(x_bar, shape_of(xs[k]))
+
+
+def _at_least_as_long(x_bar: Value, shape: tuple[int, ...]) -> Value:
+    """Broadcast a cotangent along axes where only other operands had length 1, as NumPy lets them."""
+    full = np.broadcast_shapes(shape_of(x_bar), shape)
+    return x_bar if shape_of(x_bar) == full else broadcast_to(x_bar, shape=full)
 
 
 def _einsum_flops(_y: Value, *xs: Value, subscripts: str) -> float:
@@ -225,8 +315,23 @@ einsum_explicit = general(
 )
 
 
-def einsum(subscripts: str, *operands: Value, optimize: Any = False) -> Value:  # noqa: ARG001  # NumPy's
-    """As `numpy.einsum` with subscripts in letters; repeated letters in one operand take a diagonal."""
+def _in_letters(operands: tuple[Any, ...]) -> tuple[str, tuple[Value, ...]]:
+    """Write lists of axes (``einsum(x, [0, 1], [1, 0])``) as letters."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+
+    def label(axes: Any) -> str:
+        return "".join("..." if a is Ellipsis else letters[a] for a in axes)
+
+    text = ",".join(map(label, operands[1::2]))
+    if len(operands) % 2:
+        text = ",".join(map(label, operands[1:-1:2])) + "->" + label(operands[-1])
+    return text, operands[: len(operands) - len(operands) % 2 : 2]
+
+
+def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # noqa: ARG001  # NumPy's
+    """As `numpy.einsum`; repeated letters in one operand take a diagonal."""
+    if not isinstance(subscripts, str):
+        subscripts, operands = _in_letters((subscripts, *operands))
     text = subscripts.replace(" ", "")
     inputs, arrow, output = text.partition("->")
     labels = inputs.split(",")

@@ -86,7 +86,7 @@ def _places(y: Any, *, n: int) -> Any:
         raise ValueError(f"softmax_nll: labels {y.min()} to {y.max()} for {n} classes") from None
 
 
-places = constant("places", _places)
+places = constant("places", _places, exact=_places)
 
 
 def _replaced(x: Any, v: Any, place: Any, out: Any = None) -> Any:

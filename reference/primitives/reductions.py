@@ -212,18 +212,22 @@ norm_over = general(
 
 
 def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's
-    """As `numpy.linalg.norm`, for the vector norms 1, 2 and inf, and Frobenius; never overflows."""
+    """As `numpy.linalg.norm`; Euclidean and Frobenius norms never overflow."""
+    from . import factorisations  # which rest on this module
+
     chosen = axes(x, axis)
-    matrix = len(chosen) == 2 and ord is not None
-    if ord in (None, "fro") or (ord == 2 and not matrix):
+    if ord in (None, "fro") or (ord == 2 and len(chosen) == 1):
         return norm_over(x, axis=chosen, keepdims=keepdims)
-    if ord == 1 and not matrix:
+    if len(chosen) == 2:
+        order = chosen if axis is None else axis
+        return factorisations.matrix_norm(x, ord, order, keepdims=keepdims)
+    if len(chosen) > 2 or isinstance(ord, str):
+        raise ValueError(f"norm: ord={ord!r} over axes {chosen} is no norm")
+    if ord == 1:
         return sum_over(absolute(x), axis=chosen, keepdims=keepdims)
-    if ord == np.inf and not matrix:
+    if ord == np.inf:
         return max_over(absolute(x), axis=chosen, keepdims=keepdims)
-    raise TypeError(
-        f"norm: ord={ord!r} over axes {chosen} has no rule: use None, 1, 2, inf or 'fro'"
-    )
+    return factorisations.vector_norm(x, ord, axis, keepdims=keepdims)
 
 
 # Log-sum-exp and its kin. Blanchard, Higham & Higham 2021: shift by the maximum, and leave one

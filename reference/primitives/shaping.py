@@ -110,7 +110,7 @@ def _assigned_transpose(
     return where(stays(*arrays, index=index, shape=shape_of(x)), v_bar, 0.0)
 
 
-stays = constant("stays", _stays)
+stays = constant("stays", _stays, exact=_stays)
 # x after ``x[index] = v``.
 assigned: Primitive = general(
     "assigned",

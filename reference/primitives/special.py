@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from math import pi, sqrt
+from math import factorial, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -252,6 +252,39 @@ def tanhshrink_forward(z: Any) -> Any:
     x = z[near]
     y[near] = x * x * x * _horner(_TANHSHRINK, x * x) / np.cosh(x)
     return y
+
+
+def sinc_derivative(x: Any, *, n: int = 0) -> Any:
+    """Return the derivative of order n of sin(πx)/(πx).
+
+    With z = πx it is π^n g_n(z), g_n(z) = ∫_0^1 t^n cos(zt + nπ/2) dt: by its power series near 0, and by
+    z g_n = sin(z + nπ/2) - n g_{n-1} where that does not amplify errors.
+    """
+
+    def compute(x: Any) -> Any:
+        z = pi * x
+        far = np.absolute(z) > max(1, n)
+        safe = np.where(far, z, 1.0)
+        turns = [np.sin(safe), np.cos(safe), -np.sin(safe), -np.cos(safe)]
+        y = turns[0] / safe
+        for k in range(1, n + 1):
+            y = (turns[k % 4] - k * y) / safe
+        near, square = np.where(far, 0.0, z), np.square(np.where(far, 0.0, z))
+        first = (n + 1) // 2  # (-1)^k (2k)! / ((2k-n)! (2k+1)!) z^(2k-n), from 2k >= n on
+        c = (
+            (-1.0) ** first
+            * factorial(2 * first)
+            / factorial(2 * first - n)
+            / factorial(2 * first + 1)
+        )
+        term = c * (near if n % 2 else np.ones_like(near))
+        total = term.copy()
+        for k in range(first + 1, first + 20):
+            term = -term * square / ((2 * k - n) * (2 * k - n - 1)) * ((2 * k - 1) / (2 * k + 1))
+            total += term
+        return pi**n * np.where(far, y, total)
+
+    return _kernel(compute)(x)
 
 
 @_kernel

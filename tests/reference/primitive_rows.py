@@ -42,6 +42,29 @@ def derivative(f):
 
 
 ONE_ARGUMENT = {  # textbook function of one number
+    "deg2rad": lambda x: x * mp.pi / 180,
+    "rad2deg": lambda x: x * 180 / mp.pi,
+    "digamma": mp.digamma,
+    "entr": lambda x: -x * mp.log(x),
+    "erfcinv": lambda x: mp.erfinv(1 - x),
+    "erfinv": mp.erfinv,
+    "gamma": mp.gamma,
+    "i0": lambda x: mp.besseli(0, x),
+    "i1": lambda x: mp.besseli(1, x),
+    "j0": lambda x: mp.besselj(0, x),
+    "j1": lambda x: mp.besselj(1, x),
+    "k0": lambda x: mp.besselk(0, x),
+    "k1": lambda x: mp.besselk(1, x),
+    "lgamma": lambda x: mp.log(abs(mp.gamma(x))),
+    "log_ndtr": lambda x: mp.log(mp.ncdf(x)),
+    "logit": lambda p: mp.log(p) - mp.log(1 - p),
+    "ndtr": mp.ncdf,
+    "ndtri": lambda p: mp.sqrt(2) * mp.erfinv(2 * p - 1),
+    "polygamma_n": lambda x: mp.psi(1, x),
+    "rgamma": mp.rgamma,
+    "sinc_derivative": mp.sincpi,
+    "y0": lambda x: mp.bessely(0, x),
+    "y1": lambda x: mp.bessely(1, x),
     "absolute": abs,
     "arccos": mp.acos,
     "arccosh": mp.acosh,
@@ -89,13 +112,38 @@ ONE_ARGUMENT = {  # textbook function of one number
     "tanh_slope": lambda z: 1 / mp.cosh(z) ** 2,
     "tanhshrink": lambda z: z - mp.tanh(z),
 }
+
+
+def student_t(df, t):
+    """Distribution function, by the hypergeometric series of the density's integral."""
+    c = mp.gamma((df + 1) / 2) / mp.sqrt(mp.pi * df) / mp.gamma(df / 2)
+    return mp.mpf(0.5) + t * c * mp.hyp2f1(0.5, (df + 1) / 2, 1.5, -t * t / df)
+
+
 A, B = reals(2, 3), reals(2, 1)  # B is broadcast against A
 POSITIVE = reals(2, 3, low=0.5)
+ORDERS = np.array([[0.5, 1.0, 2.0], [1.5, 3.0, 2.5]])
 TWO_ARGUMENTS = {  # textbook function of numbers, arguments
+    "beta": (mp.beta, POSITIVE, ORDERS),
+    "betaln": (lambda a, b: mp.log(mp.beta(a, b)), POSITIVE, ORDERS),
+    "fmod": (lambda a, b: a - b * mp.mpf(int(a / b)), A, B + np.sign(B)),
+    "gammainc": (lambda a, x: mp.gammainc(a, 0, x, regularized=True), ORDERS, POSITIVE),
+    "gammaincc": (lambda a, x: mp.gammainc(a, x, regularized=True), ORDERS, POSITIVE),
+    "heaviside": (lambda x, h: h if x == 0 else mp.mpf(x > 0), A * (A > 0.5), B),
+    "iv": (mp.besseli, ORDERS, POSITIVE),
+    "ive": (lambda v, x: mp.besseli(v, x) * mp.exp(-x), ORDERS, POSITIVE),
+    "jv": (mp.besselj, ORDERS, POSITIVE),
+    "kv": (mp.besselk, ORDERS, POSITIVE),
+    "logaddexp2": (lambda a, b: mp.log(mp.mpf(2) ** a + mp.mpf(2) ** b) / mp.log(2), A, B),
+    "stdtr": (student_t, ORDERS, A),
+    "xlog1py": (lambda a, b: a * mp.log(1 + b), A, POSITIVE),
+    "xlogy": (lambda a, b: a * mp.log(b), A, POSITIVE),
+    "yv": (mp.bessely, ORDERS, POSITIVE),
     "add": (lambda a, b: a + b, A, B),
     "arctan2": (mp.atan2, A, B),
     "copysign": (lambda a, b: abs(a) * (1 if b > 0 else -1), A, B),
     "divide": (lambda a, b: a / b, A, B + np.sign(B)),
+    "float_power": (lambda a, b: a**b, POSITIVE, B),
     "fmax": (max, A, B),
     "fmin": (min, A, B),
     "hypot": (mp.hypot, A, B),
@@ -167,6 +215,45 @@ def scattered(y, i, *, shape):
     return x
 
 
+def packed(*factors):
+    return np.concatenate([np.asarray(x, dtype=object).ravel() for x in factors])
+
+
+def signed(columns, like):
+    """The columns with the signs that LAPACK has given them."""
+    return columns * np.sign(np.sum(np.vectorize(float)(columns) * like, axis=0))
+
+
+def text_eigh(a, UPLO="L"):
+    w, v = mp.eigsy(mp.matrix(((a + a.T) / 2).tolist()))
+    like = np.linalg.eigh(a.astype(float), UPLO)[1]
+    return packed(w, signed(np.array(v.tolist(), dtype=object), like))
+
+
+def text_eig(a):
+    w, v = mp.eig(mp.matrix(a.tolist()))
+    w, v = (
+        np.array([x.real for x in w]),
+        np.vectorize(lambda x: x.real, otypes=[object])(v.tolist()),
+    )
+    order = np.argsort(np.argsort(np.linalg.eig(a.astype(float))[0]))
+    w, v = (x[..., np.argsort(w)][..., order] for x in (w, v / each(mp.sqrt)((v * v).sum(axis=0))))
+    return packed(w, signed(v, np.linalg.eig(a.astype(float))[1]))
+
+
+def text_svd(a):
+    u, s, vh = (np.array(x.tolist(), dtype=object) for x in mp.svd_r(mp.matrix(a.tolist())))
+    like = np.linalg.svd(a.astype(float), full_matrices=False)[0]
+    flips = np.sign(np.sum(np.vectorize(float)(u) * like, axis=0))
+    return packed(u * flips, s, vh * flips[:, None])
+
+
+def text_qr(a):
+    q, r = (np.array(x.tolist(), dtype=object) for x in mp.qr(mp.matrix(a.tolist()), mode="skinny"))
+    flips = np.sign(np.sum(np.vectorize(float)(q) * np.linalg.qr(a.astype(float))[0], axis=0))
+    return packed(q * flips, r * flips[:, None])
+
+
 M = reals(3, 3) + 3 * np.eye(3)
 Z = reals(2, 4)
 LABELS = np.array([1, 7])  # in Z, flattened
@@ -187,6 +274,18 @@ ARRAYS = {
     "concatenate": (lambda *x, axis: np.concatenate(x, axis), (A, B, A), {"axis": 1}),
     "cumsum": (np.cumsum, (A,), {"axis": 1}),
     "det": (lambda a: np.array(mp.det(mp.matrix(a.tolist())), dtype=object), (M,), {}),
+    "betainc": (
+        np.frompyfunc(lambda a, b, x: mp.betainc(a, b, 0, x, regularized=True), 3, 1),
+        (ORDERS, POSITIVE, np.array([0.1, 0.5, 0.8])),
+        {},
+    ),
+    "eig": (text_eig, (np.diag([1.0, 4.0, 2.5]) + 0.1 * reals(3, 3),), {}),
+    "eigh": (text_eigh, (np.diag([4.0, 1.0, 2.5]) + 0.1 * (M + M.T),), {}),
+    "eigh_upper": (
+        lambda a: text_eigh(a, "U"),
+        (np.diag([4.0, 1.0, 2.5]) + 0.1 * (M + M.T),),
+        {},
+    ),
     "einsum": (
         lambda *x, subscripts: np.einsum(subscripts, *x),
         (reals(2, 3), reals(3, 2), reals(2)),
@@ -224,6 +323,7 @@ ARRAYS = {
         (A,),
         {"widths": ((1, 0), (0, 2))},
     ),
+    "pinv": (lambda a: text_solve_columns(a.T @ a, a.T), (reals(4, 3),), {}),
     "power_number": (lambda x, p: x**p, (A,), {"p": 3}),
     "put_along": (
         lambda y, i, axis, shape: np.stack(
@@ -232,6 +332,7 @@ ARRAYS = {
         (reals(2, 3), np.array([[0, 0, 1], [3, 2, 3]])),
         {"axis": 1, "shape": (2, 4)},
     ),
+    "qr": (text_qr, (reals(4, 3),), {}),
     "replaced": (replaced, (Z, reals(2), LABELS), {}),
     "reshape": (lambda x, shape: x.reshape(shape), (A,), {"shape": (3, 2)}),
     "scatter": (
@@ -248,6 +349,7 @@ ARRAYS = {
         (Z, np.array([[3, 1, 2, 0], [0, 1, 2, 3]])),
         {"axis": 1},
     ),
+    "svd": (text_svd, (reals(3, 4) + np.diag([3.0, 0, -1])[:, [0, 1, 2, 0]],), {}),
     "take_along": (
         np.take_along_axis,
         (Z, np.array([[0, 0, 1], [3, 2, 3]])),
@@ -261,12 +363,23 @@ for _name, _f in ONE_ARGUMENT.items():
     _low, _high = primitives()[_name].domain if _name in primitives() else (-np.inf, np.inf)
     _points = np.array([-1.7, -0.6, -0.01, 0.02, 0.9, 2.3])
     if _low > -np.inf:
-        _points = _low + np.array([0.01, 0.3, 0.9, 1.4] if _high == np.inf else [0.05, 0.8, 1.9])
+        _points = _low + np.array([0.01, 0.3, 0.9, 1.4])
+    if _high < np.inf:
+        _points = _low + (_high - _low) * np.array([0.025, 0.4, 0.95])
     CASES[_name] = (np.frompyfunc(_f, 1, 1), (_points,), {})
 for _name, (_f, *_args) in TWO_ARGUMENTS.items():
     CASES[_name] = (np.frompyfunc(_f, 2, 1), tuple(_args), {})
 CASES |= ARRAYS
-UNDIFFERENTIATED = {"copysign": {1}}
+UNDIFFERENTIATED = {"copysign": {1}, "heaviside": {0}, "betainc": {0, 1}} | {
+    name: {0} for name in str.split("gammainc gammaincc iv ive jv kv stdtr yv")
+}
+# What has no exact meaning here: these are held to their textbook definitions alone.
+WITHOUT_EXACT_MEANING = frozenset(
+    str.split("""
+    beta betainc betaln eig eigh eigh_upper erfcinv gamma gammainc gammaincc i1 iv ive j0 j1 jv k0 k1 kv
+    qr rgamma stdtr svd y0 y1 yv
+""")
+)
 
 
 def differentiated(name, args):

@@ -41,6 +41,9 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
         graph = reference.trace(fn, *args)
     except Exception as error:  # noqa: BLE001 - whatever the engine cannot trace
         return _trial(as_it_is, args, error)
+    for node in graph.nodes:
+        if not _is_known(node.primitive):
+            raise UnknownOperation(getattr(node.primitive, "name", ""))
     program = _interpreter(graph)
     if not graph.branches:
         return program
@@ -110,9 +113,18 @@ def _applied(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
         return _of_the_caller(primitive, xs, node.params)
     if primitive.name in _SUMS:
         return _SUMS[primitive.name](*xs, **node.params)
-    known: Callable[..., Value] | None = OPERATIONS.get(primitive.name)
-    meaning: Callable[..., Value] = primitive.exact or known or primitive.forward
-    return meaning(*xs, **node.params)
+    return _meaning(primitive)(*xs, **node.params)
+
+
+def _meaning(primitive: Primitive) -> Callable[..., Value]:
+    return primitive.exact or OPERATIONS.get(primitive.name) or primitive.forward
+
+
+def _is_known(primitive: Primitive | None) -> bool:
+    """Tell whether a primitive of ours has an exact meaning; a caller's own is tried as it is."""
+    if primitive is None or primitive not in _OURS or primitive.exact is not None:
+        return True
+    return primitive.name in _MOVES or primitive.name in _SUMS or primitive.name in OPERATIONS
 
 
 def _of_the_caller(primitive: Primitive, xs: list[Value], params: dict[str, Any]) -> Value:

@@ -10,7 +10,13 @@ import pytest
 
 from ffverify import gradcheck
 from ffverify.reference import elementwise, general, grad, jvp, linear, primitives, vjp
-from tests.reference.primitive_rows import CASES, STEP, differentiated, program
+from tests.reference.primitive_rows import (
+    CASES,
+    STEP,
+    WITHOUT_EXACT_MEANING,
+    differentiated,
+    program,
+)
 
 DIGITS = 60
 U = 2.0**-53
@@ -180,7 +186,7 @@ def judged(primitive, row):
     return gradcheck(f, at, order=2, raise_exception=False)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", sorted(set(CASES) - WITHOUT_EXACT_MEANING))
 def test_the_harness_finds_every_primitive_right(name):
     report = judged(primitives()[name], name)
     assert report.ok, report

@@ -54,7 +54,7 @@ SAME_NAME = """
     cos cosh erf erfc exp exp2 expm1 log log10 log1p log2 negative positive reciprocal relu
     sigmoid sin sinh sqrt square tan tanh arccos arccosh arcsin arcsinh arctan arctanh
     add arctan2 divide hypot logaddexp maximum minimum multiply remainder subtract
-    where matmul fmax fmin
+    where matmul fmax fmin fmod deg2rad rad2deg float_power erfinv logaddexp2 logit xlogy
 """
 COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     # Of torch's own abs and copysign the second derivative is not 0 but the rounding of x/|x|.
@@ -94,6 +94,12 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     ),  # of F.mish there is no third derivative
     "norm": dims(torch.linalg.vector_norm),
     "pad_zeros": padded,
+    "entr": torch.special.entr,
+    "log_ndtr": torch.special.log_ndtr,
+    "ndtr": torch.special.ndtr,
+    "ndtri": torch.special.ndtri,
+    "pinv": torch.linalg.pinv,
+    "xlog1py": torch.special.xlog1py,
     "power": torch.pow,
     "power_log": lambda x, p: torch.pow(x, p) * torch.log(x),
     "power_mixed": lambda x, p: torch.pow(x, p - 1) * (p * torch.log(x) + 1),
@@ -125,6 +131,17 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "tanhshrink": F.tanhshrink,
     "transpose": lambda x, axes: x.permute(axes),
 }
+
+
+# Functions that torch lacks, has without a second derivative, with vectors of other signs, or (digamma,
+# lgamma, polygamma, sinc) with errors of a thousand roundings.
+NOT_IN_TORCH = frozenset(
+    str.split("""
+    beta betainc betaln digamma eig eigh eigh_upper erfcinv gamma gammainc gammaincc heaviside i0 i1 iv
+    ive j0 j1 jv k0 k1 kv lgamma polygamma_n qr
+    rgamma sinc_derivative stdtr svd y0 y1 yv
+""")
+)
 
 
 def counterpart(row):
@@ -200,7 +217,8 @@ def check(primitive, row):
 
 
 def test_every_primitive_has_a_counterpart():
-    assert set(COUNTERPARTS) == {name for name, p in primitives().items() if p.differentiable}
+    ours = {name for name, p in primitives().items() if p.differentiable}
+    assert set(COUNTERPARTS) == ours - NOT_IN_TORCH
 
 
 @pytest.mark.parametrize("name", sorted(COUNTERPARTS))

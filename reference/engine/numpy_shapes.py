@@ -1,0 +1,324 @@
+"""NumPy's functions that reshape, rearrange, split and join arrays, on traced values.
+
+Where elements only move, NumPy itself is asked: its function is applied to the numbers of the elements,
+and they are gathered from where these say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.primitives import linalg, shaping
+from ffverify.reference.primitives.elementary import positive, where
+from ffverify.reference.primitives.reductions import axes
+from ffverify.reference.primitives.shaping import concatenate, gather, getitem, transpose
+
+from .primitive import broadcast_to, reshape
+from .tree import flatten, unflatten
+from .var import FUNCTIONS, Value, concrete, dtype_of, implements, innermost, shape_of
+
+Axis = Any
+
+
+def size(x: Value, axis: Axis = None) -> int:
+    """As `numpy.size`."""
+    shape = shape_of(x)
+    return int(np.prod([shape[a] for a in axes(x, axis)]))
+
+
+def numbers(x: Value, start: int = 0) -> Any:
+    """Return an array of x's shape in which every element has a number."""
+    return np.arange(start, start + size(x)).reshape(shape_of(x))
+
+
+def like(x: Value) -> Any:
+    """Return an array of x's shape that takes no memory, of which to ask NumPy for shapes."""
+    return np.broadcast_to(False, shape_of(x))
+
+
+# Shapes ----------------------------------------------------------------------------------------------
+FUNCTIONS[np.size] = size
+FUNCTIONS[np.shape] = shape_of
+FUNCTIONS[np.ndim] = lambda x: len(shape_of(x))
+
+
+def _order(x: Value, order: str) -> str:
+    """Return "C" or "F" for the orders that depend on the memory layout."""
+    if order not in "AK":
+        return order
+    return "F" if np.isfortran(np.asarray(innermost(x))) else "C"
+
+
+@implements(np.reshape)
+def _reshape(x: Value, shape: Any, order: str = "C", *, copy: bool | None = None) -> Value:
+    sizes = like(x).reshape(shape).shape  # NumPy says what -1 is
+    x = positive(x) if copy else x
+    if _order(x, order) == "C":
+        return reshape(x, shape=sizes)
+    return _transpose(reshape(_transpose(x), shape=sizes[::-1]))
+
+
+@implements(np.ravel)
+def ravel(x: Value, order: str = "C") -> Value:
+    """As `numpy.ravel`."""
+    return _reshape(x, (size(x),), order)
+
+
+def flat(x: Value, axis: int | None) -> tuple[Value, int]:
+    """Return x and the axis; where that is None, x as one row, and 0."""
+    return (ravel(x), 0) if axis is None else (x, axis)
+
+
+@implements(np.transpose, getattr(np, "permute_dims", np.transpose))
+def _transpose(x: Value, axes: Any = None) -> Value:
+    return transpose(x, axes=_permuted(x, np.transpose, axes))
+
+
+@implements(np.swapaxes)
+def _swapaxes(x: Value, axis1: int, axis2: int) -> Value:
+    return transpose(x, axes=_permuted(x, np.swapaxes, axis1, axis2))
+
+
+@implements(np.moveaxis)
+def _moveaxis(x: Value, source: Any, destination: Any) -> Value:
+    return transpose(x, axes=_permuted(x, np.moveaxis, source, destination))
+
+
+@implements(np.rollaxis)
+def _rollaxis(x: Value, axis: int, start: int = 0) -> Value:
+    return transpose(x, axes=_permuted(x, np.rollaxis, axis, start))
+
+
+def _permuted(x: Value, function: Callable[..., Any], *args: Any) -> tuple[int, ...]:
+    """Permute the numbers of the axes: each axis of an array is made as long as its own number."""
+    shape: tuple[int, ...] = function(np.empty(range(len(shape_of(x)))), *args).shape
+    return shape
+
+
+@implements(np.expand_dims)
+def expand_dims(x: Value, axis: Any) -> Value:
+    """As `numpy.expand_dims`."""
+    return reshape(x, shape=np.expand_dims(like(x), axis).shape)
+
+
+@implements(np.squeeze)
+def _squeeze(x: Value, axis: Any = None) -> Value:
+    return reshape(x, shape=np.squeeze(like(x), axis).shape)
+
+
+def _at_least(function: Callable[..., Any]) -> Callable[..., Any]:
+    def of(*arrays: Value) -> Any:
+        found = [
+            x
+            if shape_of(x) == function(like(x)).shape
+            else reshape(x, shape=function(like(x)).shape)
+            for x in arrays
+        ]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    return of
+
+
+for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
+    FUNCTIONS[_function] = _at_least(_function)
+
+
+@implements(np.broadcast_to)
+def _broadcast_to(x: Value, shape: Any) -> Value:
+    return broadcast_to(x, shape=np.broadcast_to(False, shape).shape)
+
+
+@implements(np.broadcast_arrays)
+def _broadcast_arrays(*arrays: Value) -> tuple[Value, ...]:
+    shape = np.broadcast_shapes(*map(shape_of, arrays))
+    return tuple(x if shape_of(x) == shape else broadcast_to(x, shape=shape) for x in arrays)
+
+
+# Elements that move ----------------------------------------------------------------------------------
+def _moving(function: Callable[..., Any], place: int = 0) -> Callable[..., Any]:
+    """Let a function that only moves elements of one argument serve: it moves their numbers."""
+
+    def moved(*args: Any, **kwargs: Any) -> Any:
+        x, rest = args[place], list(args)
+        rest[place] = numbers(x)
+        return _gathered(ravel(x), function(*rest, **kwargs))
+
+    return moved
+
+
+def _gathered(x: Value, places: Any) -> Any:
+    if isinstance(places, list | tuple):
+        return type(places)(_gathered(x, part) for part in places)
+    return gather(x, np.asarray(places), index=(shaping.ARRAY,))
+
+
+FUNCTIONS |= {
+    function: _moving(function)
+    for function in (np.rot90, np.tile, np.repeat, np.roll, np.delete, np.resize)
+} | {np.compress: _moving(np.compress, 1), np.extract: _moving(np.extract, 1)}
+
+
+@implements(np.flip)
+def _flip(x: Value, axis: Axis = None) -> Value:
+    step = [slice(None, None, -1 if a in axes(x, axis) else None) for a in range(len(shape_of(x)))]
+    return gather(x, index=tuple(step))
+
+
+FUNCTIONS[np.flipud] = lambda x: _flip(x, 0)
+FUNCTIONS[np.fliplr] = lambda x: _flip(x, 1)
+
+
+@implements(np.take)
+def take(x: Value, indices: Value, axis: int | None = None, *, mode: str = "raise") -> Value:
+    """As `numpy.take`."""
+    x, axis = flat(x, axis)
+    if mode != "raise":
+        n = shape_of(x)[axis]
+        indices = np.clip(indices, 0, n - 1) if mode == "clip" else np.mod(indices, n)
+    return getitem(x, (*(slice(None),) * (axis % len(shape_of(x))), indices))
+
+
+@implements(np.take_along_axis)
+def _take_along_axis(x: Value, indices: Value, axis: int | None = -1) -> Value:
+    x, axis = flat(x, axis)
+    return shaping.take_along(x, indices, axis=axis % len(shape_of(x)))
+
+
+@implements(np.pad)
+def _pad(x: Value, pad_width: Any, mode: Any = "constant", **options: Any) -> Value:
+    if mode in ("edge", "reflect", "symmetric", "wrap") and "reflect_type" not in options:
+        pad: Callable[..., Any] = np.pad
+        return _gathered(ravel(x), pad(numbers(x), pad_width, mode=mode, **options))
+    if mode != "constant":
+        raise TypeError(f"pad: mode {mode!r} has no rule: use another, or np.concatenate")
+    inside: Any = np.pad(np.ones(shape_of(x), bool), pad_width)
+    widths = [(int(row[0]), int(row[1])) for row in _widths(pad_width, len(shape_of(x)))]
+    y = shaping.pad_zeros(x, widths=tuple(widths))
+    if not np.any(options.get("constant_values", 0)):
+        return y
+    return where(inside, y, np.pad(np.zeros(shape_of(x), dtype_of(x)), pad_width, **options))
+
+
+def _widths(pad_width: Any, ndim: int) -> Any:
+    given = pad_width
+    if isinstance(pad_width, dict):
+        by_axis = {a % ndim: width for a, width in pad_width.items()}
+        given = [np.broadcast_to(np.asarray(by_axis.get(a, 0)), 2) for a in range(ndim)]
+    return np.broadcast_to(np.asarray(given), (ndim, 2))
+
+
+@implements(np.diag)
+def _diag(x: Value, k: int = 0) -> Value:
+    if len(shape_of(x)) == 2:
+        return linalg.diagonal(x, k)
+    n = shape_of(x)[0] + abs(k)
+    i = np.arange(shape_of(x)[0])
+    zeros = np.zeros((n, n), dtype_of(x))
+    places = (shaping.ARRAY, shaping.ARRAY)
+    return shaping.assigned(zeros, x, i - min(k, 0), i + max(k, 0), index=places)
+
+
+FUNCTIONS[np.diagflat] = lambda x, k=0: _diag(ravel(x), k)
+
+
+# Joining and splitting -------------------------------------------------------------------------------
+@implements(np.concatenate)
+def _concatenate(arrays: Sequence[Value], axis: int | None = 0) -> Value:
+    if axis is None:
+        arrays, axis = [ravel(x) for x in arrays], 0
+    return concatenate(*arrays, axis=axis)
+
+
+@implements(np.stack)
+def stack(arrays: Sequence[Value], axis: int = 0) -> Value:
+    """As `numpy.stack`."""
+    return concatenate(*(expand_dims(x, axis) for x in arrays), axis=axis)
+
+
+def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that only moves elements of many arrays serve."""
+
+    def joined(arrays: Any, *args: Any, **kwargs: Any) -> Any:
+        leaves, structure = flatten(list(arrays))
+        ends = np.cumsum([0, *map(size, leaves)]).tolist()
+        places = function(unflatten(structure, list(map(numbers, leaves, ends))), *args, **kwargs)
+        return _gathered(concatenate(*map(ravel, leaves), axis=0), places)
+
+    return joined
+
+
+FUNCTIONS |= {
+    function: _joining(function)
+    for function in (np.vstack, np.hstack, np.dstack, np.column_stack, np.block)
+}
+FUNCTIONS[np.meshgrid] = lambda *arrays, **options: _joining(
+    lambda parts: np.meshgrid(*parts, **options)
+)(arrays)
+FUNCTIONS[np.insert] = lambda x, place, values, axis=None: _joining(
+    lambda parts: np.insert(parts[0], place, parts[1], axis)
+)([x, values])
+
+
+@implements(np.append)
+def _append(x: Value, values: Value, axis: int | None = None) -> Value:
+    return _concatenate([x, values], axis)
+
+
+@implements(np.array_split)
+def _array_split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
+    before = (slice(None),) * (axis % len(shape_of(x)))
+    return [
+        gather(
+            x, index=(*before, slice(int(part[0]), int(part[-1]) + 1) if part.size else slice(0))
+        )
+        for part in np.array_split(np.arange(shape_of(x)[axis]), sections)
+    ]
+
+
+@implements(np.split)
+def _split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
+    n = shape_of(x)[axis]
+    if isinstance(sections, int) and n % sections:
+        raise ValueError(f"split: {n} elements do not divide into {sections} equal parts")
+    parts: list[Value] = _array_split(x, sections, axis)
+    return parts
+
+
+FUNCTIONS[np.vsplit] = lambda x, sections: _split(x, sections, 0)
+FUNCTIONS[np.hsplit] = lambda x, sections: _split(x, sections, min(1, len(shape_of(x)) - 1))
+FUNCTIONS[np.dsplit] = lambda x, sections: _split(x, sections, 2)
+if hasattr(np, "unstack"):
+    FUNCTIONS[np.unstack] = lambda x, *, axis=0: tuple(_moveaxis(x, axis, 0))
+
+
+# Writing ---------------------------------------------------------------------------------------------
+@implements(np.copyto)
+def _copyto(
+    destination: Value,
+    source: Value,
+    casting: str = "same_kind",  # noqa: ARG001  # NumPy's
+    where: Any = True,
+) -> None:
+    if where is True:
+        destination[...] = source
+    else:
+        destination[...] = FUNCTIONS[np.where](where, source, destination)
+
+
+@implements(np.fill_diagonal)
+def _fill_diagonal(x: Value, values: Value, wrap: bool = False) -> None:
+    marked = np.zeros(shape_of(x), np.intp)
+    np.fill_diagonal(marked, 1, wrap)
+    places = np.nonzero(marked)
+    n = places[0].size
+    x[places] = values if shape_of(values) == () else take(ravel(values), np.arange(n), mode="wrap")
+
+
+@implements(np.put_along_axis)
+def _put_along_axis(x: Value, indices: Any, values: Value, axis: int) -> None:
+    places = list(np.ogrid[tuple(slice(n) for n in shape_of(x))])
+    places[axis] = concrete(indices)
+    x[tuple(places)] = values

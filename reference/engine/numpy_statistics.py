@@ -1,0 +1,475 @@
+"""NumPy's functions that reduce, count, order and interpolate, on traced values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.primitives import elementary, reductions, shaping
+from ffverify.reference.primitives.elementary import divide, isnan, multiply, where
+from ffverify.reference.primitives.reductions import axes
+from ffverify.reference.primitives.shaping import gather, take_along, transpose
+
+from .numpy_shapes import flat, like, ravel, size, stack, take
+from .primitive import astype, broadcast_to, constant, reshape
+from .var import (
+    ACCUMULATIONS,
+    FUNCTIONS,
+    REDUCTIONS,
+    Value,
+    Var,
+    concrete,
+    dtype_of,
+    implements,
+    innermost,
+    shape_of,
+)
+
+Axis = Any
+
+
+# Reductions ------------------------------------------------------------------------------------------
+def _reduction(
+    function: Callable[..., Value], neutral: float | None, combine: Callable[..., Value]
+) -> Callable[..., Value]:
+    """Make NumPy's arguments of a reduction: dtype, initial and where, beside axis and keepdims."""
+
+    def reduce(
+        x: Value,
+        axis: Axis = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Value:
+        if out is not None:
+            raise TypeError("out= would write into an existing array: give the result a name")
+        if where is not True:
+            start = neutral if initial is None else initial
+            if start is None:
+                raise ValueError("where= needs initial=, the value of an empty reduction")
+            x = elementary.where(where, x, np.asarray(start, dtype_of(x)))
+        if dtype is not None:
+            x = FUNCTIONS[np.ndarray.astype](x, dtype)
+        if initial is not None and not np.prod([shape_of(x)[a] for a in axes(x, axis)]):
+            y = function(
+                broadcast_to(np.asarray(initial, dtype_of(x)), shape=(1,) * len(shape_of(x)))
+            )
+            return broadcast_to(y, shape=np.sum(like(x), axis, keepdims=keepdims).shape)
+        y = function(x, axis=axis, keepdims=keepdims)
+        return y if initial is None else combine(y, initial)
+
+    return reduce
+
+
+_sum = _reduction(reductions.sum_, 0, elementary.add)
+_prod = _reduction(reductions.prod, 1, multiply)
+_max = _reduction(reductions.max_, None, elementary.maximum)
+_min = _reduction(reductions.min_, None, elementary.minimum)
+
+
+def _without_dtype(function: Callable[..., Value]) -> Callable[..., Value]:
+    return lambda x, axis=None, out=None, **options: function(x, axis, None, out, **options)
+
+
+def _by_axis_0(function: Callable[..., Value]) -> Callable[..., Value]:
+    """Make ``ufunc.reduce``, whose axis is 0 unless given."""
+    return lambda x, axis=0, dtype=None, out=None, **options: function(
+        x, axis, dtype, out, **options
+    )
+
+
+REDUCTIONS |= {
+    np.add: _by_axis_0(_sum),
+    np.multiply: _by_axis_0(_prod),
+    np.maximum: _by_axis_0(_max),
+    np.minimum: _by_axis_0(_min),
+    np.logical_and: lambda x, axis=0, **_: reductions.all_(x, axis=axis),
+    np.logical_or: lambda x, axis=0, **_: reductions.any_(x, axis=axis),
+}
+
+
+@implements(np.mean)
+def _mean(x: Value, axis: Axis = None, dtype: Any = None, out: Any = None, **options: Any) -> Value:
+    if out is not None or "where" in options:
+        raise TypeError("mean: out= and where= are not supported on a traced value")
+    return reductions.mean(
+        x if dtype is None else astype(x, dtype=np.dtype(dtype)), axis, **options
+    )
+
+
+def _index(primitive: Any) -> Callable[..., Value]:
+    return lambda x, axis=None, *, keepdims=False: primitive(x, axis=axis, keepdims=keepdims)
+
+
+FUNCTIONS |= {
+    np.sum: _sum,
+    np.prod: _prod,
+    np.max: _without_dtype(_max),
+    np.amax: _without_dtype(_max),
+    np.min: _without_dtype(_min),
+    np.amin: _without_dtype(_min),
+    np.var: lambda x, axis=None, *, ddof=0, keepdims=False: reductions.var(
+        x, axis, ddof=ddof, keepdims=keepdims
+    ),
+    np.std: lambda x, axis=None, *, ddof=0, keepdims=False: reductions.std(
+        x, axis, ddof=ddof, keepdims=keepdims
+    ),
+    np.argmax: _index(reductions.argmax),
+    np.argmin: _index(reductions.argmin),
+    np.all: _index(reductions.all_),
+    np.any: _index(reductions.any_),
+    np.ptp: lambda x, axis=None, *, keepdims=False: (
+        reductions.max_(x, axis, keepdims=keepdims) - reductions.min_(x, axis, keepdims=keepdims)
+    ),
+    np.linalg.norm: reductions.norm,
+}
+
+
+@implements(np.average)
+def _average(
+    x: Value,
+    axis: Axis = None,
+    weights: Value = None,
+    returned: bool = False,
+    *,
+    keepdims: bool = False,
+) -> Value:
+    if weights is None:
+        y = reductions.mean(x, axis, keepdims=keepdims)
+        total: Value = np.asarray(size(x) / max(size(y), 1), dtype_of(x))
+    else:
+        weights = weights if isinstance(weights, np.ndarray) else np.asarray(weights)
+        chosen = axes(x, axis)
+        if shape_of(weights) != shape_of(x):
+            if axis is None:
+                raise TypeError("average: weights of another shape than the array need an axis")
+            given = [a % len(shape_of(x)) for a in np.atleast_1d(axis)]
+            if shape_of(weights) != tuple(shape_of(x)[a] for a in given):
+                raise ValueError(
+                    f"average: weights of shape {shape_of(weights)} for axis {axis} of an array of "
+                    f"shape {shape_of(x)}"
+                )
+            along = [n if i in chosen else 1 for i, n in enumerate(shape_of(x))]
+            order = tuple(np.argsort(given).tolist())
+            weights = reshape(transpose(weights, axes=order), shape=tuple(along))
+        total = reductions.sum_(weights, chosen, keepdims=keepdims)
+        if np.any(np.equal(innermost(total), 0)):
+            raise ZeroDivisionError("average: weights that sum to zero")
+        y = divide(reductions.sum_(multiply(x, weights), chosen, keepdims=keepdims), total)
+    return (y, broadcast_to(total, shape=shape_of(y))) if returned else y
+
+
+# Cumulative ------------------------------------------------------------------------------------------
+@implements(np.cumsum)
+def _cumsum(x: Value, axis: int | None = None) -> Value:
+    x, axis = flat(x, axis)
+    return shaping.cumsum(x, axis=axis)
+
+
+@implements(np.cumprod)
+def _cumprod(x: Value, axis: int | None = None) -> Value:
+    return shaping.cumprod(*flat(x, axis))
+
+
+ACCUMULATIONS |= {
+    np.add: lambda x, axis=0: shaping.cumsum(x, axis=axis),
+    np.multiply: lambda x, axis=0: shaping.cumprod(x, axis),
+}
+
+
+@implements(np.diff)
+def _diff(x: Value, n: int = 1, axis: int = -1, **ends: Value) -> Value:
+    before = (slice(None),) * (axis % len(shape_of(x)))
+    parts = [ends.get("prepend"), x, ends.get("append")]
+    one = tuple(1 if a == len(before) else k for a, k in enumerate(shape_of(x)))
+    given = [
+        broadcast_to(np.asarray(part), shape=one) if np.ndim(part) == 0 else part
+        for part in parts
+        if part is not None
+    ]
+    x = shaping.concatenate(*given, axis=axis) if len(given) > 1 else x
+    for _ in range(n):
+        x = gather(x, index=(*before, slice(1, None))) - gather(x, index=(*before, slice(None, -1)))
+    return x
+
+
+@implements(getattr(np, "trapezoid", None) or getattr(np, "trapz"))  # noqa: B009  # NumPy 1's name
+def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Value:
+    before = (slice(None),) * (axis % len(shape_of(y)))
+    if x is None:
+        step: Value = dx
+    else:
+        x = x if isinstance(x, np.ndarray) else np.asarray(x)
+        step = _diff(x, axis=axis if len(shape_of(x)) > 1 else 0)
+        if len(shape_of(x)) == 1:
+            along = [-1 if a == len(before) else 1 for a in range(len(shape_of(y)))]
+            step = reshape(step, shape=tuple(size(step) if a == -1 else 1 for a in along))
+    ends = gather(y, index=(*before, slice(1, None))) + gather(y, index=(*before, slice(None, -1)))
+    return reductions.sum_(step * ends / 2.0, axis)
+
+
+@implements(np.gradient)
+def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -> Any:
+    chosen = (
+        axes(x, axis) if not isinstance(axis, tuple) else tuple(a % len(shape_of(x)) for a in axis)
+    )
+    steps = list(spacing or [1.0]) * (len(chosen) if len(spacing) < 2 else 1)
+    gradient: Callable[..., Any] = np.gradient
+    # It is linear in x: each of its values is a weighted sum of three neighbours along the axis.
+    found = []
+    for a, step in zip(chosen, steps, strict=True):
+        n = shape_of(x)[a]
+        matrix = gradient(np.eye(n, dtype=dtype_of(x)), step, axis=0, edge_order=edge_order)
+        moved = FUNCTIONS[np.moveaxis](x, a, 0)
+        found.append(FUNCTIONS[np.moveaxis](FUNCTIONS[np.tensordot](matrix, moved, 1), 0, a))
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+# Not a number ----------------------------------------------------------------------------------------
+@implements(np.nan_to_num)
+def _nan_to_num(
+    x: Value,
+    copy: bool = True,
+    nan: float = 0.0,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Value:
+    limits = np.finfo(dtype_of(x))
+    y = where(isnan(x), nan, x)
+    y = where(elementary.equal(x, np.inf), limits.max if posinf is None else posinf, y)
+    y = where(elementary.equal(x, -np.inf), limits.min if neginf is None else neginf, y)
+    y = astype(y, dtype=dtype_of(x))
+    if not copy:
+        x[...] = y
+    return y
+
+
+def _over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., Value]:
+    return lambda x, axis=None, *, keepdims=False: function(
+        where(isnan(x), np.asarray(neutral, dtype_of(x)), x), axis, keepdims=keepdims
+    )
+
+
+def _extreme_over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., Value]:
+    def extreme(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        y = _over_nan(function, neutral)(x, axis, keepdims=keepdims)
+        empty = reductions.all_(isnan(x), axis=axis, keepdims=keepdims)
+        return where(empty, np.asarray(np.nan, dtype_of(x)), y)
+
+    return extreme
+
+
+def _nan_count(x: Value, axis: Axis, keepdims: bool) -> Value:
+    return reductions.sum_(1.0 - isnan(x), axis, keepdims=keepdims).astype(dtype_of(x))
+
+
+def _nanmean(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
+    return _over_nan(reductions.sum_, 0)(x, axis, keepdims=keepdims) / _nan_count(x, axis, keepdims)
+
+
+def _nanvar(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
+    centred = where(isnan(x), np.zeros((), dtype_of(x)), x - _nanmean(x, axis, keepdims=True))
+    total = reductions.sum_(elementary.square(centred), axis, keepdims=keepdims)
+    freedom = _nan_count(x, axis, keepdims) - ddof
+    return total / where(elementary.less_equal(freedom, 0), np.nan, freedom)
+
+
+FUNCTIONS |= {
+    np.nansum: _over_nan(reductions.sum_, 0),
+    np.nanprod: _over_nan(reductions.prod, 1),
+    np.nanmax: _extreme_over_nan(reductions.max_, -np.inf),
+    np.nanmin: _extreme_over_nan(reductions.min_, np.inf),
+    np.nanmean: _nanmean,
+    np.nanvar: _nanvar,
+    np.nanstd: lambda *args, **options: elementary.sqrt(_nanvar(*args, **options)),
+}
+
+
+# Order -----------------------------------------------------------------------------------------------
+FUNCTIONS[np.sort] = lambda x, axis=-1, **_: shaping.sort(*flat(x, axis))
+
+
+@implements(np.argsort)
+def _argsort(x: Value, axis: int | None = -1, **_: Any) -> Value:
+    x, axis = flat(x, axis)
+    return shaping.argsort(x, axis=axis)
+
+
+argpartition = constant("argpartition", lambda x, *, kth, axis: np.argpartition(x, kth, axis))
+searchsorted = constant("searchsorted", lambda a, v, *, side: np.searchsorted(a, v, side))
+
+
+@implements(np.partition)
+def _partition(x: Value, kth: Any, axis: int | None = -1) -> Value:
+    x, axis = flat(x, axis)
+    return take_along(x, argpartition(x, kth=kth, axis=axis), axis=axis)
+
+
+def _ranked(x: Value, axis: Axis) -> tuple[Value, int]:
+    """Return the elements along the axes in order, as the last axis, and how many they are."""
+    chosen = axes(x, axis)
+    others = tuple(a for a in range(len(shape_of(x))) if a not in chosen)
+    n = int(np.prod([shape_of(x)[a] for a in chosen]))
+    rows = reshape(transpose(x, axes=others + chosen), shape=(*(shape_of(x)[a] for a in others), n))
+    return shaping.sort(rows), n
+
+
+@implements(np.median)
+def _median(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
+    rows, n = _ranked(x, axis)
+    y = reductions.mean(gather(rows, index=(..., slice((n - 1) // 2, n // 2 + 1))), -1)
+    y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
+    return shaping.expand(y, x, axes(x, axis)) if keepdims else y
+
+
+@implements(np.quantile)
+def _quantile(
+    x: Value, q: Any, axis: Axis = None, *, method: str = "linear", keepdims: bool = False
+) -> Value:
+    if method != "linear":
+        raise TypeError(f"quantile: method={method!r} has no rule: use 'linear'")
+    rows, n = _ranked(x, axis)
+    found = []
+    shares = np.asarray(q, dtype_of(x) if type(q) in (int, float) else None)
+    for part in shares.ravel():
+        place = part * (n - 1)
+        low = int(np.clip(np.floor(place), 0, max(n - 2, 0)))
+        a, b = gather(rows, index=(..., low)), gather(rows, index=(..., min(low + 1, n - 1)))
+        y = a + (b - a) * (place - low)
+        y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
+        found.append(shaping.expand(y, x, axes(x, axis)) if keepdims else y)
+    joined = stack(found)
+    return reshape(joined, shape=(*np.shape(q), *shape_of(found[0])))
+
+
+FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(
+    x, q / 100 if type(q) in (int, float) else np.asarray(q) / 100, axis, **options
+)
+
+
+@implements(np.searchsorted)
+def _searchsorted(a: Value, v: Value, side: str = "left") -> Value:
+    return searchsorted(a, v, side=side)
+
+
+@implements(np.interp)
+def _interp(
+    x: Value, xp: Value, fp: Value, left: Value = None, right: Value = None, period: Any = None
+) -> Value:
+    if period is not None:
+        raise TypeError("interp: period= has no rule: take the remainder first")
+    xp, fp = (v if isinstance(v, np.ndarray) else np.asarray(v, float) for v in (xp, fp))
+    n = shape_of(xp)[0]
+    if n == 1:
+        y = 0.0 * x + gather(fp, index=(0,))
+    else:
+        place = np.clip(searchsorted(xp, x, side="right") - 1, 0, n - 2)
+        here, there = take(xp, place), take(xp, place + 1)
+        low, high = take(fp, place), take(fp, place + 1)
+        y = (high - low) / (there - here) * (x - here) + low
+    first, last = gather(xp, index=(0,)), gather(xp, index=(n - 1,))
+    y = where(elementary.less(x, first), gather(fp, index=(0,)) if left is None else left, y)
+    end = gather(fp, index=(n - 1,))
+    y = where(elementary.greater_equal(x, last), end, y)
+    return y if right is None else where(elementary.greater(x, last), right, y)
+
+
+# Moments and polynomials -----------------------------------------------------------------------------
+@implements(np.cov)
+def _cov(
+    x: Value, y: Value = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None
+) -> Value:
+    x = astype(x, dtype=np.result_type(dtype_of(x), np.float64))  # as NumPy does
+    rows = reshape(x, shape=(1, size(x))) if len(shape_of(x)) < 2 else x
+    rows = rows if rowvar or shape_of(rows)[0] == 1 else rows.T
+    if y is not None:
+        more = reshape(y, shape=(1, size(y))) if len(shape_of(y)) < 2 else y if rowvar else y.T
+        rows = shaping.concatenate(rows, more, axis=0)
+    centred = rows - reductions.mean(rows, 1, keepdims=True)
+    n = shape_of(rows)[1] - (ddof if ddof is not None else 0 if bias else 1)
+    return FUNCTIONS[np.squeeze](centred @ centred.T / max(n, 0))
+
+
+@implements(np.corrcoef)
+def _corrcoef(x: Value, y: Value = None, rowvar: bool = True) -> Value:
+    c = _cov(x, y, rowvar)
+    if not shape_of(c):
+        return c / c
+    spread = elementary.sqrt(FUNCTIONS[np.diagonal](c))
+    return np.clip(c / spread[:, None] / spread[None, :], -1, 1)
+
+
+@implements(np.polyval)
+def _polyval(p: Value, x: Value) -> Value:
+    y = 0.0 * x
+    for i in range(len(p)):
+        y = y * x + p[i]
+    return y
+
+
+@implements(np.apply_along_axis)
+def _apply_along_axis(function: Callable[..., Value], axis: int, x: Value, *args: Any) -> Value:
+    rows = FUNCTIONS[np.moveaxis](x, axis, -1)
+    shape = shape_of(rows)[:-1]
+    found = [function(rows[i], *args) for i in np.ndindex(*shape)]
+    inner = shape_of(found[0])
+    joined = reshape(stack(found), shape=(*shape, *inner))
+    n = len(inner)
+    places = tuple(axis % len(shape_of(x)) + k for k in range(n))
+    return FUNCTIONS[np.moveaxis](joined, tuple(range(-n, 0)), places) if n else joined
+
+
+@implements(np.linspace)
+def _linspace(
+    start: Value,
+    stop: Value,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    axis: int = 0,
+) -> Value:
+    ends: list[Any] = [np.zeros((), dtype_of(v)) if type(v) is Var else v for v in (start, stop)]
+    parts = num - 1 if endpoint else num
+    step = (stop - start) / parts if parts else np.nan
+    places = reshape(np.arange(num) * 1.0, shape=(num, *(1,) * len(shape_of(start * 1.0 + stop))))
+    y = start + places * (step if parts else stop - start)
+    if endpoint and num > 1:
+        y = where(places == parts, stop, y)
+    y = astype(y, dtype=np.linspace(ends[0], ends[1], 1).dtype)
+    y = y if axis == 0 else FUNCTIONS[np.moveaxis](y, 0, axis)
+    return (y, step) if retstep else y
+
+
+@implements(np.select)
+def _select(conditions: Any, choices: Any, default: Value = 0) -> Value:
+    y = default
+    for condition, choice in zip(conditions[::-1], choices[::-1], strict=True):
+        y = where(condition, choice, y)
+    return y
+
+
+# What is known of the values alone: the program then holds for these values ----------------------------
+def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **options: function(*map(concrete, args), **options)
+
+
+FUNCTIONS |= {
+    function: _of_values(function)
+    for function in (
+        np.allclose, np.argwhere, np.array_equal, np.array_equiv, np.bincount, np.count_nonzero,
+        np.digitize, np.flatnonzero, np.histogram, np.isclose, np.nonzero, np.nanargmax, np.nanargmin,
+    )
+}  # fmt: skip
+FUNCTIONS[np.real] = lambda x: x
+FUNCTIONS[np.real_if_close] = lambda x, **_: x
+FUNCTIONS[np.imag] = lambda x: np.zeros(shape_of(x), dtype_of(x))
+FUNCTIONS[np.iscomplex] = lambda x: np.zeros(shape_of(x), bool)[()]
+FUNCTIONS[np.isreal] = lambda x: np.ones(shape_of(x), bool)[()]
+FUNCTIONS[np.isposinf] = lambda x: elementary.equal(x, np.inf)
+FUNCTIONS[np.isneginf] = lambda x: elementary.equal(x, -np.inf)
+FUNCTIONS[np.copy] = lambda x, **_: elementary.positive(x)
+FUNCTIONS[np.ediff1d] = lambda x: _diff(ravel(x))

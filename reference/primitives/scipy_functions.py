@@ -1,0 +1,209 @@
+"""SciPy's special functions, with slopes made of one another; values are SciPy's own.
+
+``scipy.special.gammaln(x)`` on a traced value finds its primitive here by name. SciPy need not be
+installed, and is imported when the first of them is applied. A parameter in which SciPy has no function
+for the slope (the shape of an incomplete gamma function) is refused, not taken as constant.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from math import log as log_number
+from math import pi, sqrt
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import Primitive, constant, elementwise, scale
+from ffverify.reference.engine.var import SPECIAL, Value
+
+from . import activations, elementary
+from .elementary import absolute, divide, exp, log, log1p, power, sign, square
+from .reductions import logsumexp as plain_logsumexp
+from .reductions import sum_
+
+FLOPS = 100
+
+
+@functools.cache
+def _special() -> Any:
+    try:
+        return importlib.import_module("scipy.special")
+    except ImportError:  # pragma: no cover
+        raise ImportError(
+            "this function's values are SciPy's: pip install 'ffverify[scipy]'"
+        ) from None
+
+
+def _scipy(
+    name: str, *slopes: Any, called: str = "", singular: bool = False, **options: Any
+) -> Primitive:
+    """Declare scipy.special's function of that name; `called` is the primitive's name, if another."""
+
+    def forward(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return getattr(_special(), name)(*args)
+
+    options = {"flops": FLOPS} | options
+    return elementwise(called or name, forward, *slopes, singular=singular, **options)
+
+
+def _unknown(name: str, argument: str) -> Any:
+    def refuse(*_: Any) -> NoReturn:
+        raise TypeError(
+            f"scipy.special.{name} has no derivative in {argument} here: hold it constant, or attach a "
+            "rule with custom_rule"
+        )
+
+    return refuse
+
+
+# Gamma functions -------------------------------------------------------------------------------------
+gammaln: Primitive = _scipy("gammaln", lambda _y, x: digamma(x), called="lgamma")
+digamma: Primitive = _scipy("psi", lambda _y, x: trigamma(x, n=1), called="digamma")
+trigamma: Primitive = elementwise(
+    "polygamma_n",
+    lambda x, *, n=1: np.asarray(_special().polygamma(n, x), getattr(x, "dtype", float))[()],
+    lambda _y, x, *, n=1: trigamma(x, n=n + 1),
+    flops=FLOPS,
+    # As a ufunc of that name would, if SciPy's were one.
+    exact=lambda x, *, n=1: x.__array_ufunc__(polygamma, "__call__", float(n), x),
+)
+gamma = _scipy("gamma", lambda y, x: y * digamma(x), called="gamma")
+rgamma = _scipy("rgamma", lambda y, x: -y * digamma(x))
+beta = _scipy(
+    "beta",
+    lambda y, a, b: y * (digamma(a) - digamma(a + b)),
+    lambda y, a, b: y * (digamma(b) - digamma(a + b)),
+)
+betaln = _scipy(
+    "betaln",
+    lambda _y, a, b: digamma(a) - digamma(a + b),
+    lambda _y, a, b: digamma(b) - digamma(a + b),
+)
+gammasgn = constant("gammasgn", lambda x: _special().gammasgn(x))
+
+
+def _gamma_density(a: Value, x: Value) -> Value:
+    return exp((a - 1.0) * log(x) - x - gammaln(a))
+
+
+gammainc = _scipy(
+    "gammainc", _unknown("gammainc", "its first argument"), lambda _y, a, x: _gamma_density(a, x)
+)
+gammaincc = _scipy(
+    "gammaincc", _unknown("gammaincc", "its first argument"), lambda _y, a, x: -_gamma_density(a, x)
+)
+betainc = _scipy(
+    "betainc",
+    _unknown("betainc", "its first argument"),
+    _unknown("betainc", "its second argument"),
+    lambda _y, a, b, x: exp((a - 1.0) * log(x) + (b - 1.0) * log1p(-x) - betaln(a, b)),
+)
+
+
+def polygamma(n: int, x: Value) -> Value:
+    """As `scipy.special.polygamma`, for one order n."""
+    order = int(np.asarray(n))
+    return digamma(x) if order == 0 else trigamma(x, n=order)
+
+
+def multigammaln(a: Value, d: int) -> Value:
+    """As `scipy.special.multigammaln`."""
+    y = d * (d - 1) * 0.25 * log_number(pi)
+    for j in range(d):
+        y = y + gammaln(a - j / 2.0)
+    return y
+
+
+# The normal distribution, logarithms -----------------------------------------------------------------
+erfinv: Primitive = _scipy("erfinv", lambda y, _x: (sqrt(pi) / 2) * exp(square(y)), domain=(-1, 1))
+erfcinv: Primitive = _scipy(
+    "erfcinv", lambda y, _x: (-sqrt(pi) / 2) * exp(square(y)), domain=(0, 2)
+)
+ndtr = _scipy("ndtr", lambda _y, x: exp(-0.5 * square(x)) / sqrt(2 * pi))
+ndtri = _scipy("ndtri", lambda y, _x: sqrt(2 * pi) * exp(0.5 * square(y)), domain=(0, 1))
+log_ndtr = _scipy("log_ndtr", lambda y, x: exp(-0.5 * square(x) - y) / sqrt(2 * pi))
+logit = _scipy(
+    "logit",
+    lambda _y, x: 1.0 / (x * (1.0 - x)),
+    domain=(0, 1),
+    exact=lambda x: np.log(x) - np.log1p(-x),
+)
+xlogy = _scipy(
+    "xlogy", lambda _y, _x, y: log(y), lambda _y, x, y: scale(x, divide(1.0, y)), singular=True
+)
+xlog1py = _scipy(
+    "xlog1py",
+    lambda _y, _x, y: log1p(y),
+    lambda _y, x, y: scale(x, divide(1.0, 1.0 + y)),
+    singular=True,
+)
+entr = _scipy("entr", lambda _y, x: -1.0 - log(x), domain=(0, np.inf), singular=True)
+
+# Bessel functions ------------------------------------------------------------------------------------
+
+
+def _of_order(name: str, below: float, above: float, more: Any = None) -> Primitive:
+    """Declare a function of order v whose slope is a combination of orders v - 1 and v + 1."""
+
+    def slope(y: Value, v: Value, x: Value) -> Value:
+        found = below * self(v - 1, x) + above * self(v + 1, x)
+        return found if more is None else found + more(y, x)
+
+    self: Primitive = _scipy(name, _unknown(name, "its order"), slope)
+    return self
+
+
+jv = _of_order("jv", 0.5, -0.5)
+yv = _of_order("yv", 0.5, -0.5)
+iv = _of_order("iv", 0.5, 0.5)
+kv = _of_order("kv", -0.5, -0.5)
+ive = _of_order("ive", 0.5, 0.5, lambda y, x: -sign(x) * y)
+j0: Primitive = _scipy("j0", lambda _y, x: -j1(x))
+j1: Primitive = _scipy("j1", lambda _y, x: 0.5 * (j0(x) - jv(2.0, x)))
+y0: Primitive = _scipy("y0", lambda _y, x: -y1(x), domain=(0, np.inf))
+y1: Primitive = _scipy("y1", lambda _y, x: 0.5 * (y0(x) - yv(2.0, x)), domain=(0, np.inf))
+i0: Primitive = _scipy("i0", lambda _y, x: i1(x))
+i1: Primitive = _scipy("i1", lambda _y, x: 0.5 * (i0(x) + iv(2.0, x)))
+k0: Primitive = _scipy("k0", lambda _y, x: -k1(x), domain=(0, np.inf))
+k1: Primitive = _scipy("k1", lambda _y, x: -0.5 * (k0(x) + kv(2.0, x)), domain=(0, np.inf))
+# The distribution function of Student's t: degrees of freedom, then the point.
+stdtr = _scipy(
+    "stdtr",
+    _unknown("stdtr", "its degrees of freedom"),
+    lambda _y, df, t: exp(
+        gammaln(0.5 * (df + 1.0))
+        - gammaln(0.5 * df)
+        - 0.5 * log(df * pi)
+        - 0.5 * (df + 1.0) * log1p(square(t) / df)
+    ),
+)
+
+
+def logsumexp(
+    a: Value, axis: Any = None, b: Value = None, keepdims: bool = False, return_sign: bool = False
+) -> Value:
+    """As `scipy.special.logsumexp`: log Σ b exp(a)."""
+    if return_sign:
+        raise TypeError("logsumexp: return_sign=True is not supported on a traced value")
+    if b is None:
+        return plain_logsumexp(a, axis, keepdims=keepdims)
+    largest = np.max(a, axis=axis, keepdims=True)
+    total = sum_(b * exp(a - largest), axis, keepdims=keepdims)
+    return log(total) + (largest if keepdims else np.max(a, axis=axis))
+
+
+SPECIAL |= {
+    "gammaln": gammaln, "psi": digamma, "gamma": gamma, "rgamma": rgamma, "beta": beta, "betaln": betaln,
+    "gammasgn": gammasgn, "gammainc": gammainc, "gammaincc": gammaincc, "betainc": betainc,
+    "erf": activations.erf, "erfc": activations.erfc, "erfinv": erfinv, "erfcinv": erfcinv,
+    "ndtr": ndtr, "ndtri": ndtri, "log_ndtr": log_ndtr, "logit": logit, "expit": activations.sigmoid,
+    "log_expit": activations.log_sigmoid, "xlogy": xlogy, "xlog1py": xlog1py, "entr": entr,
+    "jv": jv, "jn": jv, "yv": yv, "yn": yv, "iv": iv, "ive": ive, "kv": kv, "stdtr": stdtr,
+    "j0": j0, "j1": j1, "y0": y0, "y1": y1, "i0": i0, "i1": i1, "k0": k0, "k1": k1,
+    "exp10": lambda x: power(10.0, x), "exp2": lambda x: power(2.0, x), "log1p": log1p,
+    "cbrt": elementary.cbrt, "i0e": lambda x: exp(-absolute(x)) * i0(x),
+    "i1e": lambda x: exp(-absolute(x)) * i1(x),
+}  # fmt: skip

@@ -1,0 +1,291 @@
+"""HIPS autograd's own tests, run on this engine:
+
+    git clone https://github.com/HIPS/autograd
+    python -m tests.reference.hips_autograd autograd [pytest's options, such as -k svd]
+
+None of its code is here. Modules called ``autograd...`` are made of this engine for the process: its
+transforms under autograd's names, NumPy as ``autograd.numpy`` (whose ``array`` puts traced values
+together), SciPy's functions, and a ``check_grads`` that compares both modes, nested to the given order,
+with central differences. Arguments that are complex numbers are left out; tests that need complex
+numbers or autograd's private interface (boxes, vspaces, its own tracer) fail or are not collected.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import itertools
+import sys
+import types
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffverify import reference
+from ffverify.reference import flatten, stats, unflatten
+from ffverify.reference.engine.var import Var, shape_of
+from ffverify.reference.primitives import scipy_functions, shaping
+
+TOLERANCE, STEP = 1e-6, 1e-6  # autograd's own
+RNG = np.random.default_rng(0)
+# Tests of autograd's own semantics: of its wrappers of NumPy (r_, c_, where by keywords, results as Python
+# numbers), of names and texts of its functions, of assignment, which works here, and of complex numbers.
+OTHER = """
+    test_r_ test_c_ test_custom_where test_wrapped_name test_assignment_raises test_numpy_version complex
+    test_cast_to_int falseyness
+    test_holomorphic test_eig_real test_eig_batched test_dtypes test_deprecated test_angle
+"""
+# Files that are about autograd's own workings, or about complex numbers alone.
+PRIVATE = (
+    "test_core",
+    "test_vspaces",
+    "test_tests",
+    "test_performance",
+    "test_fft",
+    "test_complex",
+    "test_misc",
+)
+
+
+# NumPy -----------------------------------------------------------------------------------------------
+def array(values: Any, *args: Any, **kwargs: Any) -> Any:
+    """Put values together, traced ones among them."""
+    if type(values) is Var:
+        return +values
+    if isinstance(values, list | tuple) and any(type(v) is Var for v in flatten(values)[0]):
+        return shaping.concatenate(
+            *(
+                np.expand_dims(array(v), 0) if np.ndim(v) else np.reshape(v, (1,))
+                for v in map(array, values)
+            ),
+            axis=0,
+        )
+    return np.array(values, *args, **kwargs)
+
+
+def of_array(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, *args, **kwargs: function(
+        array(x), *(map(array, args) if function is np.append else args), **kwargs
+    )
+
+
+def numpy_module() -> types.ModuleType:
+    module = types.ModuleType("autograd.numpy")
+    vars(module).update({k: getattr(np, k) for k in dir(np) if not k.startswith("__")})
+    vars(module).update(array=array, random=np.random, fft=np.fft, __version__=np.__version__)
+    for name in ("mean", "std", "var", "append"):  # of lists of traced values
+        vars(module)[name] = of_array(getattr(np, name))
+    module.int64 = lambda x: x.astype(np.int64) if type(x) is Var else np.int64(x)  # type: ignore[attr-defined]
+    linalg = types.ModuleType("autograd.numpy.linalg")
+    vars(linalg).update(
+        {k: getattr(np.linalg, k) for k in dir(np.linalg) if not k.startswith("__")}
+    )
+    vars(linalg)["norm"] = of_array(np.linalg.norm)
+    linalg._dot, linalg.T = np.dot, lambda x: np.swapaxes(x, -1, -2)  # what its tests borrow
+    module.linalg = linalg
+    return module
+
+
+# Transforms ------------------------------------------------------------------------------------------
+def of_argument(transform: Callable[..., Any]) -> Callable[..., Any]:
+    """Give ``transform(f, argnum)``, which is a function of f's arguments, from transform(f, x)."""
+
+    def wrapped(f: Callable[..., Any], argnum: Any = 0, *more: Any, **options: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            def of_x(x: Any) -> Any:
+                full = list(args)
+                for k, part in (
+                    [(argnum, x)] if isinstance(argnum, int) else zip(argnum, x, strict=True)
+                ):
+                    full[k] = part
+                return f(*full, **kwargs)
+
+            x = args[argnum] if isinstance(argnum, int) else tuple(args[k] for k in argnum)
+            return transform(of_x, x, *more, **options)
+
+        return call
+
+    return wrapped
+
+
+def make_vjp(f: Callable[..., Any], x: Any) -> Any:
+    value, pullback = reference.vjp(f, x)
+    return (lambda y_bar: pullback(y_bar)[0]), value
+
+
+def make_jvp(f: Callable[..., Any], x: Any) -> Any:
+    return lambda v: reference.jvp(f, (x,), (v,))
+
+
+def grad(f: Callable[..., Any], x: Any) -> Any:
+    """Autograd's takes arrays of one element for scalars."""
+    return reference.grad(lambda x: np.sum(scalar(f(x))))(x)
+
+
+def scalar(y: Any) -> Any:
+    if int(np.prod(shape_of(y))) != 1:
+        raise TypeError("Grad only applies to real scalar-output functions")
+    return y
+
+
+def elementwise_grad(f: Callable[..., Any], x: Any) -> Any:
+    pullback, value = make_vjp(f, x)
+    return pullback(np.ones(shape_of(value)))
+
+
+def deriv(f: Callable[..., Any], x: Any) -> Any:
+    return make_jvp(f, x)(np.ones(shape_of(x)))[1]
+
+
+def value_and_grad(f: Callable[..., Any], x: Any) -> Any:
+    return reference.value_and_grad(lambda x: np.sum(scalar(f(x))))(x)
+
+
+# Checks ----------------------------------------------------------------------------------------------
+def numbers(tree: Any) -> Any:
+    leaves = [np.asarray(leaf, float).ravel() for leaf in flatten(tree)[0]]
+    return np.concatenate(leaves) if leaves else np.zeros(0)
+
+
+def drawn(tree: Any) -> Any:
+    leaves, structure = flatten(tree)
+    return unflatten(structure, [np.asarray(RNG.normal(size=np.shape(x)))[()] for x in leaves])
+
+
+def moved(x: Any, v: Any, h: float) -> Any:
+    leaves, structure = flatten(x)
+    return unflatten(structure, [a + h * b for a, b in zip(leaves, flatten(v)[0], strict=True)])
+
+
+def close(a: float, b: float) -> bool:
+    return abs(a - b) < TOLERANCE or abs(a - b) / abs(a + b) < TOLERANCE
+
+
+def check_equivalent(a: Any, b: Any) -> None:
+    assert [np.shape(x) for x in flatten(a)[0]] == [np.shape(x) for x in flatten(b)[0]]
+    v = RNG.normal(size=numbers(a).size)
+    assert close(numbers(a) @ v, numbers(b) @ v), f"{a} and {b}"
+
+
+def check_one(f: Callable[..., Any], x: Any, modes: Sequence[str], order: int) -> None:
+    v = drawn(x)
+    up, down = numbers(f(moved(x, v, STEP / 2))), numbers(f(moved(x, v, -STEP / 2)))
+    true = (up - down) / STEP
+    pullback, y = make_vjp(f, x)
+    y_bar = drawn(y)
+    if "fwd" in modes:
+        check_equivalent(numbers(make_jvp(f, x)(v)[1]), true)
+    if "rev" in modes:
+        assert close(numbers(pullback(y_bar)) @ numbers(v), numbers(y_bar) @ true)
+    if order > 1:
+        if "fwd" in modes:
+            check_one(lambda xv: make_jvp(f, xv[0])(xv[1])[1], (x, v), modes, order - 1)
+        if "rev" in modes:
+            check_one(lambda xv: make_vjp(f, xv[0])[0](xv[1]), (x, y_bar), modes, order - 1)
+
+
+def check_grads(f: Callable[..., Any], argnum: Any = 0, modes: Any = None, order: int = 2) -> Any:
+    wanted = ["fwd", "rev"] if modes is None else modes
+    return of_argument(partial(check_one, modes=wanted, order=order))(f, argnum)
+
+
+def is_complex(x: Any) -> bool:
+    return any(np.iscomplexobj(leaf) for leaf in flatten(x)[0] if type(leaf) is not Var)
+
+
+def combo_check(f: Callable[..., Any], argnum: Any = 0, **options: Any) -> Any:
+    def check(*args: Any, **kwargs: Any) -> None:
+        keys = [[(k, x) for x in xs] for k, xs in kwargs.items()]
+        for chosen in itertools.product(*args):
+            if not any(map(is_complex, chosen)):
+                for given in itertools.product(*keys):
+                    of = argnum if isinstance(argnum, int) else tuple(argnum)
+                    check_grads(f, of, **options)(*chosen, **dict(given))
+
+    return check
+
+
+def not_ours(name: str) -> Any:
+    """Stand for what only autograd has, so that a file that asks for it can be collected."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        pytest.skip(f"autograd's own {name}")
+
+    return refuse
+
+
+# The modules -----------------------------------------------------------------------------------------
+def install() -> None:
+    anp = numpy_module()
+    made = {
+        "autograd": {
+            "numpy": anp, "grad": of_argument(grad), "value_and_grad": of_argument(value_and_grad),
+            "elementwise_grad": of_argument(elementwise_grad), "deriv": of_argument(deriv),
+            "jacobian": of_argument(lambda f, x: reference.jacobian(f)(x)),
+            "hessian": of_argument(lambda f, x: reference.jacobian(reference.jacobian(f))(x)),
+            "make_vjp": of_argument(make_vjp), "make_jvp": of_argument(make_jvp),
+            "holomorphic_grad": of_argument(grad),
+            "tuple": builtins.tuple, "list": builtins.list, "dict": builtins.dict,
+            "isinstance": builtins.isinstance,
+        },
+        "autograd.numpy": vars(anp), "autograd.numpy.random": vars(np.random),
+        "autograd.numpy.linalg": vars(anp.linalg),
+        "autograd.test_util": {
+            "check_grads": check_grads, "combo_check": combo_check, "scalar_close": close,
+            "check_equivalent": check_equivalent,
+        },
+        "autograd.scipy": {}, "autograd.scipy.integrate": {},
+        "autograd.scipy.stats": vars(stats),
+        "autograd.scipy.stats.multivariate_normal": vars(stats.multivariate_normal),
+        "autograd.scipy.special": {
+            **scipy_functions.SPECIAL, "polygamma": scipy_functions.polygamma,
+            "digamma": scipy_functions.digamma, "multigammaln": scipy_functions.multigammaln,
+            "logsumexp": scipy_functions.logsumexp,
+        },
+        "autograd.scipy.signal": {}, "autograd.scipy.linalg": {},
+        "autograd.core": {"make_vjp": make_vjp, "primitive_vjps": {}},
+        "autograd.builtins": {"tuple": tuple, "list": list, "dict": dict, "isinstance": isinstance},
+        "autograd.wrap_util": {},
+        "autograd.extend": {},
+        "autograd.tracer": {"isbox": lambda x: type(x) is Var},
+    }  # fmt: skip
+    for name, content in made.items():
+        module = types.ModuleType(name)
+        vars(module).update({k: v for k, v in content.items() if not k.startswith("__")})
+        vars(module).update(__getattr__=not_ours, __path__=[])
+        sys.modules[name] = module
+        parent, _, last = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], last, module)
+    stats_module = sys.modules["autograd.scipy.stats"]
+    rvs = importlib.import_module("scipy.stats").dirichlet.rvs
+    stats_module.dirichlet = types.SimpleNamespace(**vars(stats.dirichlet), rvs=rvs)
+
+
+def main(checkout: str, *options: str) -> int:
+    install()
+    tests = Path(checkout).resolve() / "tests"
+    sys.path.insert(0, str(tests))
+    left_out = [f"--ignore={tests / name}.py" for name in PRIVATE]
+    base = [
+        "-k",
+        " and ".join(f"not {name}" for name in OTHER.split()),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--rootdir={tests}",
+        "-c",
+        "/dev/null",
+        "--no-header",
+    ]
+    return int(pytest.main([str(tests), *left_out, *base, *options]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
