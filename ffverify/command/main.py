@@ -1,4 +1,4 @@
-"""The command line: ``ffverify verify | gradcheck | report | specs | explain | replay`` and more.
+"""The command line: ``ffverify verify | gradcheck | watch | report | specs | explain | replay`` and more.
 
 Exit codes: 0 everything holds, 1 findings, 2 a word of the call is wrong, 130 interrupted.
 """
@@ -33,6 +33,7 @@ from .gradcheck import gradcheck
 from .printing import leave_stdout, wide_console
 from .report import print_explanation, print_kills
 from .verify import INTERRUPTED, installed, verify, workers_or_all
+from .watch import watch
 
 
 def main() -> NoReturn:
@@ -112,6 +113,7 @@ def explain(claim_id: str, backends: tuple[str, ...], picture: Path | None) -> N
 commands.add_command(gradcheck)
 commands.add_command(verify)
 commands.add_command(report)
+commands.add_command(watch)
 
 
 @commands.command()

@@ -1,60 +1,115 @@
-"""The pytest plugin: ``pytest --pyargs ffverify.specs --ffverify-backend mylib.ops``.
+"""The pytest plugin: claims as tests, custom derivatives that are watched, and reports of both.
 
-It adds one group of options and turns the claims into test items when that package is collected.
-Until then it loads nothing but pytest.
+    pytest --pyargs ffverify.specs --ffverify-backend mylib.ops
+    pytest --ffverify-watch
+
+It adds one group of options, each of which can be set in pytest's configuration too (``ffverify_backend =
+mylib.ops``). Until one of them is used it loads nothing but pytest.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
+@dataclass(frozen=True)
+class _Option:
+    """An option, its configuration key, and what it takes."""
+
+    name: str
+    says: str
+    kind: type = str
+    many: bool = False
+    metavar: str = "NAME"
+
+    @property
+    def flag(self) -> str:
+        return f"--ffverify-{self.name}"
+
+    @property
+    def key(self) -> str:
+        return f"ffverify_{self.name.replace('-', '_')}"
+
+    def read(self, text: Any) -> Any:
+        """Give the value that a configuration file has."""
+        if self.kind is not int:
+            return text
+        try:
+            return int(text)
+        except ValueError as error:
+            raise pytest.UsageError(f"{self.key} = {text!r} is no whole number") from error
+
+
+_OPTIONS = (
+    _Option("backend", "backend for --pyargs ffverify.specs (default: reference)", many=True),
+    _Option("spec", "claims: names with * and ?, or a section (default: all)", many=True, metavar="PATTERN"),
+    _Option("dtype", "format (default: float64 and float32)", many=True, metavar="DTYPE"),
+    _Option("max-examples", "inputs per claim (default: each claim's own number)", int, metavar="N"),
+    _Option("seed", "same seed, same inputs (default: 0)", int, metavar="N"),
+    _Option("known", "failures that you know of, in TOML", many=True, metavar="FILE"),
+    _Option("watch", "check the custom derivatives that the tests run, when they have run", bool),
+    _Option("watch-module", "watch torch modules of this name too", many=True),
+    _Option("watch-but", "leave functions of this name alone", many=True),
+    _Option("watch-search", "inputs to draw around those that there were (default: 0)", int, metavar="N"),
+    _Option("watch-seconds", "how long the checks may take in all (default: 60)", int, metavar="N"),
+    _Option("report", "write the report as a page for a browser", metavar="FILE"),
+    _Option("junit", "write the report as JUnit XML", metavar="FILE"),
+    _Option("jsonl", "write the report as JSON Lines", metavar="FILE"),
+    _Option("json", "write the report as JSON", metavar="FILE"),
+)  # fmt: skip
+_BY_NAME = {option.name: option for option in _OPTIONS}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the group of options."""
-    group = parser.getgroup("ffverify", "verification of backends against the chapter's claims")
-    group.addoption(
-        "--ffverify-backend",
-        action="append",
-        metavar="NAME",
-        default=[],
-        help="backend for --pyargs ffverify.specs (repeatable; default: reference)",
-    )
-    group.addoption(
-        "--ffverify-spec",
-        action="append",
-        metavar="PATTERN",
-        default=[],
-        help="claims to run: names with * and ?, or a section (repeatable; default: all)",
-    )
-    group.addoption(
-        "--ffverify-dtype",
-        action="append",
-        metavar="DTYPE",
-        default=[],
-        help="format to run in (repeatable; default: float64 and float32)",
-    )
-    group.addoption(
-        "--ffverify-max-examples",
-        type=int,
-        metavar="N",
-        default=None,
-        help="inputs per claim (default: each claim's own number)",
-    )
-    group.addoption("--ffverify-seed", type=int, metavar="N", default=0,
-                    help="same seed, same inputs (default: 0)")  # fmt: skip
+    """Add the group of options, and their keys."""
+    group = parser.getgroup("ffverify", "gradients checked against high-precision truth")
+    for o in _OPTIONS:
+        kinds: dict[type, Any] = {bool: "bool", int: "string", str: "args" if o.many else "string"}
+        parser.addini(o.key, o.says, type=kinds[o.kind], default=None)
+        if o.kind is bool:
+            group.addoption(o.flag, action="store_true", default=None, help=o.says)
+        elif o.many:
+            says = f"{o.says}; repeatable"
+            group.addoption(o.flag, action="append", metavar=o.metavar, default=None, help=says)
+        else:
+            group.addoption(o.flag, type=o.kind, metavar=o.metavar, default=None, help=o.says)
+
+
+def setting(config: pytest.Config, name: str, default: Any = None) -> Any:
+    """Give what an option says, else what the configuration file does, else a default."""
+    option = _BY_NAME[name]
+    for parsed in (config.option, config.known_args_namespace):  # the first one is filled later
+        given = getattr(parsed, option.key, None)
+        if given is not None:
+            return given
+    held = config.getini(option.key)
+    return option.read(held) if held or held is False else default
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Begin to watch before any of the project's own code is imported."""
+    if setting(early_config, "watch"):
+        from .pytest_watch import begin
+
+        begin(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse wrong options before anything is collected."""
     config.addinivalue_line("markers", "ffverify_claim: a claim of the chapter, as a test item")
-    names = ("backend", "spec", "dtype", "max-examples", "seed")
-    if any(config.getoption(f"--ffverify-{name}") for name in names):
+    if any(setting(config, o.name) is not None for o in _OPTIONS[:6]):
         chosen_specs(config)
+    if any(setting(config, name) for name in ("watch", "report", "junit", "jsonl", "json")):
+        from .pytest_watch import Reporter
+
+        config.pluginmanager.register(Reporter(config), "ffverify-reporter")
 
 
 def chosen_specs(config: pytest.Config) -> list[Any]:
@@ -70,18 +125,21 @@ def chosen_specs(config: pytest.Config) -> list[Any]:
 
     from .pytest_specs import all_specs
 
-    option = config.getoption
-    backends = option("--ffverify-backend") or ["reference"]
+    backends = setting(config, "backend", ["reference"])
+    examples = setting(config, "max-examples")
+    if examples is not None and examples < 1:
+        raise pytest.UsageError(f"ffverify: --ffverify-max-examples is {examples}: give 1 or more")
     try:
         for name in backends:
             refuse_unknown_backend(name)
         return list(
             all_specs(
                 backends,
-                option("--ffverify-spec"),
-                dtypes=option("--ffverify-dtype"),
-                max_examples=option("--ffverify-max-examples"),
-                seed=option("--ffverify-seed"),
+                setting(config, "spec", []),
+                dtypes=setting(config, "dtype", []),
+                max_examples=examples,
+                seed=setting(config, "seed", 0),
+                known=setting(config, "known", []),
             )
         )
     except UsageError as error:

@@ -23,6 +23,7 @@ from ffverify.conformance.claim import Result
 from ffverify.conformance.known_defects import Defect
 from ffverify.conformance.verification import (
     check_one,
+    find_claim,
     read_known,
     refuse_formats,
     refuse_unknown_backend,
@@ -53,7 +54,9 @@ class Spec:
             device is not there.
         """
         __tracebackhide__ = True
-        self.judge(self.run())
+        result = self.run()
+        _results.append((result, "verify", *_said(self.claim)))
+        self.judge(result)
 
     def run(self) -> Result:
         """Give the result; a device that is not here is one."""
@@ -98,6 +101,22 @@ class Spec:
 
     def __str__(self) -> str:
         return f"{self.claim}-{self.backend}-{self.dtype}"
+
+
+# What the specs of a test found, until its report is made.
+_results: list[tuple[Result, str, str, str]] = []
+
+
+def take_results() -> list[tuple[Result, str, str, str]]:
+    """Give result, tool, section and title of what has been tried since the last time."""
+    found = list(_results)
+    _results.clear()
+    return found
+
+
+def _said(claim_id: str) -> tuple[str, str]:
+    found = find_claim(claim_id)
+    return found.section, found.sentence
 
 
 def all_specs(

@@ -64,6 +64,8 @@ class Entry:
     def failed(self) -> bool:
         """Whether it is a failure that nobody knew of."""
         status = self.result.status
+        if self.tool == "watch":  # that a function cannot be judged is no failure of who watches it
+            return status == "fails"
         return status in ("inconclusive", "lost") or (status == "fails" and not self.result.known)
 
 
@@ -220,7 +222,7 @@ def _is_header(record: Any) -> bool:
 def _add(document: Document, record: dict[str, Any]) -> None:
     kind = record["record"]
     if kind == "check":
-        document.entries.append(_entry(record))
+        document.entries.append(entry_of(record))
     elif kind == "end":
         notes = [_text(n) for n in record["notes"]]
         document.end(ok=bool(record["ok"]), interrupted=bool(record["interrupted"]), notes=notes)
@@ -228,7 +230,8 @@ def _add(document: Document, record: dict[str, Any]) -> None:
         raise ValueError(f"record {kind!r}")
 
 
-def _entry(record: dict[str, Any]) -> Entry:
+def entry_of(record: dict[str, Any]) -> Entry:
+    """Give the check that a record is of; what raises is no such record."""
     if record["status"] not in STATUSES:
         raise ValueError(f"status {record['status']!r}")
     findings = tuple(_finding(f) for f in record["findings"])

@@ -1,0 +1,130 @@
+"""Calls of JAX functions that have derivatives of their own, seen as they happen."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ffverify.frameworks.calls import Custom, Leaf, See, around
+
+_KINDS = {"jax.custom_vjp": jax.custom_vjp, "jax.custom_jvp": jax.custom_jvp}
+_made: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def watch(see: See, modules: Sequence[str]) -> Callable[[], None]:
+    """Have every such call seen; give what ends it."""
+    del modules  # of torch
+    undo: list[Callable[[], None]] = []
+
+    def put(owner: Any, name: str, called: Callable[..., Any]) -> None:
+        undo.append(functools.partial(setattr, owner, name, owner.__dict__[name]))
+        setattr(owner, name, called)
+
+    for kind, owner in _KINDS.items():
+        describe = functools.partial(_described, kind)
+        put(owner, "__call__", around(owner.__dict__["__call__"], see, describe))
+        put(owner, "__init__", _remembering(owner.__dict__["__init__"]))
+
+    def end() -> None:
+        for step in undo:
+            step()
+
+    return end
+
+
+def _remembering(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        _made.add(self)
+
+    return init
+
+
+def _described(kind: str, function: Any, *_: Any, **__: Any) -> Custom:
+    constants = tuple(function.nondiff_argnums)
+    return Custom(kind, _name(function), "jax", function, constants=constants)
+
+
+def _name(function: Any) -> str:
+    inner = function.fun
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__name__)}"
+
+
+def defined() -> Iterator[tuple[str, str]]:
+    """Give kind and name of every function with a derivative of its own made since the watch began."""
+    for function in list(_made):
+        kind = next(k for k, owner in _KINDS.items() if isinstance(function, owner))
+        yield kind, _name(function)
+
+
+def flatten(given: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """Give the leaves of nested arguments, and what puts them back."""
+    leaves, structure = jax.tree_util.tree_flatten(given)
+    return leaves, lambda values: jax.tree_util.tree_unflatten(structure, list(values))
+
+
+def leaf(value: Any) -> Leaf | None:
+    """Look at an argument: an array as it is now (``value`` None: traced, it has no numbers), or None."""
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
+        return None
+    inner, wanted = value, False
+    while isinstance(inner, jax.core.Tracer):
+        if hasattr(inner, "primal"):  # being differentiated, with its numbers
+            inner, wanted = inner.primal, True
+        elif getattr(inner, "batch_dim", None) is not None and hasattr(inner, "val"):
+            if not isinstance(inner.batch_dim, int):
+                break
+            inner = inner.val.take(0, axis=inner.batch_dim)
+        else:
+            break
+    if isinstance(inner, jax.core.Tracer):
+        return Leaf(tuple(value.shape), str(value.dtype), wanted, None)
+    # Nobody can change one of JAX's; to copy it inside of a transform would make it a part of that.
+    taken = (lambda: inner) if isinstance(inner, jax.Array) else functools.partial(np.array, inner)
+    return Leaf(tuple(inner.shape), str(inner.dtype), wanted, taken)
+
+
+def none_gradients(
+    custom: Custom, given: Callable[..., Any], arrays: Sequence[Any], wanted: Sequence[bool]
+) -> list[bool]:
+    """Tell of which arguments the backward gives None: it does not mean to differentiate by those."""
+    function, found = custom.call, []
+    args, kwargs = given(*arrays)
+    if not isinstance(function, jax.custom_vjp) or kwargs:
+        return [False] * len(arrays)
+    rule: Callable[..., Any] = function.bwd  # type: ignore[assignment]  # it has been called: there is one
+
+    def noting(*of: Any) -> Any:
+        found.append(rule(*of))
+        return found[-1]
+
+    def of_wanted(*values: Any) -> Any:
+        new = iter(values)
+        filled = [next(new) if w else a for a, w in zip(arrays, wanted, strict=True)]
+        return function(*given(*filled)[0])
+
+    function.bwd = noting
+    try:
+        value, pull = jax.vjp(of_wanted, *(a for a, w in zip(arrays, wanted, strict=True) if w))
+        pull(jax.tree_util.tree_map(jax.numpy.ones_like, value))
+    finally:
+        function.bwd = rule
+    cotangents = iter(found[0])
+    none: list[bool] = []
+    for i, arg in enumerate(args):
+        leaves = [x for x in jax.tree_util.tree_leaves(arg) if leaf(x) is not None]
+        if i in custom.constants:
+            continue
+        cotangent = next(cotangents)
+        parts = jax.tree_util.tree_leaves(cotangent, is_leaf=lambda x: x is None)
+        one = cotangent is None or len(parts) != len(leaves)
+        none += [cotangent is None] * len(leaves) if one else [p is None for p in parts]
+    return [w and n for w, n in zip(wanted, none, strict=True)]
