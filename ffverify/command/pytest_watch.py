@@ -15,7 +15,8 @@ import pytest
 
 from ffverify.conformance.claim import Result
 from ffverify.errors import UsageError
-from ffverify.gradients.watch import Checked, Watch
+from ffverify.gradients.watching.checking import Checked, check
+from ffverify.gradients.watching.recording import Watch
 
 from .pytest_plugin import setting
 from .pytest_specs import take_results
@@ -110,7 +111,8 @@ class Reporter:
     def _check(self, watch: Watch) -> None:
         watch.end()
         began = time.perf_counter()
-        checked = watch.check(
+        checked = check(
+            watch,
             seconds=setting(self._config, "watch-seconds", 60),
             search=setting(self._config, "watch-search", 0),
             seed=setting(self._config, "seed", 0),

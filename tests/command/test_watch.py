@@ -253,7 +253,7 @@ def test_wrong_derivatives_of_a_project_are_found(
         "*∂⟨v, Silu⟩/∂input[[]*[]], reverse = *, but should be *",
         "right*operations.Masked (torch float32*: its backward gives None for input 1",
         "never ran: operations.Unused (torch.autograd.Function)",
-        "7 right, 3 wrong, 0 undecided, 0 not checked, 1 never ran; recording took *",
+        "7 right, 3 wrong, 0 undecided, 0 not checked, * never ran; recording took *",
     ])  # fmt: skip
     assert len(json.loads((project / "out.json").read_text())) == 10
     assert "∂⟨v, Silu⟩" in (project / "out.html").read_text(encoding="utf-8")

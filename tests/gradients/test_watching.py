@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffverify.gradients.watch import KEPT, LARGEST, Checked, Watch
+from ffverify.gradients.watching.checking import Checked, check
+from ffverify.gradients.watching.recording import KEPT, LARGEST, Watch
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -75,7 +76,7 @@ class Clamped(torch.nn.Module):
 
 
 def _checks(watch: Watch, **options: Any) -> dict[str, Checked]:
-    return {c.custom.name.rpartition(".")[2]: c for c in watch.check(**options)}
+    return {c.custom.name.rpartition(".")[2]: c for c in check(watch, **options)}
 
 
 def _ok(checked: Checked) -> bool:
@@ -120,7 +121,7 @@ def test_inputs_are_those_of_before_the_call() -> None:
     watch = Watch()
     with watch:
         Doubled.apply(torch.tensor([1.0, 2.0]))
-    (seen,) = watch._seen.values()
+    (seen,) = watch.seen.values()
     ((call,),) = seen.kept.values()
     assert call.arrays[0].tolist() == [1.0, 2.0]
 
@@ -148,7 +149,7 @@ def test_what_nobody_differentiates_by_is_a_constant_where_others_are_differenti
     watch = Watch()
     with watch:
         Right.apply(torch.ones(2, requires_grad=True), torch.tensor(3.0))
-    assert [_ok(c) for c in watch.check()] == [True]
+    assert [_ok(c) for c in check(watch)] == [True]
 
 
 def test_a_few_calls_are_kept_and_large_ones_are_not() -> None:
@@ -159,17 +160,17 @@ def test_a_few_calls_are_kept_and_large_ones_are_not() -> None:
         for dtype in (torch.float64, torch.bfloat16):
             Square.apply(torch.ones(2, dtype=dtype))
         Square.apply(torch.ones(LARGEST + 1))
-    (seen,) = watch._seen.values()
+    (seen,) = watch.seen.values()
     assert seen.calls == 23
     assert sorted(len(calls) for calls in seen.kept.values()) == [1, 1, KEPT]
-    assert {c.dtype for c in watch.check()} == {"float32", "float64", "bfloat16"}
+    assert {c.dtype for c in check(watch)} == {"float32", "float64", "bfloat16"}
 
 
 def test_a_function_with_large_inputs_only_is_said_not_to_be_checked() -> None:
     watch = Watch()
     with watch:
         Square.apply(torch.ones(LARGEST + 1))
-    (checked,) = watch.check()
+    (checked,) = check(watch)
     assert checked.report is None
     assert f"{LARGEST + 1} elements" in checked.left_out
 
@@ -178,7 +179,7 @@ def test_no_time_is_said() -> None:
     watch = Watch()
     with watch:
         Square.apply(torch.ones(2))
-    (checked,) = watch.check(seconds=-1.0)
+    (checked,) = check(watch, seconds=-1.0)
     assert checked.report is None
     assert checked.left_out == "there was no time left"
 
@@ -192,7 +193,7 @@ def test_modules_of_a_given_name_with_the_state_that_they_had() -> None:
             module.weight.mul_(100)
     found = _checks(watch)
     assert _ok(found["Clamped"])
-    (seen,) = (s for s in watch._seen.values() if s.custom.name.endswith("Clamped"))
+    (seen,) = (s for s in watch.seen.values() if s.custom.name.endswith("Clamped"))
     ((call,),) = seen.kept.values()
     assert call.custom.call.weight.tolist() == [1.0, 2.0]
 
@@ -201,7 +202,7 @@ def test_what_is_left_alone_and_what_never_ran() -> None:
     watch = Watch(but=["Wrong"])
     with watch:
         Wrong.apply(torch.ones(2), torch.tensor(3.0))
-    assert watch.check() == []
+    assert check(watch) == []
     never = [name for _, name in watch.never_ran()]
     assert f"{__name__}.Square" in never
     assert f"{__name__}.Wrong" not in never
@@ -245,7 +246,7 @@ def test_jax_functions_under_its_transforms(how: str, *, drawn: bool) -> None:
     watch = Watch()
     with watch:
         assert (run() == expected).all()
-    (checked,) = watch.check()
+    (checked,) = check(watch)
     assert _ok(checked), checked
     assert checked.drawn == drawn
 
@@ -254,7 +255,7 @@ def test_a_framework_is_watched_from_its_import_on(monkeypatch: pytest.MonkeyPat
     import json as stand_in
 
     began: list[str] = []
-    monkeypatch.setattr("ffverify.gradients.watch.FRAMEWORKS", ("json",))
+    monkeypatch.setattr("ffverify.gradients.watching.recording.FRAMEWORKS", ("json",))
     monkeypatch.setattr(Watch, "_begin", lambda self, name: began.append(name))
     monkeypatch.delitem(sys.modules, "json")
     with Watch():
