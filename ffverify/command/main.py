@@ -15,9 +15,10 @@ import click
 from rich.console import Console
 
 from ffverify.conformance import pictures as plots
-from ffverify.conformance.backends import load
+from ffverify.conformance.backends import is_known, load
 from ffverify.conformance.claim import claims
 from ffverify.conformance.claim import replay as replay_claim
+from ffverify.conformance.draws import unfit
 from ffverify.conformance.mutants import kill_matrix
 from ffverify.conformance.replay import parse
 from ffverify.conformance.user_module import ALIASES
@@ -148,16 +149,30 @@ def catalogue() -> None:
 
 @commands.command()
 @click.argument("token")
-def replay(token: str) -> None:
+@click.option(
+    "--backend",
+    "named",
+    metavar="NAME",
+    help="The token's module, which a token does not import itself; or another backend to try.",
+)
+def replay(token: str, named: str | None) -> None:
     """Try a claim again on the one input of a finding."""
-    claim_id, backend, dtype, inputs = parse(token)
-    if claim_id not in {c.id for c in claims()}:
+    claim_id, own, dtype, inputs = parse(token)
+    draws = {c.id: c.inputs for c in claims()}.get(claim_id)
+    if draws is None:
         raise UnknownClaimError(
-            f"this version has no claim {claim_id!r}: `ffverify specs` lists them"
+            f"this version has no claim {claim_id!r:.60}: `ffverify specs` lists them"
         )
-    findings = replay_claim(claim_id, load(backend), dtype, inputs)
+    if named is None and not is_known(own):
+        raise UsageError(
+            f"the token is of a module, {own!r:.60}: say --backend with its name to import it"
+        )
+    backend = load(own if named is None else named)
+    if amiss := unfit(draws, backend.format(dtype), inputs):
+        raise UsageError(f"the token is no input of {claim_id}: {amiss}")
+    findings = replay_claim(claim_id, backend, dtype, inputs)
     if not findings:
-        click.echo(f"{claim_id} holds on {backend} {dtype} at this input.")
+        click.echo(f"{claim_id} holds on {backend.name} {dtype} at this input.")
     for finding in findings:
         click.echo(str(finding))
     sys.exit(1 if findings else 0)

@@ -179,6 +179,11 @@ def load(name: str) -> Backend:
     return _module_backend(name)
 
 
+def is_known(name: str) -> bool:
+    """Tell whether a name is of one of the frameworks here: loading it imports no module of the user's."""
+    return name.partition(":")[0] in _KNOWN
+
+
 def _module_backend(name: str) -> Backend:
     try:
         module = user_module.import_module(name)
