@@ -1,270 +1,21 @@
-"""Beyond the chapter: every input that a half-precision format has, for every elementwise function.
-
-Truth for 65,536 numbers comes from Taylor polynomials of the textbook definitions, in ball
-arithmetic: on an interval with centre c and radius r, f(c + d) = Σ_{k≤n} a_k d^k + R with
-|R| ≤ |a_{n+1}(interval)| |d|^{n+1}, where a_{n+1} of the whole interval is itself a ball. Intervals
-are halved until R is negligible; what never becomes so is evaluated number by number.
-"""
+"""Beyond the chapter: every input that a half-precision format has, for every elementwise function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from typing import Any
 
-import flint
 import numpy as np
 
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
-from ffverify.exact import formats
-from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, PreciseArray
-from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
 from ffverify.verdicts.verdict import Verdict
 
-DEGREE = 10
-BITS = 256  # 1 + e^z keeps 30 bits of e^z down to the smallest float32
-# Truth is wanted to 2^-34 of itself, or to 2^-9 of the smallest float32.
-NARROW, SMALLEST = 2.0**-34, 2.0**-158
-
-# ---------------------------------------------------------------------------------------------
-# Power series as numbers
-# ---------------------------------------------------------------------------------------------
-
-series = flint.arb_series
-UNKNOWN = series([arb.nan()])
-
-
-class Jet:
-    """A power series in d that textbook formulas compute with; compared by its constant term."""
-
-    __slots__ = ("s",)
-
-    def __init__(self, s: Any) -> None:
-        self.s = s
-
-    def __add__(self, other: Jet) -> Jet:
-        return Jet(self.s + other.s)
-
-    def __sub__(self, other: Jet) -> Jet:
-        return Jet(self.s - other.s)
-
-    def __mul__(self, other: Jet) -> Jet:
-        return Jet(self.s * other.s)
-
-    def __neg__(self) -> Jet:
-        return Jet(-self.s)
-
-    def __gt__(self, other: Jet) -> bool:
-        return _above(self, other)
-
-    def __le__(self, other: Jet) -> bool:
-        return not _above(self, other)
-
-
-def _above(x: Jet, y: Jet) -> bool:
-    a, b = x.s[0], y.s[0]
-    if a > b or b > a:
-        return bool(a > b)
-    raise Undecided(f"{a} > {b}")
-
-
-def _divide(x: Jet, y: Jet) -> Jet:
-    return Jet(UNKNOWN if y.s[0].contains(0) else x.s / y.s)
-
-
-def _power(x: Jet, y: Jet) -> Jet:
-    return Jet(x.s ** int(y.s[0].unique_fmpz()))
-
-
-def _of(method: str) -> Callable[[Jet], Jet]:
-    return lambda x: Jet(getattr(x.s, method)())
-
-
-JETS = Arithmetic(
-    name="Taylor polynomials",
-    exact=lambda value: value if isinstance(value, Jet) else Jet(series([BALLS.exact(value)])),
-    precision=flint.ctx.workprec,
-    functions={
-        **{name: _of(name) for name in ("exp", "log", "sqrt", "erf", "erfc")},
-        "arctan": _of("atan"), "divide": _divide, "power": _power,
-        "maximum": lambda x, y: x if _above(x, y) else y,
-        "minimum": lambda x, y: y if _above(x, y) else x,
-        "absolute": lambda x: x if _above(x, Jet(series([0]))) else -x,
-    },
-    matmul=BALLS.matmul, solve=BALLS.solve, det=BALLS.det,
-)  # fmt: skip
-
-
-def _coefficients(function: Callable[..., Any], at: list[Any], count: int) -> list[list[Any]]:
-    """Give the first Taylor coefficients of a definition at numbers or balls."""
-    cap = flint.ctx.cap
-    flint.ctx.cap = count
-    try:
-        points = np.empty(len(at), dtype=object)
-        points[:] = [Jet(series([x, 1])) for x in at]
-        found = function(PreciseArray(points, JETS)).values
-        return [[jet.s[k] for k in range(count)] for jet in found]
-    finally:
-        flint.ctx.cap = cap
-
-
-# ---------------------------------------------------------------------------------------------
-# Truth for every number of a format
-# ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Table:
-    """A function on all numbers of a format: f, f', f'' [3, n] and the error bound of each."""
-
-    x: Array
-    jets: Array
-    errors: Array
-
-
-def every(fmt: Format) -> Array:
-    """Give every finite number of a half-precision format, ascending, -0 left out."""
-    bits = np.arange(2**16, dtype=np.uint16)
-    wide = (
-        bits.view(np.float16)
-        if fmt.name == "float16"
-        else (bits.astype(np.uint32) << 16).view(np.float32)
-    )
-    return np.unique(wide[np.isfinite(wide)].astype(np.float64))
-
-
-@cache
-def table(name: str, half: str) -> Table:
-    """Tabulate one function of the catalogue; shared by all backends."""
-    definition = textbook.CATALOGUE[name]
-    x = every(formats.of(half))
-    low, high = definition.domain
-    x = x[(x > low) & (x < high)]
-    jets, errors = np.empty((3, len(x))), np.full((3, len(x)), np.inf)
-    # Binades, and one block for all that is small; kinks and zero are numbers of their own.
-    edges = np.frexp(np.abs(x))[1] * np.sign(x)
-    small = np.abs(x) < 2.0**-5
-    edges[small] = 0 if not definition.kinks else edges[small]
-    starts = [0, *(np.flatnonzero(np.diff(edges)) + 1).tolist(), len(x)]
-    single = [i for kink in definition.kinks for i in np.flatnonzero(x == kink).tolist()]
-    with BALLS.precision(BITS):
-        ones = [
-            i
-            for start, stop in pairwise(starts)
-            for i in _fill(definition.function, x, start, stop, jets, errors)
-            if i not in single
-        ]
-    for bits in (BITS, 4 * BITS):  # the second for the exponential of what a cube makes huge
-        with BALLS.precision(bits):
-            ones = [i for i in ones if not np.isfinite(errors[:, i]).all()]
-            _fill_ones(definition.function, x, ones, jets, errors)
-    left = np.flatnonzero(~np.isfinite(errors).all(axis=0))
-    _fill_exactly(definition.function, x, left, jets, errors)
-    return Table(x, jets, errors)
-
-
-def _fill(
-    function: Callable[..., Any], x: Array, start: int, stop: int, jets: Array, errors: Array
-) -> list[int]:
-    """Fill in an interval of numbers by polynomials; give the places that no polynomial serves."""
-    ones: list[int] = []
-    todo = [(start, stop)]
-    while todo:
-        start, stop = todo.pop()
-        if stop - start <= 4:
-            ones += range(start, stop)
-            continue
-        found, bound = _polynomial(function, x[start:stop])
-        excess = float(np.max(bound / np.maximum(np.abs(found) * NARROW, SMALLEST)))
-        if excess <= 1:
-            jets[:, start:stop], errors[:, start:stop] = found, bound
-        elif excess > (stop - start) ** DEGREE:  # halving gains 2^DEGREE each time: too little
-            ones += range(start, stop)
-        else:
-            middle = (start + stop) // 2
-            todo += [(start, middle), (middle, stop)]
-    return ones
-
-
-def _polynomial(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
-    """Give f, f', f'' on an interval by one Taylor polynomial, with bounds on their errors."""
-    low, high = float(x[0]), float(x[-1])
-    centre = 0.0 if low < 0 < high else float(x[len(x) // 2])
-    hull = arb(low).union(arb(high))
-    try:
-        (a,) = _coefficients(function, [arb(centre)], DEGREE + 1)
-        (everywhere,) = _coefficients(function, [hull], DEGREE + 2)
-    except Undecided:
-        return np.zeros((3, len(x))), np.full((3, len(x)), np.inf)
-    d = x - centre  # exact: few bits
-    if not all(c.is_finite() for c in (*a, *everywhere)):
-        return np.zeros((3, len(x))), np.full((3, len(x)), np.inf)
-    rest = everywhere[-1].abs_upper()
-    radius = float(np.max(np.abs(d)))
-    sized = [c * arb(radius) ** k for k, c in enumerate(a)]
-    scaled = np.array([float(c.mid()) for c in sized])
-    spread = np.array([float(c.rad()) for c in sized])
-    remainder = float((rest * arb(radius) ** (DEGREE + 1)).upper())
-    s = d / radius
-    found, bound = np.empty((3, len(x))), np.empty((3, len(x)))
-    weights = np.ones(DEGREE + 2)
-    powers = np.arange(DEGREE + 2)
-    with np.errstate(all="ignore"):  # what is not finite is marked so below
-        for order in range(3):
-            terms = weights * np.abs(s[:, None]) ** np.maximum(powers, 0)
-            signed = terms * np.where((powers % 2 == 1) & (s[:, None] < 0), -1.0, 1.0)
-            found[order] = signed[:, :-1] @ scaled * radius**-order
-            # 2^-48: each term and the sum of eleven are rounded in float64.
-            rough = terms[:, :-1] @ (spread + np.abs(scaled) * 2.0**-48)
-            bound[order] = (rough + terms[:, -1] * remainder) * radius**-order
-            weights = weights * np.maximum(powers, 0)
-            powers = powers - 1
-    bad = ~np.isfinite(bound) | ~np.isfinite(found)
-    return np.where(bad, 0.0, found), np.where(bad, np.inf, bound)
-
-
-def _fill_ones(
-    function: Callable[..., Any], x: Array, places: list[int], jets: Array, errors: Array
-) -> None:
-    """Fill in numbers one by one."""
-    found = _coefficients(function, [arb(v) for v in x[places].tolist()], 3)
-    for i, (value, slope, half_curvature) in zip(places, found, strict=True):
-        for order, c in enumerate((value, slope, 2 * half_curvature)):
-            mid = float(c.mid())
-            jets[order, i] = mid
-            if np.isinf(mid):  # far beyond either format
-                errors[order, i] = 0.0
-                continue
-            error = float(c.rad()) + abs(mid) * 2.0**-52
-            errors[order, i] = error if error <= max(abs(mid) * NARROW, SMALLEST) else np.inf
-
-
-def _fill_exactly(
-    function: Callable[..., Any], x: Array, places: Array, jets: Array, errors: Array
-) -> None:
-    """Fill in kinks, and whatever else is left, by the differences that every claim uses."""
-    if not len(places):
-        return
-    at, fmt = x[places], formats.of("float32")
-    value = truth.value(function, [at], fmt, core=(0,)).exact
-    slope = truth.gradient(function, [at], np.ones(len(at)), 0, fmt, core=(0,)).exact
-    for order, balls in enumerate((value, slope)):
-        jets[order, places] = [float(b.mid()) for b in balls]
-        errors[order, places] = [float(b.rad()) + abs(float(b.mid())) * 2.0**-52 for b in balls]
-    jets[2, places], errors[2, places] = 0.0, 0.0
-
-
-# ---------------------------------------------------------------------------------------------
-# The sweep
-# ---------------------------------------------------------------------------------------------
+from .tables import Table, table
 
 FUNCTIONS = sorted(name for name, d in textbook.CATALOGUE.items() if d.signature == "()->()")
 PRIMES = ("", "'")
@@ -360,7 +111,8 @@ def _sweep(check: Check, name: str, half: str, fmt: Format) -> list[Failure]:
 
 def _excess(exact: Table, order: int, computed: Array, fmt: Format) -> Array:
     """Give error over bound, g·u·(|t| + |x t'|) + g subnormals, as in `ffverify.verdicts.bounds`."""
-    t, motion = exact.jets[order], np.abs(exact.x * exact.jets[order + 1])
+    t, slope = exact.jets[order], np.abs(exact.jets[order + 1]) + exact.errors[order + 1]
+    motion = np.abs(exact.x) * slope
     unit = truth.LIBRARY_ROUNDINGS * fmt.unit_roundoff
     tiny = truth.LIBRARY_ROUNDINGS * 2.0**fmt.smallest_exponent
     with np.errstate(invalid="ignore"):  # infinity where infinity is right

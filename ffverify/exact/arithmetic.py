@@ -236,12 +236,22 @@ def _mp_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda x: function(x) if mp.isfinite(x) else x
 
 
+def _mp_exp(x: Any) -> Any:
+    # mpmath raises e to a whole number by as many squarings as that has bits: log 2 is taken off before.
+    if not mp.isfinite(x) or mp.mag(x) < 64:
+        return mp.exp(x)
+    with mp.extraprec(mp.mag(x) + 8):
+        n = mp.floor(x / mp.ln2)
+        rest = x - n * mp.ln2
+    return mp.ldexp(mp.exp(rest), int(n))
+
+
 MPMATH = Arithmetic(
     name="mpmath",
     exact=_mpf,
     precision=mp.workprec,
     functions={
-        "exp": mp.exp, "log": _mp_log, "log1p": _mp_real(mp.log1p), "expm1": mp.expm1,
+        "exp": _mp_exp, "log": _mp_log, "log1p": _mp_real(mp.log1p), "expm1": mp.expm1,
         "sqrt": _mp_real(mp.sqrt), "sin": mp.sin, "cos": mp.cos, "tan": mp.tan,
         "arctan": mp.atan, "arcsin": _mp_real(mp.asin), "arccos": _mp_real(mp.acos),
         "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh, "arcsinh": mp.asinh,

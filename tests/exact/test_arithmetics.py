@@ -261,3 +261,13 @@ def test_special_functions_agree_in_both(name: str, x: float) -> None:
             values.append(elementwise(name, arithmetic.array(np.array([x]))).values[0])
     with BALLS.precision(160):
         assert abs(values[0] - arb(values[1])) < arb(2) ** -140
+
+
+def test_both_arithmetics_raise_e_to_huge_powers_alike() -> None:
+    for x in (2.0**70, -(2.0**70), 1e300, -1.25e200, 700.0):
+        with MPMATH.precision(800), BALLS.precision(2400):
+            power = np.exp(MPMATH.array(x)).values[()]
+            ball = np.exp(BALLS.array(x)).values[()]
+            mantissa, exponent = power.man_exp
+            apart = abs(arb(int(mantissa)) * arb(2) ** arb(int(exponent)) / ball - 1)
+            assert apart < arb(2) ** -790
