@@ -262,8 +262,34 @@ def labels(
     """
     if classes < 1:
         raise ValueError(f"classes={classes!r}: give at least one")
-    drawn = hnp.arrays(np.int64, shape, elements=st.integers(0, classes - 1), fill=st.nothing())
-    return _following(drawn, "int64", framework, device)
+    return integers("int64", shape, 0, classes - 1, framework=framework, device=device)
+
+
+def integers(
+    dtype: str,
+    shape: Shape,
+    min_value: int,
+    max_value: int,
+    *,
+    framework: str | None = None,
+    device: str | None = None,
+) -> st.SearchStrategy[Any]:
+    """Draw arrays of integers from a closed range, of whose framework as `labels`.
+
+    Raises
+    ------
+    ValueError
+        If the dtype does not hold the range.
+    """
+    limits = np.iinfo(dtype)
+    if not limits.min <= min_value <= max_value <= limits.max:
+        raise ValueError(
+            f"[{min_value}, {max_value}] is no range of {dtype}: give one within "
+            f"[{limits.min}, {limits.max}]"
+        )
+    elements = st.integers(min_value, max_value)
+    drawn = hnp.arrays(np.dtype(dtype), shape, elements=elements, fill=st.nothing())
+    return _following(drawn, dtype, framework, device)
 
 
 def booleans(

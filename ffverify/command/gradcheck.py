@@ -6,34 +6,39 @@ Exit codes: 0 the gradient is right, 1 it is not, or nothing could be judged, 2 
 from __future__ import annotations
 
 import ast
+import contextlib
+import difflib
 import importlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import click
 
 from ffverify.errors import UnavailableError
 from ffverify.exact import formats
-from ffverify.frameworks.framework import framework
-from ffverify.strategies import arrays, labels
+from ffverify.frameworks.arguments import signature_of
+from ffverify.frameworks.declared import data
+from ffverify.strategies import arrays, booleans, integers
 
 from . import options
-from .printing import print_and_exit
+from .printing import print_and_exit, say
 from .reports.checked import result_of
 from .reports.files import Files
 from .reports.records import Document, Entry, run_record
 
 _INPUT = re.compile(
-    r"\s*(?:(?P<name>\w+)\s*:)?\s*(?P<dtype>\w+)\s*(?:\[(?P<shape>[\d,\s]*)\])?"
+    r"\s*(?:(?P<name>\w+)\s*:)?\s*(?:(?P<data>data)\s+)?(?P<dtype>\w+)\s*(?:\[(?P<shape>[\d,\s]*)\])?"
     r"(?:\s+in\s+\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?\s*"
 )
-_INTEGER = "int64"
+_INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
 
 
-def parse_input(text: str, framework_name: str, device: str | None = None) -> Any:
-    """Turn ``'x: float32[3,4] in [-5, 5]'`` into a strategy; integers are labels from 0.
+def parse_input(
+    text: str, framework_name: str, device: str | None = None
+) -> tuple[str | None, Any]:
+    """Turn ``'x: float32[3,4] in [-5, 5]'`` into a name, if there is one, and a strategy.
 
     Raises
     ------
@@ -43,30 +48,77 @@ def parse_input(text: str, framework_name: str, device: str | None = None) -> An
     match = _INPUT.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"--input {text!r} cannot be read: write it like 'x: float32[3,4] in [-5, 5]' or "
-            "'y: int64[3] in [0, 9]'"
+            f"--input {text!r} cannot be read: write it like 'x: float32[3,4] in [-5, 5]', "
+            "'y: int64[3] in [0, 9]', 'mask: bool[3]' or 't: data float32[3]'"
         )
     shape = tuple(int(n) for n in (match["shape"] or "").split(",") if n.strip())
     low, high = (_number(match[end], text) for end in ("low", "high"))
-    if match["dtype"] == _INTEGER:
-        if low != 0 or high is None:
-            raise ValueError(f"--input {text!r}: integers need a range from 0, as in [0, 9]")
-        drawn = labels(shape, int(high) + 1)
-        array = framework(framework_name).array
-        return drawn.map(lambda a: array(a, _INTEGER, device))
-    if match["dtype"] not in formats.FORMATS:
-        raise ValueError(
-            f"--input {text!r}: dtype {match['dtype']!r} is none of "
-            f"{', '.join([*formats.FORMATS, _INTEGER])}"
+    dtype = match["dtype"]
+    drawn: Any
+    if dtype == "bool":
+        drawn = booleans(shape, framework=framework_name, device=device)
+    elif dtype in _INTEGERS:
+        whole = low is not None and high is not None and low.is_integer() and high.is_integer()
+        if low is None or high is None or not whole or low > high:
+            raise ValueError(f"--input {text!r}: integers need a range of integers, as in [0, 9]")
+        drawn = integers(dtype, shape, int(low), int(high), framework=framework_name, device=device)
+    elif dtype in formats.FORMATS:
+        drawn = arrays(
+            dtype, shape, min_value=low, max_value=high, framework=framework_name, device=device
         )
-    return arrays(
-        match["dtype"],
-        shape,
-        min_value=low,
-        max_value=high,
-        framework=framework_name,
-        device=device,
+    else:
+        known = [*formats.FORMATS, *_INTEGERS, "bool"]
+        meant = _meant(dtype, known)
+        raise ValueError(f"--input {text!r}: dtype {dtype!r} is none of {', '.join(known)}{meant}")
+    return match["name"], data(drawn) if match["data"] else drawn
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def bound(
+    fn: Callable[..., Any], named: Sequence[tuple[str | None, Any]], more: Collection[str]
+) -> Any:
+    """Give inputs to the parameters of a function: by name where they have names, else in order.
+
+    Raises
+    ------
+    ValueError
+        If a name is no parameter's, is given twice, or one is missing; all of it said at once.
+    """
+    values = [v for _, v in named]
+    signature = signature_of(fn)
+    if signature is None or all(name is None for name, _ in named):
+        return values
+    parameters = list(signature.parameters.values())
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return values  # it takes anything: names are for the reader
+    free = iter([n for n in names if n not in {name for name, _ in named} and n not in more])
+    given: dict[str, Any] = {}
+    amiss = []
+    for name, value in named:
+        key = name or next(free, None)
+        if key is None or key not in names:
+            amiss.append(f"it has no {key or 'further parameter'}{_meant(key or '', names)}")
+        elif key in given:
+            amiss.append(f"{key} is given twice")
+        else:
+            given[key] = value
+    amiss += [f"it has no {key}{_meant(key, names)}" for key in more if key not in names]
+    needed = [p.name for p in parameters if p.default is p.empty and p.name in names]
+    missing = [n for n in needed if n not in given and n not in more]
+    amiss += (
+        [f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else []
     )
+    if amiss:
+        shown = getattr(fn, "__name__", type(fn).__name__)
+        raise ValueError(f"--input: {shown}({', '.join(names)}): {'; '.join(dict.fromkeys(amiss))}")
+    if any(p.kind is p.POSITIONAL_ONLY for p in parameters if p.name in given):
+        return [given[n] for n in names if n in given]
+    return given
 
 
 def _number(text: str | None, whole: str) -> float | None:
@@ -76,6 +128,32 @@ def _number(text: str | None, whole: str) -> float | None:
         return float(text)
     except ValueError as error:
         raise ValueError(f"--input {whole!r}: {text.strip()!r} is not a number") from error
+
+
+def _module(name: str, path: str) -> Any:
+    """Import a user's module, whatever it does then.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be imported.
+    """
+    sys.path.insert(0, "")  # as `python -m` does: the user's module lies where the command is given
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        lines = str(error).strip().splitlines()
+        said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        did = "exits" if isinstance(error, SystemExit) else "raises"
+        why = (
+            str(error)
+            if isinstance(error, ImportError)
+            else f"{name} {did} when it is imported: {said}"
+        )
+        raise ValueError(f"{path!r} cannot be imported: {why}") from error
+    finally:
+        with contextlib.suppress(ValueError):  # the module may have changed it
+            sys.path.remove("")
 
 
 def load_function(path: str) -> Callable[..., Any]:
@@ -92,15 +170,14 @@ def load_function(path: str) -> Callable[..., Any]:
     if not colon or not name:
         raise ValueError(f"{path!r} names no function: write package.module:function")
     called = name.endswith("()")
-    sys.path.insert(0, "")  # as `python -m` does: the user's module lies where the command is given
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in name.removesuffix("()").split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{path!r} cannot be imported: {error}") from error
-    finally:
-        sys.path.remove("")
+    found: Any = _module(module_name, path)
+    for part in name.removesuffix("()").split("."):
+        holder, found = found, getattr(found, part, None)
+        if found is None:
+            where = getattr(holder, "__name__", type(holder).__name__)
+            raise ValueError(
+                f"{path!r} cannot be imported: {where} has no {part!r}{_meant(part, dir(holder))}"
+            )
     found = found() if called else found
     if not callable(found):
         raise TypeError(f"{path!r} is a {type(found).__name__}, not a function")
@@ -128,7 +205,8 @@ def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
     multiple=True,
     required=True,
     metavar="SPEC",
-    help="One input, in order; repeatable: 'x: float32[3,4] in [-5, 5]', 'y: int64[3] in [0, 9]'.",
+    help="One input, by name or in order; repeatable: 'x: float32[3,4] in [-5, 5]', 'y: int64[3] in [0, 9]', "
+    "'mask: bool[3]', 't: data float32[3]'.",
 )
 @click.option(
     "--framework",
@@ -154,6 +232,23 @@ def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
 )
 @click.option(
     "--jvp", metavar="PACKAGE.MODULE:FUNCTION", help="The function's own JVP to be checked."
+)
+@click.option(
+    "--gradient",
+    metavar="PACKAGE.MODULE:FUNCTION",
+    help="The gradient of the function, a number or a sum of losses, to be checked.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For one call of the function; 10 by default.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="After which no new inputs are drawn.",
 )
 @click.option(
     "--order",
@@ -182,6 +277,9 @@ def gradcheck(
     truth: str | None,
     vjp: str | None,
     jvp: str | None,
+    gradient: str | None,
+    timeout: float | None,
+    time_limit: float | None,
     order: int,
     strict: bool,
     max_examples: int,
@@ -196,30 +294,38 @@ def gradcheck(
         files.begin(document)
         fn = load_function(function)
         chosen = framework_name or _framework_of(function)
-        drawn = [parse_input(text, chosen, device) for text in inputs]
         options = _keywords(keywords)
-        rules: dict[str, Any] = {
-            n: load_function(p) for n, p in (("vjp", vjp), ("jvp", jvp)) if p is not None
-        }
+        named = [parse_input(text, chosen, device) for text in inputs]
+        drawn = bound(fn, named, options)
+        paths = {"vjp": vjp, "jvp": jvp, "gradient": gradient}
+        rules: dict[str, Any] = {n: load_function(p) for n, p in paths.items() if p is not None}
         definition = load_function(truth) if truth is not None and ":" in truth else truth
         called = _with_keywords(fn, options) if options else fn
         report = check(
-            called, drawn, truth=definition, order=order, strict=strict,
-            max_examples=max_examples, seed=seed, raise_exception=False, **rules,
+            called, drawn, truth=definition, order=order, strict=strict, max_examples=max_examples,
+            seed=seed, timeout=timeout, time_limit=time_limit, raise_exception=False, **rules,
         )  # fmt: skip
     except (TypeError, ValueError, UnavailableError) as error:
         raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt as stopped:
+        if (so_far := getattr(stopped, "report", None)) is not None:
+            say(f"stopped; so far:\n{so_far}")
+        raise
     document.entries = [Entry(result_of(report), "gradcheck")]
     document.end(ok=report.ok)
     files.finish(document, report.to_dict())
-    print_and_exit(0 if report.ok else 1, lambda: click.echo(str(report)))
+    print_and_exit(0 if report.ok else 1, lambda: say(str(report)))
 
 
 def _with_keywords(fn: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    def called(*args: Any) -> Any:
-        return fn(*args, **options)
+    def called(*args: Any, **named: Any) -> Any:
+        return fn(*args, **named, **options)
 
     called.__name__ = getattr(fn, "__name__", type(fn).__name__)
+    signature = signature_of(fn)
+    if signature is not None:
+        left = [p for p in signature.parameters.values() if p.name not in options]
+        called.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]  # what inspect looks for
     return called
 
 

@@ -6,7 +6,6 @@ Exit codes: 0 everything holds, 1 findings, 2 a word of the call is wrong, 130 i
 from __future__ import annotations
 
 import inspect
-import io
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -31,7 +30,7 @@ from ffverify.truth.textbook import CATALOGUE
 from . import options, settings
 from .compare import report
 from .gradcheck import gradcheck
-from .printing import leave_stdout, wide_console
+from .printing import leave_stdout, speak_ascii, wide_console
 from .report import print_explanation, print_kills
 from .verify import INTERRUPTED, installed, verify, workers_or_all
 from .watch import watch
@@ -39,9 +38,7 @@ from .watch import watch
 
 def main() -> NoReturn:
     """Run the command line; a wrong word of the call is one line and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows a ?
+    speak_ascii()
     # As `python -m` does, for as long as the user's modules run: they lie where the command is given.
     sys.path.insert(0, "")
     try:

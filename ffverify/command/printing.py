@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 
 import click
 from rich.console import Console
+
+_IN_ASCII = {
+    "∂": "d", "⟨": "<", "⟩": ">", "½": "1/2", "·": "*", "×": "x", "…": "...", "–": "-", "−": "-", "≤": "<=",
+    "≥": ">=", "≠": "!=", "√": "sqrt", "∞": "inf", "→": "->", "±": "+/-", "§": "section ", "²": "^2",
+    "³": "^3", "∈": " in ", "∇": "grad ", "Σ": "sum", "∥": "||", "✓": "ok", "✗": "x",
+    "ᵀ": "^T", "’": "'", "π": "pi",
+}  # fmt: skip
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Give what a terminal can show in the place of what it cannot."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    shown = "".join(_IN_ASCII.get(c) or _spelled(c) for c in text)
+    return shown, error.end
+
+
+def _spelled(letter: str) -> str:
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    name = unicodedata.name(letter, "?").lower()
+    return plain or (name.rsplit(" ", 1)[-1] if name.startswith("greek") else "?")
+
+
+def speak_ascii() -> None:
+    """Let what a terminal without UTF-8 cannot show be spelled in ASCII."""
+    codecs.register_error("ffverify.ascii", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ffverify.ascii")
+
+
+def say(text: str) -> None:
+    """Print a line as the terminal can show it: click by itself writes UTF-8 where ASCII is asked for."""
+    click.echo(text, file=sys.stdout)
 
 
 def wide_console() -> Console:
