@@ -1,5 +1,6 @@
 """The transforms, and what engines get wrong: perturbation confusion, aliasing, zeros, kinks, state."""
 
+import concurrent.futures
 import dataclasses
 import gc
 import sys
@@ -393,3 +394,27 @@ def test_symbol_to_number_and_symbol_to_symbol_give_the_same_bits():
     np.testing.assert_array_equal(graph(X), numbers)
     _, pullback = vjp(grad(f), X)  # the same derivative, as a graph that is differentiated again
     np.testing.assert_allclose(pullback(np.ones(3))[0], hessian(f)(X).sum(axis=0), rtol=1e-13)
+
+
+def test_gradients_in_several_threads_at_once():
+    """Each thread has derivatives of its own, nested ones too, of functions and arrays they share."""
+    shared = np.linspace(-1, 1, 50)
+
+    def f(x, k):
+        y = x * k
+        y += shared
+        return np.sum(np.sin(y) ** 2 * shared)
+
+    def all_of(k):
+        return (
+            grad(f)(shared, k), hessian(f)(shared, k), jvp(grad(f), (shared, k), (shared, 1.0))[1],
+            grad(lambda x: np.sum(grad(f)(x, k) * x))(shared),
+        )  # fmt: skip
+
+    ks = [0.5, 1.0, 2.0, 3.0]
+    expected = [all_of(k) for k in ks]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(all_of, ks * 10))
+    for i, results in enumerate(found):
+        for result, right in zip(results, expected[i % len(ks)], strict=True):
+            np.testing.assert_array_equal(result, right)
