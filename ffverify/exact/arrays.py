@@ -224,7 +224,9 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
                 x.precise(self.arithmetic) if isinstance(x, Plain) else x for x in inputs
             )
         if method == "accumulate" and name in _REDUCTIONS:
-            return self.like(of_elements(self.arithmetic, name).accumulate(self.values, **kwargs))
+            return self.like(
+                of_elements(self.arithmetic, name, 2).accumulate(self.values, **kwargs)
+            )
         if method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
@@ -246,7 +248,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         else:
             result = shortcuts.at_once(name, values) if shortcuts is not None else None
             if result is None:
-                result = of_elements(self.arithmetic, name)(*values)
+                result = of_elements(self.arithmetic, name, len(values))(*values)
             if name in _PREDICATES:
                 result = _plain(np.asarray(result, dtype=bool), rows)
             else:
@@ -555,18 +557,16 @@ _OPERATORS: dict[str, Any] = {
     "positive": np.positive, "absolute": np.absolute, "fabs": np.absolute, "square": np.square,
 }  # fmt: skip
 
-_BINARY = str.split("add subtract multiply divide power maximum minimum arctan2 polygamma zeta")
-
 
 @functools.cache
-def of_elements(arithmetic: Arithmetic, name: str) -> Any:
-    """Give a function of elements as a ufunc of object arrays."""
+def of_elements(arithmetic: Arithmetic, name: str, operands: int) -> Any:
+    """Give a function of so many elements as a ufunc of object arrays."""
     if name in arithmetic.functions:
-        return np.frompyfunc(arithmetic.functions[name], 2 if name in _BINARY else 1, 1)
+        return np.frompyfunc(arithmetic.functions[name], operands, 1)
     if name in _OPERATORS:
         return _OPERATORS[name]
     raise TypeError(
-        f"np.{name} has no precise form: add a line to numpy_functions.py, or write the definition without it"
+        f"np.{name} has no precise form: add a row to operations.py, or write the definition without it"
     )
 
 
@@ -574,7 +574,7 @@ def elementwise(name: str, *operands: Any) -> PreciseArray:
     """Apply a function that NumPy does not have (``erf``, ``lgamma``) to every element."""
     arithmetic = arithmetic_among(operands)
     values, rows = aligned([arithmetic.array(x) for x in operands])
-    result = of_elements(arithmetic, name)(*values)
+    result = of_elements(arithmetic, name, len(values))(*values)
     return PreciseArray(np.asarray(result, dtype=object), arithmetic, rows)
 
 

@@ -79,3 +79,31 @@ def det(a: Any) -> Any:
     for i in np.ndindex(out.shape):
         out[i] = a.arithmetic.det(a.values[i])
     return a.like(out)
+
+
+def cholesky(a: Any) -> Any:
+    """Factor a = L Lᵀ, column by column."""
+    n = a.shape[-1]
+    L: Any = np.zeros_like(a).copy()
+    for j in range(n):
+        row = L[..., j, :j]
+        L[..., j, j] = np.sqrt(a[..., j, j] - np.sum(row * row, axis=-1))
+        for i in range(j + 1, n):
+            rest = a[..., i, j] - np.sum(L[..., i, :j] * row, axis=-1)
+            L[..., i, j] = rest / L[..., j, j]
+    return L
+
+
+def contract(a: Any, b: Any, over: Any, batch: Any = ((), ())) -> Any:
+    """Multiply and sum over pairs of axes; the result has batch axes, then a's, then b's others."""
+    (over_a, over_b), (batch_a, batch_b) = over, batch
+    free_a = [i for i in range(a.ndim) if i not in {*over_a, *batch_a}]
+    free_b = [i for i in range(b.ndim) if i not in {*over_b, *batch_b}]
+    size = int(np.prod([a.shape[i] for i in over_a]))
+    rows, columns = [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
+    stack = [a.shape[i] for i in batch_a]
+    left = np.transpose(a, [*batch_a, *free_a, *over_a]).reshape(*stack, int(np.prod(rows)), size)
+    right = np.transpose(b, [*batch_b, *over_b, *free_b]).reshape(
+        *stack, size, int(np.prod(columns))
+    )
+    return (left @ right).reshape(*stack, *rows, *columns)

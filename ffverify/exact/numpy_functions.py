@@ -1,4 +1,4 @@
-"""What NumPy's functions mean for precise arrays: formulas of others, reductions, matrices, moves."""
+"""What NumPy's functions that are no ufuncs mean for precise arrays: reductions, matrices, moves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from .arrays import (
     FUNCTIONS,
     STRUCTURAL,
-    UFUNCS,
     HiddenRows,
     Plain,
     PreciseArray,
@@ -24,31 +23,6 @@ from .arrays import (
 from .formats import Array
 from .matrices import det, solve
 from .ordering import arg_extremum, argsort, sort
-
-
-def _remainder(x: Any, y: Any) -> Any:
-    return x - np.floor(x / y) * y
-
-
-# Functions that are short formulas of others, over precise arrays.
-UFUNCS |= {
-    "reciprocal": lambda x: 1 / x, "exp2": lambda x: np.exp(x * np.log(1 + np.ones_like(x))),
-    "log2": lambda x: np.log(x) / np.log(1 + np.ones_like(x)),
-    "log10": lambda x: np.log(x) / np.log(9 + np.ones_like(x)),
-    "logaddexp": lambda x, y: np.maximum(x, y) + np.log1p(np.exp(-abs(x - y))),
-    "hypot": lambda x, y: np.sqrt(x * x + y * y), "trunc": lambda x: np.sign(x) * np.floor(abs(x)),
-    "remainder": _remainder, "floor_divide": lambda x, y: np.floor(x / y),
-    "fmod": lambda x, y: x - np.trunc(x / y) * y, "float_power": np.power,
-    "cbrt": lambda x: np.sign(x) * abs(x) ** Fraction(1, 3),
-    "isinf": lambda x: ~np.isfinite(x) & ~np.isnan(x), "signbit": lambda x: x < 0,
-    "copysign": lambda x, y: np.where(y < 0, -abs(x), abs(x)),
-    "heaviside": lambda x, half: np.where(x < 0, 0, np.where(x > 0, 1, half)),
-    "fmax": lambda x, y: np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.maximum(x, y))),
-    "fmin": lambda x, y: np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.minimum(x, y))),
-    "logical_not": lambda x: x == 0, "logical_and": lambda x, y: (x != 0) & (y != 0),
-    "logical_or": lambda x, y: (x != 0) | (y != 0),
-}  # fmt: skip
-
 
 # ---------------------------------------------------------------------------------------------
 # Reductions and matrices
@@ -91,18 +65,19 @@ def _folded(name: str) -> Callable[..., PreciseArray]:
         rows, shape = _one_axis(x, axis, keepdims=keepdims)
         if not rows.shape[-1] and name == "multiply":
             return x.arithmetic.array(np.ones(shape))
-        return x.like(of_elements(x.arithmetic, name).reduce(rows, axis=-1)).reshape(shape)
+        return x.like(of_elements(x.arithmetic, name, 2).reduce(rows, axis=-1)).reshape(shape)
 
     return fold
 
 
 def _cumulative_product(x: PreciseArray, axis: int) -> PreciseArray:
-    return x.like(of_elements(x.arithmetic, "multiply").accumulate(x.values, axis=axis))
+    return x.like(of_elements(x.arithmetic, "multiply", 2).accumulate(x.values, axis=axis))
 
 
 def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
     total = np.sum(x, axis=axis, keepdims=keepdims)
-    return total / Fraction(x.size, max(total.size, 1)) if x.size else total / 0
+    terms = Fraction(x.size, max(total.size, 1)) if x.size else 0
+    return total if terms == 1 else total / terms
 
 
 def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:

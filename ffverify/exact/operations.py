@@ -1,77 +1,226 @@
-"""THE table of operations that a shadow knows: one operation, one line, over precise arrays.
+"""THE table of operations: one operation, one row.
 
-The front ends (NumPy's graphs, torch's ATen, JAX's jaxprs) translate names and arguments; what an
-operation *means* on exact numbers is written here once. Operations that only move elements have no
-line at all: `moved` asks the framework itself where each element goes. Whatever else a program does
-is decomposed into these, or is unknown and named so.
+A row says what an operation means on exact numbers, how often an implementation in floats may round, and
+what NumPy or SciPy, ATen and LAX call it. An elementary function has its meaning twice, on Arb's balls and
+on mpmath's numbers; whatever is a short formula of others is written once, over precise arrays, and rounds
+as its parts do. The front ends take from here what is only a name of theirs (`renamed`); operations with
+arguments that only one framework has are in its own ``operations``. Operations that only move elements
+have no row at all (see `moves`).
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
-from . import numpy_functions  # noqa: F401 - fills tables that operations rest on
-from .arithmetic import BALLS
-from .arrays import UFUNCS, Arithmetic, PreciseArray, elementwise, flat_rows, rowwise
+from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise
+from .elements import Undecided, arb, mp, shown
 from .formats import Array
-from .programs import UnknownOperation
+from .matrices import cholesky, contract
+from .moves import arithmetic_of
 
 Value = Any  # a PreciseArray, an integer or boolean ndarray, a Python number, or a list of these
 
-
-def arithmetic_of(values: Any) -> Arithmetic | None:
-    """Give the arithmetic of the first precise array among values, looking into lists."""
-    for value in values:
-        if isinstance(value, PreciseArray):
-            return value.arithmetic
-        if isinstance(value, list | tuple):
-            found = arithmetic_of(value)
-            if found is not None:
-                return found
-    return None
+# How many units of roundoff a library's function may err by. One ulp is at most two units. IEEE 754
+# rounds basic operations correctly; NumPy's, SLEEF's and XLA's elementary functions promise four ulps or
+# better; nobody promises anything for the special functions, whose usual implementations (Cephes, Boost) are
+# quoted with tens of ulps.
+EXACT, CORRECT, ELEMENTARY, SPECIAL = 0, 1, 8, 64
 
 
-# ---------------------------------------------------------------------------------------------
-# Moving elements
-# ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Operation:
+    """One row of the table.
 
+    Attributes
+    ----------
+    name
+        NumPy's, or SciPy's, or else our own.
+    meaning
+        The operation on precise arrays, with NumPy's arguments.
+    kind
+        How frameworks pass arguments to it: "map" (arrays; matmul, too), "reduce", "place" (argmax) and
+        "scan" along axes, "scatter", "algebra".
+    scipy, aten, lax
+        Other names: several of one framework are aliases, or names of other versions.
+    balls, numbers
+        An elementary function of elements: of Arb's balls, of mpmath's numbers.
+    units
+        Units of roundoff by which it may err in floats, relative to its value; to its value and 1 if
+        ``rooted``: it is only absolutely accurate around its zeros.
+    """
 
-def labels(arrays: Sequence[PreciseArray]) -> list[Array]:
-    """Give every element of all arrays a number, from 1 on; 0 is left to stand for a zero."""
-    ends = np.cumsum([1, *(a.size for a in arrays)])
-    return [
-        np.arange(start, start + a.size).reshape(a.shape)
-        for start, a in zip(ends[:-1], arrays, strict=True)
-    ]
-
-
-def moved(arrays: Sequence[PreciseArray], places: Array, outside: float = math.nan) -> PreciseArray:
-    """Put elements where their labels went; 0 gives zero, a negative label what fills from outside."""
-    arithmetic = arrays[0].arithmetic
-    places = np.asarray(places).astype(np.int64)
-    if len(arrays) == 1 and arrays[0].matrix is not None:  # a matrix as it is, or transposed
-        own = labels(arrays)[0]
-        if np.array_equal(places, own):
-            return PreciseArray(arrays[0].matrix, arithmetic)
-        if np.array_equal(places, own.T):
-            return PreciseArray(arrays[0].matrix.transpose(), arithmetic)
-    rows = max(a.rows for a in arrays)
-    pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
-    pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
-    pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
-    taken = pool[:, np.where(places < 0, -1, places).ravel()]
-    shape = (rows, *places.shape) if rows else places.shape
-    return PreciseArray(taken.reshape(shape), arithmetic, rows)
+    name: str
+    meaning: Callable[..., Any]
+    kind: str
+    scipy: tuple[str, ...]
+    aten: tuple[str, ...]
+    lax: tuple[str, ...]
+    balls: Callable[..., Any] | None = None
+    numbers: Callable[..., Any] | None = None
+    units: int = EXACT
+    rooted: bool = False
 
 
 # ---------------------------------------------------------------------------------------------
-# Operations that NumPy has under no name
+# Elementary functions, where Arb's or mpmath's own are not NumPy's
+# ---------------------------------------------------------------------------------------------
+
+_NAN, _POSITIVE_INFINITY, _NEGATIVE_INFINITY = arb.nan(), arb.pos_inf(), arb.neg_inf()
+
+
+def _ball_log(x: Any) -> Any:
+    return _NEGATIVE_INFINITY if x.is_zero() else x.log()  # Arb: log 0 is nan
+
+
+def _ball_divide(x: Any, y: Any) -> Any:
+    if y.is_zero() and not x.is_zero() and not x.is_nan():  # Arb: x / 0 is nan
+        return x.sgn() * _POSITIVE_INFINITY
+    return x / y
+
+
+def _ball_erfc(x: Any) -> Any:
+    return x.erfc() if x.is_finite() or x.is_nan() else arb(1) - x.sgn()  # Arb: nan at ±inf
+
+
+def _ball_power(x: Any, y: Any) -> Any:
+    n = int(y.unique_fmpz()) if y.is_integer() else 0
+    if not 0 < abs(n) <= 1024:
+        return x**y
+    result = raised(x, abs(n))
+    return result if n > 0 else _ball_divide(arb(1), result)
+
+
+def raised(x: Any, n: int) -> Any:
+    """Raise balls to a positive power by squaring: Arb's own gives nan when a ball contains 0."""
+    result = x
+    for bit in f"{n:b}"[1:]:
+        result = result * result
+        if bit == "1":
+            result = result * x
+    return result
+
+
+def _ball_maximum(x: Any, y: Any) -> Any:
+    """Give the larger operand itself, not a copy: the same object is known to be equal."""
+    if x.is_nan() or y.is_nan():
+        return _NAN
+    return x if x >= y else y if y > x else x.max(y)
+
+
+def _ball_minimum(x: Any, y: Any) -> Any:
+    if x.is_nan() or y.is_nan():
+        return _NAN
+    return x if x <= y else y if y < x else x.min(y)
+
+
+def _ball_sign(x: Any) -> Any:
+    sign = x.sgn()
+    if not (sign.is_exact() or x.is_nan()):
+        raise Undecided(f"sign of {shown(x)}")
+    return sign
+
+
+def _ball_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def step(x: Any) -> Any:
+        if not x.is_finite():
+            return x
+        y = function(x)
+        if not y.is_exact():
+            raise Undecided(f"which integer is next to {shown(x)}")
+        return y
+
+    return step
+
+
+def _half_even(floor: Callable[[Any], Any], half: Any) -> Callable[[Any], Any]:
+    def rint(x: Any) -> Any:
+        low = floor(x + half)
+        return low - 1 if low - half == x and floor(low / 2) * 2 != low else low
+
+    return rint
+
+
+def _ball_lgamma(x: Any) -> Any:
+    if x > 0:
+        return x.lgamma()
+    return (arb.pi() / abs((arb.pi() * x).sin())).log() - (1 - x).lgamma()
+
+
+def _ball_arctan2(y: Any, x: Any) -> Any:
+    return arb.atan2(y, x)
+
+
+def _ball_polygamma(n: Any, x: Any) -> Any:
+    k = int(n.unique_fmpz())
+    if k and not x > 0:  # Hurwitz' zeta is defined to the right of 0: ψ is shifted there
+        below = (-x).floor().unique_fmpz()
+        if below is None or below > 1000:
+            return arb.nan()
+        shift = int(below) + 1
+        poles = sum((1 / (x + i) ** (k + 1) for i in range(shift)), arb(0))
+        return _ball_polygamma(n, x + shift) - (-1) ** k * arb(k).fac() * poles
+    return x.digamma() if k == 0 else (-1) ** (k + 1) * arb(k).fac() * arb(k + 1).zeta(x)
+
+
+def _mp_real(function: Callable[..., Any]) -> Callable[..., Any]:
+    def real(*operands: Any) -> Any:
+        result = function(*operands)
+        return mp.nan if isinstance(result, mp.mpc) else result  # mpmath leaves the real line
+
+    return real
+
+
+def _mp_log(x: Any) -> Any:
+    return mp.ninf if x == 0 else _mp_real(mp.log)(x)
+
+
+def _mp_divide(x: Any, y: Any) -> Any:
+    if y == 0:
+        return mp.nan if x == 0 or mp.isnan(x) else mp.sign(x) * mp.inf
+    return x / y
+
+
+def _mp_maximum(x: Any, y: Any) -> Any:
+    return mp.nan if mp.isnan(x) or mp.isnan(y) else max(x, y)
+
+
+def _mp_minimum(x: Any, y: Any) -> Any:
+    return mp.nan if mp.isnan(x) or mp.isnan(y) else min(x, y)
+
+
+def _mp_lgamma(x: Any) -> Any:
+    if x > 0:
+        return mp.loggamma(x)
+    return mp.log(mp.pi / abs(mp.sinpi(x))) - mp.loggamma(1 - x)
+
+
+def _mp_exp(x: Any) -> Any:
+    # mpmath raises e to a whole number by as many squarings as that has bits: log 2 is taken off before.
+    if not mp.isfinite(x) or mp.mag(x) < 64:
+        return mp.exp(x)
+    with mp.extraprec(mp.mag(x) + 8):
+        n = mp.floor(x / mp.ln2)
+        rest = x - n * mp.ln2
+    return mp.ldexp(mp.exp(rest), int(n))
+
+
+def _mp_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: function(x) if mp.isfinite(x) else x
+
+
+def _bessel(n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return lambda x: x.bessel_i(n), lambda x: mp.besseli(n, x)
+
+
+# ---------------------------------------------------------------------------------------------
+# Formulas that take more than a line
 # ---------------------------------------------------------------------------------------------
 
 
@@ -79,67 +228,30 @@ def _one(x: PreciseArray) -> PreciseArray:
     return np.ones_like(x)  # type: ignore[return-value]  # a duck array
 
 
-def _pi(like: PreciseArray) -> Any:
-    return 4 * np.arctan(_one(like))
+def _sinc(x: Any) -> Any:
+    angle = 4 * np.arctan(_one(x)) * x
+    return np.where(x == 0, 1, np.sin(angle) / np.where(x == 0, 1, angle))
 
 
-def _scatter(combine: str) -> Callable[..., PreciseArray]:
-    """Combine updates into a copy of x at flat positions, duplicates one after the other."""
+def _but_nan(extremum: np.ufunc) -> Callable[[Any, Any], Any]:
+    def of_numbers(x: Any, y: Any) -> Any:
+        return np.where(np.isnan(x), y, np.where(np.isnan(y), x, extremum(x, y)))
 
-    @rowwise
-    def scatter(x: PreciseArray, positions: Array, updates: Any) -> PreciseArray:
-        flat = x.values.ravel().copy()
-        values = np.broadcast_to(x.arithmetic.array(updates).values, positions.shape).ravel()
-        groups: dict[int, list[Any]] = {}
-        for place, value in zip(positions.ravel().tolist(), values, strict=True):
-            groups.setdefault(place, []).append(value)
-        for place, group in groups.items():
-            terms = np.empty(len(group) + 1, dtype=object)
-            terms[0], terms[1:] = flat[place], group
-            folded = OPERATIONS[combine](PreciseArray(terms, x.arithmetic))
-            flat[place] = folded.values[()]
-        return PreciseArray(flat.reshape(x.shape), x.arithmetic)
-
-    return scatter
+    return of_numbers
 
 
-@rowwise
-def _cholesky(a: PreciseArray) -> PreciseArray:
-    """Factor a = L Lᵀ, column by column."""
-    n = a.shape[-1]
-    L: Any = np.zeros_like(a).copy()
-    for j in range(n):
-        row = L[..., j, :j]
-        L[..., j, j] = np.sqrt(a[..., j, j] - np.sum(row * row, axis=-1))
-        for i in range(j + 1, n):
-            rest = a[..., i, j] - np.sum(L[..., i, :j] * row, axis=-1)
-            L[..., i, j] = rest / L[..., j, j]
-    return L  # type: ignore[no-any-return]  # a duck array
-
-
-def _cumulative(ufunc: str) -> Callable[..., Any]:
-    def accumulate(x: PreciseArray, axis: int) -> Any:
-        if not x.size:
-            return x
-        parts: Any = np.moveaxis(x, axis, 0)  # type: ignore[type-var]  # a duck array
-        steps: Any = np.stack(list(itertools.accumulate(parts, getattr(np, ufunc))))
-        return np.moveaxis(steps, 0, axis)
-
-    return accumulate
+def _ndtr(x: Any) -> Any:
+    """Give the standard normal distribution function."""
+    return elementwise("erfc", -x / np.sqrt(1 + _one(x))) / 2
 
 
 def _xlog(logarithm: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     def product(x: Any, y: Any) -> Any:
-        arithmetic = arithmetic_of((x, y)) or BALLS
+        arithmetic = arithmetic_among((x, y))
         x, y = arithmetic.array(x), arithmetic.array(y)
         return np.where((x == 0) & ~np.isnan(y), 0, x * logarithm(y))
 
     return product
-
-
-def _sinc(x: Any) -> Any:
-    angle = _pi(x) * x
-    return np.where(x == 0, 1, np.sin(angle) / np.where(x == 0, 1, angle))
 
 
 def _select(which: Array, *cases: Any) -> Any:
@@ -156,97 +268,189 @@ def _select(which: Array, *cases: Any) -> Any:
     )
 
 
-def _contract(a: Any, b: Any, over: Any, batch: Any = ((), ())) -> Any:
-    """Multiply and sum over pairs of axes; the result has batch axes, then a's, then b's others."""
-    (over_a, over_b), (batch_a, batch_b) = over, batch
-    free_a = [i for i in range(a.ndim) if i not in {*over_a, *batch_a}]
-    free_b = [i for i in range(b.ndim) if i not in {*over_b, *batch_b}]
-    size = int(np.prod([a.shape[i] for i in over_a]))
-    rows, columns = [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
-    stack = [a.shape[i] for i in batch_a]
-    left = np.transpose(a, [*batch_a, *free_a, *over_a]).reshape(*stack, int(np.prod(rows)), size)
-    right = np.transpose(b, [*batch_b, *over_b, *free_b]).reshape(
-        *stack, size, int(np.prod(columns))
-    )
-    return (left @ right).reshape(*stack, *rows, *columns)
+def _cumulative(ufunc: str) -> Callable[..., Any]:
+    def accumulate(x: PreciseArray, axis: int) -> Any:
+        if not x.size:
+            return x
+        parts: Any = np.moveaxis(x, axis, 0)  # type: ignore[type-var]  # a duck array
+        steps: Any = np.stack(list(itertools.accumulate(parts, getattr(np, ufunc))))
+        return np.moveaxis(steps, 0, axis)
+
+    return accumulate
 
 
-def _named(name: str) -> Callable[..., Any]:
-    return partial(elementwise, name)
+def _scatter(combine: Callable[..., Any]) -> Callable[..., PreciseArray]:
+    """Combine updates into a copy of x at flat positions, duplicates one after the other."""
+
+    @rowwise
+    def scatter(x: PreciseArray, positions: Array, updates: Any) -> PreciseArray:
+        flat = x.values.ravel().copy()
+        values = np.broadcast_to(x.arithmetic.array(updates).values, positions.shape).ravel()
+        groups: dict[int, list[Any]] = {}
+        for place, value in zip(positions.ravel().tolist(), values, strict=True):
+            groups.setdefault(place, []).append(value)
+        for place, group in groups.items():
+            terms = np.empty(len(group) + 1, dtype=object)
+            terms[0], terms[1:] = flat[place], group
+            flat[place] = combine(PreciseArray(terms, x.arithmetic)).values[()]
+        return PreciseArray(flat.reshape(x.shape), x.arithmetic)
+
+    return scatter
 
 
 # ---------------------------------------------------------------------------------------------
 # The table
 # ---------------------------------------------------------------------------------------------
 
-# Operations of NumPy that mean the same under NumPy's name: precise.py has them.
-_NUMPY = str.split("""
-    add subtract multiply divide power float_power negative positive absolute square sqrt cbrt reciprocal
-    exp exp2 expm1 log log2 log10 log1p logaddexp sin cos tan arcsin arccos arctan arctan2 sinh cosh
-    tanh arcsinh arccosh arctanh hypot maximum minimum fmax fmin floor ceil trunc rint sign copysign heaviside
-    remainder fmod floor_divide isnan isfinite isinf signbit greater greater_equal less less_equal
-    equal not_equal logical_not logical_and logical_or
-    sum prod mean max min argmax argmin cumsum cumprod sort argsort where matmul
-""")
 
-OPERATIONS: dict[str, Callable[..., Any]] = {name: getattr(np, name) for name in _NUMPY} | {
-    "erf": _named("erf"),
-    "erfc": _named("erfc"),
-    "erfinv": _named("erfinv"),
-    "erfcx": lambda x: np.exp(x * x) * elementwise("erfc", x),
-    "lgamma": _named("lgamma"),
-    "digamma": _named("digamma"),
-    "polygamma": _named("polygamma"),
-    "zeta": _named("zeta"),
-    "i0": _named("i0"),
-    "i1": _named("i1"),
-    "i0e": lambda x: np.exp(-abs(x)) * elementwise("i0", x),
-    "i1e": lambda x: np.exp(-abs(x)) * elementwise("i1", x),
-    "ndtr": lambda x: elementwise("erfc", -x / np.sqrt(1 + _one(x))) / 2,
-    "log_ndtr": lambda x: np.log(elementwise("erfc", -x / np.sqrt(1 + _one(x))) / 2),
-    "ndtri": lambda p: np.sqrt(1 + _one(p)) * elementwise("erfinv", 2 * p - 1),
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "sinc": _sinc,
-    "xlogy": _xlog(np.log),
-    "xlog1py": _xlog(np.log1p),
-    "entr": lambda x: -_xlog(np.log)(x, x),
-    "integer_power": lambda x, y: x ** int(y),
-    "cummax": _cumulative("maximum"),
-    "cummin": _cumulative("minimum"),
-    "logcumsumexp": lambda x, axis: np.log(np.cumsum(np.exp(x), axis=axis)),
-    "clip": lambda x, low=None, high=None: np.clip(x, low, high),
-    "select": _select,
-    "contract": _contract,
-    "scatter_add": _scatter("sum"),
-    "scatter_multiply": _scatter("prod"),
-    "scatter_maximum": _scatter("max"),
-    "scatter_minimum": _scatter("min"),
-    "inverse": np.linalg.inv,
-    "solve": np.linalg.solve,
-    "determinant": np.linalg.det,
-    "cholesky": _cholesky,
-}
-
-# What scipy.special calls some of them.
-UFUNCS |= {
-    theirs: OPERATIONS[ours]
-    for theirs, ours in {
-        "gammaln": "lgamma", "psi": "digamma", "expit": "sigmoid",
-        **{n: n for n in str.split("ndtr log_ndtr ndtri xlogy xlog1py entr erfcx i0e i1e")},
-    }.items()
-}  # fmt: skip
+def _row(
+    name: str, aten: str, lax: str, meaning: Any, kind: str = "map", scipy: str = "", **said: Any
+) -> Operation:
+    """Make a row; names are parted by blanks. Ufuncs of its names get the meaning."""
+    ufunc = getattr(np, name, None)
+    if kind == "map" and meaning is not ufunc:
+        own = [] if "balls" in said else [name]  # elementary functions are found by their name
+        UFUNCS.update(dict.fromkeys([*scipy.split(), *own], meaning))
+    known = ufunc if isinstance(ufunc, np.ufunc) else meaning
+    names = [tuple(given.split()) for given in (scipy, aten, lax)]
+    return Operation(name, known, kind, names[0], names[1], names[2], **said)
 
 
-def operation(name: str) -> Callable[..., Any]:
-    """Give the operation of that name.
+def _numpys(name: str, aten: str = "", lax: str = "", **said: Any) -> Operation:
+    """Make the row of what NumPy has, and precise arrays by themselves."""
+    return _row(name, aten, lax, getattr(np, name), **said)
 
-    Raises
-    ------
-    UnknownOperation
-        If the table has no line for it.
+
+def _elementary(
+    name: str, aten: str, lax: str, balls: Any, numbers: Any, units: int = ELEMENTARY, **said: Any
+) -> Operation:
+    """Make the row of a function of elements."""
+    ufunc = getattr(np, name, None)
+    meaning = ufunc if isinstance(ufunc, np.ufunc) else partial(elementwise, name)
+    return _row(name, aten, lax, meaning, balls=balls, numbers=numbers, units=units, **said)
+
+
+_sums, _xlogy = partial(_numpys, kind="reduce"), _xlog(np.log)
+
+# fmt: off
+TABLE = (
+    # ---- operators and comparisons
+    _numpys("add", lax="add add_any"), _numpys("subtract", lax="sub"),
+    _numpys("multiply", "mul", "mul", units=CORRECT), _numpys("square", "square", "square", units=CORRECT),
+    _elementary("divide", "", "div", _ball_divide, _mp_divide, CORRECT),
+    _elementary("power", "pow", "pow", _ball_power, _mp_real(mp.power)),
+    _row("float_power", "float_power", "", np.power), _row("reciprocal", "reciprocal", "", lambda x: 1 / x),
+    _numpys("negative", "neg", "neg"), _numpys("positive"), _numpys("absolute", "abs", "abs"),
+    _numpys("greater", "gt", "gt"), _numpys("greater_equal", "ge", "ge"), _numpys("less", "lt", "lt"),
+    _numpys("less_equal", "le", "le"), _numpys("equal", "eq", "eq"), _numpys("not_equal", "ne", "ne"),
+    _row("logical_not", "logical_not", "", lambda x: x == 0),
+    _row("logical_and", "logical_and", "", lambda x, y: (x != 0) & (y != 0)),
+    _row("logical_or", "logical_or", "", lambda x, y: (x != 0) | (y != 0)),
+    _row("logical_xor", "logical_xor", "", lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0)),
+    _row("select", "", "select_n", _select),
+    # ---- exponentials and powers
+    _elementary("exp", "exp", "exp", arb.exp, _mp_exp),
+    _elementary("expm1", "expm1", "expm1", arb.expm1, mp.expm1),
+    _elementary("log", "log", "log", _ball_log, _mp_log),
+    _elementary("log1p", "log1p", "log1p", arb.log1p, _mp_real(mp.log1p)),
+    _row("exp2", "exp2", "exp2", lambda x: np.exp(x * np.log(1 + _one(x)))),
+    _row("log2", "log2", "", lambda x: np.log(x) / np.log(1 + _one(x))),
+    _row("log10", "log10", "", lambda x: np.log(x) / np.log(9 + _one(x))),
+    _row("logaddexp", "logaddexp", "", lambda x, y: np.maximum(x, y) + np.log1p(np.exp(-abs(x - y)))),
+    _row("xlogy", "xlogy", "", _xlogy),
+    _row("xlog1py", "special_xlog1py", "", _xlog(np.log1p)),
+    _row("entr", "special_entr", "", lambda x: -_xlogy(x, x)),
+    _row("sigmoid", "sigmoid", "logistic", lambda x: 1 / (1 + np.exp(-x)), scipy="expit"),
+    _elementary("sqrt", "sqrt", "sqrt", arb.sqrt, _mp_real(mp.sqrt), CORRECT),
+    _row("rsqrt", "rsqrt", "rsqrt", lambda x: 1 / np.sqrt(x)),
+    _row("cbrt", "", "cbrt", lambda x: np.sign(x) * abs(x) ** Fraction(1, 3)),
+    _row("hypot", "hypot", "", lambda x, y: np.sqrt(x * x + y * y)),
+    # ---- circular and hyperbolic functions
+    _elementary("sin", "sin", "sin", arb.sin, mp.sin), _elementary("cos", "cos", "cos", arb.cos, mp.cos),
+    _elementary("tan", "tan", "tan", arb.tan, mp.tan), _row("sinc", "sinc", "", _sinc),
+    _elementary("arcsin", "asin", "asin", arb.asin, _mp_real(mp.asin)),
+    _elementary("arccos", "acos", "acos", arb.acos, _mp_real(mp.acos)),
+    _elementary("arctan", "atan", "atan", arb.atan, mp.atan),
+    _elementary("arctan2", "atan2", "atan2", arb.atan2, mp.atan2),
+    _elementary("sinh", "sinh", "sinh", arb.sinh, mp.sinh),
+    _elementary("cosh", "cosh", "cosh", arb.cosh, mp.cosh),
+    _elementary("tanh", "tanh", "tanh", arb.tanh, mp.tanh),
+    _elementary("arcsinh", "asinh", "asinh", arb.asinh, mp.asinh),
+    _elementary("arccosh", "acosh", "acosh", arb.acosh, _mp_real(mp.acosh)),
+    _elementary("arctanh", "atanh", "atanh", arb.atanh, _mp_real(mp.atanh)),
+    # ---- special functions
+    _elementary("erf", "erf", "erf", arb.erf, mp.erf),
+    _elementary("erfc", "erfc", "erfc", _ball_erfc, mp.erfc),
+    _elementary("erfinv", "erfinv erf_inv", "erf_inv", arb.erfinv, mp.erfinv, SPECIAL),
+    _row("erfcx", "special_erfcx erfcx", "", lambda x: np.exp(x * x) * elementwise("erfc", x)),
+    _row("ndtr", "special_ndtr", "", _ndtr),
+    _row("log_ndtr", "special_log_ndtr", "", lambda x: np.log(_ndtr(x))),
+    _row("ndtri", "special_ndtri ndtri", "",
+         lambda p: np.sqrt(1 + _one(p)) * elementwise("erfinv", 2 * p - 1)),
+    _elementary("lgamma", "lgamma", "lgamma", _ball_lgamma, _mp_lgamma, SPECIAL, scipy="gammaln",
+                rooted=True),
+    _elementary("digamma", "digamma", "digamma", arb.digamma, mp.digamma, SPECIAL, scipy="psi", rooted=True),
+    _elementary("polygamma", "polygamma", "polygamma", _ball_polygamma, lambda n, x: mp.psi(int(n), x),
+                SPECIAL),
+    _elementary("zeta", "special_zeta zeta", "zeta", arb.zeta, mp.zeta, SPECIAL),
+    _elementary("i0", "i0 bessel_i0", "", *_bessel(0), SPECIAL),
+    _elementary("i1", "special_i1 bessel_i1", "", *_bessel(1), SPECIAL),
+    _row("i0e", "special_i0e bessel_i0e", "bessel_i0e", lambda x: np.exp(-abs(x)) * elementwise("i0", x)),
+    _row("i1e", "special_i1e bessel_i1e", "bessel_i1e", lambda x: np.exp(-abs(x)) * elementwise("i1", x)),
+    # ---- steps, signs, extrema: nothing rounds
+    _elementary("maximum", "maximum", "max", _ball_maximum, _mp_maximum, EXACT),
+    _elementary("minimum", "minimum", "min", _ball_minimum, _mp_minimum, EXACT),
+    _row("fmax", "fmax", "", _but_nan(np.maximum)), _row("fmin", "fmin", "", _but_nan(np.minimum)),
+    _elementary("sign", "sign sgn", "sign", _ball_sign, mp.sign, EXACT),
+    _elementary("floor", "floor", "floor", _ball_step(arb.floor), _mp_step(mp.floor), EXACT),
+    _elementary("ceil", "ceil", "ceil", _ball_step(arb.ceil), _mp_step(mp.ceil), EXACT),
+    _elementary("rint", "", "", _half_even(_ball_step(arb.floor), arb(0.5)),
+                _half_even(_mp_step(mp.floor), mp.mpf(0.5)), EXACT),
+    _row("trunc", "trunc", "", lambda x: np.sign(x) * np.floor(abs(x))),
+    _row("remainder", "remainder", "", lambda x, y: x - np.floor(x / y) * y),
+    _row("fmod", "fmod", "rem", lambda x, y: x - np.trunc(x / y) * y),
+    _row("floor_divide", "", "", lambda x, y: np.floor(x / y)),
+    _row("copysign", "copysign", "", lambda x, y: np.where(y < 0, -abs(x), abs(x))),
+    _row("heaviside", "heaviside", "", lambda x, half: np.where(x < 0, 0, np.where(x > 0, 1, half))),
+    _row("signbit", "signbit", "", lambda x: x < 0),
+    _elementary("isnan", "isnan", "", arb.is_nan, mp.isnan, EXACT),
+    _elementary("isfinite", "isfinite", "is_finite", arb.is_finite, mp.isfinite, EXACT),
+    _row("isinf", "isinf", "", lambda x: ~np.isfinite(x) & ~np.isnan(x)),
+    # ---- along axes
+    _sums("sum", "sum", "reduce_sum"), _sums("mean", "mean"), _sums("prod", "prod", "reduce_prod"),
+    _sums("max", "amax", "reduce_max"), _sums("min", "amin", "reduce_min"),
+    _row("any", "any", "", lambda x, **axes: np.any(np.not_equal(x, 0), **axes), "reduce"),
+    _row("all", "all", "", lambda x, **axes: np.all(np.not_equal(x, 0), **axes), "reduce"),
+    _numpys("argmax", "argmax", "argmax", kind="place"), _numpys("argmin", "argmin", "argmin", kind="place"),
+    _numpys("cumsum", "cumsum", "cumsum", kind="scan"), _numpys("cumprod", "cumprod", "cumprod", kind="scan"),
+    _row("cummax", "", "cummax", _cumulative("maximum"), "scan"),
+    _row("cummin", "", "cummin", _cumulative("minimum"), "scan"),
+    _row("logcumsumexp", "logcumsumexp", "cumlogsumexp",
+         lambda x, axis: np.log(np.cumsum(np.exp(x), axis=axis)), kind="scan"),
+    # ---- places, matrices
+    _row("scatter_add", "", "scatter-add", _scatter(np.sum), "scatter"),
+    _row("scatter_multiply", "", "scatter-mul scatter_mul", _scatter(np.prod), "scatter"),
+    _row("scatter_maximum", "", "scatter-max scatter_max", _scatter(np.max), "scatter"),
+    _row("scatter_minimum", "", "scatter-min scatter_min", _scatter(np.min), "scatter"),
+    _numpys("matmul", "mm bmm mv dot vdot"), _row("contract", "", "", contract, "algebra"),
+    _row("inverse", "", "", np.linalg.inv, "algebra"),
+    _row("solve", "", "", np.linalg.solve, "algebra"), _row("determinant", "", "", np.linalg.det, "algebra"),
+    _row("cholesky", "", "cholesky", rowwise(cholesky), "algebra"),
+)
+# fmt: on
+
+OPERATIONS: dict[str, Callable[..., Any]] = {row.name: row.meaning for row in TABLE}
+
+
+def renamed(
+    framework: str, adapters: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]]
+) -> dict[str, Callable[..., Any]]:
+    """Give the operations by the names of ``"aten"`` or ``"lax"``; for each kind, an adapter of arguments.
+
+    Operations of other kinds are left out: the framework says itself what it makes of them.
     """
-    try:
-        return OPERATIONS[name]
-    except KeyError:
-        raise UnknownOperation(name) from None
+    return {
+        theirs: adapters[row.kind](row.meaning)
+        for row in TABLE
+        for theirs in (getattr(row, framework) if row.kind in adapters else ())
+    }

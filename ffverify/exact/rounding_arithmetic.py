@@ -18,19 +18,10 @@ from .arithmetic import BALLS
 from .arrays import Arithmetic
 from .elements import arb
 from .formats import Array, Format
+from .operations import EXACT, TABLE, Operation
 
-# How many units of roundoff a library's function may err by. One ulp is at most two units. IEEE 754
-# rounds those of _CORRECT correctly; NumPy's, SLEEF's and XLA's elementary functions promise four ulps
-# or better; nobody promises anything for the special functions, whose usual implementations
-# (Cephes, Boost) are quoted with tens of ulps.
-_EXACT = frozenset({
-    "isnan", "isfinite", "maximum", "minimum", "sign", "floor", "ceil", "rint", "negative", "positive",
-    "absolute", "fabs",
-})  # fmt: skip
-_CORRECT = frozenset({"multiply", "square", "sqrt"})
-_SPECIAL = frozenset({"erfinv", "lgamma", "digamma", "polygamma", "zeta", "i0", "i1"})
-_ROOTED = frozenset({"lgamma", "digamma"})  # only absolutely accurate around their zeros
-_ELEMENTARY_UNITS, _SPECIAL_UNITS = 8, 64
+# Operators of balls that round.
+_OPERATORS: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
 
 
 @functools.cache
@@ -103,18 +94,13 @@ def rounded(fmt: Format) -> Arithmetic:
             return quotient
         return widened(quotient, 2 / (1 - 2 * u), quotient.abs_upper())
 
-    products: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
+    def widening(row: Operation) -> Callable[..., Any]:
+        function = row.balls or _OPERATORS[row.name]
+        return function if row.units == EXACT else rounding(row.units, function, int(row.rooted))
+
     own = {"add": adding(operator.add), "subtract": adding(operator.sub), "divide": divide}
-    every: dict[str, Callable[..., Any]] = {**BALLS.functions, **products}
-    functions: dict[str, Callable[..., Any]] = {
-        name: function
-        if name in _EXACT
-        else rounding(
-            1 if name in _CORRECT else _SPECIAL_UNITS if name in _SPECIAL else _ELEMENTARY_UNITS,
-            function,
-            1 if name in _ROOTED else 0,
-        )
-        for name, function in every.items()
+    functions = {
+        row.name: widening(row) for row in TABLE if row.balls is not None or row.name in _OPERATORS
     }
 
     sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)

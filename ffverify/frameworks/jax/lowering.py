@@ -18,10 +18,11 @@ from jax.extend.core import Literal
 from jax.interpreters import partial_eval
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.operations import Value, arithmetic_of, labels, moved
-from ffverify.exact.programs import Program, UnknownOperation, listed
+from ffverify.exact.moves import arithmetic_of, marked, moved
+from ffverify.exact.operations import Value
+from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
 
 from .operations import LAX, MOVES
 
@@ -68,13 +69,10 @@ def _run(
         return _entering(atom.val, arithmetic) if literal else values[atom]
 
     for equation in jaxpr.eqns:
-        xs = [read(v) for v in equation.invars]
-        try:
-            results = _apply(equation, xs, arithmetic, places)
-        except HiddenRows:
-            results = by_rows(
-                lambda *row, e=equation: _apply(e, list(row), arithmetic, places), *xs
-            )
+        results = at_rows(
+            lambda *xs, equation=equation: _apply(equation, list(xs), arithmetic, places),
+            [read(v) for v in equation.invars],
+        )
         values.update(zip(equation.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
@@ -118,12 +116,10 @@ def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
     steady = len(arrays) == len(xs)
     found = places.get(id(equation)) if steady else None
     if found is None:
-        numbers = iter(labels(arrays))
-        marked = [jnp.asarray(next(numbers)) if isinstance(x, PreciseArray) else x for x in xs]
         params = dict(equation.params)
         if "fill_value" in params:
             params["fill_value"] = -1
-        out = equation.primitive.bind(*marked, **params)
+        out = equation.primitive.bind(*marked(xs, jnp.asarray), **params)
         found = [np.asarray(o) for o in (out if equation.primitive.multiple_results else [out])]
         if steady:
             places[id(equation)] = found

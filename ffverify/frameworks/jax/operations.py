@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ffverify.exact.arrays import PreciseArray
-from ffverify.exact.operations import OPERATIONS
+from ffverify.exact.operations import OPERATIONS, renamed
 from ffverify.exact.programs import UnknownOperation
 
 _op = OPERATIONS.__getitem__
 
 MOVES = frozenset(
     str.split("""
-    broadcast_in_dim reshape transpose squeeze expand_dims slice dynamic_slice dynamic_update_slice gather
+    broadcast_in_dim reshape transpose squeeze slice dynamic_slice dynamic_update_slice gather
     scatter concatenate pad rev split tile stack unstack
     """)
 )
@@ -31,22 +31,23 @@ def _identity(*xs: Any, **_: Any) -> Any:
     return list(xs) if len(xs) != 1 else xs[0]
 
 
-def _reduced(name: str) -> Callable[..., Any]:
-    def reduce(x: Any, *, axes: Any, **_: Any) -> Any:
-        return _op(name)(x, axis=tuple(axes)) if axes else x
-
-    return reduce
+def _mapped(operation: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *xs, **_: operation(*xs)  # no parameter of the primitive changes it
 
 
-def _arg(name: str) -> Callable[..., Any]:
-    return lambda x, axes, index_dtype: _op(name)(x, axis=axes[0]).astype(index_dtype)
+def _reduced(operation: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, *, axes, **_: operation(x, axis=tuple(axes)) if axes else x
 
 
-def _running(name: str) -> Callable[..., Any]:
+def _placed(operation: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axes, index_dtype: operation(x, axis=axes[0]).astype(index_dtype)
+
+
+def _scanned(operation: Callable[..., Any]) -> Callable[..., Any]:
     def accumulate(x: Any, *, axis: int, reverse: bool) -> Any:
         if not reverse:
-            return _op(name)(x, axis=axis)
-        return np.flip(_op(name)(np.flip(x, axis), axis=axis), axis)
+            return operation(x, axis=axis)
+        return np.flip(operation(np.flip(x, axis), axis=axis), axis)
 
     return accumulate
 
@@ -63,7 +64,7 @@ def _top_k(x: Any, *, k: int, axis: int = -1, **_: Any) -> list[Any]:
     return [np.take_along_axis(x, order, axis), order.astype(np.int32)]
 
 
-def _scatter(name: str) -> Callable[..., Any]:
+def _scattered(operation: Callable[..., Any]) -> Callable[..., Any]:
     def scatter(
         x: Any, indices: Any, updates: Any, *, dimension_numbers: Any, mode: Any, **_: Any
     ) -> Any:
@@ -81,7 +82,7 @@ def _scatter(name: str) -> Callable[..., Any]:
         )
         positions = np.asarray(found)
         inside = positions.ravel() >= 0
-        return _op(name)(x, positions.ravel()[inside], updates.reshape(-1)[inside])
+        return operation(x, positions.ravel()[inside], updates.reshape(-1)[inside])
 
     return scatter
 
@@ -118,40 +119,14 @@ def _triangular_solve(
     return np.swapaxes(_op("solve")(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
 
 
-def _plain(name: str) -> Callable[..., Any]:
-    """Give an operation that no parameter of the primitive changes."""
-    function = _op(name)
-    return lambda *xs, **_: function(*xs)
-
-
-LAX: dict[str, Callable[..., Any]] = {
-    theirs: _plain(ours)
-    for theirs, ours in {
-        "sub": "subtract", "mul": "multiply", "div": "divide", "neg": "negative", "abs": "absolute",
-        "add_any": "add", "pow": "power", "max": "maximum", "min": "minimum", "rem": "fmod",
-        "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
-        "atanh": "arctanh", "atan2": "arctan2", "eq": "equal", "ne": "not_equal", "lt": "less",
-        "le": "less_equal", "gt": "greater", "ge": "greater_equal", "logistic": "sigmoid",
-        "is_finite": "isfinite",
-        "erf_inv": "erfinv", "bessel_i0e": "i0e", "bessel_i1e": "i1e", "select_n": "select",
-        **{n: n for n in str.split(
-            "add exp exp2 expm1 log log1p sin cos tan sinh cosh tanh sqrt rsqrt cbrt square sign floor ceil "
-            "erf erfc lgamma digamma polygamma zeta")},
-    }.items()
-} | {
-    "integer_pow": _op("integer_power"),
-    "clamp": lambda low, x, high: _op("clip")(x, low, high),
-    "round": _round, "convert_element_type": _convert,
+LAX: dict[str, Callable[..., Any]] = renamed("lax", {
+    "map": _mapped, "reduce": _reduced, "place": _placed, "scan": _scanned, "scatter": _scattered,
+    "algebra": _mapped,
+}) | {
+    "integer_pow": lambda x, y: x ** int(y), "clamp": lambda low, x, high: np.clip(x, low, high),
+    "round": _round, "convert_element_type": _convert, "sort": _sort, "top_k": _top_k,
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
-    "reduce_sum": _reduced("sum"), "reduce_prod": _reduced("prod"), "reduce_max": _reduced("max"),
-    "reduce_min": _reduced("min"), "argmax": _arg("argmax"), "argmin": _arg("argmin"),
-    "cumsum": _running("cumsum"), "cumprod": _running("cumprod"), "cummax": _running("cummax"),
-    "cummin": _running("cummin"), "cumlogsumexp": _running("logcumsumexp"), "sort": _sort, "top_k": _top_k,
-    "scatter-add": _scatter("scatter_add"), "scatter_add": _scatter("scatter_add"),
-    "scatter-mul": _scatter("scatter_multiply"), "scatter_mul": _scatter("scatter_multiply"),
-    "scatter-max": _scatter("scatter_maximum"), "scatter_max": _scatter("scatter_maximum"),
-    "scatter-min": _scatter("scatter_minimum"), "scatter_min": _scatter("scatter_minimum"),
-    "triangular_solve": _triangular_solve, "cholesky": lambda a, **_: _op("cholesky")(a),
+    "triangular_solve": _triangular_solve,
     **dict.fromkeys(str.split(
         "stop_gradient copy copy_p reduce_precision optimization_barrier real name pvary "
         "device_put sharding_constraint"), _identity),

@@ -14,10 +14,11 @@ import numpy as np
 
 from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.operations import OPERATIONS, Value, arithmetic_of, labels, moved
-from ffverify.exact.programs import Program, UnknownOperation, listed
+from ffverify.exact.moves import arithmetic_of, marked, moved
+from ffverify.exact.operations import OPERATIONS, Value
+from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
 from ffverify.reference import Primitive
 from ffverify.reference.primitives.shaping import ARRAY
 from ffverify.reference.programs.graph import Graph, Node
@@ -77,7 +78,10 @@ def _interpreter(graph: Graph) -> Program:
         values: dict[Node, Value] = dict(zip(graph.inputs, args, strict=True))
         values.update((n, _entering(n.value, arithmetic)) for n in graph.constants)
         for node in graph.nodes:
-            values[node] = _apply(node, [values[x] for x in node.inputs], arithmetic)
+            values[node] = at_rows(
+                lambda *xs, node=node: _apply(node, xs, arithmetic),
+                [values[x] for x in node.inputs],
+            )
         return tuple(values[node] for node in graph.outputs)
 
     return run
@@ -88,27 +92,17 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
     return arithmetic.array(given) if is_floating(given) else value
 
 
-def _apply(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
-    try:
-        return _applied(node, xs, arithmetic)
-    except HiddenRows:
-        return by_rows(lambda *row: _applied(node, list(row), arithmetic), *xs)
-
-
-def _applied(node: Node, xs: list[Value], arithmetic: Arithmetic) -> Value:
+def _apply(node: Node, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
     primitive = node.primitive
     assert primitive is not None  # noqa: S101 - a node of the graph's nodes is an application
-    if not any(isinstance(x, PreciseArray) for x in xs):
-        if any(isinstance(x, Plain) for x in xs):
-            raise HiddenRows(primitive.name)
+    some = any(isinstance(x, PreciseArray) for x in xs)
+    if any(isinstance(x, Plain) for x in xs) and (primitive.name in _MOVES or not some):
+        raise HiddenRows(primitive.name)
+    if not some:
         return _entering(primitive.forward(*xs, **node.params), arithmetic)
     if primitive.name in _MOVES:
-        if any(isinstance(x, Plain) for x in xs):
-            raise HiddenRows(primitive.name)
         arrays = [x for x in xs if isinstance(x, PreciseArray)]
-        numbers = iter(labels(arrays))
-        marked = [next(numbers) if isinstance(x, PreciseArray) else x for x in xs]
-        return moved(arrays, primitive.forward(*marked, **node.params))
+        return moved(arrays, primitive.forward(*marked(xs), **node.params))
     if primitive not in _OURS:
         return _of_the_caller(primitive, xs, node.params)
     if primitive.name in _SUMS:
@@ -127,7 +121,7 @@ def _is_known(primitive: Primitive | None) -> bool:
     return primitive.name in _MOVES or primitive.name in _SUMS or primitive.name in OPERATIONS
 
 
-def _of_the_caller(primitive: Primitive, xs: list[Value], params: dict[str, Any]) -> Value:
+def _of_the_caller(primitive: Primitive, xs: Sequence[Value], params: dict[str, Any]) -> Value:
     """Apply a caller's primitive (custom_rule), which is plain NumPy: as it is, or not at all."""
     try:
         return (primitive.exact or primitive.forward)(*xs, **params)

@@ -23,7 +23,8 @@ from torch.utils import _pytree as pytree
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
 from ffverify.exact.formats import is_floating
-from ffverify.exact.operations import Value, arithmetic_of, labels, moved
+from ffverify.exact.moves import arithmetic_of, labels, moved
+from ffverify.exact.operations import Value
 from ffverify.exact.programs import Program, UnknownOperation, listed
 
 from .decompositions import FORMULAS
