@@ -99,7 +99,7 @@ class Shadow:
             points = given[: len(wrt)]
             tangents = spread(given[len(wrt) :], wrt)
             if rule is None:
-                dots = self._framework.jvp(self._fn, points, tangents, nesting=True)
+                dots = self._framework.jvp(self._fn, points, tangents)
             else:
                 dots = listed(pushed_by(rule, tangents, points))
             return tuple(d for d, f in zip(dots, floats, strict=True) if f)

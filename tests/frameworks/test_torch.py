@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -283,6 +285,47 @@ class Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:  # type: ignore[override]  # torch's signature
         return g * ctx.slope, None, None
+
+
+class Forward(torch.autograd.Function):
+    """A function with both modes in the style that torch.func refuses."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_forward(x)
+        return x.sin()
+
+    @staticmethod
+    def jvp(ctx: Any, t: Any) -> Any:  # type: ignore[override]  # torch's signature
+        return 2 * t * ctx.saved_tensors[0].cos()
+
+
+def test_forward_mode_is_what_runs_and_may_have_forward_mode_inside() -> None:
+    x, t = normal(3), normal(3, seed=1)
+
+    def inner(x: Any) -> Any:
+        return torch.func.jvp(torch.exp, (x,), (2 * torch.ones_like(x),))[1]
+
+    for fn, slope in (
+        (Forward.apply, 2 * x.cos()),
+        (inner, 2 * x.exp()),
+        (F.logsigmoid, (-x).sigmoid()),
+    ):
+        program = made(fn, x).jvp
+        assert program is not None, made(fn, x).unknown
+        with BALLS.precision(128):
+            (dot,) = program(*precise([x, t]))
+        np.testing.assert_allclose(floats(dot), (slope * t).numpy(), rtol=1e-14)
+
+
+def test_a_first_check_loads_neither_torchs_compiler_nor_sympy() -> None:
+    code = (
+        "import sys, torch, ffverify; ffverify.gradcheck(torch.nn.functional.gelu, torch.ones(2).double());"
+        "heavy = {'torch._dynamo', 'sympy', 'torch._decomp.decompositions_for_jvp'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

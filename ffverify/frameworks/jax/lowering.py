@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 from jax.interpreters import partial_eval
 
 from ffverify.exact.arithmetic import BALLS
@@ -64,9 +63,8 @@ def _run(
         (v, _entering(c, arithmetic)) for v, c in zip(jaxpr.constvars, consts, strict=True)
     )
 
-    def read(atom: Any) -> Value:
-        literal = isinstance(atom, Literal)
-        return _entering(atom.val, arithmetic) if literal else values[atom]
+    def read(atom: Any) -> Value:  # a variable, or a literal, which has its value
+        return _entering(atom.val, arithmetic) if hasattr(atom, "val") else values[atom]
 
     for equation in jaxpr.eqns:
         results = at_rows(

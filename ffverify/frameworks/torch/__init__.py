@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.autograd import forward_ad
+from torch.autograd.graph import _engine_run_backward
 
 from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Program, listed
@@ -154,13 +155,15 @@ def _walks(
             return [[None] * len(args)] * times
         walks = []
         for walk in range(times):
-            gradients: tuple[Any, ...] = torch.autograd.grad(
-                [r for r, _ in pairs],
-                [a for a, c in zip(leaves, chosen, strict=True) if c],
-                [v for _, v in pairs],
-                allow_unused=True,
-                create_graph=graph,
-                retain_graph=graph or walk + 1 < times,
+            # What torch.autograd.grad calls, which loads SymPy to compare shapes; here the engine does.
+            gradients: tuple[Any, ...] = _engine_run_backward(
+                tuple(r for r, _ in pairs),
+                tuple(v for _, v in pairs),
+                graph or walk + 1 < times,
+                graph,
+                tuple(a for a, c in zip(leaves, chosen, strict=True) if c),
+                allow_unreachable=True,
+                accumulate_grad=False,
             )
             if times > 1:  # the next walk may write to what this one gave
                 gradients = tuple(None if g is None else g.clone() for g in gradients)
@@ -179,20 +182,30 @@ def _forward_formulas() -> None:
 def jvp(
     fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
 ) -> list[Any]:
-    _forward_formulas()
     with _differentiating():
-        return _jvp(fn, _able(args), _able(tangents), nesting=nesting)
-
-
-def _jvp(fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool) -> list[Any]:
-    if nesting:  # dual numbers do not nest, and torch.func refuses some functions that they take
+        args, tangents = _able(args), _able(tangents)
+        if not nesting:
+            try:
+                return _dual(fn, args, tangents)
+            except NotImplementedError:  # some operations' forward formulas are a load of their own
+                _forward_formulas()
+                return _dual(fn, args, tangents)
+            except RuntimeError as error:
+                if "Nested forward mode" not in str(error):
+                    raise
+        # Dual numbers do not nest, and torch.func refuses some functions that they take.
+        _forward_formulas()
         full, points = split(args, [t is not None for t in tangents])
         given = tuple(t for t in tangents if t is not None)
         of_chosen = lambda *xs: tuple(listed(fn(*full(*xs))))  # noqa: E731 - torch.func's argument
         return list(torch.func.jvp(of_chosen, tuple(points), given)[1])
+
+
+def _dual(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    """Push tangents forward as parts of dual numbers."""
     with forward_ad.dual_level():
-        duals = [
-            a if t is None else forward_ad.make_dual(a.detach().clone(), t)
+        duals = [  # what forward_ad.make_dual calls, which loads all forward formulas first
+            a if t is None else torch._VF._make_dual(a.detach().clone(), t, level=0)  # noqa: SLF001
             for a, t in zip(args, tangents, strict=True)
         ]
         parts = [forward_ad.unpack_dual(r) for r in listed(fn(*duals))]

@@ -220,8 +220,35 @@ def _known(step: Step) -> bool:
 # What batches of truth values are taken by as they are.
 _OF_PLAIN = frozenset(str.split("where logical_and logical_or logical_not"))
 
+
+# What torch wraps reference formulas in, to compute as its kernels do where formats mix or are narrow.
+_CASTS = ("elementwise_type_promotion_wrapper.", "type_casts.")
+
+
+def _uncast(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a reference formula that is wrapped in casts only where there is something to cast.
+
+    To wrap it torch imports its compiler, to keep it out, and SymPy: most of the first check's time.
+    """
+    part: Any = formula
+    while not getattr(getattr(part, "__code__", None), "co_qualname", "").startswith(_CASTS):
+        part = getattr(part, "__wrapped__", None)
+        if part is None:
+            return formula
+    bare = part.__wrapped__
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        formats = {t.dtype for t in among(torch.Tensor, (args, kwargs))}
+        alike = formats in ({torch.float32}, {torch.float64})
+        return (bare if alike and not among(torch.dtype, (args, kwargs)) else formula)(
+            *args, **kwargs
+        )
+
+    return call
+
+
 _DECOMPOSITIONS = {
-    op: formula
+    op: _uncast(formula)
     for op, formula in decomposition_table.items()
     if isinstance(op, OpOverload) and op._schema.name.split("::")[-1] not in {*ATEN, *MOVES}  # noqa: SLF001 - torch has no public way
 } | FORMULAS
@@ -229,7 +256,8 @@ _DECOMPOSITIONS = {
 
 # Functionalisation replaces this one by a formula of other roundings than the one that runs.
 _AS_EXECUTED = {
-    op: decomposition_table[op] for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
+    op: _uncast(decomposition_table[op])
+    for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
 }
 
 

@@ -38,7 +38,7 @@ DECOMPOSED = frozenset(
     smooth_l1_loss soft_margin_loss softplus softshrink special_bessel_j0 special_bessel_j1
     special_spherical_bessel_j0 std std_mean tanh threshold trace unfold unsafe_split unsafe_split_with_sizes
     upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
-    upsample_nearest3d upsample_trilinear3d var_mean zero
+    upsample_nearest3d upsample_trilinear3d zero
     """)
 )
 
@@ -105,6 +105,28 @@ def _extremum_along(value: str, place: str) -> Callable[..., Any]:
         return (best, index) if keepdim else (np.squeeze(best, dim), np.squeeze(index, dim))
 
     return reduce
+
+
+def _variance(x: Any, dim: Any = None, correction: Any = None, keepdim: bool = False) -> Any:
+    ddof = 1 if correction is None else correction
+    return np.var(x, axis=_axes(dim), ddof=ddof, keepdims=keepdim)
+
+
+def _shifted(x: Any, dim: int) -> tuple[Any, Any]:
+    """Give x - max x along an axis, and the sum of its exponentials."""
+    axis = dim if x.ndim else None
+    rest = x - np.max(x, axis=axis, keepdims=True) if x.size else x
+    return rest, np.sum(np.exp(rest), axis=axis, keepdims=True)
+
+
+def _softmax(x: Any, dim: int, _to_float: bool = False) -> Any:
+    rest, total = _shifted(x, dim)
+    return np.exp(rest) / total
+
+
+def _log_softmax(x: Any, dim: int, _to_float: bool = False) -> Any:
+    rest, total = _shifted(x, dim)
+    return rest - np.log(total)
 
 
 def _sort(x: Any, *args: Any, dim: int = -1, descending: bool = False, **_stable: Any) -> Any:
@@ -265,8 +287,9 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
     "clamp": _clamp, "clamp_min": _clamp, "clamp_max": lambda x, high: _clamp(x, None, high),
     "where": _where, "masked_fill": lambda x, mask, v: _where(mask, v, x),
-    "var": lambda x, dim=None, correction=None, keepdim=False: np.var(
-        x, axis=_axes(dim), ddof=1 if correction is None else correction, keepdims=keepdim),
+    "var": _variance, "var_mean": lambda x, *a, **k: (
+        _variance(x, *a, **k), np.mean(x, axis=_axes(a[0] if a else None), keepdims=k.get("keepdim", False))),
+    "_softmax": _softmax, "_log_softmax": _log_softmax,
     "max": _extremum_along("max", "argmax"), "min": _extremum_along("min", "argmin"),
     "cummax": _cumulative_extremum(np.greater_equal), "cummin": _cumulative_extremum(np.less_equal),
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],

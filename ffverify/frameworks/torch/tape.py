@@ -163,6 +163,7 @@ class _Recorder(TorchDispatchMode):
         self.table = table
         self.steps: list[Step] = []
         self.constants: dict[int, torch.Tensor] = {}
+        self._open: list[Any] = []  # operations being decomposed
         self._kept: list[torch.Tensor] = []  # alive, so that no other tensor gets the same id
         self._slots: dict[int, Slot] = {}
 
@@ -174,10 +175,14 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types  # subclasses come apart above
         kwargs = kwargs or {}
-        formula = self.table.get(func) or _parts(func)
+        formula = self._formula(func, (args, kwargs))
         if formula is not None:
-            with self:
-                out = formula(*args, **kwargs)
+            self._open.append(func)
+            try:
+                with self:
+                    out = formula(*args, **kwargs)
+            finally:
+                self._open.pop()
             if out is not NotImplemented:
                 return out
         if func is aten.lift_fresh.default:  # a number of the code's, which the code may yet change
@@ -192,6 +197,18 @@ class _Recorder(TorchDispatchMode):
         results = mapped(torch.Tensor, self.new, out)
         self.steps.append(Step(func, given, named, results))
         return out
+
+    def _formula(self, func: Any, given: Any) -> Callable[..., Any] | None:
+        """Give the formula of an operation that is to be decomposed.
+
+        An operation without floats needs none, and nor does one inside its own: what ATen and torch's
+        primitive operations are decomposed into is each other, where there is nothing simpler.
+        """
+        if func in self._open:
+            return None
+        floats = any(t.is_floating_point() or t.is_complex() for t in among(torch.Tensor, given))
+        found = self.table.get(func) if floats else None
+        return found or getattr(func, "impl_aten", None) or _parts(func)
 
     def new(self, tensor: torch.Tensor) -> Slot:
         """Give a slot to a tensor that has just been made, or changed."""
