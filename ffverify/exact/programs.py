@@ -17,6 +17,22 @@ class UnknownOperation(TypeError):
     """An operation that has no exact form; its ``args`` are the names."""
 
 
+Known = dict[Any, Program | UnknownOperation]
+
+
+def remembered(known: Known, key: Any, make: Callable[[], Program]) -> Program:
+    """Give what is known under a key, a program or that there is none; make it the first time."""
+    if key not in known:
+        try:
+            known[key] = make()
+        except UnknownOperation as unknown:
+            known[key] = unknown
+    found = known[key]
+    if isinstance(found, UnknownOperation):
+        raise UnknownOperation(*found.args)
+    return found
+
+
 def listed(results: Any) -> list[Any]:
     """Give a function's results as a list, whether it returned one or several."""
     return list(results) if isinstance(results, list | tuple) else [results]

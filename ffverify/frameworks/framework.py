@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ffverify.errors import UnavailableError
 from ffverify.exact.formats import Array
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Known, Program
 
 Function = Callable[..., Any]
 
@@ -109,8 +109,11 @@ class Framework(Protocol):
     def compiled(self, fn: Function) -> Function:
         """Give the same function, compiled if the framework compiles and it can be."""
 
-    def trace(self, fn: Function, args: Sequence[Any]) -> Program:
-        """Give a function at a point as an exact program.
+    def trace(self, fn: Function, args: Sequence[Any], known: Known) -> Program:
+        """Give a function at a point as an exact program: one that is known, where that is what runs here.
+
+        What is traced anew becomes ``known``, by whatever tells the framework that it is the same program;
+        ``fn`` and the shapes and formats of its arguments are always the same.
 
         Raises
         ------

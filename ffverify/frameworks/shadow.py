@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.programs import Program, UnknownOperation, listed
+from ffverify.exact.programs import Known, Program, UnknownOperation, listed
 
 from .arguments import floating, pulled_by, pushed_by, spread
 from .arrays import ones_like, zeros_like
 from .framework import Framework, Function
 from .framework import framework as named
+
+Memory = dict[str, Known]
 
 
 class Shadow:
@@ -51,12 +53,13 @@ class Shadow:
         vjp: Function | None,
         jvp: Function | None,
         wrt: Sequence[bool],
+        known: Memory,
     ) -> None:
         self._fn, self._args, self._framework = fn, list(args), framework
-        self._vjp, self._jvp = vjp, jvp
+        self._vjp, self._jvp, self._memory = vjp, jvp, known
         self._wrt = list(wrt)
         self._unknown: dict[str, None] = {}
-        self.forward = self._traced(lambda: (fn, []))
+        self.forward = self._traced("forward", lambda: (fn, []))
 
     @property
     def unknown(self) -> tuple[str, ...]:  # noqa: D102 - see the class
@@ -68,11 +71,11 @@ class Shadow:
 
     @cached_property
     def backward(self) -> Program | None:  # noqa: D102 - see the class
-        return None if self.forward is None else self._traced(self._pulling)
+        return None if self.forward is None else self._traced("backward", self._pulling)
 
     @cached_property
     def jvp(self) -> Program | None:  # noqa: D102 - see the class
-        return None if self.forward is None else self._traced(self._pushing)
+        return None if self.forward is None else self._traced("jvp", self._pushing)
 
     def _pulling(self) -> tuple[Function, list[Any]]:
         """Give (args, cotangents of floating results) → gradients of floating args, and an example."""
@@ -106,12 +109,15 @@ class Shadow:
 
         return tangent, [ones_like(a) for a, f in zip(self._args, wrt, strict=True) if f]
 
-    def _traced(self, make: Callable[[], tuple[Callable[..., Any], list[Any]]]) -> Program | None:
+    def _traced(
+        self, name: str, make: Callable[[], tuple[Callable[..., Any], list[Any]]]
+    ) -> Program | None:
+        known = self._memory.setdefault(name, {})
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # at numbers that nobody asked for
                 function, more = make()
-                return self._framework.trace(function, [*self._args, *more])
+                return self._framework.trace(function, [*self._args, *more], known)
         except UnknownOperation as error:
             self._unknown.update(dict.fromkeys(error.args))
         except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
@@ -127,6 +133,7 @@ def shadow(
     vjp: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
     wrt: Sequence[bool] | None = None,
+    known: Memory | None = None,
 ) -> Shadow:
     """Make the shadow of a function at a point.
 
@@ -142,5 +149,9 @@ def shadow(
         The caller's own formulas, ``vjp(cotangent, *args)`` and ``jvp(tangents, *args)``.
     wrt
         Which arguments are differentiated by: all floating ones by default.
+    known
+        The programs of this function that were traced at other points of the same shapes and formats, to be
+        kept by the caller: one that takes the same branches here is not made again.
     """
-    return Shadow(fn, args, named(framework), vjp, jvp, floating(args) if wrt is None else wrt)
+    chosen, memory = floating(args) if wrt is None else wrt, {} if known is None else known
+    return Shadow(fn, args, named(framework), vjp, jvp, chosen, memory)

@@ -1,12 +1,11 @@
 """Where the truth about a function comes from: its shadow, a definition, or differences.
 
 ``TruthSources(truth).at(subject, native, results)`` gives the exact programs that hold at a point. A traced
-program holds as long as the same branches are taken: it is kept while it reproduces the values.
+program holds as long as the same branches are taken, and is kept for as long.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,35 +73,17 @@ class TruthSources:
                 f"use one of {', '.join(sorted(textbook.CATALOGUE))}, or give a NumPy function"
             )
         self._truth = truth
-        self._traced: dict[Any, ExactPrograms] = {}
+        self._known: dict[Any, Any] = {}  # by kind of point
 
     def at(
         self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
     ) -> ExactPrograms:
         """Give the exact programs of a function that hold at a point."""
-        formulas = self._formulas(subject, native, results)
-        self.name = formulas.name
-        return formulas
-
-    def _formulas(
-        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
-    ) -> ExactPrograms:
-        key = (
-            subject.name,
-            subject.arguments.key,
-            *((to_numpy(a).shape, str(a.dtype)) for a in native),
-        )
-        kept = self._traced.get(key)
-        if kept is not None and kept.forward is not None:
-            with contextlib.suppress(
-                Exception
-            ):  # fixed at another point, it may fail here in any way
-                return _held_to(kept, native, results, fresh=False)
         traced = self._shadow(subject, native, results)
         if self._truth is not None and not subject.name.startswith("the "):
             name, forward = self._definition()
             traced = replace(traced, name=name, forward=forward, here=None)
-        self._traced[key] = traced
+        self.name = traced.name
         return traced
 
     def _definition(self) -> tuple[str, Callable[..., Any]]:
@@ -117,9 +98,12 @@ class TruthSources:
         from ffverify.frameworks.shadow import shadow
 
         fallback = _by_differences(subject, native, results)
+        shapes = ((to_numpy(a).shape, str(a.dtype)) for a in native)
+        kind = (subject.name, subject.arguments.key, *shapes)
         made = shadow(
             subject.fn, native,
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
+            known=self._known.setdefault(kind, {}),
         )  # fmt: skip
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
@@ -131,7 +115,7 @@ class TruthSources:
             lambda: made.jvp,
         )
         try:
-            return _held_to(formulas, native, results, fresh=True)
+            return _held_to(formulas, native, results)
         except UnknownOperation as unknown:
             self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
         except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
@@ -140,13 +124,12 @@ class TruthSources:
 
 
 def _held_to(
-    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any], *, fresh: bool
+    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any]
 ) -> ExactPrograms:
     """Give the formulas with their exact value here, if that is the computed one to half its digits.
 
-    Where a value cancels so far that fewer are left, the running bound says what there may be. Where that
-    is infinite a program that was traced at this point is kept: its value may have no digit. One that was
-    traced at another point may have taken another branch there.
+    Where a value cancels so far that fewer are left, the running bound says what there may be; where that is
+    infinite, the value may have no digit.
 
     Raises
     ------
@@ -175,8 +158,7 @@ def _held_to(
     if not np.all(off <= allowed):
         bounds = running_bound(formulas.forward, points, fmt)
         radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
-        explained = off <= radii if fresh else np.isfinite(radii) & (off <= radii)
-        if not np.all((off <= allowed) | explained):
+        if not np.all((off <= allowed) | (off <= radii)):
             raise ValueError(_OFF)
     return replace(formulas, inputs=inputs, here=exact)
 

@@ -13,11 +13,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ffverify import strategies  # noqa: E402 - after the skip
 from ffverify.exact import formats  # noqa: E402 - after the skip
 from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.frameworks.framework import framework  # noqa: E402
 from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
+from ffverify.frameworks.torch import lowering  # noqa: E402
+from ffverify.frameworks.torch.tape import Tape  # noqa: E402
 from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
 from ffverify.truth import derivatives as truth  # noqa: E402 - after the skip
 from ffverify.verdicts.bounds import running_bound  # noqa: E402
@@ -316,6 +319,99 @@ def test_forward_mode_is_what_runs_and_may_have_forward_mode_inside() -> None:
         with BALLS.precision(128):
             (dot,) = program(*precise([x, t]))
         np.testing.assert_allclose(floats(dot), (slope * t).numpy(), rtol=1e-14)
+
+
+# --- one trace for every structure --------------------------------------------------------------
+
+
+def by_mask(x: Any) -> Any:
+    return x * torch.tensor(x.detach().numpy() > 0)
+
+
+def by_number(x: Any) -> Any:
+    return x ** (2 + int(x.detach().abs().max() > 1))
+
+
+def by_constant(x: Any) -> Any:
+    return x * (LOW if x.sum() > 0 else HIGH)
+
+
+def until_small(x: Any) -> Any:
+    while x.abs().max() > 1:
+        x = x / 2
+    return x.sin()
+
+
+class Sided(torch.autograd.Function):
+    """|Σ x|: a value without branches, whose gradient has two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return x.sum().abs()
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:  # type: ignore[override]  # torch's signature
+        (x,) = ctx.saved_tensors
+        return g.expand(2).clone() if x.sum() > 0 else -g.expand(2)
+
+
+LOW, HIGH = torch.tensor([2.0]).double(), torch.tensor([3.0]).double()
+POINTS = [[0.5, 0.25], [0.75, 0.5], [-0.5, -0.75], [3.5, 3.0], [0.5, -3.0]]
+STRUCTURES: dict[str, tuple[Callable[..., Any], list[int]]] = {
+    "none": (F.gelu, [0, 0, 0, 0, 0]),
+    "order of operands": (lambda x: x - 1 if x.sum() > 0 else 1 - x, [0, 0, 1, 0, 1]),
+    "a number read, to branch": (lambda x: 2 * x if x.max().item() > 1 else 3 * x, [0, 0, 0, 1, 0]),
+    "a mask that torch does not see": (by_mask, [0, 0, 1, 0, 2]),
+    "a number among the arguments": (by_number, [0, 0, 0, 1, 1]),
+    "a constant": (by_constant, [0, 0, 1, 0, 1]),
+    "how often": (until_small, [0, 0, 0, 1, 1]),
+    "how many": (lambda x: x[x > 0].sum(), [0, 0, 1, 0, 2]),
+    "a slice": (lambda x: x[: 1 + int(x[0] > 0)].exp(), [0, 0, 1, 0, 0]),
+    "the backward pass alone": (Sided.apply, [0, 0, 1, 0, 1]),
+}
+
+
+def structures(fn: Callable[..., Any]) -> list[int]:
+    """Give the numbers of the programs that are run at the points, and check that each is right there."""
+    known: dict[str, Any] = {}
+    seen: list[Any] = []
+    for numbers in POINTS:
+        x = torch.tensor(numbers).double()
+        program = shadow(fn, [x], framework="torch", known=known)
+        assert program.forward is not None, program.unknown
+        assert program.backward is not None, program.unknown
+        value = fn(x)
+        ones = torch.ones_like(value)
+        with BALLS.precision(128):
+            (y,), (bar,) = program.forward(*precise([x])), program.backward(*precise([x, ones]))
+        np.testing.assert_allclose(floats(y), value.numpy(), rtol=1e-13)
+        (expected,) = framework("torch").vjp(fn, [x], [ones])
+        np.testing.assert_allclose(floats(bar), expected.numpy(), rtol=1e-13)
+        seen.append(program.backward)
+    return [list(dict.fromkeys(seen)).index(p) for p in seen]
+
+
+@pytest.mark.parametrize("by", STRUCTURES)
+def test_a_program_is_made_once_for_all_points_that_take_its_branches(by: str) -> None:
+    fn, expected = STRUCTURES[by]
+    assert structures(fn) == expected
+
+
+@pytest.mark.parametrize("by", [k for k, (_, found) in STRUCTURES.items() if any(found)])
+def test_one_program_for_all_points_would_be_seen(by: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Tape, "key", "the same")
+    with pytest.raises((AssertionError, ValueError, IndexError, RuntimeError)):
+        structures(STRUCTURES[by][0])
+
+
+def test_a_search_lowers_a_function_once_for_each_mode(monkeypatch: Any) -> None:
+    made_: list[Any] = []
+    lowered = lowering._lowered
+    monkeypatch.setattr(lowering, "_lowered", lambda *a: made_.append(a) or lowered(*a))
+    points = strategies.arrays("float64", (3,), min_value=-9, max_value=9, framework="torch")
+    assert gradcheck(F.gelu, points, max_examples=20).points >= 20
+    assert len(made_) == 3  # the function, its VJP and its JVP
 
 
 def test_a_first_check_loads_neither_torchs_compiler_nor_sympy() -> None:

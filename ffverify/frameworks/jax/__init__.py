@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
-from ffverify.exact.programs import Program, listed
+from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, split, spread
 
 Function = Callable[..., Any]
@@ -185,7 +185,7 @@ def compiled(fn: Function) -> Function:
 
 
 @_scoped
-def trace(fn: Function, args: Sequence[Any]) -> Program:
+def trace(fn: Function, args: Sequence[Any], known: Known) -> Program:
     from . import lowering
 
-    return lowering.trace(fn, args)
+    return lowering.trace(fn, args, known)

@@ -21,19 +21,23 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import arithmetic_of, marked, moved
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
+from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 
 from .operations import LAX, MOVES
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
-    """Trace a JAX function at a point and give it as a function of precise arrays.
+def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
+    """Trace a JAX function and give it as a function of precise arrays, one for all inputs of a kind.
 
     Raises
     ------
     UnknownOperation
         Naming the primitives that have no exact form.
     """
+    return remembered(known, None, lambda: _lowered(fn, args))
+
+
+def _lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     closed = jax.make_jaxpr(lambda *a: tuple(listed(fn(*a))))(*args)
     jaxpr, _ = partial_eval.dce_jaxpr(
         closed.jaxpr, [True] * len(closed.out_avals), instantiate=True

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import FORMATS, Array, is_floating
-from ffverify.exact.programs import Program, listed
+from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, split, spread
 
 Function = Callable[..., Any]
@@ -144,7 +144,7 @@ def compiled(fn: Function) -> Function:
     return fn
 
 
-def trace(fn: Function, args: Sequence[Any]) -> Program:
+def trace(fn: Function, args: Sequence[Any], known: Known) -> Program:
     from . import lowering
 
-    return lowering.trace(fn, args)
+    return lowering.trace(fn, args, known)

@@ -18,7 +18,7 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import arithmetic_of, marked, moved
 from ffverify.exact.operations import OPERATIONS, Value
-from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
+from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 from ffverify.reference import Primitive
 from ffverify.reference.primitives.shaping import ARRAY
 from ffverify.reference.programs.graph import Graph, Node
@@ -26,7 +26,7 @@ from ffverify.reference.programs.graph import Graph, Node
 _op = OPERATIONS.__getitem__
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
+def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     """Give a NumPy function as a function of precise arrays, fixed at a point where it must be.
 
     Raises
@@ -38,20 +38,23 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     def as_it_is(*given: Value) -> tuple[Any, ...]:
         return tuple(listed(fn(*given)))
 
+    if None in known:
+        return remembered(known, None, lambda: as_it_is)
     try:
         graph = reference.trace(fn, *args)
     except Exception as error:  # noqa: BLE001 - whatever the engine cannot trace
-        return _trial(as_it_is, args, error)
-    for node in graph.nodes:
-        if not _is_known(node.primitive):
-            raise UnknownOperation(getattr(node.primitive, "name", ""))
-    program = _interpreter(graph)
-    if not graph.branches:
-        return program
-    try:
-        return _trial(as_it_is, args, None)
-    except UnknownOperation:
-        return program
+        program = _trial(as_it_is, args, error)
+    else:
+        for node in graph.nodes:
+            if not _is_known(node.primitive):
+                raise UnknownOperation(getattr(node.primitive, "name", ""))
+        program = _interpreter(graph)
+        if graph.branches:
+            try:
+                program = _trial(as_it_is, args, None)
+            except UnknownOperation:
+                return program  # which holds where the same branches are taken
+    return remembered(known, None, lambda: program)
 
 
 def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Program:

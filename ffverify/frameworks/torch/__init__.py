@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.autograd.graph import _engine_run_backward
 
 from ffverify.exact.formats import FORMATS, Array, is_floating
-from ffverify.exact.programs import Program, listed
+from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, split, spread
 
 Function = Callable[..., Any]
@@ -231,7 +231,7 @@ def compiled(fn: Function) -> Function:
     return fn  # torch's compiler is no part of what is checked
 
 
-def trace(fn: Function, args: Sequence[Any]) -> Program:
+def trace(fn: Function, args: Sequence[Any], known: Known) -> Program:
     from . import lowering
 
-    return lowering.trace(fn, args)
+    return lowering.trace(fn, args, known)

@@ -25,15 +25,17 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, b
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import arithmetic_of, labels, moved
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import Program, UnknownOperation, listed
+from ffverify.exact.programs import Known, Program, UnknownOperation, listed, remembered
 
 from .decompositions import FORMULAS
 from .operations import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
+def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     """Trace a torch function at a point and give it as a function of precise arrays.
+
+    What runs here is recorded, a third of a trace's work; the rest is done once for a program.
 
     Raises
     ------
@@ -43,6 +45,11 @@ def trace(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with _as_written():
         seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
+    return remembered(known, seen.key, lambda: _lowered(fn, seen, examples))
+
+
+def _lowered(fn: Callable[..., Any], seen: Tape, examples: Sequence[Any]) -> Program:
+    """Give what a function was seen to execute as a function of precise arrays."""
     tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:

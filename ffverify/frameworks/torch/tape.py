@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -93,6 +93,21 @@ class Tape:
         return mapped(Slot, lambda s: values[s.number], self.outputs)
 
     @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """What tells the program from others: operations, their arguments, shapes, and constants.
+
+        What the program has read of its numbers, to branch on it or to go on with it outside of torch, is
+        told by what came of it: another operation, argument or constant.
+        """
+        steps = tuple(
+            (s.operation, _frozen((s.args, s.kwargs)), *slots(s.results)) for s in self.steps
+        )
+        held = tuple(
+            (k, t.dtype, t.shape, t.stride(), _content(t)) for k, t in self.constants.items()
+        )
+        return steps, _frozen(self.inputs), _frozen(self.outputs), held
+
+    @cached_property
     def last_uses(self) -> dict[int, list[int]]:
         """Which slots no step after the i-th reads, nor the caller."""
         last = {s.number: i for i, step in enumerate(self.steps) for s in step.inputs}
@@ -104,6 +119,9 @@ class Tape:
         return out
 
 
+_NESTS = (list, tuple)
+
+
 def mapped(kind: type, function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply a function to every leaf of a kind in nested lists, tuples and dicts.
 
@@ -111,11 +129,11 @@ def mapped(kind: type, function: Callable[[Any], Any], tree: Any) -> Any:
     """
     if isinstance(tree, kind):
         return function(tree)
-    if isinstance(tree, list | tuple):
+    if isinstance(tree, _NESTS):
         parts = [mapped(kind, function, t) for t in tree]
         return parts if isinstance(tree, list) else tuple(parts)
     if isinstance(tree, dict):
-        return {k: mapped(kind, function, t) for k, t in tree.items()}
+        return {k: mapped(kind, function, t) for k, t in tree.items()} if tree else tree
     return tree
 
 
@@ -124,6 +142,17 @@ def among(kind: type, tree: Any) -> list[Any]:
     found: list[Any] = []
     mapped(kind, found.append, tree)
     return found
+
+
+def _frozen(tree: Any) -> Any:
+    """Give a tree that can be a key."""
+    if isinstance(tree, dict):
+        return tuple((k, _frozen(t)) for k, t in tree.items())
+    return tuple(map(_frozen, tree)) if isinstance(tree, _NESTS) else tree
+
+
+def _content(tensor: torch.Tensor) -> bytes:
+    return tensor.cpu().resolve_neg().resolve_conj().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _filling(tree: Any) -> Callable[[Mapping[int, Any]], Any]:
@@ -188,10 +217,11 @@ class _Recorder(TorchDispatchMode):
         if func is aten.lift_fresh.default:  # a number of the code's, which the code may yet change
             func = aten.lift_fresh_copy.default
             args = (args[0].clone(),)
-        for tensor in _written(func, args, kwargs):
-            number = self.slot(tensor).number
-            if number in self.constants:
-                self.constants[number] = tensor.detach().clone()
+        for i, name in _written(func):
+            for tensor in among(torch.Tensor, args[i] if i < len(args) else kwargs.get(name)):
+                number = self.slot(tensor).number
+                if number in self.constants:
+                    self.constants[number] = tensor.detach().clone()
         given, named = mapped(torch.Tensor, self.slot, (args, kwargs))
         out = func(*args, **kwargs)
         results = mapped(torch.Tensor, self.new, out)
@@ -206,9 +236,9 @@ class _Recorder(TorchDispatchMode):
         """
         if func in self._open:
             return None
-        floats = any(t.is_floating_point() or t.is_complex() for t in among(torch.Tensor, given))
-        found = self.table.get(func) if floats else None
-        return found or getattr(func, "impl_aten", None) or _parts(func)
+        if func in self.table and any(map(_has_floats, among(torch.Tensor, given))):
+            return self.table[func]
+        return _parts(func)
 
     def new(self, tensor: torch.Tensor) -> Slot:
         """Give a slot to a tensor that has just been made, or changed."""
@@ -227,25 +257,30 @@ class _Recorder(TorchDispatchMode):
         return found
 
 
-def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Give the tensors that an operation changes."""
-    found: list[torch.Tensor] = []
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[i] if i < len(args) else kwargs.get(argument.name)
-            found += among(torch.Tensor, given)
-    return found
+def _has_floats(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+@cache
+def _written(func: Any) -> list[tuple[int, str]]:
+    """Give places and names of the arguments that an operation changes."""
+    return [
+        (i, argument.name)
+        for i, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
 
 
 _WHOLE = {aten.size.default, aten.stride.default, aten.storage_offset.default}
 
 
+@cache
 def _parts(func: Any) -> Callable[..., Any] | None:
-    """Give the code of an operation that only consists of others, if it came here whole."""
+    """Give the code of an operation that only consists of others, if it comes here whole."""
     key = torch._C.DispatchKey.CompositeImplicitAutograd
-    if func in _WHOLE or not func.has_kernel_for_dispatch_key(key):
-        return None
-    return func.decompose  # type: ignore[no-any-return]  # a function
+    if func not in _WHOLE and func.has_kernel_for_dispatch_key(key):
+        return func.decompose  # type: ignore[no-any-return]  # a function
+    return getattr(func, "impl_aten", None)
 
 
 def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
