@@ -134,6 +134,15 @@ def test_a_wrong_custom_rule_stays_wrong() -> None:
     np.testing.assert_array_equal(floats(bar), [0.5])  # clipped, where the derivative is 1
 
 
+def test_a_program_is_made_once() -> None:
+    known: dict[str, Any] = {}
+    fn, (x,) = CASES["cond"]
+    first, second = (shadow(fn, [y], framework="jax", known=known).forward for y in (x, -x))
+    assert first is second is not None
+    for y in (x, -x):
+        explained(first, [np.asarray(y)], [fn(y)])
+
+
 def test_what_has_no_exact_form_is_named() -> None:
     program = made(lambda x: jnp.linalg.eigh(x)[0], normal(3, 3))
     assert program.forward is None

@@ -111,6 +111,26 @@ def test_branches_of_plain_code_are_decided_at_every_point() -> None:
     np.testing.assert_array_equal(floats(program.forward(BALLS.array(-np.ones(2)))[0]), [1, 1])
 
 
+def test_a_program_is_made_once_unless_its_branches_fix_it_at_a_point() -> None:
+    def fixed(x: Any) -> Any:  # code of the engine's own, which precise arrays cannot run
+        return reference.gelu(x) if np.sum(x) > 0 else reference.relu(x)
+
+    def value(program: Any, x: Any) -> Any:
+        return floats(program(BALLS.array(x))[0])
+
+    points = [np.ones(2), 2 * np.ones(2), -np.ones(2)]
+    for fn, alike in (
+        (np.tanh, True),
+        (lambda x: x if np.sum(x) > 0 else x**2, True),
+        (fixed, False),
+    ):
+        known: dict[str, Any] = {}
+        programs = [made(fn, x, known=known).forward for x in points]
+        assert (len(set(programs)) == 1) is alike
+        for program, x in zip(programs, points, strict=True):
+            np.testing.assert_allclose(value(program, x), fn(x), rtol=1e-15)
+
+
 def test_code_that_assigns_runs_on_precise_arrays() -> None:
     def assigning(x: Any) -> Any:
         y = np.zeros_like(x)

@@ -249,6 +249,14 @@ def test_the_formula_that_runs_is_the_one_that_is_bounded() -> None:
     assert beyond(other, [z.numpy(), y.numpy()], [loss(z, y).numpy()])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_roundings_that_cancel_are_no_value_that_leaves_the_graph(seed: int) -> None:
+    """Along a tangent of ones the JVP of layer_norm is a sum of terms that cancel: it is all roundings."""
+    x, w = normal(3, 4, seed=seed), normal(4, 4, seed=seed + 50)
+    program = made(lambda x, w: F.layer_norm(x @ w, (4,)), x, w)
+    assert program.jvp is not None, program.unknown
+
+
 class Counter(torch.nn.Module):
     """Changes a tensor of its own, then uses it, through a view as well."""
 

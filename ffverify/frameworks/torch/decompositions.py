@@ -1,4 +1,4 @@
-"""ExactPrograms of ATen operations for which torch has kernels but no reference decomposition.
+"""Formulas of ATen operations for which torch has kernels but no reference decomposition.
 
 Each is what the kernel computes, written in torch's own simpler operations, so that a trace can go on
 through it. ``FORMULAS`` maps operations to them, as in torch's decomposition tables.
