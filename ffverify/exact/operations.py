@@ -46,7 +46,7 @@ class Operation:
         The operation on precise arrays, with NumPy's arguments.
     kind
         How frameworks pass arguments to it: "map" (arrays; matmul, too), "reduce", "place" (argmax) and
-        "scan" along axes, "scatter", "algebra".
+        "scan" along axes, "scatter", "algebra", "own" (every framework in its own way).
     scipy, aten, lax
         Other names: several of one framework are aliases, or names of other versions.
     balls, numbers
@@ -347,7 +347,8 @@ TABLE = (
     _row("logical_and", "logical_and", "", lambda x, y: (x != 0) & (y != 0)),
     _row("logical_or", "logical_or", "", lambda x, y: (x != 0) | (y != 0)),
     _row("logical_xor", "logical_xor", "", lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0)),
-    _row("select", "", "select_n", _select),
+    _row("select", "", "select_n", _select), _numpys("where", kind="own"),
+    _row("clip", "", "", lambda x, low=None, high=None: np.clip(x, low, high), "own"),
     # ---- exponentials and powers
     _elementary("exp", "exp", "exp", arb.exp, _mp_exp),
     _elementary("expm1", "expm1", "expm1", arb.expm1, mp.expm1),
@@ -422,6 +423,7 @@ TABLE = (
     _row("any", "any", "", lambda x, **axes: np.any(np.not_equal(x, 0), **axes), "reduce"),
     _row("all", "all", "", lambda x, **axes: np.all(np.not_equal(x, 0), **axes), "reduce"),
     _numpys("argmax", "argmax", "argmax", kind="place"), _numpys("argmin", "argmin", "argmin", kind="place"),
+    _numpys("sort", kind="own"), _numpys("argsort", kind="own"),
     _numpys("cumsum", "cumsum", "cumsum", kind="scan"), _numpys("cumprod", "cumprod", "cumprod", kind="scan"),
     _row("cummax", "", "cummax", _cumulative("maximum"), "scan"),
     _row("cummin", "", "cummin", _cumulative("minimum"), "scan"),
