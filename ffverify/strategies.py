@@ -214,7 +214,7 @@ _MADE: WeakKeyDictionary[st.SearchStrategy[Any], dict[str, Any]] = WeakKeyDictio
 
 def arguments(strategy: Any) -> dict[str, Any] | None:
     """Give what `arrays` makes a strategy from, its range in numbers; None if it was made otherwise."""
-    return _MADE.get(strategy)
+    return _MADE.get(strategy) if isinstance(strategy, st.SearchStrategy) else None
 
 
 def structure(strategy: Any) -> str:

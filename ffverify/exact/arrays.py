@@ -486,6 +486,8 @@ def flat_rows(a: PreciseArray, rows: int) -> Array:
 
 def by_rows(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function once for every row of the batches among its arguments, and put the rows together."""
+    if _OBSERVER.get() is not None:
+        raise HiddenRows("operations on single rows, of which an observer does not know the place")
     rows = max(getattr(a, "rows", 0) for a in _flattened(args))
     return stacked([function(*(row_of(a, i) for a in args)) for i in range(rows)])
 

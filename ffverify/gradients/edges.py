@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis.strategies import SearchStrategy
 
 from ffverify import strategies
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray, observed
+from ffverify.exact.arrays import HiddenRows, PreciseArray, observed
+from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.frameworks.arrays import like, to_numpy
+from ffverify.truth.derivatives import TOGETHER
 from ffverify.truth.slopes import Inputs
 
 from .truth_sources import ExactPrograms
@@ -52,7 +53,7 @@ def sharpened(
         programs.append(lambda *args: backward(*args, *ones))
     out, sweeps = list(given), []
     for j, strategy in enumerate(given):
-        made = strategies.arguments(strategy) if isinstance(strategy, SearchStrategy) else None
+        made = strategies.arguments(strategy)
         if made is None:
             continue
         low, high = made["min_value"], made["max_value"]
@@ -98,8 +99,7 @@ def edges(
         rounds = _nth(elements)  # no run has two numbers for one element
         rows = np.broadcast_to(inputs.arrays[j].ravel(), (rounds.max() + 1, size)).copy()
         rows[rounds, elements] = _floats_at(places, fmt)
-        runs = [_course(programs, inputs, j, row.reshape(shape), fmt) for row in rows]
-        return np.stack(runs, axis=1)[:, rounds, elements]
+        return _courses(programs, inputs, j, rows.reshape(-1, *shape), fmt)[:, rounds, elements]
 
     found: list[float] = []
     for kind, course in enumerate(courses(places, elements)):  # decisions, ranges, signs
@@ -124,23 +124,41 @@ def _nth(values: Array) -> Array:
     return out
 
 
-def _course(programs: Sequence[Program], inputs: Inputs, j: int, x: Array, fmt: Format) -> Array:
-    """Give numbers per element of x: which decisions its run takes, which ranges and signs it meets."""
-    out = np.zeros((3, x.size), dtype=np.uint64)
+def _courses(
+    programs: Sequence[Program], inputs: Inputs, j: int, rows: Array, fmt: Format
+) -> Array:
+    """Give numbers per row and element: which decisions a run takes, which ranges and signs it meets."""
+    size = inputs.arrays[j].size
+    try:
+        step = max(TOGETHER // size, 1)
+        parts = [rows[i : i + step] for i in range(0, len(rows), step)]
+        runs = [_course(programs, inputs, j, part, fmt, batch=True) for part in parts]
+    except HiddenRows:
+        runs = [_course(programs, inputs, j, row, fmt, batch=False) for row in rows]
+    return np.concatenate([run.reshape(3, -1, size) for run in runs], axis=1)
+
+
+def _course(
+    programs: Sequence[Program], inputs: Inputs, j: int, x: Array, fmt: Format, *, batch: bool
+) -> Array:
+    """Give three numbers per element of a run with x in the place of input j, or of a batch of runs."""
+    shape, rows = inputs.arrays[j].shape, len(x) if batch else 0
+    out = np.zeros((3, *x.shape), dtype=np.uint64)
 
     def note(name: str, operands: Sequence[Array], result: Any) -> None:
-        if np.shape(result) != x.shape:
+        if np.shape(result) != shape or getattr(result, "rows", 0) != rows:
             return
         if name in ("maximum", "minimum"):  # they give one of their operands, not a copy
-            _mark(out[0], _is(np.broadcast_to(operands[0], x.shape), result.values))
+            _mark(out[0, ...], _is(np.broadcast_to(operands[0], x.shape), result.elements))
         elif isinstance(result, PreciseArray):
-            numbers = np.array([float(b.mid()) for b in result.values.ravel()])
-            _mark(out[1], _ranges(numbers, fmt))
-            _mark(out[2], np.sign(numbers) + 1)
+            numbers = midpoints(result.elements).reshape(x.shape)
+            _mark(out[1, ...], _ranges(numbers, fmt))
+            _mark(out[2, ...], np.sign(numbers) + 1)
         else:
-            _mark(out[0], result)
+            _mark(out[0, ...], getattr(result, "elements", result))
 
-    args = [BALLS.array(x) if i == j else a for i, a in enumerate(inputs.balls)]
+    moved = PreciseArray(BALLS.array(x).elements, BALLS, rows)
+    args = [moved if i == j else a for i, a in enumerate(inputs.balls)]
     with BALLS.precision(_BITS), observed(note):
         for program in programs:
             program(*args)
@@ -152,7 +170,7 @@ _is = np.frompyfunc(operator.is_, 2, 1)
 
 def _mark(row: Array, marks: Array) -> None:
     np.multiply(row, np.uint64(1_000_003), out=row)
-    np.add(row, np.nan_to_num(np.ravel(marks).astype(float)).astype(np.uint64), out=row)
+    np.add(row, np.nan_to_num(np.asarray(marks).astype(float)).astype(np.uint64), out=row)
 
 
 def _ranges(x: Array, fmt: Format) -> Array:

@@ -30,7 +30,7 @@ _SECOND_OPINION = 4096  # input elements above which mpmath would take minutes
 
 def finding(judged: Judged) -> Finding:
     """Make the finding: measure the exact slope, also in the second arithmetic, and name the place."""
-    if judged.point.formulas.forward is not None:
+    if judged.point.formulas.forward is not None and judged.mode != "value":
         exact = slope_at(judged.point, judged.weights, judged.directions)
         judged = replace(judged, truth=exact)
     shown, reason, agree = _exact(judged)
@@ -41,7 +41,7 @@ def finding(judged: Judged) -> Finding:
         reason = "Rounding alone may add so much, but here the formula itself is off. " + reason
     if judged.tail:
         reason = (
-            "Only relative accuracy is lost: the error is rounding at the gradient's own scale. "
+            "Only relative accuracy is lost: the error is rounding at its own natural scale. "
             + reason
         )
     return Finding(
@@ -76,6 +76,9 @@ def _where(judged: Judged) -> str:
     point = judged.point
     name, index = point.subject.name, subscript(judged.index)
     at = _shown_at(point.points)
+    if judged.mode == "value":
+        result = f"result {judged.argument} of " if len(point.results) > 1 else ""
+        return f"{result}{name}{index}{at}"
     if judged.mode in ("forward", "fr", "ff"):
         result = f" of result {judged.argument}" if len(point.results) > 1 else ""
         return f"JVP of {name}{result}{index}{at}, {judged.mode}"
@@ -110,7 +113,11 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     if ball.is_nan():
         return "undefined", judged.reason, True
     try:
-        left, right, noise = _second_opinion(program, judged)
+        if judged.mode == "value":
+            left = right = confirm.value(program, judged.point.points, ())
+            noise = 0
+        else:
+            left, right, noise = _second_opinion(program, judged)
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
         left = right = noise = None
     if left is None or right is None:
@@ -142,19 +149,22 @@ def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
 
     p follows from the sizes of the slope and of the step: values whose difference is far below them
     agree to all digits that there are, and their rounding, or zero, must not be taken for the slope.
-    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1; 64 bits of those are
-    left to larger values and to the roundings on the way. Where that is too few, the two runs differ by
+    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1, and as many fewer as an
+    input is larger than the step's own; 64 bits of those are left to larger values and to the roundings
+    on the way. Where that is too few, the two runs differ by
     more than the noise, and nothing is confirmed.
     """
     points, directions = judged.point.points, judged.directions
     size = float(abs(judged.truth.exact[0]).mid())
-    smallest = [
-        np.abs(x[d != 0] / d[d != 0])
+    sizes = [
+        np.where(x[d != 0] == 0, 1.0, np.abs(x[d != 0] / d[d != 0]))
         for x, d in zip(points, directions, strict=True)
         if d is not None and np.any(d)
     ]
-    step = min([1.0, *(float(s[s > 0].min(initial=1.0)) for s in smallest)])
-    exponent = abs(math.frexp(step)[1])
+    moved = np.concatenate(sizes) if sizes else np.ones(1)
+    step = float(moved.min())
+    least, largest = (math.frexp(s)[1] for s in (step, float(moved.max())))
+    exponent = max(abs(least), largest - least)
     bits = 512 + 2 * exponent
     if math.isfinite(size):
         bits += 4 * abs(math.frexp(size)[1])

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from .evaluation import Point
 from .findings import finding
 from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambda, subject, written
 from .given.derivatives import MODES, Derivatives, diagonal
+from .given.extremes import held_within, limit
 from .given.slots import Slots, drawn
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
@@ -221,7 +223,7 @@ class _Check:
                     return  # the smallest failure so far is small enough
                 shrinks += bool(failures)
                 self.errors.clear()
-                self.at(slots.filled(values), searching=True)
+                self._try(slots, values, searching=True)
                 if not self.errors or self._gravest() > gravest:
                     self.errors.clear()
                     return
@@ -233,7 +235,7 @@ class _Check:
             for values, narrow in sweeps[:max_examples]:
                 if self.clock.is_over:
                     break
-                self.at(slots.filled(values))
+                self._try(slots, values)
                 if self._gravest() < gravest:
                     gravest, unshrunk = self._gravest(), (list(self.errors), self.inputs)
                     given = narrow
@@ -309,6 +311,34 @@ class _Check:
             options.pop("vjp", None)
         return replace(given, options="".join(f", {k}={v}" for k, v in options.items()))
 
+    def _try(self, slots: Slots, values: Sequence[Any], *, searching: bool = False) -> None:
+        """Check one point; what nobody asked for numbers so large or small for is kept as a warning."""
+        beside = self.beside
+        self.at(slots.filled(values), searching=searching)
+        inside = held_within(values, slots.given) if self.errors else None
+        if inside is None:
+            return
+        beyond, self.errors, self.beside = self.errors, [], beside
+        self.at(slots.filled(inside))
+        if self.errors:
+            return
+        for judged, make in beyond:
+            kind = make().kind if judged is None else judged.kind
+            key = ("range", kind, judged and judged.mode, judged and judged.argument)
+            self.warnings.setdefault(key, (0.0, judged, partial(self._beyond, make, slots, values)))
+
+    def _beyond(self, make: Callable[[], Finding], slots: Slots, values: Sequence[Any]) -> Finding:
+        """Make a finding at inputs beyond the root of the range: say how far the check holds."""
+
+        def holds(moved: list[Any]) -> bool:
+            check = replace(self, found=Screening(), errors=[], warnings={}, modes={}, beside=True)
+            check.at(slots.filled(moved))
+            return not check.errors
+
+        made = make()
+        words = limit(values, slots.given, holds)
+        return replace(made, beyond=True, reason=f"{words} {made.reason}".strip())
+
     def at(self, inputs: Any, *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
         self.points += 1
@@ -375,9 +405,19 @@ class _Check:
         return found.worst_ulps
 
     def _screened(
-        self, made: FunctionUnderTest, native: list[Any], results: list[Any], *, lossy: bool = False
+        self,
+        made: FunctionUnderTest,
+        native: list[Any],
+        results: list[Any],
+        *,
+        derived: bool = False,
+        lossy: bool = False,
     ) -> Screening:
-        """Screen one point and keep what fails; where it is ``lossy`` by itself, no lost digits."""
+        """Screen one point and keep what fails.
+
+        The values of a ``derived`` function were judged as derivatives; where these are ``lossy`` lost digits
+        are no news.
+        """
         refused = {f"result {k}": w for k, r in enumerate(results) if (w := refusal_of(r))}
         if not any(is_floating(r) for r in results):
             why = next((f"a result that {w}" for w in refused.values()), "no floating-point array")
@@ -389,14 +429,11 @@ class _Check:
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
         formulas = self.oracles.at(made, native, results)
         point = Point(made, native, formulas, self.seed, self.strict, results)
-        found = judge(point)
+        found = judge(point, values=not derived)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )
-        self.found.judged += found.judged
-        self.found.worst_ulps = max(self.found.worst_ulps, found.worst_ulps)
-        self.found.sensitivity = max(self.found.sensitivity, found.sensitivity)
-        self.found.skipped |= found.skipped
+        self.found.add(found)
         for judged in found.failed:
             if not (lossy and judged.kind is Verdict.IMPRECISE):
                 self._keep(judged)
@@ -419,7 +456,9 @@ class _Check:
             inner.append(made.pushed_forward(tangents))
         for derivative in inner:
             try:
-                self._screened(derivative, native, derivative.value(native), lossy=lossy)
+                self._screened(
+                    derivative, native, derivative.value(native), derived=True, lossy=lossy
+                )
                 self.second += 1
             except Fault as fault:
                 self.found.skipped[f"{derivative.reverse}, {derivative.forward}"] = str(fault)
@@ -504,8 +543,23 @@ class _Check:
         findings = [made[i] for i in order]
         first = kept[order[0]][0] if order else None
         again = [findings[0].replay] if findings else []
-        reproduction = "\n".join(again + ([along(first)] if first is not None else []))
-        failed = tuple(kept[i][0] for i in order if kept[i][0] is not None)
+        reproduction = "\n".join(
+            again + ([along(first)] if first is not None and first.mode != "value" else [])
+        )
+        failed = tuple(
+            j for j in (kept[i][0] for i in order) if j is not None and j.mode != "value"
+        )
+        if not findings and self.found.sensitivity > self.found.half:
+            sentence = (
+                f"an error of {self.found.sensitivity:.2g} of the largest would not have been seen in some "
+                "single element: the inputs' own rounding explains it, or differences are too coarse"
+            )
+            findings = [
+                Finding(
+                    Verdict.INCONCLUSIVE, self.name, sentence, "", np.inf, 0.0,
+                    self.found.format, hint="Hint: give inputs of moderate size.",
+                )
+            ]  # fmt: skip
         inputs = self.inputs if isinstance(self.inputs, dict) else tuple(self.inputs)
 
         def replayed() -> GradcheckReport:

@@ -42,6 +42,11 @@ class ExactPrograms:
     inputs: Inputs | None = None
     here: Array | None = None
 
+    @property
+    def code(self) -> bool:
+        """Whether ``forward`` is the function's own program, no definition of what it should be."""
+        return self.name == "shadow"
+
 
 class TruthSources:
     """The truths of one check.

@@ -40,8 +40,11 @@ class Finding:
         A known mistake that makes such numbers.
     tail
         Whether the loss is only relative: the absolute error is within rounding of the natural scale.
+    beyond
+        Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
     strict
-        Whether losses of digits count as errors, however small.
+        Whether a loss that is only relative counts as an error: then rounding beside the natural scale is
+        no excuse.
     known
         Why it is known to fail; empty if it is not.
     part
@@ -61,6 +64,7 @@ class Finding:
     index: tuple[int, ...] = ()
     hint: str = ""
     tail: bool = False
+    beyond: bool = False
     strict: bool = False
     known: str = ""
     part: str = ""
@@ -68,11 +72,11 @@ class Finding:
     @property
     def severity(self) -> str:
         """``"error"``, or ``"warning"`` for a loss of less than half the digits, or only a tail's."""
-        if self.kind is Verdict.INCONCLUSIVE:
+        if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
         half = 2.0 ** (FORMATS[self.dtype].precision / 2)
-        small = self.kind is Verdict.IMPRECISE and (self.tail or self.error_ulps <= half)
-        return "warning" if small and not self.strict else "error"
+        excused = self.error_ulps <= half or (self.tail and not self.strict)
+        return "warning" if self.kind is Verdict.IMPRECISE and excused else "error"
 
     @property
     def digits_lost(self) -> float:

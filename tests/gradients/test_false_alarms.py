@@ -308,7 +308,9 @@ def test_opaque_code_that_rounds_inside_is_not_accused_and_its_errors_are_found(
         return check(f, x, vjp=lambda v, x: (scale * pull(v, x),), seed=seed, max_examples=20)
 
     right = checked(1.0)
-    assert (right.verdict, right.truth) == (Verdict.CORRECT, "differences")
+    # Differences of single floats show no error below half the digits of a double, and that is said.
+    expected = Verdict.INCONCLUSIVE if name == "single" else Verdict.CORRECT
+    assert (right.ok, right.verdict, right.truth) == (True, expected, "differences")
     assert checked(1.0 + error).verdict in {Verdict.IMPRECISE, Verdict.WRONG}
 
 

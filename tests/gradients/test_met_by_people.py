@@ -69,7 +69,8 @@ LOGITS = torch.tensor([0.0, -8.317767143249512, -87.3365478515625])
 )
 def test_the_exact_program_is_kept_where_a_value_loses_its_digits(fn, inputs, expected):
     report = gradcheck(fn, inputs, raise_exception=False)
-    assert (report.truth, str(report.verdict)) == ("shadow", expected)
+    kinds = {str(f.kind) for f in report.findings if f.mode != "value"}
+    assert (report.truth, kinds - {"correct"}) == ("shadow", {expected} - {"correct"})
 
 
 # -- exact zeros, tails, underflow ---------------------------------------------------------------

@@ -42,31 +42,36 @@ def screen_by_differences(point: Point, found: Screening) -> None:
     gradients = gradients_of(point, weights)
     if gradients is not None:
         elements = [(j, i) for j, g in enumerate(gradients) if g is not None for i in range(g.size)]
+        unseen = np.full(len(elements), np.inf)
+        suspects = elements
         if len(elements) > _FEW:
             found.judged += len(elements)
-            elements = _bisected_by_differences(point, weights, gradients, slope)
+            suspects, unseen[:] = _bisected_by_differences(point, weights, gradients, slope)
         motions = cache(lambda: reverse_motion(point, weights))
-        for j, i in elements:
+        for j, i in suspects:
             g = gradients[j]
             index = tuple(int(k) for k in np.unravel_index(i, point.points[j].shape))
             unit = point.unit(j, i)
             c = float(np.ravel(g)[i])  # type: ignore[arg-type]  # only arrays are listed
-            _judge_by_differences(
+            unseen[elements.index((j, i))] = _judge_by_differences(
                 point, found, point.subject.reverse, j, index, c, slope(weights, unit), weights, unit, g,
                 _one_of(motions, j, i),
             )  # fmt: skip
+        found.unseen(point, point.subject.reverse, unseen)
     directions = random_direction(point)
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None:
         ahead = cache(lambda: [forward_motion(point, directions)])
+        unseen = np.full(tangents.size, np.nan)
         for o in np.flatnonzero(usable)[:_FEW]:
             one = np.zeros(tangents.size)
             one[o] = 1.0
             k, index = result_index(point, int(o))
-            _judge_by_differences(
+            unseen[o] = _judge_by_differences(
                 point, found, point.subject.forward, k, index, float(tangents[o]),
                 slope(one, directions), one, directions, tangents, _one_of(ahead, 0, int(o)),
             )  # fmt: skip
+        found.unseen(point, point.subject.forward, unseen)
 
 
 def _one_of(motions: Callable[[], list[Array | None]], j: int, i: int) -> Callable[[], Array]:
@@ -81,17 +86,22 @@ def _bisected_by_differences(
     weights: Array,
     gradients: list[Array | None],
     slope: Callable[[Array, Sequence[Array | None]], tuple[Any, bool]],
-) -> list[tuple[int, int]]:
-    """Compare a few projections with differences; lead to an element where they disagree."""
+) -> tuple[list[tuple[int, int]], float]:
+    """Compare a few projections with differences; lead to an element where they disagree.
+
+    The second result is the smallest error of a single element that would have shown, beside the largest.
+    """
     moved = [j for j, g in enumerate(gradients) if g is not None]
     owner = np.concatenate([np.full(point.points[j].size, j) for j in moved])
     place = np.concatenate([np.arange(point.points[j].size) for j in moved])
     computed = np.concatenate([np.ravel(gradients[j]).astype(np.float64) for j in moved])  # type: ignore[arg-type]  # as listed
     chosen: list[tuple[int, int]] = []
+    seen = np.inf
     for _ in range(_PROJECTIONS):
         step = signed(point, computed.size)
 
-        def excess(part: Array, step: Array = step) -> float:
+        def excess(part: Array, step: Array = step) -> tuple[float, float]:
+            """Give how far a projection is off, in what noise allows, and that with the ball's width."""
             d: list[Array | None] = [None] * len(point.points)
             for j in np.unique(owner[part]):
                 here = part[owner[part] == j]
@@ -102,17 +112,22 @@ def _bisected_by_differences(
             ball = slope(weights, d)[0] - float(terms.sum())
             noise = point.growth * point.fmt.unit_roundoff * float(np.abs(terms).sum())
             if not np.isfinite(terms).all():
-                return np.inf
-            return float(ball.abs_lower()) / (noise + 2.0**-1022) if ball.is_finite() else 0.0
+                return np.inf, np.inf
+            if not ball.is_finite():
+                return 0.0, np.inf
+            return float(ball.abs_lower()) / (noise + 2.0**-1022), noise + 2 * float(ball.rad())
 
         part = np.arange(computed.size)
-        if excess(part) <= 1:
+        off, allowed = excess(part)
+        seen = min(seen, allowed / float(np.abs(step).min()))
+        if off <= 1:
             continue
         while part.size > 1:
             left, right = np.split(part, [part.size // 2])
             part = left if excess(left) >= excess(right) else right
         chosen.append((int(owner[part[0]]), int(place[part[0]])))
-    return chosen
+    largest = float(np.abs(computed[np.isfinite(computed)]).max(initial=0.0))
+    return chosen, seen / (largest or 1.0)
 
 
 def _judge_by_differences(
@@ -127,7 +142,8 @@ def _judge_by_differences(
     directions: Sequence[Array | None],
     gradient: Array | None,
     motion: Callable[[], Array],
-) -> None:
+) -> float:
+    """Judge one number; give the error that it might have unaccused, beside the largest."""
     ball, kink = exact_slope
     no = np.array([False])
     exact = Truth(np.array([ball], dtype=object), motion, no, no, growth=point.growth)
@@ -153,13 +169,6 @@ def _judge_by_differences(
     if tail:
         verdict = Verdict.IMPRECISE
     found.judged += verdict is not Verdict.INCONCLUSIVE
-    if ball.is_finite():
-        largest = (
-            float(np.abs(np.ravel(gradient)).max(initial=0.0)) if gradient is not None else 0.0
-        )
-        excused = np.isfinite(computed) and (tail or verdict is Verdict.CORRECT)
-        unseen = (ball - computed).abs_upper() if excused else ball.rad()
-        found.sensitivity = max(found.sensitivity, float(unseen) / (largest or 1.0))
     if verdict is not Verdict.CORRECT:
         found.failed.append(
             Judged(
@@ -167,6 +176,12 @@ def _judge_by_differences(
                 tail, weights, directions, gradient, reason,
             )
         )  # fmt: skip
+    if not ball.is_finite() or verdict is Verdict.INCONCLUSIVE:
+        return np.nan
+    largest = float(np.abs(np.ravel(gradient)).max(initial=0.0)) if gradient is not None else 0.0
+    excused = np.isfinite(computed) and (tail or verdict is Verdict.CORRECT)
+    unseen = (ball - computed).abs_upper() if excused else ball.rad()
+    return float(unseen) / (largest or 1.0)
 
 
 def _is_limit(

@@ -53,11 +53,24 @@ class Exactly:
         Cotangents or tangents: exact numbers.
     fmt, growth
         The format of what was computed, and the growth factor g.
+    balls
+        The exact results, where they are known already.
+    code
+        Whether the program is the code that computed them: only its own roundings are known then.
     """
 
     def __init__(
-        self, program: Program, inputs: Inputs, more: Sequence[Array], fmt: Format, growth: int
+        self,
+        program: Program,
+        inputs: Inputs,
+        more: Sequence[Array],
+        fmt: Format,
+        growth: int,
+        *,
+        balls: Array | None = None,
+        code: bool = True,
     ) -> None:
+        self._known, self._code = balls, code
         self.program, self.inputs, self.more = program, inputs, list(more)
         self.fmt, self.growth = fmt, growth
         self._vector = joined(program)
@@ -66,8 +79,8 @@ class Exactly:
     @cached_property
     def balls(self) -> Array | None:
         """The exact results, as narrow as the format needs; None if the program cannot be run here."""
-        found = None
-        for bits in _BITS:
+        found = self._known
+        for bits in () if found is not None else _BITS:
             try:
                 with BALLS.precision(bits):
                     found = self._vector(*self.inputs.balls, *self._exact).values
@@ -138,7 +151,13 @@ class Exactly:
 
     @cached_property
     def running(self) -> Array:
-        """What the roundings of this very program can add up to in each result."""
+        """What the roundings of the code can add up to in each result.
+
+        Of code that is not this program they are unknown: then half the digits are taken for rounding.
+        """
+        if not self._code:
+            out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
+            return out
         bounds = running_bound(self.program, [*self.inputs.arrays, *self.more], self.fmt)
         flat = np.concatenate([b.ravel() for b in bounds])
         return np.array([float(b.upper()) if b.is_finite() else np.inf for b in flat])

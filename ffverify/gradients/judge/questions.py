@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.frameworks.arrays import to_numpy
@@ -30,7 +29,6 @@ from ffverify.gradients.evaluation import (
     Point,
     finite_results,
     gradients_of,
-    nearer,
     result_index,
     tangents_of,
 )
@@ -39,10 +37,10 @@ from ffverify.verdicts.verdict import Verdict
 
 from .by_differences import screen_by_differences
 from .exactly import Exactly
+from .execution import SlopeOf, execution_and_accuracy
 from .formula import (
     forward_faults,
     is_cut_off,
-    is_limit,
     kinked_faults,
     one_result,
     reverse_faults,
@@ -50,15 +48,14 @@ from .formula import (
 from .judged import Screening, judged_number
 from .unknown import judge_one, judge_tangents, judge_vjp
 
-SlopeOf = Callable[[int], tuple[Array, Sequence[Array | None]]]
-
-_MOST = 1  # findings kept of one array, the worst
 _ON_KINKS = 4  # elements on kinks that are judged, of one argument
 
 
-def judge(point: Point) -> Screening:
-    """Judge the VJP and the JVP of a function at a point."""
+def judge(point: Point, *, values: bool = True) -> Screening:
+    """Judge the values, the VJP and the JVP of a function at a point."""
     found = Screening()
+    if values and point.formulas.forward is not None:
+        _values(point, found)
     flags = point.subject.attached(point.native, len(point.results))
     for k in point.places:
         if not flags[k]:
@@ -91,6 +88,34 @@ def _along(
         _forward(point, directions, exact, smooth, found)
         _reverse(point, directions, exact, smooth, found, tied=tied)
     return bool((exact.kink & usable).any())
+
+
+def _values(point: Point, found: Screening) -> None:
+    """Ask the second and the third question of the function's own values."""
+    own = Exactly(
+        point.vector,
+        point.inputs,
+        [],
+        point.fmt,
+        point.growth,
+        balls=point.exact,
+        code=point.formulas.code,
+    )
+
+    def tell(o: int, kind: Verdict, error: float, allowed: float, *, tail: bool) -> None:
+        k, index = result_index(point, o)
+        found.failed.append(
+            judged_number(
+                point, "value", k, index, kind, float(point.computed[o]), point.exact[o], error,
+                allowed, tail=tail, weights=one_result(point, o),
+                directions=[None] * len(point.points), gradient=None,
+            )
+        )  # fmt: skip
+
+    asked = np.ones(point.computed.size, dtype=bool)
+    execution_and_accuracy(
+        point, own, point.computed, asked, point.sizes, found, "value", tell, None
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -141,7 +166,9 @@ def _forward(
     _tell_wrong(point, own, tangents, wrong, lambda _: 0, tell, slope_of)
     keep = smooth.copy()
     keep[list(wrong)] = False
-    _execution_and_accuracy(point, own, tangents, keep, [tangents.size], found, tell, slope_of)
+    execution_and_accuracy(
+        point, own, tangents, keep, point.sizes, found, point.subject.forward, tell, slope_of
+    )
 
 
 class _Vjp:
@@ -191,8 +218,16 @@ class _Vjp:
         _tell_wrong(point, own, self.computed, wrong, owner, tell, self._slope_of)
         rest = np.ones(self.computed.size, dtype=bool) if asked is None else asked.copy()
         rest[list(wrong)] = False
-        _execution_and_accuracy(
-            point, own, self.computed, rest, self.sizes, self.found, tell, self._slope_of
+        execution_and_accuracy(
+            point,
+            own,
+            self.computed,
+            rest,
+            self.sizes,
+            self.found,
+            point.subject.reverse,
+            tell,
+            self._slope_of,
         )
 
     def _slope_of(self, i: int) -> tuple[Array, list[Array | None]]:
@@ -276,130 +311,3 @@ def _tell_wrong(
             point, *slope_of(i), wrong[i]
         )
         tell(i, Verdict.IMPRECISE if tail else kind, error, allowed, tail=tail)
-
-
-# ---------------------------------------------------------------------------------------------
-# Execution and accuracy
-# ---------------------------------------------------------------------------------------------
-
-
-def _execution_and_accuracy(
-    point: Point,
-    own: Exactly,
-    computed: Array,
-    asked: Array,
-    sizes: Sequence[int],
-    found: Screening,
-    tell: Any,
-    slope_of: SlopeOf,
-) -> None:
-    """Compare what was computed with what the same code gives in exact arithmetic."""
-    fmt, g = point.fmt, point.growth
-    u, least = fmt.unit_roundoff, g * 2.0**fmt.smallest_exponent
-    exact, balls = own.floats, own.balls
-    assert balls is not None  # noqa: S101 - callers asked
-    with np.errstate(all="ignore"):
-        error = np.abs(computed - exact)
-        error[computed == exact] = 0.0
-        near = error <= (g - 1) * u * np.abs(exact) + least
-    largest = float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0))
-    if largest:
-        found.sensitivity = max(found.sensitivity, g * u)
-    doubtful = np.flatnonzero(asked & ~near)
-    if not doubtful.size:
-        return
-    overflow = BALLS.exact(fmt.overflow)
-    failing: list[tuple[Verdict, float, float, int]] = []
-    for i in doubtful.tolist():
-        t, c = balls[i], float(computed[i])
-        ulp = 2.0 ** int(fmt.ulp_exponents(np.array([exact[i]]))[0])
-        rounding = g * u * t.abs_upper() + arb(least)
-        if not t.is_finite():
-            continue  # undefined here: the formula question was asked of it
-        if not np.isfinite(c):
-            allowed = rounding + arb(own.motion[i]) if np.isfinite(own.motion[i]) else arb.pos_inf()
-            same_sign = bool(t > 0) if c > 0 else bool(t < 0)
-            if np.isnan(c) or not (same_sign and bool(t.abs_upper() + allowed >= overflow)):
-                failing.append((Verdict.NONFINITE, np.inf, 0.0, i))
-            continue
-        distance = abs(arb(c) - t)
-        if distance.lower() <= rounding:
-            continue
-        allowed = rounding + arb(own.motion[i]) if np.isfinite(own.motion[i]) else arb.pos_inf()
-        if not distance.lower() > allowed:
-            if largest:
-                found.sensitivity = max(found.sensitivity, float(distance.upper()) / largest)
-            continue
-        size = float(distance.lower()) / ulp
-        found.worst_ulps = max(found.worst_ulps, size if not t.contains(0) else 0.0)
-        # Below the smallest normal number results may be flushed to zero: nothing is promised there.
-        run = own.running[i] + g * 2.0**fmt.emin
-        explained = not np.isfinite(run) or bool(distance.lower() <= arb(run) + allowed)
-        kind = Verdict.IMPRECISE if explained else Verdict.WRONG
-        failing.append((kind, size, float(allowed) / ulp, i))
-    if not failing:
-        return
-    scale = _NaturalScale(point, own, sizes, slope_of)
-    rank = {Verdict.WRONG: 0, Verdict.NONFINITE: 0, Verdict.IMPRECISE: 1}
-    told = []
-    for kind, size, allowed_ulps, i in failing:
-        tail = kind is Verdict.IMPRECISE and scale.excuses(i, float(computed[i]))
-        told.append((rank[kind], tail, -size, i, kind, allowed_ulps))
-    count = 0
-    for _, tail, minus, i, kind, allowed_ulps in sorted(told)[: 2 * _MOST]:
-        grave = kind is Verdict.WRONG or (kind is Verdict.IMPRECISE and not tail)
-        if grave and is_limit(point, *slope_of(i), float(computed[i])):
-            continue
-        tell(i, kind, -minus, allowed_ulps, tail=tail)
-        count += 1
-        if count == _MOST:
-            break
-
-
-class _NaturalScale:
-    """The scale beside which an error may be rounding: a derivative in a tail need not be relatively exact.
-
-    It is the largest of an element's own array, at the point and at the inputs cut off at ±1; or the slope
-    that changes the results by their own size when the inputs change by theirs, or by 1 if they are
-    smaller: beside it what cancels, as in the gradient of a sum of a softmax, is rounding.
-    """
-
-    def __init__(self, point: Point, own: Exactly, sizes: Sequence[int], slope_of: SlopeOf) -> None:
-        self.point, self.own, self.slope_of = point, own, slope_of
-        near = nearer(point, None)
-        # Cotangents are drawn at random: with other signs they do not cancel in the same way.
-        signs = [np.resize([1.0, -1.0], v.size).reshape(v.shape) * v for v in own.more]
-        cut = [own.at(near, more) for more in (own.more, signs)]
-        both = np.stack([own.floats, *(c for c in cut if c is not None)])
-        both = np.where(np.isfinite(both), np.abs(both), 0.0)
-        parts = np.split(both, np.cumsum(sizes)[:-1], axis=1)
-        self.largest = np.concatenate([np.full(p.shape[1], p.max(initial=0.0)) for p in parts])
-
-    def excuses(self, i: int, computed: float) -> bool:
-        """Tell whether an error is within rounding of the natural scale, or of what cancels or underflows."""
-        fmt, g = self.point.fmt, self.point.growth
-        exact = self.own.balls[i]  # type: ignore[index]  # callers asked
-        distance = float(abs(arb(computed) - exact).upper())
-        if distance <= g * 2.0**fmt.emin:  # below it results may be flushed to zero
-            return True
-        if distance <= g * fmt.unit_roundoff * max(self.largest[i], self._of_values(i)):
-            return True
-        # So near to underflow that what it was made of underflowed.
-        small = 2.0**fmt.emin / fmt.unit_roundoff**0.5
-        size = float(exact.abs_upper())
-        nothing = size <= small or exact.contains(0) or size <= 2 * self.own.constants[i]
-        return bool(nothing and distance <= self.own.running[i])
-
-    def _of_values(self, i: int) -> float:
-        weights, directions = self.slope_of(i)
-        values = sum(
-            float(abs(w) * y.abs_upper())
-            for w, y in zip(weights.tolist(), self.point.exact, strict=True)
-            if w
-        )
-        reach = sum(
-            float(np.sum(np.abs(d) / np.maximum(np.abs(x.astype(np.float64)), 1.0)))
-            for d, x in zip(directions, self.point.points, strict=True)
-            if d is not None
-        )
-        return values * reach

@@ -36,9 +36,16 @@ def judge_tangents(
     """Judge a JVP against the exact slopes of the results."""
     expected = midpoints(exact.exact)
     suspects = _suspects(point, tangents, expected, smooth)
+    unit = point.growth * point.fmt.unit_roundoff
+    unseen = np.where(smooth, unit, np.nan)
+    if suspects:
+        motion = forward_motion(point, directions)
+        largest = float(np.abs(expected[smooth]).max())
+        if motion is not None and largest:
+            unseen = np.maximum(unseen, motion / largest)
+    found.unseen(point, point.subject.forward, unseen)
     if not suspects:
         return
-    motion = forward_motion(point, directions)
     for o in _suspects(point, tangents, expected, smooth, motion):
         weights = np.zeros(tangents.size)
         weights[o] = 1.0
@@ -104,7 +111,9 @@ def judge_vjp(
     smallest = float(np.abs(step[part]).min())
     largest = float(np.abs(computed[part]).max(initial=0.0))
     if largest:
-        found.sensitivity = max(found.sensitivity, noise(part) / smallest / largest)
+        unseen = np.full(computed.size, np.nan)
+        unseen[part] = noise(part) / smallest / largest
+        found.unseen(point, point.subject.reverse, unseen)
     if residual(part) <= noise(part):
         return
     while part.size > 1:

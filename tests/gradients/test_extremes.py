@@ -1,0 +1,99 @@
+"""What fails only beyond the root of a format's range is a warning, unless the caller asked for it."""
+
+import numpy as np
+import pytest
+
+from ffverify import gradcheck
+from ffverify.strategies import arrays, labels
+from ffverify.verdicts.verdict import Verdict
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+
+def drawn(*shapes, dtype="float64", **bounds):
+    return tuple(arrays(dtype, s, framework="torch", **bounds) for s in shapes)
+
+
+def focal(logits, y):
+    p = torch.sigmoid(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
+    return ((1 - (p * y + (1 - p) * (1 - y))) ** 2 * loss).mean()
+
+
+RIGHT = {
+    "swiglu": (lambda x, g: F.silu(g) * x, drawn(3, 3)),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (3,), w, eps=1e-6), drawn((2, 3), 3)),
+    "cross_entropy": (F.cross_entropy, (*drawn((2, 3)), labels((2,), 3, framework="torch"))),
+    "focal": (lambda x: focal(x, torch.tensor([0.0, 1, 1], dtype=torch.float64)), drawn(3)),
+    "product": (lambda x, w: x @ w, drawn((2, 3), (3, 2))),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_functions_pass_on_the_default_domain(name):
+    fn, inputs = RIGHT[name]
+    assert gradcheck(fn, inputs, max_examples=20, raise_exception=False).ok
+
+
+def test_how_far_a_product_holds_is_said_and_beyond_it_is_a_warning():
+    (x,) = drawn(2)
+    report = gradcheck(lambda x: x * x, x, max_examples=40, raise_exception=False)
+    root = gradcheck(lambda x: torch.sqrt(1 + x * x), x, max_examples=40, raise_exception=False)
+    assert report.ok
+    assert root.ok
+    said = [f for f in root.findings if f.beyond]
+    assert said
+    assert any("|x| ≤ 6.7e+153" in f.reason for f in said)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.tensor([1e200, 1.0], dtype=torch.float64), *drawn(2, max_value=1e300, min_value=-1e300)],
+)
+def test_numbers_that_were_asked_for_count(x):
+    report = gradcheck(lambda x: (x * x) / x, x, max_examples=40, raise_exception=False)
+    assert report.verdict is Verdict.NONFINITE
+    assert not report.ok
+
+
+def test_an_overflow_within_the_range_is_an_error():
+    naive = gradcheck(lambda x: torch.log(1 + torch.exp(x)), drawn(2), raise_exception=False)
+    assert not naive.ok
+    assert max(float(abs(v)) for v in naive.inputs[0]) < 1000
+
+
+def test_a_wrong_formula_is_an_error_however_far_out_it_was_met():
+    def wrong(v, x):
+        return (v * 2 * x + (np.abs(x) > 1) * v,)
+
+    report = gradcheck(lambda x: x * x, arrays("float64", 2), vjp=wrong, raise_exception=False)
+    assert report.verdict is Verdict.WRONG
+    assert not report.ok
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def test_a_value_that_is_not_the_definition_is_wrong():
+    x = np.array([0.5, -2.0])
+    assert gradcheck(np.tanh, x, truth=np.tanh).verdict is Verdict.CORRECT
+    report = gradcheck(lambda x: np.tanh(x) + 1, x, truth=np.tanh, raise_exception=False)
+    assert report.verdict is Verdict.WRONG
+    assert {f.mode for f in report.findings} == {"value"}
+    assert report.findings[0].where.startswith("f[")
+
+
+def test_a_value_that_loses_its_digits_is_imprecise():
+    x = np.array([1.0, 4104.0], dtype=np.float16)
+    report = gradcheck(lambda x: np.maximum(x, 0) - np.maximum(x - 6, 0), x, raise_exception=False)
+    assert (report.ok, report.verdict) == (False, Verdict.IMPRECISE)
+    assert [f.mode for f in report.findings] == ["value"]
+    assert gradcheck(lambda x: np.minimum(np.maximum(x, 0), 6), x).verdict is Verdict.CORRECT
+
+
+def test_a_norm_that_underflows_is_imprecise():
+    x = torch.tensor([0.0, 1.6e-162], dtype=torch.float64)
+    report = gradcheck(torch.linalg.vector_norm, x, raise_exception=False)
+    assert "value" in {f.mode for f in report.findings}
+    assert not report.ok
