@@ -44,7 +44,7 @@ def report(parts: tuple[Path, ...], since: tuple[Path, ...], files: Files) -> No
     files.begin(now)
     results = [e.result for e in now.entries]
     told = Report(results, interrupted=now.interrupted)
-    files.finish(now, told.to_dict())
+    problems = files.finish(now, told.to_dict())
     changes = [] if earlier is None else _changes(earlier, now)
     new = any(kind in ("new", "worse") for kind, _ in changes)
 
@@ -57,7 +57,7 @@ def report(parts: tuple[Path, ...], since: tuple[Path, ...], files: Files) -> No
         if earlier is not None:
             _print_changes(changes, console)
 
-    print_and_exit(int(new if earlier is not None else not now.ok), tell)
+    print_and_exit(int(new if earlier is not None else not now.ok), tell, problems)
 
 
 def _changes(before: Document, now: Document) -> list[tuple[str, Cause]]:

@@ -313,8 +313,8 @@ def gradcheck(
         raise
     document.entries = [Entry(result_of(report), "gradcheck")]
     document.end(ok=report.ok)
-    files.finish(document, report.to_dict())
-    print_and_exit(0 if report.ok else 1, lambda: say(str(report)))
+    problems = files.finish(document, report.to_dict())
+    print_and_exit(0 if report.ok else 1, lambda: say(str(report)), problems)
 
 
 def _with_keywords(fn: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:

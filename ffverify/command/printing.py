@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 from rich.console import Console
@@ -59,8 +59,11 @@ def leave_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def print_and_exit(code: int, tell: Callable[[], None]) -> None:
-    """Print, and exit with a code; a reader who has left (``| head -1``) changes nothing of it."""
+def print_and_exit(code: int, tell: Callable[[], None], problems: Sequence[str] = ()) -> None:
+    """Print, and exit with a code; a reader who has left (``| head -1``) changes nothing of it.
+
+    ``problems`` are files that could not be written: then the code is not 0.
+    """
     try:
         tell()
         sys.stdout.flush()
@@ -69,5 +72,8 @@ def print_and_exit(code: int, tell: Callable[[], None]) -> None:
     except OSError as error:
         leave_stdout()
         click.echo(f"ffverify: the report could not be printed: {error.strerror}", err=True)
+        code = code or 1
+    for problem in problems:
+        click.echo(f"ffverify: {problem}", err=True)
         code = code or 1
     sys.exit(code)

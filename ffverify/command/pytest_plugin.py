@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ _OPTIONS = (
     _Option("jsonl", "write the report as JSON Lines", metavar="FILE"),
     _Option("json", "write the report as JSON", metavar="FILE"),
 )  # fmt: skip
+_PACKAGE = "ffverify.specs"
 _BY_NAME = {option.name: option for option in _OPTIONS}
 
 
@@ -93,8 +95,13 @@ def setting(config: pytest.Config, name: str, default: Any = None) -> Any:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Begin to watch before any of the project's own code is imported."""
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Take ids of claims as pytest shows them; begin to watch before the project's code is imported."""
+    given = [word for word in args if word.startswith(f"{_PACKAGE}::")]
+    if given:
+        args[:] = [word for word in args if word not in given]
+        args += ["--pyargs", _PACKAGE]
+        args += [f"--ffverify-spec={word.removeprefix(f'{_PACKAGE}::')}" for word in given]
     if setting(early_config, "watch"):
         from .pytest_watch import begin
 
@@ -125,32 +132,42 @@ def chosen_specs(config: pytest.Config) -> list[Any]:
 
     from .pytest_specs import all_specs
 
+    patterns = setting(config, "spec", [])
+    ids = [
+        p for p in patterns if p.count("-") >= 2
+    ]  # claim-backend-dtype; a claim's own name has none
+    patterns = [p for p in patterns if p not in ids]
     backends = setting(config, "backend", ["reference"])
     examples = setting(config, "max-examples")
     if examples is not None and examples < 1:
         raise pytest.UsageError(f"ffverify: --ffverify-max-examples is {examples}: give 1 or more")
+    specs = partial(
+        all_specs,
+        max_examples=examples,
+        seed=setting(config, "seed", 0),
+        known=setting(config, "known", []),
+    )
+    made: list[Any] = []
     try:
-        for name in backends:
-            refuse_unknown_backend(name)
-        return list(
-            all_specs(
-                backends,
-                setting(config, "spec", []),
-                dtypes=setting(config, "dtype", []),
-                max_examples=examples,
-                seed=setting(config, "seed", 0),
-                known=setting(config, "known", []),
-            )
-        )
+        if patterns or not ids:
+            for name in backends:
+                refuse_unknown_backend(name)
+            made += specs(backends, patterns, dtypes=setting(config, "dtype", []))
+        for one in ids:
+            claim, _, rest = one.partition("-")
+            backend, _, dtype = rest.rpartition("-")
+            refuse_unknown_backend(backend)
+            made += specs([backend], [claim], dtypes=[dtype])
     except UsageError as error:
         raise pytest.UsageError(f"ffverify: {error}") from error
+    return made
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect the package of the claims as the claims themselves."""
     if path.name != "specs" or not (path / "__init__.py").is_file():
         return None
-    found = importlib.util.find_spec("ffverify.specs")
+    found = importlib.util.find_spec(_PACKAGE)
     origin = Path(found.origin).resolve() if found and found.origin else None
     if origin != (path / "__init__.py").resolve():
         return None
@@ -163,7 +180,10 @@ class ClaimsDirectory(pytest.Directory):
     def collect(self) -> Iterable[pytest.Item]:
         """Give one item per spec, in book order."""
         for spec in chosen_specs(self.config):
-            yield ClaimItem.from_parent(self, name=str(spec), spec=spec)
+            made = ClaimItem.from_parent(
+                self, name=str(spec), spec=spec, nodeid=f"{_PACKAGE}::{spec}"
+            )
+            yield made
 
 
 class ClaimItem(pytest.Item):

@@ -15,6 +15,7 @@ import pytest
 
 from ffverify.conformance.claim import Result
 from ffverify.errors import UsageError
+from ffverify.gradients.report import listeners
 from ffverify.gradients.watching.checking import Checked, check
 from ffverify.gradients.watching.recording import Watch
 
@@ -50,6 +51,10 @@ class Reporter:
         self._began = time.perf_counter()
         paths = {n: setting(config, n) for n in ("json", "jsonl", "junit", "report")}
         self._files = Files(**{n: None if p is None else Path(p) for n, p in paths.items()})
+        self._checked: list[Result] = []
+        self._listen = lambda report: self._checked.append(result_of(report))
+        listeners.append(self._listen)
+        config.add_cleanup(self._hear_no_more)
         if not self._worker:
             try:
                 self._files.begin(self._document)
@@ -62,13 +67,22 @@ class Reporter:
     def pytest_runtest_makereport(
         self, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Let the report of a test carry what its specs found."""
+        """Let the report of a test carry what its specs and gradient checks found."""
         report = yield
         if call.when == "call":
-            found = take_results()
+            found = [Entry(*one) for one in take_results()]
+            for result in self._checked:
+                if result.status == "holds" or not report.passed:  # else the test wants it to fail
+                    named = replace(result, claim=f"{result.claim} in {report.nodeid}")
+                    found.append(Entry(named, "gradcheck"))
+            self._checked.clear()
             if found:
-                vars(report)["ffverify"] = [check_record(Entry(*one)) for one in found]
+                vars(report)["ffverify"] = [check_record(entry) for entry in found]
         return report
+
+    def _hear_no_more(self) -> None:
+        if self._listen in listeners:
+            listeners.remove(self._listen)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what it carries, here or from a worker."""
@@ -85,6 +99,7 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Check what was seen; in a worker, send it on; otherwise write the reports."""
+        self._hear_no_more()
         if self._watch is not None and not self._config.pluginmanager.hasplugin("dsession"):
             self._check(self._watch)  # of pytest-xdist's processes it is the workers that run tests
         if self._worker:
@@ -104,7 +119,8 @@ class Reporter:
             notes.append(f"{self._lost} workers ended before they could check what they had seen")
         ok = session.exitstatus == 0 and not failed
         self._document.end(ok=ok, interrupted=session.exitstatus == 2, notes=notes)
-        self._files.finish(self._document, [check_record(e) for e in self._document.entries])
+        records = [check_record(e) for e in self._document.entries]
+        self._document.notes += self._files.finish(self._document, records)
         if failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -126,7 +126,7 @@ def verify(
     document.entries = [entry(r) for r in report.results]
     unjudged = [f"nothing could be judged on {n}: {why}" for n, why in report.unjudged.items()]
     document.end(ok=not failed, interrupted=report.interrupted, notes=[*unjudged, *report.stale])
-    files.finish(document, report.to_dict())
+    problems = files.finish(document, report.to_dict())
 
     def tell() -> None:
         console = wide_console()
@@ -142,7 +142,7 @@ def verify(
         for note in notes:
             console.print(note, markup=False, highlight=False, soft_wrap=True)
 
-    print_and_exit(INTERRUPTED if report.interrupted else int(failed), tell)
+    print_and_exit(INTERRUPTED if report.interrupted else int(failed), tell, problems)
 
 
 def workers_or_all(given: int | None) -> int:

@@ -42,7 +42,7 @@ from .given.slots import Slots, drawn
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
 from .laws import RANDOM, is_random, mutations, side_checks
-from .report import GradcheckError, GradcheckReport
+from .report import GradcheckError, GradcheckReport, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code
 from .truth_sources import TruthSources
@@ -163,6 +163,8 @@ def gradcheck(
         from ffverify.search import leave_out
 
         leave_out(began)
+    for tell in listeners:
+        tell(report)
     if raise_exception and not report.ok:
         raise GradcheckError(report)
     return report

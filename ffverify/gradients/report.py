@@ -258,3 +258,7 @@ def _size(found: Finding) -> str:
 
 def _indented(text: str) -> str:
     return "  " + text.replace("\n", "\n  ")
+
+
+# Whoever is to be told of every report, as a pytest session that writes one of its own.
+listeners: list[Callable[[GradcheckReport], None]] = []

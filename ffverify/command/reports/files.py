@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ffverify.errors import UsageError
 from ffverify.files import refuse_unwritable, write_json
 
+from . import html, junit
 from .records import Document, Entry, Stream, check_record
 
 
@@ -38,19 +41,27 @@ class Files:
         if self._stream is not None:
             self._stream.add(check_record(entry))
 
-    def finish(self, document: Document, whole: Any = None, *, drawn: bool = True) -> None:
-        """Write everything; ``whole`` is what `--json` has, ``drawn`` whether the page has pictures."""
-        if self._stream is not None and self.jsonl is not None:
+    def finish(self, document: Document, whole: Any = None, *, drawn: bool = True) -> list[str]:
+        """Write everything; give what could not be written, and why.
+
+        ``whole`` is what `--json` has, ``drawn`` whether the page has pictures.
+        """
+        problems = []
+        for path, write in (
+            (self.jsonl, self._finish_lines),
+            (self.json, lambda _, path: write_json(path, whole)),
+            (self.junit, junit.write),
+            (self.report, partial(html.write, drawn=drawn)),
+        ):
+            if path is not None:
+                try:
+                    write(document, path)
+                except (UsageError, OSError) as error:
+                    problems.append(str(error))
+        return problems
+
+    def _finish_lines(self, document: Document, path: Path) -> None:
+        if self._stream is not None:
             self._stream.add(document.end_record())
             self._stream.close()
-            document.write(self.jsonl)
-        if self.json is not None:
-            write_json(self.json, whole)
-        if self.junit is not None:
-            from . import junit
-
-            junit.write(document, self.junit)
-        if self.report is not None:
-            from . import html
-
-            html.write(document, self.report, drawn=drawn)
+        document.write(path)
