@@ -24,7 +24,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf, isnan, prod
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ import numpy as np
 from .var import Value, Var, dtype_of, shape_of
 
 Rule = Callable[..., Value]
-# A slope that is the same everywhere is given as the number: 1 and -1 cost no multiplication.
+# A slope that is 1 or -1 everywhere is given as the number: it costs no multiplication.
 Slope = Rule | int | None
 ELEMENTARY = 10
 
@@ -151,7 +151,7 @@ def _scaling(slope: Slope, singular: bool) -> Rule | None:
     if slope is None:
         return None
     if not callable(slope):
-        return (lambda v, *_, **__: v) if slope == 1 else lambda v, *_, **__: v * slope
+        return (lambda v, *_, **__: v) if slope == 1 else lambda v, *_, **__: -v
     if singular:
         return lambda v, y, *xs, **params: scale(v, slope(y, *xs, **params))
     return lambda v, y, *xs, **params: v * slope(y, *xs, **params)
@@ -203,7 +203,7 @@ def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitiv
 
 def _scale(v: Any, slope: Any) -> Any:
     product = np.multiply(v, slope)
-    if np.isnan(product).any():
+    if isnan(np.add.reduce(product, axis=None)) and np.isnan(product).any():  # the sum is quicker
         product = np.where(np.equal(v, 0), np.zeros_like(product), product)
     return product
 

@@ -24,7 +24,7 @@ from ffverify.reference.engine.primitive import (
 )
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
-from .elementary import absolute, divide, equal, multiply, square, where
+from .elementary import absolute, equal, multiply, square, where
 from .shaping import concatenate, expand, gather, put_along, take_along, transpose
 
 Axis = Any  # None, int or tuple of ints
@@ -124,12 +124,27 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     return expand(y, x, chosen) if keepdims else y
 
 
+# 1/m at each of the m elements of x that are equal to y, along axes, else 0.
+def _share(x: Any, y: Any, *, axis: tuple[int, ...]) -> Any:
+    attains = np.equal(x, y)
+    dtype = dtype_of(x)
+    return np.divide(
+        attains, np.add.reduce(attains, axis=axis, keepdims=True, dtype=dtype), dtype=dtype
+    )
+
+
+def _exact_share(x: Any, y: Any, *, axis: tuple[int, ...]) -> Any:
+    attains = np.where(np.equal(x, y), np.ones_like(x), 0)
+    return attains / np.sum(attains, axis=axis, keepdims=True)
+
+
+share = constant("share", _share, exact=_exact_share)
+
+
 # Extremes ------------------------------------------------------------------------------------------
 def _extreme(name: str, ufunc: np.ufunc) -> Any:
     def shares(y: Value, x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
-        """Return 1/m at each of the m elements that attain the extreme, else 0."""
-        attains = equal(x, y if keepdims else expand(y, x, axis))
-        return divide(attains, sum_over(attains * 1.0, axis=axis, keepdims=True))
+        return share(x, y if keepdims else expand(y, x, axis), axis=axis)
 
     def map_(x_dot: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
         return sum_over(x_dot * shares(y, x, axis, keepdims), axis=axis, keepdims=keepdims)
@@ -144,6 +159,7 @@ def _extreme(name: str, ufunc: np.ufunc) -> Any:
         (map_, transpose_),
         kinks="ties: equal shares",
         flops=_elements,
+        source=f"np.{name}imum.reduce({{0}}, axis={{axis}}, keepdims={{keepdims}}{{out}})",
     )
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.reference.engine.primitive import Primitive
 from ffverify.reference.engine.var import Var
 
 LIMIT = 10_000  # values; what lies beyond in larger structures is known by identity alone
 OURS = ("ffverify.", "numpy.", "scipy.")  # whose functions use no names that change
 ATOMS = (
     bool, int, str, bytes, type(None), type(...), complex, range, type, np.dtype, enum.Enum,
-    types.ModuleType, types.BuiltinFunctionType, np.ufunc,
+    types.ModuleType, types.BuiltinFunctionType, np.ufunc, Primitive,
 )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def _parts(value: Any) -> list[Any] | None:
 
 
 def _defaults(function: types.FunctionType) -> list[Any]:
-    return [function.__defaults__, function.__kwdefaults__]
+    return [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
 
 
 def _names(function: types.FunctionType) -> Iterator[tuple[Any, Any, Any]]:
@@ -84,7 +85,8 @@ def _names(function: types.FunctionType) -> Iterator[tuple[Any, Any, Any]]:
             yield cell, None, cell.cell_contents
         except ValueError:  # still empty
             continue
-    if not (function.__module__ or "").startswith(OURS):
+    # Not by its __module__, which functools.wraps sets to that of the wrapped function.
+    if not str(function.__globals__.get("__name__")).startswith(OURS):
         for name in sorted(_global_names(function.__code__)):
             if name in function.__globals__:
                 yield function.__globals__, name, function.__globals__[name]

@@ -3,7 +3,9 @@
     OMP_NUM_THREADS=1 pytest tests/benchmarks -k engine --benchmark-only -s
 
 prints, before pytest-benchmark's own table, each one's time as a multiple of hand-written NumPy:
-medians of interleaved repetitions of one thread's CPU time, float64. Nothing here asserts a time.
+medians of interleaved repetitions of one thread's CPU time, float64; first of a loss in plain NumPy, as
+autograd's and torch's are, then of one that calls this engine's fused `affine` and `softmax_nll`; and the
+time that compiling takes. Nothing here asserts a time.
 """
 
 import importlib.util
@@ -45,6 +47,17 @@ def problem(name):
 
 
 def loss(params, X, Y):
+    """What people write."""
+    h = X
+    for W, b in params[:-1]:
+        h = np.tanh(h @ W + b)
+    W, b = params[-1]
+    z = h @ W + b
+    z = z - np.max(z, axis=1, keepdims=True)
+    return np.mean(np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(len(Y)), Y])
+
+
+def fused_loss(params, X, Y):
     h = X
     for W, b in params[:-1]:
         h = np.tanh(affine(h, W, b))
@@ -131,12 +144,14 @@ def jax_gradient(params, X, Y):
 
 def contenders(name):
     params, X, Y = problem(name)
-    eager = value_and_grad(loss)
-    program = compile(eager)
+    eager, eager_fused = value_and_grad(loss), value_and_grad(fused_loss)
+    program, program_fused = compile(eager), compile(eager_fused)
     found = {
         "hand-written": lambda: handwritten(params, X, Y),
         "compiled": lambda: program(params, X, Y),
         "eager": lambda: eager(params, X, Y),
+        "fused compiled": lambda: program_fused(params, X, Y),
+        "fused eager": lambda: eager_fused(params, X, Y),
     }
     for package, make in [("torch", torch_gradient), ("autograd", autograd_gradient)]:
         if importlib.util.find_spec(package):
@@ -166,7 +181,11 @@ def interleaved(functions, *, seconds=1.0, minimum=5):
 def test_engine_agrees_with_handwritten(name):
     params, X, Y = problem(name)
     expected = flatten(handwritten(params, X, Y))[0]
-    for f in (value_and_grad(loss), compile(value_and_grad(loss))):
+    for f in (
+        g
+        for cost in (loss, fused_loss)
+        for g in (value_and_grad(cost), compile(value_and_grad(cost)))
+    ):
         for found, true in zip(flatten(f(params, X, Y))[0], expected, strict=True):
             # Products sum 784 + 1024 + 1024 terms forwards, 10 + 1024 and 256 rows backwards, with a few
             # roundings an element between: fewer than 10^4 in all, each at most the largest entry's u.
@@ -186,9 +205,28 @@ def test_engine_ratios(benchmark, capsys):
                 f"{k} {v / base:5.2f}" for k, v in row.items() if k != "hand-written"
             )
             print(f"{name:24s} {base * 1e6:10.1f} µs  {ratios}")  # noqa: T201  # this is its purpose
+        print("compiling takes")  # noqa: T201  # this is its purpose
+        for name in SHAPES:
+            args = problem(name)
+            start = time.thread_time()
+            compile(value_and_grad(loss))(*args)
+            spent = (time.thread_time() - start) * 1e3
+            print(f"{name:24s} {spent:10.1f} ms")  # noqa: T201  # this is its purpose
 
 
-@pytest.mark.parametrize("which", ["hand-written", "compiled", "eager", "torch", "autograd", "jax"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        "hand-written",
+        "compiled",
+        "eager",
+        "fused compiled",
+        "fused eager",
+        "torch",
+        "autograd",
+        "jax",
+    ],
+)
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_engine_gradient(benchmark, name, which):
     benchmark.group = f"gradient {name}"

