@@ -298,7 +298,9 @@ def unbroadcast(x_bar: Value, x: Value) -> Value:
         axis = tuple(range(extra))
         if found[extra:] != shape:
             axis += tuple(extra + i for i, n in enumerate(shape) if n == 1 != found[extra + i])
-        if axis:
+        if axis and type(x_bar) is np.ndarray:  # the usual case, quickly
+            x_bar = np.add.reduce(x_bar, axis=axis if len(axis) > 1 else axis[0])
+        elif axis:
             x_bar = sum_over(x_bar, axis=axis, keepdims=False)
         if shape_of(x_bar) != shape:
             x_bar = reshape(x_bar, shape=shape)

@@ -138,11 +138,13 @@ class Recording(Trace):
         """Compute the value and put the application on the tape."""
         values, parents = list(args), []
         nested = self.records_all
+        rules = primitive.transposes
+        last = len(rules) - 1  # arguments beyond share the last rule
         for k, arg in enumerate(args):
             kind = type(arg)
             if kind is Var:
                 if arg.owner is self:
-                    if primitive.differentiates(k):
+                    if rules and rules[k if k < last else last] is not None:
                         parents.append((k, arg.index))
                     values[k] = value = arg.value  # what the enclosing level sees
                     nested = nested or type(value) is Var
