@@ -144,7 +144,7 @@ class Recording(Trace):
             kind = type(arg)
             if kind is Var:
                 if arg.owner is self:
-                    if rules and rules[k if k < last else last] is not None:
+                    if rules and rules[min(k, last)] is not None:
                         parents.append((k, arg.index))
                     values[k] = value = arg.value  # what the enclosing level sees
                     nested = nested or type(value) is Var
