@@ -24,6 +24,7 @@ from ffverify.strategies import arrays, booleans, integers
 
 from . import options
 from .printing import print_and_exit, say
+from .progress import progress
 from .reports.checked import result_of
 from .reports.files import Files
 from .reports.records import Document, Entry, run_record
@@ -301,10 +302,12 @@ def gradcheck(
         rules: dict[str, Any] = {n: load_function(p) for n, p in paths.items() if p is not None}
         definition = load_function(truth) if truth is not None and ":" in truth else truth
         called = _with_keywords(fn, options) if options else fn
-        report = check(
-            called, drawn, truth=definition, order=order, strict=strict, max_examples=max_examples,
-            seed=seed, timeout=timeout, time_limit=time_limit, raise_exception=False, **rules,
-        )  # fmt: skip
+        with progress(max_examples, "inputs") as advance:
+            report = check(
+                called, drawn, truth=definition, order=order, strict=strict,
+                max_examples=max_examples, seed=seed, timeout=timeout, time_limit=time_limit,
+                progress=advance, raise_exception=False, **rules,
+            )  # fmt: skip
     except (TypeError, ValueError, UnavailableError) as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt as stopped:

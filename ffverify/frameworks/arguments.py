@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import is_floating
+from ffverify.exact.programs import listed
 
 from .arrays import to_numpy, zeros_like
 from .declared import DATA, Declared, amiss, is_fixed, met, projection, within
@@ -33,6 +34,25 @@ def split(
         return [next(given) if c else a for a, c in zip(args, chosen, strict=True)]
 
     return full, [a for a, c in zip(args, chosen, strict=True) if c]
+
+
+def restricted(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    chosen: Sequence[bool],
+    kept: Sequence[bool] | None = None,
+) -> tuple[Callable[..., tuple[Any, ...]], list[Any]]:
+    """Give a function of chosen arguments alone that gives the results to be kept, and these arguments."""
+    full, points = split(args, chosen)
+
+    def of_chosen(*values: Any) -> tuple[Any, ...]:
+        results = listed(fn(*full(*values)))
+        kept_ones = (
+            results if kept is None else [r for r, k in zip(results, kept, strict=True) if k]
+        )
+        return tuple(kept_ones)
+
+    return of_chosen, points
 
 
 def spread(values: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:

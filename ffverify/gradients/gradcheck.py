@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.frameworks.arguments import arguments, refusal_of
 from ffverify.frameworks.arrays import coarsest, device_of, like, to_numpy
 from ffverify.frameworks.framework import framework, framework_of
-from ffverify.frameworks.trees import flatten
 from ffverify.truth.slopes import Unresolved
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
@@ -37,8 +35,8 @@ from .evaluation import Point
 from .findings import finding
 from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambda, subject, written
 from .given.derivatives import MODES, Derivatives, diagonal
-from .given.extremes import held_within, limit
-from .given.slots import Slots, drawn
+from .given.searching import GRAVITY, search
+from .given.slots import Slots
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
 from .laws import RANDOM, is_random, mutations, side_checks
@@ -47,11 +45,8 @@ from .reporting.extent import extent
 from .reporting.reproduction import along, code
 from .truth_sources import TruthSources
 
-_FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
-_SHRINKS = 80  # inputs tried to make a failing one smaller
 _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
-_ORDER = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 
 
 @alone
@@ -71,6 +66,7 @@ def gradcheck(
     seed: int = 0,
     timeout: float | None = None,
     time_limit: float | None = None,
+    progress: Callable[[str], Any] | None = None,
     raise_exception: bool = True,
 ) -> GradcheckReport:
     """Check the derivatives of a function against exact ones.
@@ -112,6 +108,8 @@ def gradcheck(
     timeout, time_limit
         How many seconds one call of the function may take (10 by default), and until when new inputs are
         drawn. After a call that did not come back the function is not called again.
+    progress
+        Called with the function's name after every input.
     raise_exception
         Raise `GradcheckError` if the check fails.
 
@@ -146,11 +144,11 @@ def gradcheck(
         raise ValueError("inputs is empty: give at least one array or strategy")
     own = Derivatives(vjp, jvp, gradient, hessian_diagonal, modes)
     clock = Clock(timeout, began + (time_limit or math.inf))
-    check = _Check(fn, own, truth, order, strict, seed, clock)
+    check = Check(fn, own, truth, order, strict, seed, clock, progress)
     slots = Slots(fn, inputs)
     try:
         if slots.strategies:
-            check.search(slots, max_examples)
+            search(check, slots, max_examples)
         else:
             check.at(inputs)
         report = check.report(time.perf_counter() - began)
@@ -170,15 +168,11 @@ def gradcheck(
     return report
 
 
-_Kept = tuple[Any, Callable[[], Finding]]  # what was judged, None of a complaint, and its finding
-
-
-class _Failure(AssertionError):
-    """Carries what failed at one point through Hypothesis."""
+Kept = tuple[Any, Callable[[], Finding]]  # what was judged, None of a complaint, and its finding
 
 
 @dataclass
-class _Check:
+class Check:
     """One call of gradcheck: what was asked, and what has been found so far."""
 
     fn: Callable[..., Any]
@@ -188,9 +182,10 @@ class _Check:
     strict: bool
     seed: int
     clock: Clock
+    progress: Callable[[str], Any] | None = None
     found: Screening = field(default_factory=Screening)
     points: int = 0
-    errors: list[_Kept] = field(default_factory=list)
+    errors: list[Kept] = field(default_factory=list)
     warnings: dict[Any, tuple[float, Any, Callable[[], Finding]]] = field(default_factory=dict)
     inputs: Any = None
     data: dict[str, str] = field(default_factory=dict)
@@ -204,81 +199,7 @@ class _Check:
     def __post_init__(self) -> None:
         self.oracles = TruthSources(self.truth)
 
-    def search(self, slots: Slots, max_examples: int) -> None:
-        """Let Hypothesis draw inputs, and shrink what fails."""
-        from ffverify.search import search
-
-        given: list[Any] = slots.given
-        sweeps: list[tuple[list[Any], list[Any]]] = []
-        with contextlib.suppress(Exception):  # what fails at a first input is reported below
-            given, sweeps = self._sharpened(slots)
-        unshrunk: tuple[list[Any], Any] | None = None
-        gravest = len(_ORDER)  # what is shrunk must not become something milder
-        failures: dict[Any, tuple[list[Any], Any]] = {}
-        shrinks = 0
-
-        def examine(values: tuple[Any, ...]) -> None:
-            nonlocal shrinks
-            key = tuple(map(_fingerprint, values))
-            if key not in failures:
-                if shrinks >= _SHRINKS or (self.points and self.clock.is_over):
-                    return  # the smallest failure so far is small enough
-                shrinks += bool(failures)
-                self.errors.clear()
-                self._try(slots, values, searching=True)
-                if not self.errors or self._gravest() > gravest:
-                    self.errors.clear()
-                    return
-                failures[key] = (list(self.errors), self.inputs)
-            self.errors, self.inputs = list(failures[key][0]), failures[key][1]
-            raise _Failure
-
-        try:
-            for values, narrow in sweeps[:max_examples]:
-                if self.clock.is_over:
-                    break
-                self._try(slots, values)
-                if self._gravest() < gravest:
-                    gravest, unshrunk = self._gravest(), (list(self.errors), self.inputs)
-                    given = narrow
-                self.errors.clear()
-                if gravest < _ORDER.index(Verdict.IMPRECISE):
-                    break
-            with contextlib.suppress(_Failure):  # self.errors: what the smallest failing input gave
-                search(drawn(given), examine, seed_value=self.seed, max_examples=max_examples)
-        finally:  # on Ctrl-C too
-            kept = next(reversed(failures.values()), unshrunk)
-            if kept is not None and not self.errors:
-                self.errors, self.inputs = kept
-
-    def _sharpened(self, slots: Slots) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
-        """Find the edges of the program from a first input (see `ffverify.gradients.edges.sharpened`)."""
-        from ffverify.search import search
-
-        from .edges import sharpened
-
-        if not slots.is_ranged:
-            return slots.given, []
-        first: list[Any] = []
-        search(drawn(slots.given), first.append, seed_value=self.seed, max_examples=_FIRST)
-        made, native = self._subject(slots.filled(first[-1]))
-        results = made.value(native)
-        places = slots.places(made.labels)
-        aligned = [native[j] if i is None else slots.given[i] for j, i in enumerate(places)]
-        given, sweeps = sharpened(aligned, self.oracles.at(made, native, results), native, results)
-
-        def back(values: list[Any], otherwise: Sequence[Any]) -> list[Any]:
-            out = list(otherwise)
-            for i, value in zip(places, values, strict=True):
-                if i is not None:
-                    out[i] = value
-            return out
-
-        return back(given, slots.given), [
-            (back(values, first[-1]), back(narrow, slots.given)) for values, narrow in sweeps
-        ]
-
-    def _subject(self, inputs: Any) -> tuple[FunctionUnderTest, list[Any]]:
+    def subject(self, inputs: Any) -> tuple[FunctionUnderTest, list[Any]]:
         """Take inputs apart; the function is given copies, whatever it does with them."""
         given = arguments(self.fn, inputs)
         if self.order == 2 and given.is_curved:
@@ -313,43 +234,22 @@ class _Check:
             options.pop("vjp", None)
         return replace(given, options="".join(f", {k}={v}" for k, v in options.items()))
 
-    def _try(self, slots: Slots, values: Sequence[Any], *, searching: bool = False) -> None:
-        """Check one point; what nobody asked for numbers so large or small for is kept as a warning."""
-        beside = self.beside
-        self.at(slots.filled(values), searching=searching)
-        inside = held_within(values, slots.given) if self.errors else None
-        if inside is None:
-            return
-        beyond, self.errors, self.beside = self.errors, [], beside
-        self.at(slots.filled(inside))
-        if self.errors:
-            return
-        for judged, make in beyond:
-            kind = make().kind if judged is None else judged.kind
-            key = ("range", kind, judged and judged.mode, judged and judged.argument)
-            self.warnings.setdefault(key, (0.0, judged, partial(self._beyond, make, slots, values)))
-
-    def _beyond(self, make: Callable[[], Finding], slots: Slots, values: Sequence[Any]) -> Finding:
-        """Make a finding at inputs beyond the root of the range: say how far the check holds."""
-
-        def holds(moved: list[Any]) -> bool:
-            check = replace(self, found=Screening(), errors=[], warnings={}, modes={}, beside=True)
-            check.at(slots.filled(moved))
-            return not check.errors
-
-        made = make()
-        words = limit(values, slots.given, holds)
-        return replace(made, beyond=True, reason=f"{words} {made.reason}".strip())
-
     def at(self, inputs: Any, *, searching: bool = False) -> None:
         """Check one point; keep what fails."""
+        try:
+            self._at(inputs, searching=searching)
+        finally:
+            if self.progress is not None:
+                self.progress(self.name)
+
+    def _at(self, inputs: Any, *, searching: bool) -> None:
         self.points += 1
-        made, native = self._subject(inputs)
+        made, native = self.subject(inputs)
         if made.caller_vjp is not None and self.points == 1:
             none = made.without_gradient(native)
             rule = "vjp=" if self.own.gradient is None else "gradient="
             self.data = dict.fromkeys(none, f"{rule} gives None for it")
-            made, native = self._subject(inputs)
+            made, native = self.subject(inputs)
         self.data = made.arguments.data
         self.name, self.framework, self.native = made.name, made.framework.name, native
         try:
@@ -494,9 +394,10 @@ class _Check:
         if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
             self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
 
-    def _gravest(self) -> int:
+    def gravest(self) -> int:
+        """Give the place in `GRAVITY` of the worst error so far."""
         kinds = (make().kind if judged is None else judged.kind for judged, make in self.errors)
-        return min(map(_ORDER.index, kinds), default=len(_ORDER))
+        return min(map(GRAVITY.index, kinds), default=len(GRAVITY))
 
     def _complain(self, kind: Verdict, sentence: str, hint: str, native: list[Any]) -> None:
         made = Finding(
@@ -526,7 +427,7 @@ class _Check:
             return ""
         given = arguments(self.fn, self.inputs)
         for label, kind in given.structures():
-            check = _Check(self.fn, self.own, self.truth, 1, self.strict, self.seed, self.clock)
+            check = Check(self.fn, self.own, self.truth, 1, self.strict, self.seed, self.clock)
             check.at(given.declaring(label, kind))
             if check.found.judged and not check.errors:
                 declared = f"declare ffverify.{kind}({label})"
@@ -540,7 +441,7 @@ class _Check:
             made = [self._told(judged, make) for judged, make in kept]
         order = sorted(
             range(len(made)),
-            key=lambda i: (made[i].severity != "error", _ORDER.index(made[i].kind)),
+            key=lambda i: (made[i].severity != "error", GRAVITY.index(made[i].kind)),
         )
         findings = [made[i] for i in order]
         first = kept[order[0]][0] if order else None
@@ -573,7 +474,7 @@ class _Check:
 
         return GradcheckReport(
             name=self.name,
-            verdict=min((f.kind for f in findings), key=_ORDER.index, default=Verdict.CORRECT),
+            verdict=min((f.kind for f in findings), key=GRAVITY.index, default=Verdict.CORRECT),
             findings=tuple(findings),
             framework=self.framework,
             dtype=", ".join(dict.fromkeys(dtype_name(a) for a in self.native if is_floating(a))),
@@ -597,9 +498,9 @@ class _Check:
         )
 
 
-def _distinct(kept: Sequence[_Kept]) -> list[_Kept]:
+def _distinct(kept: Sequence[Kept]) -> list[Kept]:
     """Keep the worst of each distinct fault: of one kind, in one mode, of one array."""
-    found: dict[Any, _Kept] = {}
+    found: dict[Any, Kept] = {}
     for i, (judged, make) in enumerate(kept):
         key = i if judged is None else (judged.kind, judged.mode, judged.argument, judged.tail)
         other = found.get(key)
@@ -614,14 +515,3 @@ def _weights(value: Any, rng: np.random.Generator) -> Any:
     shape = to_numpy(value).shape
     numbers: Array = rng.choice([-1.0, 1.0], shape) * rng.choice([1.0, 1.25, 1.5, 1.75], shape)
     return like(value, numbers)
-
-
-def _fingerprint(value: Any) -> Any:
-    """Give something to tell drawn values apart by."""
-    if hasattr(value, "dtype") and framework_of(value).is_array(value):
-        held = to_numpy(value)
-        return held.tobytes(), held.shape
-    tree = flatten(value)
-    if len(tree.leaves) == 1 and tree.leaves[0].value is value:
-        return repr(value)
-    return tuple((leaf.label, _fingerprint(leaf.value)) for leaf in tree.leaves)

@@ -108,12 +108,13 @@ class GradcheckReport:
 
     def __str__(self) -> str:
         held = "" if self.ok or self.verdict != "correct" else " (nothing could be judged)"
+        word = "passed with warnings, " if self.ok and self.findings else ""
         where = self.findings[0].where if self.findings else self.name
         place = f" in {where}" if where != self.name else ""
         whose = f"{_FRAMEWORKS.get(self.framework, self.framework)} {self.dtype or 'numbers'}"
         rests = f"truth: {self.truth}, {_TRUTHS.get(self.truth, '')}"
         lines = [
-            f"gradcheck of {self.name}: {self.verdict}{held}{place}",
+            f"gradcheck of {self.name}: {word}{self.verdict}{held}{place}",
             f"  {whose} on {self.device}; derivatives: {self.derivatives}; {rests}",
             *(_indented(_paragraph(f)) for f in self.findings),
         ]

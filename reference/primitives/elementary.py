@@ -320,9 +320,10 @@ logical_not = constant("logical_not", np.logical_not)
 logical_xor = constant(
     "logical_xor", np.logical_xor, exact=lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0)
 )
-bitwise_and = constant("bitwise_and", np.bitwise_and)
-bitwise_or = constant("bitwise_or", np.bitwise_or)
-invert = constant("invert", np.invert)
+# Of truth values and integers, which exact programs hold as they are.
+bitwise_and = constant("bitwise_and", np.bitwise_and, exact=np.bitwise_and)
+bitwise_or = constant("bitwise_or", np.bitwise_or, exact=np.bitwise_or)
+invert = constant("invert", np.invert, exact=np.invert)
 to_integer = constant(
     "to_integer",
     lambda x, *, dtype: np.asarray(x).astype(dtype)[()],

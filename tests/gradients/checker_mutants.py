@@ -49,9 +49,9 @@ def _constant(value: Any) -> Callable[..., Any]:
 MUTANTS = {
     # how inputs are searched
     "no edges are sought": Mutant(
-        "gradcheck._Check._sharpened", lambda _self, given, _drawn: (given, [])
+        "given.searching._sharpened", lambda _check, slots: (slots.given, [])
     ),
-    "no second order": Mutant("gradcheck._Check._second_order", _constant(None)),
+    "no second order": Mutant("gradcheck.Check._second_order", _constant(None)),
     # laws
     "inputs may be changed": Mutant("gradcheck.mutations", _nothing),
     "a VJP may change its inputs": Mutant("laws.mutations", _nothing),

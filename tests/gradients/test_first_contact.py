@@ -57,6 +57,9 @@ ASKED = {
     "a complex result": (torch.fft.rfft, torch.ones(4), {}, "inconclusive", "view_as_real"),
     "a complex input": (lambda z: z.abs().sum(), torch.tensor([1 + 2j]), {}, "refused", "view_as_real"),
     "a dict": (lambda d: d["a"], UPSIDE, {}, "correct", ""),
+    "a definition that is another function's": (
+        lambda x: np.tanh(x) + 1, np.ones(3), {"truth": np.tanh}, "wrong", "f[0]",
+    ),
     "None": (lambda x, m: x * 2, (ONES, None), {}, "correct", ""),
     "labels of torch": (
         torch.nn.functional.cross_entropy,

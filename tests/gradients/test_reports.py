@@ -35,6 +35,10 @@ def test_the_headline_says_the_verdict_and_the_place_and_what_was_checked():
         "truth: shadow, its own program in exact arithmetic",
     ]
     assert str(quiet(np.sin, X)).splitlines()[0] == "gradcheck of sin: correct"
+    tail = quiet(np.tanh, np.array([25.0]), vjp=lambda v, x: v * (1 - np.tanh(x) ** 2))
+    assert str(tail).startswith(
+        "gradcheck of tanh: passed with warnings, imprecise in tanh'([25.0])"
+    )
 
 
 def test_pytest_shows_the_verdict_and_the_place_in_its_summary(tmp_path):

@@ -101,3 +101,9 @@ def test_ctrl_c_leaves_a_report_of_what_was_done():
     report = caught.value.report
     assert report.verdict == "wrong"
     assert "stopped after" in caught.value.__notes__[0]
+
+
+def test_progress_is_told_after_every_input():
+    told = []
+    report = gradcheck(np.sin, DRAWN, max_examples=4, progress=told.append)
+    assert told == ["sin"] * report.points

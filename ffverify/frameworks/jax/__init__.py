@@ -14,7 +14,7 @@ import numpy as np
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, listed
-from ffverify.frameworks.arguments import floating, split, spread
+from ffverify.frameworks.arguments import floating, restricted, spread
 
 Function = Callable[..., Any]
 name, gradual = "jax", False  # XLA flushes subnormals to zero, on CPUs too
@@ -123,12 +123,7 @@ def vjp(
 ) -> list[Any]:
     del graph  # JAX's derivatives are functions like any other
     chosen = floating(args) if wrt is None else wrt
-    full, points = split(args, chosen)
-
-    def of_chosen(*xs: Any) -> tuple[Any, ...]:
-        results = listed(fn(*full(*xs)))
-        return tuple(r for r, v in zip(results, cotangents, strict=True) if v is not None)
-
+    of_chosen, points = restricted(fn, args, chosen, [v is not None for v in cotangents])
     _, pullback = jax.vjp(of_chosen, *points)
     return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
 
@@ -144,11 +139,7 @@ def jvp(
     fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
 ) -> list[Any]:
     del nesting  # JAX's forward mode always nests
-    full, points = split(args, [t is not None for t in tangents])
-
-    def of_chosen(*xs: Any) -> tuple[Any, ...]:
-        return tuple(listed(fn(*full(*xs))))
-
+    of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
     return list(jax.jvp(of_chosen, points, [t for t in tangents if t is not None])[1])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Known, Program, listed
-from ffverify.frameworks.arguments import floating, split, spread
+from ffverify.frameworks.arguments import floating, restricted, spread
 
 Function = Callable[..., Any]
 name, gradual = "numpy", True
@@ -98,12 +98,7 @@ def vjp(
 
     del graph  # the engine's derivatives are always graphs of the derivative around them
     chosen = floating(args) if wrt is None else wrt
-    full, points = split(args, chosen)
-
-    def of_chosen(*xs: Any) -> tuple[Any, ...]:
-        results = listed(fn(*full(*xs)))
-        return tuple(r for r, v in zip(results, cotangents, strict=True) if v is not None)
-
+    of_chosen, points = restricted(fn, args, chosen, [v is not None for v in cotangents])
     _, pullback = reference.vjp(of_chosen, *points)
     return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
 
@@ -120,11 +115,7 @@ def jvp(
     from ffverify import reference
 
     del nesting  # the engine's forward mode always nests
-    full, points = split(args, [t is not None for t in tangents])
-
-    def of_chosen(*xs: Any) -> tuple[Any, ...]:
-        return tuple(listed(fn(*full(*xs))))
-
+    of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
     return list(reference.jvp(of_chosen, points, [t for t in tangents if t is not None])[1])
 
 

@@ -15,7 +15,7 @@ from torch.autograd.graph import _engine_run_backward
 
 from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Known, Program, listed
-from ffverify.frameworks.arguments import floating, split, spread
+from ffverify.frameworks.arguments import floating, restricted, spread
 
 Function = Callable[..., Any]
 name, gradual = "torch", True
@@ -195,9 +195,8 @@ def jvp(
                     raise
         # Dual numbers do not nest, and torch.func refuses some functions that they take.
         _forward_formulas()
-        full, points = split(args, [t is not None for t in tangents])
+        of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
         given = tuple(t for t in tangents if t is not None)
-        of_chosen = lambda *xs: tuple(listed(fn(*full(*xs))))  # noqa: E731 - torch.func's argument
         return list(torch.func.jvp(of_chosen, tuple(points), given)[1])
 
 

@@ -1,0 +1,148 @@
+"""The search for inputs that fail: edges of the program first, then what Hypothesis draws and shrinks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.trees import flatten
+from ffverify.gradients.judge.judged import Screening
+from ffverify.verdicts.finding import Finding
+from ffverify.verdicts.verdict import Verdict
+
+from .extremes import held_within, limit
+from .slots import Slots, drawn
+
+if TYPE_CHECKING:
+    from ffverify.gradients.gradcheck import Check
+
+GRAVITY = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
+_FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
+_SHRINKS = 80  # inputs tried to make a failing one smaller
+
+
+class _Failure(AssertionError):
+    """Carries what failed at one point through Hypothesis."""
+
+
+def search(check: Check, slots: Slots, max_examples: int) -> None:
+    """Let Hypothesis draw inputs, and shrink what fails."""
+    from ffverify.search import search as searched
+
+    given: list[Any] = slots.given
+    sweeps: list[tuple[list[Any], list[Any]]] = []
+    with contextlib.suppress(Exception):  # what fails at a first input is reported below
+        given, sweeps = _sharpened(check, slots)
+    unshrunk: tuple[list[Any], Any] | None = None
+    gravest = check.gravest()  # what is shrunk must not become something milder
+    failures: dict[Any, tuple[list[Any], Any]] = {}
+    shrinks = 0
+
+    def examine(values: tuple[Any, ...]) -> None:
+        nonlocal shrinks
+        key = tuple(map(_fingerprint, values))
+        if key not in failures:
+            if shrinks >= _SHRINKS or (check.points and check.clock.is_over):
+                return  # the smallest failure so far is small enough
+            shrinks += bool(failures)
+            check.errors.clear()
+            _try(check, slots, values, searching=True)
+            if not check.errors or check.gravest() > gravest:
+                check.errors.clear()
+                return
+            failures[key] = (list(check.errors), check.inputs)
+        check.errors, check.inputs = list(failures[key][0]), failures[key][1]
+        raise _Failure
+
+    try:
+        for values, narrow in sweeps[:max_examples]:
+            if check.clock.is_over:
+                break
+            _try(check, slots, values)
+            if check.gravest() < gravest:
+                gravest, unshrunk = check.gravest(), (list(check.errors), check.inputs)
+                given = narrow
+            check.errors.clear()
+            if gravest < GRAVITY.index(Verdict.IMPRECISE):
+                break
+        with contextlib.suppress(_Failure):  # check.errors: what the smallest failing input gave
+            searched(drawn(given), examine, seed_value=check.seed, max_examples=max_examples)
+    finally:  # on Ctrl-C too
+        kept = next(reversed(failures.values()), unshrunk)
+        if kept is not None and not check.errors:
+            check.errors, check.inputs = kept
+
+
+def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
+    """Find the edges of the program from a first input (see `ffverify.gradients.edges.sharpened`)."""
+    from ffverify.gradients.edges import sharpened
+    from ffverify.search import search
+
+    if not slots.is_ranged:
+        return slots.given, []
+    first: list[Any] = []
+    search(drawn(slots.given), first.append, seed_value=check.seed, max_examples=_FIRST)
+    made, native = check.subject(slots.filled(first[-1]))
+    results = made.value(native)
+    places = slots.places(made.labels)
+    aligned = [native[j] if i is None else slots.given[i] for j, i in enumerate(places)]
+    given, sweeps = sharpened(aligned, check.oracles.at(made, native, results), native, results)
+
+    def back(values: list[Any], otherwise: Sequence[Any]) -> list[Any]:
+        out = list(otherwise)
+        for i, value in zip(places, values, strict=True):
+            if i is not None:
+                out[i] = value
+        return out
+
+    return back(given, slots.given), [
+        (back(values, first[-1]), back(narrow, slots.given)) for values, narrow in sweeps
+    ]
+
+
+def _try(check: Check, slots: Slots, values: Sequence[Any], *, searching: bool = False) -> None:
+    """Check one point; what nobody asked for numbers so large or small for is kept as a warning."""
+    beside = check.beside
+    check.at(slots.filled(values), searching=searching)
+    inside = held_within(values, slots.given) if check.errors else None
+    if inside is None:
+        return
+    beyond, check.errors, check.beside = check.errors, [], beside
+    check.at(slots.filled(inside))
+    if check.errors:
+        return
+    for judged, make in beyond:
+        kind = make().kind if judged is None else judged.kind
+        key = ("range", kind, judged and judged.mode, judged and judged.argument)
+        check.warnings.setdefault(key, (0.0, judged, partial(_beyond, check, make, slots, values)))
+
+
+def _beyond(
+    check: Check, make: Callable[[], Finding], slots: Slots, values: Sequence[Any]
+) -> Finding:
+    """Make a finding at inputs beyond the root of the range: say how far the check holds."""
+
+    def holds(moved: list[Any]) -> bool:
+        other = replace(check, found=Screening(), errors=[], warnings={}, modes={}, beside=True)
+        other.at(slots.filled(moved))
+        return not other.errors
+
+    made = make()
+    words = limit(values, slots.given, holds)
+    return replace(made, beyond=True, reason=f"{words} {made.reason}".strip())
+
+
+def _fingerprint(value: Any) -> Any:
+    """Give something to tell drawn values apart by."""
+    if hasattr(value, "dtype") and framework_of(value).is_array(value):
+        held = to_numpy(value)
+        return held.tobytes(), held.shape
+    tree = flatten(value)
+    if len(tree.leaves) == 1 and tree.leaves[0].value is value:
+        return repr(value)
+    return tuple((leaf.label, _fingerprint(leaf.value)) for leaf in tree.leaves)
