@@ -1,0 +1,129 @@
+"""Distributions and SciPy's functions on traced values: SciPy's values, and slopes that fit together."""
+
+import numpy as np
+import pytest
+
+from ffverify.reference import grad, hvp, jvp, stats
+
+special = pytest.importorskip("scipy.special")
+scipy_stats = pytest.importorskip("scipy.stats")
+rng = np.random.default_rng(0)
+X, LOC, SCALE = rng.uniform(0.2, 0.8, 5), rng.uniform(-0.2, 0.1, 5), rng.uniform(1.1, 2.0, 5)
+CONTINUOUS = {  # name: shape parameters
+    "norm": (), "t": (rng.uniform(2.1, 5, 5),), "gamma": (rng.uniform(1.1, 4, 5),),
+    "chi2": (rng.uniform(1.1, 4, 5),), "beta": (rng.uniform(1.1, 4, 5), rng.uniform(1.1, 4, 5)),
+}  # fmt: skip
+FUNCTIONS = ("pdf", "logpdf", "cdf", "logcdf", "sf", "logsf")
+# SciPy's functions are within some ten roundings, and so are these formulas, whose largest terms are
+# of size 10 beside results of size 1.
+CLOSE = {"rtol": 200 * 2**-53, "atol": 200 * 2**-53}
+
+
+def scalar(f, *shapes):
+    return lambda x, loc, scale: np.sum(f(x, *shapes, loc, scale))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("name", sorted(CONTINUOUS))
+def test_values_are_scipys(name, function):
+    shapes = CONTINUOUS[name]
+    ours, theirs = (getattr(getattr(m, name), function) for m in (stats, scipy_stats))
+    at = X + 0.3  # to the right of every location
+    np.testing.assert_allclose(
+        ours(at, *shapes, LOC, SCALE), theirs(at, *shapes, LOC, SCALE), **CLOSE
+    )
+    np.testing.assert_allclose(ours(X, *shapes), theirs(X, *shapes), **CLOSE)
+    traced = jvp(lambda x: ours(x, *shapes, loc=LOC, scale=SCALE), (at,), (at,))[0]
+    np.testing.assert_array_equal(traced, ours(at, *shapes, LOC, SCALE))
+
+
+@pytest.mark.parametrize("name", sorted(CONTINUOUS))
+def test_slopes_fit_together(name):
+    """F' = p, (1 - F)' = -p, (log F)' = p/F, (log p)' p = p', and by location the same with a minus."""
+    shapes, d, at = CONTINUOUS[name], getattr(stats, name), X + 0.3
+
+    def slope(function, k=0):
+        return grad(scalar(getattr(d, function), *shapes), k)(at, LOC, SCALE)
+
+    pdf, cdf = d.pdf(at, *shapes, LOC, SCALE), d.cdf(at, *shapes, LOC, SCALE)
+    np.testing.assert_allclose(slope("cdf"), pdf, **CLOSE)
+    np.testing.assert_allclose(slope("sf"), -pdf, **CLOSE)
+    np.testing.assert_allclose(slope("logcdf"), pdf / cdf, **CLOSE)
+    np.testing.assert_allclose(slope("logpdf") * pdf, slope("pdf"), **CLOSE)
+    np.testing.assert_allclose(slope("cdf", 1), -pdf, **CLOSE)
+    np.testing.assert_allclose(slope("cdf", 2), -pdf * (at - LOC) / SCALE, **CLOSE)
+    f = scalar(d.logpdf, *shapes)
+    h, step = hvp(lambda x: f(x, LOC, SCALE), at, np.ones(5)), 2.0**-20
+    difference = (grad(f)(at + step, LOC, SCALE) - grad(f)(at - step, LOC, SCALE)) / (2 * step)
+    # Truncation 2^-40 of third derivatives below 100, rounding 2^-52 over the step.
+    np.testing.assert_allclose(h, difference, rtol=1e-8, atol=1e-8)
+
+
+def test_slopes_in_shape_parameters():
+    step = 2.0**-20
+    for name in ("t", "gamma", "chi2", "beta"):
+        shapes = CONTINUOUS[name]
+        for k in range(len(shapes)):
+
+            def f(a, k=k, name=name, shapes=shapes):
+                return getattr(stats, name).logpdf(X, *shapes[:k], a, *shapes[k + 1 :])
+
+            true = (f(shapes[k] + step) - f(shapes[k] - step)) / (2 * step)
+            found = grad(lambda a, f=f: np.sum(f(a)))(shapes[k])
+            np.testing.assert_allclose(found, true, rtol=1e-8, atol=1e-8)
+    with pytest.raises(TypeError, match="no derivative in its first argument"):
+        grad(lambda a: np.sum(stats.gamma.cdf(X, a)))(CONTINUOUS["gamma"][0])
+
+
+def test_the_tails_of_the_normal_distribution():
+    assert stats.norm.logcdf(-50.0) == pytest.approx(scipy_stats.norm.logcdf(-50.0), rel=1e-14)
+    assert grad(stats.norm.logcdf)(-50.0) == pytest.approx(50.01998, rel=1e-6)
+
+
+def test_discrete_and_multivariate():
+    k, mu = np.array([0, 1, 4]), np.array([0.5, 2.0, 3.0])
+    for function in ("pmf", "logpmf", "cdf", "sf"):
+        ours, theirs = (getattr(m.poisson, function) for m in (stats, scipy_stats))
+        np.testing.assert_allclose(ours(k, mu), theirs(k, mu), **CLOSE)
+    pmf = stats.poisson.pmf(k, mu)
+    np.testing.assert_allclose(grad(lambda m: np.sum(stats.poisson.cdf(k, m)))(mu), -pmf, **CLOSE)
+
+    alpha, x = np.array([1.5, 2.5, 3.0]), np.array([0.2, 0.3, 0.5])
+    for function in ("pdf", "logpdf"):
+        ours, theirs = (getattr(m.dirichlet, function) for m in (stats, scipy_stats))
+        np.testing.assert_allclose(ours(x, alpha), theirs(x, alpha), **CLOSE)
+    np.testing.assert_allclose(grad(stats.dirichlet.logpdf)(x, alpha), (alpha - 1) / x, **CLOSE)
+
+    A = rng.normal(size=(3, 3))
+    cov, mean, points = A @ A.T + np.eye(3), rng.normal(size=3), rng.normal(size=(4, 3))
+    normal, theirs = stats.multivariate_normal, scipy_stats.multivariate_normal
+    np.testing.assert_allclose(
+        normal.logpdf(points, mean, cov), theirs.logpdf(points, mean, cov), **CLOSE
+    )
+    np.testing.assert_allclose(
+        normal.pdf(points[0], mean, cov), theirs.pdf(points[0], mean, cov), **CLOSE
+    )
+    np.testing.assert_allclose(normal.entropy(mean, cov), theirs.entropy(mean, cov), **CLOSE)
+    slope = grad(lambda m: normal.logpdf(points[0], m, cov))(mean)
+    np.testing.assert_allclose(slope, np.linalg.solve(cov, points[0] - mean), rtol=1e-12)
+    flat = np.diag([1.0, 2.0, 0.0])
+    at = np.array([0.3, -1.0, 0.0])
+    np.testing.assert_allclose(
+        normal.logpdf(at, np.zeros(3), flat, allow_singular=True),
+        theirs.logpdf(at, np.zeros(3), flat, allow_singular=True), **CLOSE,
+    )  # fmt: skip
+
+
+def test_scipys_ufuncs_take_traced_values():
+    x = np.array([0.3, 1.2, 2.5])
+    for f, slope in (
+        (special.gammaln, special.psi(x)),
+        (special.i0, special.i1(x)),
+        (special.expit, special.expit(x) * special.expit(-x)),
+        (lambda x: special.xlogy(x, x), np.log(x) + 1),
+        (lambda x: special.jv(1.0, x), special.jvp(1, x)),
+        (special.i0e, special.i1e(x) - special.i0e(x)),
+    ):
+        np.testing.assert_allclose(grad(lambda x, f=f: np.sum(f(x)))(x), slope, **CLOSE)
+    with pytest.raises(TypeError, match=r"numpy\.ellipj has no derivative rule"):
+        grad(lambda x: np.sum(special.ellipj(x, 0.5)[0]))(x)
