@@ -121,6 +121,8 @@ def _is_known(primitive: Primitive | None) -> bool:
     """Tell whether a primitive of ours has an exact meaning; a caller's own is tried as it is."""
     if primitive is None or primitive not in _OURS or primitive.exact is not None:
         return True
+    if not primitive.differentiable and isinstance(primitive.forward, np.ufunc):
+        return True  # of conditions: & and | of truth values are NumPy's
     return primitive.name in _MOVES or primitive.name in _SUMS or primitive.name in OPERATIONS
 
 
