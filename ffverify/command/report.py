@@ -39,6 +39,9 @@ _MARKS = {
 }
 
 
+_MEASURED = 3  # claims whose measurements are printed unless they are asked for
+
+
 def matrices(report: Report, claims: list[Claim]) -> Iterator[Table]:
     """Give tables claim × (backend, dtype): mark, and the worst error within its bound in per cent of that.
 
@@ -52,7 +55,7 @@ def matrices(report: Report, claims: list[Claim]) -> Iterator[Table]:
     for formats in dict.fromkeys(c.formats for c in shown):
         alike = [c for c in shown if c.formats == formats]
         columns = list(dict.fromkeys((r.backend, r.dtype) for c in alike for r in rows[c.id]))
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         table.add_column("§", no_wrap=True)
         table.add_column("claim", overflow="fold")
         for backend, dtype in columns:
@@ -75,7 +78,10 @@ def _cell(result: Result | None) -> str:
 def print_report(
     report: Report, claims: list[Claim], console: Console, *, known: bool = False
 ) -> None:
-    """Print matrix, findings, warnings, unexpected passes and summary; ``known`` failures in full."""
+    """Print matrix, findings, warnings, unexpected passes and summary.
+
+    ``known``: known failures and what claims measured stand there in full.
+    """
     for table in matrices(report, claims):
         console.print(table)
     if any(r.status == "holds" for r in report.results):
@@ -90,7 +96,13 @@ def print_report(
     else:
         title = "✗* known failures (in full: --known)"
         _print_lines(title, (c for c in found if c.known), console)
-    _print_notes("measured", ((r, r.measured) for r in report.results), console)
+    measured = dict.fromkeys(r.claim for r in report.results if r.measured)
+    if known or len(measured) <= _MEASURED:
+        _print_notes("measured", ((r, r.measured) for r in report.results), console)
+    else:
+        one = next(iter(measured))
+        line = f"\n[yellow]measured[/yellow] by {len(measured)} claims: `ffverify explain {one}`, …"
+        console.print(line, highlight=False)
     for status in ("inconclusive", "lost"):
         _print_notes(status, ((r, _reason(r, status)) for r in report.results), console)
     mended = "known_defects.toml says that it fails, and no input failed: "

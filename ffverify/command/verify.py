@@ -76,7 +76,7 @@ class Shard(click.ParamType[tuple[int, int]]):
     flag_value="",
     metavar="[FILE]",
     help="Failures that you know of, declared in a TOML file; repeatable. "
-    "Without a file: show known failures in full.",
+    "Without a file: show known failures, and what claims measured, in full.",
 )
 @click.option("--fail-on-known", is_flag=True, help="Exit with 1 for known failures too.")
 @click.option(

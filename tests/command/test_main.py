@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from rich.console import Console
 
 from ffverify.command import main as cli
 from ffverify.command.report import print_explanation
+from ffverify.command.reports.records import read
+from ffverify.command.verify import INTERRUPTED
 from ffverify.conformance.claim import Claim, Result, claims
 from ffverify.conformance.verification import Report
+from ffverify.errors import UsageError
 from ffverify.truth.textbook import CATALOGUE
 
 
@@ -301,3 +305,90 @@ def test_catalogue_tells_names_and_arguments() -> None:
     assert "softmax_nll(z, y)" in out
     assert "also hardtanh" in out
     assert len(out.splitlines()) == len(CATALOGUE)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_what_was_done_is_kept_however_the_run_ends(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nimport numpy as np\n"
+        "def softmax(z):\n    e = np.exp(z - z.max(-1, keepdims=True))\n"
+        "    return e / e.sum(-1, keepdims=True)\n"
+        "def relu(z):\n    time.sleep(100 * (z.dtype == np.float64))\n    return np.maximum(z, 0)\n"
+    )
+    words = [
+        "verify",
+        "--backend",
+        "slow",
+        "--workers",
+        "2",
+        "--spec",
+        "relu_is_linear_when_active",
+    ]
+    words += ["--spec", "softmax_on_simplex"]
+    files = [f"--jsonl={tmp_path / 'a.jsonl'}", f"--json={tmp_path / 'a.json'}"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ffverify", *words, *files],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(_lines(tmp_path / "a.jsonl")) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(number)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    document = read(tmp_path / "a.jsonl")
+    assert len(document.entries) >= 2, err
+    done = {e.result.status for e in document.entries if e.result.claim == "softmax_on_simplex"}
+    assert done == {"holds"}
+    if number != signal.SIGKILL:
+        assert process.returncode == INTERRUPTED
+        assert "Traceback" not in err
+        assert "Interrupted: this is what was done so far." in out
+        assert document.interrupted
+        assert json.loads((tmp_path / "a.json").read_text())["interrupted"] is True
+
+
+WORDS = [
+    "verify", "report", "explain", "replay", "specs", "gradcheck", "watch", "--", "-", "", "=", "é", "\x7f",
+    "--backend", "--backend=", "--spec", "--spec=[", "--dtype", "--dtype=float32", "--seed", "--seed=x",
+    "--seed=1e9", "--workers", "--workers=-1", "--workers=٣", "--max-examples", "--max-examples=0",
+    "--shard", "--shard=0/0", "--shard=2/1", "--shard=1", "--shard=٢/٤", "--known=", "--known=nowhere",
+    "--json", "--json=.", "--jsonl=/", "--junit=no/where.xml", "--report=/dev/null/x",
+    "--fail-on-known=1", "--since", "nothing.jsonl", "xor_exact_solution", "no_such_claim", "torch:",
+    "torch:cdua", "jax:0", "reference:cpu", "a.b", "..", "1/2",
+]  # fmt: skip
+
+
+def test_300_calls_that_mean_nothing_are_each_one_line_and_exit_2(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def would_run(*_: object, **__: object) -> None:
+        raise UsageError("these words would do")
+
+    for module in ("main", "verify"):
+        monkeypatch.setattr(f"ffverify.command.{module}.run_verification", would_run)
+    rng, before = random.Random(0), sorted(project.iterdir())
+    for _ in range(300):
+        command = rng.choice(["verify", "report", "explain", "replay", "gradcheck", "watch"])
+        words = [command, *rng.choices(WORDS, k=rng.randint(1, 4)), f"--no-such-{rng.random()}"]
+        monkeypatch.setattr(sys, "argv", ["ffverify", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert ended.value.code == 2, words
+        assert out == "", words
+        assert err.startswith("ffverify: "), words
+        assert err.count("\n") <= 2, (words, err)
+    assert sorted(project.iterdir()) == before

@@ -62,6 +62,7 @@ def write(document: Document, path: Path, *, drawn: bool = True) -> None:
         groups=_groups(document.entries),
         causes=[(c, _image(around(c)) if shown else "") for c in found],
         pictures=_pictures(document.entries) if shown else [],
+        measured=_measured(document.entries),
         undrawn=drawn and not shown,
         counts=_counts(document.entries),
         backends=_distinct(e.result.backend for e in document.entries),
@@ -90,6 +91,15 @@ def _counts(entries: Sequence[Entry]) -> dict[str, int]:
     order = ("fails", "lost", "inconclusive", "known", "holds", "not provided", "not available")
     held = {s: sum(status(e) == s for e in entries) for s in order}
     return {s: n for s, n in held.items() if n}
+
+
+def _measured(entries: Sequence[Entry]) -> dict[str, dict[str, list[str]]]:
+    """Give what claims measured, each once with the columns that it holds for."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for r in (e.result for e in entries if e.result.measured):
+        columns = found.setdefault(r.claim, {}).setdefault(r.measured, [])
+        columns.append(f"{r.backend} {r.dtype}")
+    return found
 
 
 def _groups(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], list[_Row]]]:
@@ -184,5 +194,6 @@ def _image(figure: Any) -> str:
     if figure is None:
         return ""
     held = io.BytesIO()
-    figure.savefig(held, format="svg", metadata={"Date": None})
+    with np.errstate(all="ignore"):  # margins around the largest numbers
+        figure.savefig(held, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(held.getvalue()).decode()}"

@@ -18,7 +18,8 @@ largest error in ulps), ``worst_share`` (the largest error within its bound, as 
 ``end``, last: ``ok``, ``interrupted``, ``notes`` (what was never run, known failures that are out of date).
 Without it the run was cut off.
 
-Numbers that are not finite are the texts ``"inf"``, ``"-inf"`` and ``"nan"``, since JSON has none.
+The same version may come to have more keys, and what reads it takes them as they come. Numbers that are not
+finite are the texts ``"inf"``, ``"-inf"`` and ``"nan"``, since JSON has none.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -235,7 +236,7 @@ def entry_of(record: dict[str, Any]) -> Entry:
     if record["status"] not in STATUSES:
         raise ValueError(f"status {record['status']!r}")
     findings = tuple(_finding(f) for f in record["findings"])
-    held = {name: _typed(Result, name, record[name]) for name in _RESULT}
+    held = _held(Result, _RESULT, record)
     result = Result(claim=_text(record["name"]), findings=findings, **held)
     texts = (_text(record[name]) for name in ("tool", "section", "title"))
     return Entry(result, *texts)
@@ -244,8 +245,14 @@ def entry_of(record: dict[str, Any]) -> Entry:
 def _finding(record: dict[str, Any]) -> Finding:
     if record["dtype"] not in FORMATS:
         raise ValueError(f"dtype {record['dtype']!r}")
-    held = {name: _typed(Finding, name, record[name]) for name in _FINDING if name != "kind"}
+    held = _held(Finding, [name for name in _FINDING if name != "kind"], record)
     return Finding(kind=Verdict(record["kind"]), **held)
+
+
+def _held(kind: type, names: Sequence[str], record: dict[str, Any]) -> dict[str, Any]:
+    """Give fields of a record; one that came later, and has a default, may be missing."""
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    return {n: _typed(kind, n, record[n]) for n in names if n in record or n in needed}
 
 
 def _typed(kind: type, name: str, value: Any) -> Any:
@@ -298,7 +305,7 @@ def merge(documents: Sequence[Document]) -> Document:
 def in_order(entries: Iterable[Entry]) -> list[Entry]:
     """Give checks in book order, then by backend and format: the same for any number of parts."""
     claim_ids = {c.id: place for place, c in enumerate(claims())}
-    formats = list(FORMATS)[::-1]
+    formats = list(FORMATS)
     return sorted(
         entries,
         key=lambda e: (
