@@ -117,7 +117,8 @@ def _range(fmt: Format, min_value: float | None, max_value: float | None) -> tup
 
 def _inward(low: float, high: float, kind: Any) -> tuple[float, float]:
     """Round the ends of a range to numbers of a type that lie in it."""
-    a, b = kind(low), kind(high)
+    with np.errstate(over="ignore"):  # beyond the format: no number lies there
+        a, b = kind(low), kind(high)
     if float(a) < low:
         a = np.nextafter(a, kind(np.inf))
     if float(b) > high:

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import difflib
 import importlib
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import click
 
+from ffverify.conformance.backends import load
 from ffverify.errors import UnavailableError
 from ffverify.exact import formats
 from ffverify.frameworks.arguments import signature_of
@@ -31,8 +33,10 @@ from .reports.records import Document, Entry, run_record
 
 _INPUT = re.compile(
     r"\s*(?:(?P<name>\w+)\s*:)?\s*(?:(?P<data>data)\s+)?(?P<dtype>\w+)\s*(?:\[(?P<shape>[\d,\s]*)\])?"
-    r"(?:\s+in\s+\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?\s*"
+    r"(?:\s+in\s+\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?\s*",
+    re.ASCII,
 )
+_MOST = 10**7  # numbers of an input: more would take hours
 _INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
 
 
@@ -53,6 +57,8 @@ def parse_input(
             "'y: int64[3] in [0, 9]', 'mask: bool[3]' or 't: data float32[3]'"
         )
     shape = tuple(int(n) for n in (match["shape"] or "").split(",") if n.strip())
+    if math.prod(shape) > _MOST:
+        raise ValueError(f"--input {text!r} has more than {_MOST:,} numbers: give a smaller shape")
     low, high = (_number(match[end], text) for end in ("low", "high"))
     dtype = match["dtype"]
     drawn: Any
@@ -126,7 +132,7 @@ def _number(text: str | None, whole: str) -> float | None:
     if text is None:
         return None
     try:
-        return float(text)
+        return float(text.encode("ascii"))
     except ValueError as error:
         raise ValueError(f"--input {whole!r}: {text.strip()!r} is not a number") from error
 
@@ -163,7 +169,7 @@ def load_function(path: str) -> Callable[..., Any]:
     Raises
     ------
     ValueError
-        If there is no such module or name in it.
+        If there is no such module or name in it, or what it calls raises.
     TypeError
         If it is not callable.
     """
@@ -179,7 +185,11 @@ def load_function(path: str) -> Callable[..., Any]:
             raise ValueError(
                 f"{path!r} cannot be imported: {where} has no {part!r}{_meant(part, dir(holder))}"
             )
-    found = found() if called else found
+    try:
+        found = found() if called else found
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+        raise ValueError(f"{path!r} raises {said}") from error
     if not callable(found):
         raise TypeError(f"{path!r} is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]  # checked above
@@ -188,14 +198,30 @@ def load_function(path: str) -> Callable[..., Any]:
 def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
     out = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--set {pair!r}: write name=value")
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--set {pair!r:.60}: write name=value")
         try:
-            out[name.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            out[name.strip()] = value.strip()
+            out[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            if not re.fullmatch(r"[A-Za-z][\w.-]*", value):  # else it is a word, as in mode=mean
+                raise ValueError(
+                    f"--set {pair!r:.60}: write a number, a word, or any literal of Python"
+                ) from error
+            out[name] = value
     return out
+
+
+def _check_device(device: str | None, framework_name: str) -> None:
+    if device is None:
+        return
+    if framework_name != "torch":
+        raise ValueError(
+            f"--device {device!r} is for torch, and this function takes {framework_name}'s arrays"
+        )
+    if not device:
+        raise ValueError("--device names none: write one as torch does, as in cuda:0")
+    load(f"torch:{device}")  # which says what is amiss
 
 
 @click.command()
@@ -241,19 +267,19 @@ def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="For one call of the function; 10 by default.",
 )
 @click.option(
     "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="After which no new inputs are drawn.",
 )
 @click.option(
     "--order",
-    type=click.IntRange(1, 2),
+    type=options.Whole(1, 2),
     default=1,
     show_default=True,
     help="2 checks second derivatives in all four nestings too.",
@@ -261,7 +287,7 @@ def _keywords(pairs: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--strict", is_flag=True, help="Small and only relative losses of digits are errors.")
 @click.option(
     "--max-examples",
-    type=click.IntRange(min=1),
+    type=options.Whole(1),
     default=200,
     show_default=True,
     metavar="N",
@@ -295,6 +321,7 @@ def gradcheck(
         files.begin(document)
         fn = load_function(function)
         chosen = framework_name or _framework_of(function)
+        _check_device(device, chosen)
         options = _keywords(keywords)
         named = [parse_input(text, chosen, device) for text in inputs]
         drawn = bound(fn, named, options)

@@ -56,7 +56,7 @@ def main() -> NoReturn:
 
 
 def _refuse(message: str) -> NoReturn:
-    click.echo(f"ffverify: {message}", err=True)
+    click.echo(f"ffverify: {' '.join(message.split())}", err=True)  # one line, whatever it quotes
     sys.exit(2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,29 @@ import click
 
 from .reports.files import Files
 
+
+class Whole(click.IntRange):
+    """An integer in plain digits: Python's own takes those of every script, spaces and underscores."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Give it as an int."""
+        if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
+            self.fail(f"{value!r:.60} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """A finite number in plain digits."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Give it as a float."""
+        if isinstance(value, str) and not re.fullmatch(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", value):
+            self.fail(f"{value!r:.60} is not a number of seconds.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 SEED = click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N",
+    "--seed", type=Whole(0), default=0, show_default=True, metavar="N",
     help="Same seed, same inputs, same findings.",
 )  # fmt: skip
 SPECS = click.option(
@@ -20,7 +42,7 @@ SPECS = click.option(
     help="Claims: names with * and ?, or a section; repeatable. All by default.",
 )  # fmt: skip
 WORKERS = click.option(
-    "--workers", type=click.IntRange(min=0), default=None, metavar="N",
+    "--workers", type=Whole(0), default=None, metavar="N",
     help="Worker processes, one per core by default; 0 runs everything in this one.",
 )  # fmt: skip
 

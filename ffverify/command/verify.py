@@ -63,7 +63,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 )
 @click.option(
     "--max-examples",
-    type=click.IntRange(min=1),
+    type=options.Whole(1),
     metavar="N",
     help="Inputs per claim, in place of each claim's own number.",
 )

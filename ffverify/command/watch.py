@@ -34,14 +34,14 @@ from .reports.files import Files
 )
 @click.option(
     "--search",
-    type=click.IntRange(min=0),
+    type=options.Whole(0),
     default=0,
     metavar="N",
     help="Inputs to draw around those that there were.",
 )
 @click.option(
     "--seconds",
-    type=click.IntRange(min=1),
+    type=options.Whole(1),
     default=60,
     show_default=True,
     metavar="N",

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from .declared import Declared
@@ -113,7 +113,7 @@ def _like(tree: Any, other: Any, path: str, found: list[Any]) -> None:
 def _opened(value: Any) -> tuple[list[str], list[Any], Callable[[list[Any]], Any]] | None:
     """Give the subscripts and the parts of a container, and how to build one of other parts."""
     kind = type(value)
-    if hasattr(value, "dtype"):  # an array, quickly
+    if hasattr(value, "dtype") or isinstance(value, Iterator):  # an array, quickly; what runs out
         return None
     if isinstance(value, Mapping):
         keys = list(value)

@@ -1,0 +1,1 @@
+"""Calls to be refused in one line, odd functions, odd inputs: ``python -m tests.attack``."""
