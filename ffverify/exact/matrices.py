@@ -107,3 +107,17 @@ def contract(a: Any, b: Any, over: Any, batch: Any = ((), ())) -> Any:
         *stack, size, int(np.prod(columns))
     )
     return (left @ right).reshape(*stack, *rows, *columns)
+
+
+def solve_triangular(
+    a: Any, b: Any, *, lower: bool, left: bool, unit: bool, transposed: bool = False
+) -> Any:
+    """Solve a x = b, or x a = b, by one triangle of a, with ones on its diagonal if ``unit``."""
+    n = a.shape[-1]
+    keep = np.tril(np.ones((n, n), bool)) if lower else np.triu(np.ones((n, n), bool))
+    a = np.where(keep, a, 0)
+    a = np.where(np.eye(n, dtype=bool), 1, a) if unit else a
+    a = np.swapaxes(a, -1, -2) if transposed else a
+    if left:
+        return np.linalg.solve(a, b)
+    return np.swapaxes(np.linalg.solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)

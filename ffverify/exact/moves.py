@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,44 @@ def marked(operands: Sequence[Any], native: Callable[[Array], Any] = np.asarray)
     return [native(next(numbers)) if isinstance(x, PreciseArray) else x for x in operands]
 
 
-def moved(arrays: Sequence[PreciseArray], places: Array, outside: float = math.nan) -> PreciseArray:
-    """Put elements where their labels went; 0 gives zero, a negative label what fills from outside."""
-    arithmetic = arrays[0].arithmetic
+@dataclass(frozen=True)
+class Move:
+    """Where elements go: what an operation that only moves them did to their labels (`move`).
+
+    Labels of results, raveled, and their shape; whether they are labels alone, without zeros and places that
+    are filled from outside; whether they are in order, or those of a transposed matrix.
+    """
+
+    labels: Array
+    shape: tuple[int, ...]
+    whole: bool
+    in_order: bool
+    transposed: bool
+
+
+def move(places: Any) -> Move:
+    """Give the move that took labels to these places."""
     places = np.asarray(places).astype(np.int64)
-    if len(arrays) == 1 and arrays[0].matrix is not None:  # a matrix as it is, or transposed
-        own = labels(arrays)[0]
-        if np.array_equal(places, own):
-            return PreciseArray(arrays[0].matrix, arithmetic)
-        if np.array_equal(places, own.T):
-            return PreciseArray(arrays[0].matrix.transpose(), arithmetic)
-    rows = max(a.rows for a in arrays)
-    pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
-    pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
-    pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
-    taken = pool[:, np.where(places < 0, -1, places).ravel()]
-    shape = (rows, *places.shape) if rows else places.shape
-    return PreciseArray(taken.reshape(shape), arithmetic, rows)
+    flat, order = places.ravel(), np.arange(1, places.size + 1)
+    transposed = places.ndim == 2 and np.array_equal(places.T.ravel(), order)
+    return Move(flat, places.shape, bool((flat > 0).all()), np.array_equal(flat, order), transposed)
+
+
+def moved(arrays: Sequence[PreciseArray], by: Move, outside: float = math.nan) -> PreciseArray:
+    """Put elements where their labels went; 0 gives zero, a negative label what fills from outside."""
+    first, rows = arrays[0], max(a.rows for a in arrays)
+    arithmetic = first.arithmetic
+    alone = len(arrays) == 1
+    if alone and by.in_order and by.labels.size == first.size:
+        return first if by.shape == first.shape else first.reshape(by.shape)
+    if alone and by.transposed and by.shape == first.shape[::-1] and first.matrix is not None:
+        return PreciseArray(first.matrix.transpose(), arithmetic)
+    if alone and by.whole:
+        pool, index = flat_rows(first, rows or 1), by.labels - 1
+    else:
+        pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
+        pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
+        pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
+        index = np.where(by.labels < 0, -1, by.labels)
+    shape = (rows, *by.shape) if rows else by.shape
+    return PreciseArray(pool[:, index].reshape(shape), arithmetic, rows)

@@ -22,7 +22,7 @@ import numpy as np
 from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise
 from .elements import Undecided, arb, mp, shown
 from .formats import Array
-from .matrices import cholesky, contract
+from .matrices import cholesky, contract, solve_triangular
 from .moves import arithmetic_of
 
 Value = Any  # a PreciseArray, an integer or boolean ndarray, a Python number, or a list of these
@@ -382,22 +382,22 @@ TABLE = (
     # ---- special functions
     _elementary("erf", "erf", "erf", arb.erf, mp.erf),
     _elementary("erfc", "erfc", "erfc", _ball_erfc, mp.erfc),
-    _elementary("erfinv", "erfinv erf_inv", "erf_inv", arb.erfinv, mp.erfinv, SPECIAL),
-    _row("erfcx", "special_erfcx erfcx", "", lambda x: np.exp(x * x) * elementwise("erfc", x)),
+    _elementary("erfinv", "erfinv", "erf_inv", arb.erfinv, mp.erfinv, SPECIAL),
+    _row("erfcx", "special_erfcx", "", lambda x: np.exp(x * x) * elementwise("erfc", x)),
     _row("ndtr", "special_ndtr", "", _ndtr),
     _row("log_ndtr", "special_log_ndtr", "", lambda x: np.log(_ndtr(x))),
-    _row("ndtri", "special_ndtri ndtri", "",
+    _row("ndtri", "special_ndtri", "",
          lambda p: np.sqrt(1 + _one(p)) * elementwise("erfinv", 2 * p - 1)),
     _elementary("lgamma", "lgamma", "lgamma", _ball_lgamma, _mp_lgamma, SPECIAL, scipy="gammaln",
                 rooted=True),
     _elementary("digamma", "digamma", "digamma", arb.digamma, mp.digamma, SPECIAL, scipy="psi", rooted=True),
     _elementary("polygamma", "polygamma", "polygamma", _ball_polygamma, lambda n, x: mp.psi(int(n), x),
                 SPECIAL),
-    _elementary("zeta", "special_zeta zeta", "zeta", arb.zeta, mp.zeta, SPECIAL),
-    _elementary("i0", "i0 bessel_i0", "", *_bessel(0), SPECIAL),
-    _elementary("i1", "special_i1 bessel_i1", "", *_bessel(1), SPECIAL),
-    _row("i0e", "special_i0e bessel_i0e", "bessel_i0e", lambda x: np.exp(-abs(x)) * elementwise("i0", x)),
-    _row("i1e", "special_i1e bessel_i1e", "bessel_i1e", lambda x: np.exp(-abs(x)) * elementwise("i1", x)),
+    _elementary("zeta", "special_zeta", "zeta", arb.zeta, mp.zeta, SPECIAL),
+    _elementary("i0", "i0", "", *_bessel(0), SPECIAL),
+    _elementary("i1", "special_i1", "", *_bessel(1), SPECIAL),
+    _row("i0e", "special_i0e", "bessel_i0e", lambda x: np.exp(-abs(x)) * elementwise("i0", x)),
+    _row("i1e", "special_i1e", "bessel_i1e", lambda x: np.exp(-abs(x)) * elementwise("i1", x)),
     # ---- steps, signs, extrema: nothing rounds
     _elementary("maximum", "maximum", "max", _ball_maximum, _mp_maximum, EXACT),
     _elementary("minimum", "minimum", "min", _ball_minimum, _mp_minimum, EXACT),
@@ -438,6 +438,7 @@ TABLE = (
     _row("inverse", "", "", np.linalg.inv, "algebra"),
     _row("solve", "", "", np.linalg.solve, "algebra"), _row("determinant", "", "", np.linalg.det, "algebra"),
     _row("cholesky", "", "cholesky", rowwise(cholesky), "algebra"),
+    _row("solve_triangular", "", "", solve_triangular, "own"),
 )
 # fmt: on
 

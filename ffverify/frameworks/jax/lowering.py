@@ -19,7 +19,7 @@ from jax.interpreters import partial_eval
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import arithmetic_of, marked, moved
+from ffverify.exact.moves import arithmetic_of, marked, move, moved
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 
@@ -122,10 +122,10 @@ def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
         if "fill_value" in params:
             params["fill_value"] = -1
         out = equation.primitive.bind(*marked(xs, jnp.asarray), **params)
-        found = [np.asarray(o) for o in (out if equation.primitive.multiple_results else [out])]
+        found = [move(o) for o in (out if equation.primitive.multiple_results else [out])]
         if steady:
             places[id(equation)] = found
-    return [moved(arrays, p, outside) for p in found]
+    return [moved(arrays, by, outside) for by in found]
 
 
 def _entering(value: Any, arithmetic: Arithmetic) -> Value:
@@ -184,16 +184,9 @@ def _unknown(jaxpr: Any) -> set[str]:
 
 
 def _scan(
-    run: Callable[..., list[Value]],
-    xs: list[Value],
-    *,
-    jaxpr: Any,
-    length: int,
-    num_consts: int,
-    num_carry: int,
-    reverse: bool,
-    **_: Any,
-) -> list[Value]:
+    run: Callable[..., list[Value]], xs: list[Value], *, jaxpr: Any, length: int, num_consts: int,
+    num_carry: int, reverse: bool, **_: Any,
+) -> list[Value]:  # fmt: skip
     consts, rest = xs[:num_consts], xs[num_consts:]
     carry, sequences = rest[:num_carry], rest[num_carry:]
     stacked: list[list[Value]] = []
@@ -206,15 +199,9 @@ def _scan(
 
 
 def _while(
-    run: Callable[..., list[Value]],
-    xs: list[Value],
-    *,
-    cond_jaxpr: Any,
-    body_jaxpr: Any,
-    cond_nconsts: int,
-    body_nconsts: int,
-    **_: Any,
-) -> list[Value]:
+    run: Callable[..., list[Value]], xs: list[Value], *, cond_jaxpr: Any, body_jaxpr: Any,
+    cond_nconsts: int, body_nconsts: int, **_: Any,
+) -> list[Value]:  # fmt: skip
     of_condition = xs[:cond_nconsts]
     of_body = xs[cond_nconsts : cond_nconsts + body_nconsts]
     carry = xs[cond_nconsts + body_nconsts :]

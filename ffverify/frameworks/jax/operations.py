@@ -109,14 +109,9 @@ def _triangular_solve(
     unit_diagonal: bool,
     **_: Any,
 ) -> Any:
-    n = a.shape[-1]
-    keep = np.tril(np.ones((n, n), bool)) if lower else np.triu(np.ones((n, n), bool))
-    a = np.where(keep, a, 0)
-    a = np.where(np.eye(n, dtype=bool), 1, a) if unit_diagonal else a
-    a = np.swapaxes(a, -1, -2) if transpose_a else a
-    if left_side:
-        return _op("solve")(a, b)
-    return np.swapaxes(_op("solve")(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+    return _op("solve_triangular")(
+        a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a
+    )
 
 
 LAX: dict[str, Callable[..., Any]] = renamed("lax", {

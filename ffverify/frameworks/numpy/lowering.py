@@ -16,7 +16,7 @@ from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import arithmetic_of, marked, moved
+from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved
 from ffverify.exact.operations import OPERATIONS, Value
 from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 from ffverify.reference import Primitive
@@ -76,13 +76,15 @@ def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Pr
 
 
 def _interpreter(graph: Graph) -> Program:
+    moves: dict[Node, Move] = {}
+
     def run(*args: Value) -> tuple[Any, ...]:
         arithmetic = arithmetic_of(args) or BALLS
         values: dict[Node, Value] = dict(zip(graph.inputs, args, strict=True))
         values.update((n, _entering(n.value, arithmetic)) for n in graph.constants)
         for node in graph.nodes:
             values[node] = at_rows(
-                lambda *xs, node=node: _apply(node, xs, arithmetic),
+                lambda *xs, node=node: _apply(node, xs, arithmetic, moves),
                 [values[x] for x in node.inputs],
             )
         return tuple(values[node] for node in graph.outputs)
@@ -95,7 +97,9 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
     return arithmetic.array(given) if is_floating(given) else value
 
 
-def _apply(node: Node, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
+def _apply(
+    node: Node, xs: Sequence[Value], arithmetic: Arithmetic, moves: dict[Node, Move]
+) -> Value:
     primitive = node.primitive
     assert primitive is not None  # noqa: S101 - a node of the graph's nodes is an application
     some = any(isinstance(x, PreciseArray) for x in xs)
@@ -105,7 +109,10 @@ def _apply(node: Node, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
         return _entering(primitive.forward(*xs, **node.params), arithmetic)
     if primitive.name in _MOVES:
         arrays = [x for x in xs if isinstance(x, PreciseArray)]
-        return moved(arrays, primitive.forward(*marked(xs), **node.params))
+        by = moves.get(node) or move(primitive.forward(*marked(xs), **node.params))
+        if len(arrays) == len(xs):  # no index that may vary
+            moves[node] = by
+        return moved(arrays, by)
     if primitive not in _OURS:
         return _of_the_caller(primitive, xs, node.params)
     if primitive.name in _SUMS:

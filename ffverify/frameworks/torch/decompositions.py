@@ -36,13 +36,9 @@ def _shrink_backward(g: Tensor, x: Tensor, lambd: float) -> Tensor:
 
 @_formula(aten.rrelu_with_noise_functional.default)
 def _rrelu(
-    x: Tensor,
-    noise: Tensor,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
-    training: bool = False,
+    x: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
     *_generator: Any,
-) -> Any:
+) -> Any:  # fmt: skip
     if training:  # random
         return NotImplemented
     return torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise
@@ -55,14 +51,9 @@ def _per_element(g: Tensor, reduction: int, count: int) -> Tensor:
 
 @_formula(aten.multi_margin_loss_backward.default)
 def _multi_margin_loss_backward(
-    g: Tensor,
-    x: Tensor,
-    target: Tensor,
-    p: int,
-    margin: float,
-    weight: Any = None,
+    g: Tensor, x: Tensor, target: Tensor, p: int, margin: float, weight: Any = None,
     reduction: int = 1,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
     t = target.reshape(-1, 1)
     u = margin - rows.gather(1, t) + rows
@@ -118,15 +109,9 @@ def _multilabel_margin_loss_backward(
 
 @_formula(aten._trilinear.default)
 def _trilinear(
-    a: Tensor,
-    b: Tensor,
-    c: Tensor,
-    expand_a: Any,
-    expand_b: Any,
-    expand_c: Any,
-    over: Any,
+    a: Tensor, b: Tensor, c: Tensor, expand_a: Any, expand_b: Any, expand_c: Any, over: Any,
     _unroll: int = 1,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     for axis in expand_a:
         a = a.unsqueeze(axis)
     for axis in expand_b:
@@ -269,16 +254,9 @@ def _transposed(
 
 @_formula(aten.convolution.default)
 def _convolution(
-    x: Tensor,
-    w: Tensor,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    extra: Any,
-    groups: int,
-) -> Tensor:
+    x: Tensor, w: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    extra: Any, groups: int,
+) -> Tensor:  # fmt: skip
     dims = w.ndim - 2
     stride, padding, dilation, extra = (
         _several(a, dims) for a in (stride, padding, dilation, extra)
@@ -319,15 +297,9 @@ def _convolution_backward(
 
 
 def _pooling(
-    x: Tensor,
-    size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: bool,
-    count_pads: bool,
-    divisor: Any,
+    x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool, count_pads: bool, divisor: Any,
     dims: int,
-) -> tuple[list[int], list[int], list[int], list[int], Any]:
+) -> tuple[list[int], list[int], list[int], list[int], Any]:  # fmt: skip
     """Give size, stride, zeros before and after, and the number that each window is divided by."""
     size, padding = _several(size, dims), _several(padding, dims)
     stride = _several(stride, dims) if stride else size

@@ -21,11 +21,11 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, by_rows
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import arithmetic_of, labels, moved
+from ffverify.exact.moves import Move, arithmetic_of, labels, move, moved
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import Known, Program, UnknownOperation, listed, remembered
+from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 
 from .decompositions import FORMULAS
 from .operations import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
@@ -122,35 +122,25 @@ class _Interpreter:
         }
         bind(self._tape.inputs, args, values)
         for i, step in enumerate(self._tape.steps):
-            try:
-                result = self._run(i, step, values, arithmetic)
-            except HiddenRows:
-                result = self._by_rows(i, step, values, arithmetic)
+            result = at_rows(
+                lambda *xs, i=i, step=step: self._run(i, step, xs, arithmetic),
+                [values[s.number] for s in step.inputs],
+            )
             bind(step.results, result, values)
             for done in self._tape.last_uses.get(i, ()):
                 del values[done]
         return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
 
-    def _by_rows(
-        self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic
-    ) -> Value:
-        numbers = [s.number for s in step.inputs]
-
-        def run(*rows: Value) -> Value:
-            return self._run(i, step, dict(zip(numbers, rows, strict=True)), arithmetic)
-
-        return by_rows(run, *(values[n] for n in numbers))
-
-    def _run(self, i: int, step: Step, values: dict[int, Value], arithmetic: Arithmetic) -> Value:
-        args, kwargs = step.filled(values)
+    def _run(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
+        args, kwargs = step.filled(dict(zip((s.number for s in step.inputs), xs, strict=True)))
         if step.name not in _OF_PLAIN and among(Plain, (args, kwargs)):
             raise HiddenRows(step.name)
-        some = any(isinstance(values[s.number], PreciseArray | Plain) for s in step.inputs)
+        some = any(isinstance(x, PreciseArray | Plain) for x in xs)
         floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
         if some and step.name in MOVES:
             varying = any(
-                isinstance(values[s.number], np.ndarray) and s.number not in self._tape.constants
-                for s in step.inputs
+                isinstance(x, np.ndarray) and s.number not in self._tape.constants
+                for s, x in zip(step.inputs, xs, strict=True)
             )
             return self._move(i, step, args, kwargs, varying=varying)
         if step.name in ATEN and (some or (floating and step.name in ON_NUMBERS)):
@@ -191,9 +181,9 @@ class _Interpreter:
                 )
             args, kwargs = pytree.tree_unflatten(leaves, structure)
             out = step.operation(*args, **kwargs)
-            places = mapped(torch.Tensor, lambda t: t.numpy(), out)
+            places = mapped(torch.Tensor, lambda t: move(t.numpy()), out)
             self._places[i] = places
-        return mapped(np.ndarray, lambda p: moved(arrays, p), places)
+        return mapped(Move, lambda by: moved(arrays, by), places)
 
 
 def _laid_out(numbers: Any, slot: Any, name: str) -> torch.Tensor:

@@ -56,7 +56,6 @@ MOVES = frozenset(
     select_copy slice_copy unsqueeze_copy squeeze_copy split_copy split_with_sizes_copy
     unbind_copy diagonal_copy
     as_strided_copy unfold_copy _reshape_alias _reshape_copy narrow_copy block_diag
-    broadcast_in_dim collapse_view split_dim
     """)
 )
 
@@ -73,10 +72,6 @@ def _convert(x: Any, *_args: Any, dtype: Any = None, **_kwargs: Any) -> Any:
     if dtype is None or (dtype.is_floating_point and not isinstance(x, PreciseArray)):
         return x
     return x.astype(str(dtype).removeprefix("torch."))
-
-
-def _prims_convert(x: Any, dtype: Any) -> Any:
-    return _convert(x, dtype=dtype)
 
 
 def _axes(dim: Any) -> Any:
@@ -245,13 +240,7 @@ def _scatter_reduce(
 def _triangular(
     a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Any:
-    n = a.shape[-1]
-    keep = np.triu(np.ones((n, n), bool)) if upper else np.tril(np.ones((n, n), bool))
-    a = np.where(keep, a, 0)
-    a = np.where(np.eye(n, dtype=bool), 1, a) if unitriangular else a
-    if left:
-        return _op("solve")(a, b)
-    return np.swapaxes(_op("solve")(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+    return _op("solve_triangular")(a, b, lower=not upper, left=left, unit=unitriangular)
 
 
 def _info(a: Any) -> Any:
@@ -293,7 +282,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "max": _extremum_along("max", "argmax"), "min": _extremum_along("min", "argmin"),
     "cummax": _cumulative_extremum(np.greater_equal), "cummin": _cumulative_extremum(np.less_equal),
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
-    "index_put": _index_put, "_unsafe_index_put": _index_put, "_index_put_impl": _index_put,
+    **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
     "scatter_add": _scatter_add, "scatter_reduce": _scatter_reduce, "index_add": _index_add,
     "linalg_solve_triangular": _triangular, "linalg_cholesky_ex": _cholesky,
     "cholesky": lambda a, upper=False: _cholesky(a, upper)[0],
@@ -306,16 +295,14 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
         np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), a, None),
     "linalg_inv_ex": lambda a, _check_errors=False: (_op("inverse")(a), _info(a)),
     "_linalg_det": lambda a: (_op("determinant")(a), a, None),
-    "_to_copy": _convert, "convert_element_type": _prims_convert, "clone": _identity,
-    "copy": lambda _x, y, *_: y,
-    "copy_": lambda _x, y, *_: y,
-    "detach": _identity, "detach_copy": _identity, "alias": _identity, "alias_copy": _identity,
-    "lift_fresh": _identity,
-    "lift_fresh_copy": _identity, "lift": _identity, "contiguous": _identity, "positive": _identity,
-    "view_of": _identity, "zeros_like": lambda x, dtype=None: _full_like(x, 0, dtype),
-    "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype), "full_like": _full_like,
-    "empty_like": lambda x, dtype=None: _full_like(x, 0, dtype),
-    "new_zeros": _new(0), "new_ones": _new(1), "new_empty": _new(0), "new_empty_strided": _new(0),
+    "_to_copy": _convert,
+    **dict.fromkeys(("copy", "copy_"), lambda _x, y, *_: y),
+    **dict.fromkeys(str.split(
+        "clone detach detach_copy alias alias_copy lift lift_fresh lift_fresh_copy contiguous positive"
+    ), _identity),
+    "full_like": _full_like, "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype),
+    **dict.fromkeys(("zeros_like", "empty_like"), lambda x, dtype=None: _full_like(x, 0, dtype)),
+    **dict.fromkeys(("new_zeros", "new_empty", "new_empty_strided"), _new(0)), "new_ones": _new(1),
     "new_full": lambda x, size, value: x.arithmetic.array(np.full(size, value)),
 }  # fmt: skip
 
