@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import torch
 from torch._decomp import decomposition_table
 from torch._library.custom_ops import OPDEFS
 from torch._ops import OpOverload
-from torch.utils import _pytree as pytree
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
@@ -113,7 +113,7 @@ class _Interpreter:
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._places: dict[int, Any] = {}
+        self._moves: dict[int, Any] = {}
 
     def __call__(self, *args: Value) -> tuple[Any, ...]:
         arithmetic = arithmetic_of(args) or BALLS
@@ -132,17 +132,14 @@ class _Interpreter:
         return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
 
     def _run(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
-        args, kwargs = step.filled(dict(zip((s.number for s in step.inputs), xs, strict=True)))
-        if step.name not in _OF_PLAIN and among(Plain, (args, kwargs)):
+        plain = any(isinstance(x, Plain) for x in xs)
+        some = plain or any(isinstance(x, PreciseArray) for x in xs)
+        if plain and step.name not in _OF_PLAIN:
             raise HiddenRows(step.name)
-        some = any(isinstance(x, PreciseArray | Plain) for x in xs)
-        floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
         if some and step.name in MOVES:
-            varying = any(
-                isinstance(x, np.ndarray) and s.number not in self._tape.constants
-                for s, x in zip(step.inputs, xs, strict=True)
-            )
-            return self._move(i, step, args, kwargs, varying=varying)
+            return self._move(i, step, xs, arithmetic)
+        args, kwargs = step.given(xs)
+        floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
         if step.name in ATEN and (some or (floating and step.name in ON_NUMBERS)):
             if not some:
                 args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
@@ -151,45 +148,55 @@ class _Interpreter:
                 said["dtype"] = kwargs["dtype"]
             result = ATEN[step.name](*args, **said)
             if isinstance(step.results, Slot) and isinstance(result, PreciseArray):
-                return result.astype(str(step.results.dtype).removeprefix("torch."))
+                return result.astype(_named(step.results.dtype))
             return result
         return _native(step.operation, args, kwargs, arithmetic)
 
-    def _move(self, i: int, step: Step, args: Any, kwargs: Any, *, varying: bool) -> Value:
+    def _move(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
         """Let torch move the labels of elements, and put the elements where the labels went.
 
         Where that is stays the same unless indices vary.
         """
-        position = FILLS.get(step.name, len(args))
-        if position < len(args) and isinstance(args[position], int | float):
-            fill = (arithmetic_of(args) or BALLS).array(
-                args[position]
-            )  # a number that elements are set to
-            args = (*args[:position], fill, *args[position + 1 :])
-        arrays = among(PreciseArray, (args, kwargs))
-        places = None if varying else self._places.get(i)
-        if places is None:
-            leaves, structure = pytree.tree_flatten((args, kwargs))
-            where = [k for k, x in enumerate(leaves) if isinstance(x, PreciseArray)]
-            said = pytree.tree_leaves((step.args, step.kwargs))
-            leaves = [_native_value(x) for x in leaves]
-            for k, numbers in zip(where, labels(arrays), strict=True):
-                leaves[k] = (
-                    _laid_out(numbers, said[k], step.name)
-                    if numbers.ndim or isinstance(said[k], Slot)
-                    else int(numbers)
-                )
-            args, kwargs = pytree.tree_unflatten(leaves, structure)
+        arrays = [x for x in xs if isinstance(x, PreciseArray)]
+        place = FILLS.get(step.name, len(step.args))
+        number = next(iter(step.args[place:]), None)
+        filled = isinstance(number, int | float)
+        if filled:  # a number that elements are set to comes last, as one more element
+            arrays.append(arithmetic.array(number))
+        varying = any(
+            isinstance(x, np.ndarray) and s.number not in self._tape.constants
+            for s, x in zip(step.inputs, xs, strict=True)
+        )
+        found = None if varying else self._moves.get(i)
+        if found is None:
+            numbers = labels(arrays)
+            given = iter(numbers)
+            args, kwargs = step.given(
+                [
+                    _laid_out(next(given), slot, step.name)
+                    if isinstance(x, PreciseArray)
+                    else _native_value(x)
+                    for slot, x in zip(step.inputs, xs, strict=True)
+                ]
+            )
+            if filled:
+                args = (*args[:place], int(numbers[-1]), *args[place + 1 :])
             out = step.operation(*args, **kwargs)
-            places = mapped(torch.Tensor, lambda t: move(t.numpy()), out)
-            self._places[i] = places
-        return mapped(Move, lambda by: moved(arrays, by), places)
+            found = mapped(torch.Tensor, lambda t: move(t.numpy()), out)
+            if not varying:
+                self._moves[i] = found
+        return mapped(Move, lambda by: moved(arrays, by), found)
 
 
-def _laid_out(numbers: Any, slot: Any, name: str) -> torch.Tensor:
+@cache
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _laid_out(numbers: Any, slot: Slot, name: str) -> torch.Tensor:
     """Give labels as a tensor; for operations on its storage, with the strides that it had."""
     plain = torch.from_numpy(np.array(numbers))
-    if not isinstance(slot, Slot) or not name.startswith("as_strided"):
+    if not name.startswith("as_strided"):
         return plain
     return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
 

@@ -52,9 +52,12 @@ class Step:
         return slots((self.args, self.kwargs))
 
     @cached_property
-    def filled(self) -> Callable[[Mapping[int, Any]], Any]:
-        """Give the arguments, as (args, kwargs), with values in the place of slots."""
+    def _filling(self) -> Callable[[Mapping[int, Any]], Any]:
         return _filling((self.args, self.kwargs))
+
+    def given(self, values: Sequence[Any]) -> Any:
+        """Give the arguments, as (args, kwargs), with values in the place of `inputs`."""
+        return self._filling(dict(zip((s.number for s in self.inputs), values, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Tape:
         values: dict[int, Any] = dict(constants)
         bind(self.inputs, args, values)
         for step in self.steps:
-            given, named = step.filled(values)
+            given, named = step.given([values[s.number] for s in step.inputs])
             operation = (table or {}).get(step.operation, step.operation)
             bind(step.results, operation(*given, **named), values)
         return mapped(Slot, lambda s: values[s.number], self.outputs)
@@ -338,7 +341,7 @@ def _own_integers(
         writes = step.operation._schema.is_mutable  # what is left of changes to inputs
         if random or writes or not results or not all(s.number in values for s in step.inputs):
             continue
-        given, named = step.filled(values)
+        given, named = step.given([values[s.number] for s in step.inputs])
         bind(step.results, step.operation(*given, **named), values)
         if not any(s.dtype.is_floating_point or s.dtype.is_complex for s in results):
             found |= {s.number: values[s.number] for s in results}
