@@ -9,14 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact import formats
-from ffverify.frameworks.arrays import to_numpy
 from ffverify.frameworks.framework import framework
-from ffverify.gradients.function_under_test import subject
 from ffverify.gradients.gradcheck import gradcheck
-from ffverify.truth import derivatives as truth
-from ffverify.verdicts.bounds import running_bound
-from ffverify.verdicts.verdict import Verdict, judge
+from ffverify.verdicts.verdict import Verdict
 
 from .jobs import Job, Row, Setting
 
@@ -189,7 +184,7 @@ def tensors(case: Case, fmt: str, device: str, seed: int) -> list[Any]:
 
 
 def check(setting: Setting, name: str, fmt: str) -> Iterator[Row]:
-    """Check one function in one format: its derivatives by gradcheck, its values by their running bound."""
+    """Check one function in one format: its values, its derivatives by both modes, and those of these."""
     case = (_cases() | _planted())[name]
     fn = case.make(setting.device)
     for seed in range(1 if setting.small else 4):
@@ -201,36 +196,9 @@ def check(setting: Setting, name: str, fmt: str) -> Iterator[Row]:
         if case.planted:
             outcome = "rejected" if report.verdict is Verdict.WRONG else "missed"
         yield {
-            "outcome": outcome, "device": setting.device, "dtype": fmt, "what": "derivatives", "order": order,
+            "outcome": outcome, "device": setting.device, "dtype": fmt, "order": order,
             "verdict": str(report.verdict), "truth": report.truth, "modes": list(report.modes),
             "skipped": report.skipped, "judged": report.judged, "worst_ulps": report.worst_ulps,
             "sensitivity": report.sensitivity, "notes": list(report.notes),
             "findings": [str(f) for f in report.findings],
         }  # fmt: skip
-        if not case.planted:
-            yield from values(setting, fn, inputs, fmt)
-
-
-def values(
-    setting: Setting, fn: Callable[..., Any], inputs: Sequence[Any], fmt: str
-) -> Iterator[Row]:
-    """Hold a function's values to its exact program: its running bound, its conditioning bound."""
-    made, inputs = subject(fn, inputs, vjp=None, jvp=None)  # a module's parameters are inputs too
-    program = framework("torch").trace(made.fn, inputs)
-    points, form = [to_numpy(a) for a in inputs], formats.of(fmt)
-    (results,) = made.value(inputs)
-    exact = truth.value(lambda *xs: _one(program(*xs)), points, form)
-    bound = running_bound(program, points, form)[0]
-    judged = judge(to_numpy(results), exact, form, running=bound)
-    kinds = sorted({str(v) for v in judged.verdicts.ravel()} - {"correct"})
-    worst = float(np.max(judged.error_ulps))
-    grave = set(kinds) & {"wrong", "nonfinite"} or worst > 2.0 ** (form.precision / 2)
-    yield {
-        "outcome": "finding" if kinds and grave else "inconclusive" if "inconclusive" in kinds else "holds",
-        "device": setting.device, "dtype": fmt, "what": "values", "verdict": ", ".join(kinds) or "correct",
-        "judged": int(judged.verdicts.size), "worst_ulps": worst,
-    }  # fmt: skip
-
-
-def _one(results: Any) -> Any:
-    return results[0] if isinstance(results, tuple) else results
