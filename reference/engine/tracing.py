@@ -191,8 +191,10 @@ def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dic
     whole = args[0]
     if type(whole) is Var and np.may_share_memory(innermost(var), innermost(whole)):
         var.base = (whole, primitive, params)
-        whole.views = [view for view in getattr(whole, "views", ()) if view() is not None]
-        whole.views.append(weakref.ref(var))
+        views = whole.views = getattr(whole, "views", [])
+        if len(views) & (len(views) - 1) == 0:  # now and then, that many views take no longer each
+            views[:] = [view for view in views if view() is not None]
+        views.append(weakref.ref(var))
     return var
 
 

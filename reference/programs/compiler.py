@@ -67,15 +67,16 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
         if any(type(leaf) is Var for leaf in leaves):
             return f(*args)  # inside another derivative or trace: let it see the operations
         key = (content(structure), *map(_signature, leaves))
-        if key not in programs:
+        found = programs.get(key)
+        if found is None:
             graph = _traced(f, args)
             if any(type(node.value) is Var for node in graph.constants):
                 return f(*args)  # which uses a value of the derivative or trace it is called in
             program, _ = _written(f, graph)
             places = list(dynamic_leaves(leaves)[0])
-            programs[key] = program, None if len(places) == len(leaves) else places
+            found = programs[key] = program, None if len(places) == len(leaves) else places
             captured[:] = [Captured(f)]
-        program, places = programs[key]
+        program, places = found
         if places is None:
             recent[:] = [(program, _matcher(args))]
         return program(leaves if places is None else [leaves[i] for i in places])

@@ -31,6 +31,9 @@ def difference(f, direction):
     return np.asarray((8 * near - far) / (12 * STEP), float)
 
 
+trapezoid = getattr(np, "trapezoid", None) or getattr(np, "trapz")  # noqa: B009  # NumPy 1's name
+
+
 def copied(x):
     y = x * 2
     np.copyto(y, x * x, where=M > 0.5)
@@ -173,8 +176,8 @@ CALLS = {
     "percentile": lambda x: np.percentile(x, 33),
     "partition": lambda x: np.partition(x, 1, axis=0),
     "sort flat": lambda x: np.sort(x, axis=None),
-    "trapezoid": lambda x: np.trapezoid(x, axis=0, dx=0.5),
-    "trapezoid over points": lambda x: np.trapezoid(x, x.cumsum(axis=1), axis=1),
+    "trapezoid": lambda x: trapezoid(x, axis=0, dx=0.5),
+    "trapezoid over points": lambda x: trapezoid(x, x.cumsum(axis=1), axis=1),
     "gradient": lambda x: np.gradient(x, axis=1),
     "gradient of both": lambda x: np.stack(np.gradient(x, 0.5, np.array([0.0, 1.0, 3.0, 4.0]))),
     "diff with ends": lambda x: np.diff(x, prepend=0.5, append=x[:, :1]),
