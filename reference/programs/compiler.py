@@ -73,8 +73,8 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
             if any(type(node.value) is Var for node in graph.constants):
                 return f(*args)  # which uses a value of the derivative or trace it is called in
             program, _ = _written(f, graph)
-            places = list(dynamic_leaves(leaves)[0])
-            found = programs[key] = program, None if len(places) == len(leaves) else places
+            dynamic = list(dynamic_leaves(leaves)[0])
+            found = programs[key] = program, None if len(dynamic) == len(leaves) else dynamic
             captured[:] = [Captured(f)]
         program, places = found
         if places is None:
