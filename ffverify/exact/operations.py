@@ -215,8 +215,19 @@ def _mp_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda x: function(x) if mp.isfinite(x) else x
 
 
-def _bessel(n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    return lambda x: x.bessel_i(n), lambda x: mp.besseli(n, x)
+def _mp_poled(function: Callable[..., Any]) -> Callable[..., Any]:
+    def poled(*operands: Any) -> Any:
+        try:
+            return _mp_real(function)(*operands)
+        except (ValueError, ZeroDivisionError):  # mpmath refuses poles
+            return mp.nan
+
+    return poled
+
+
+def _bessel(kind: str, n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    own, order = getattr(arb, f"bessel_{kind}"), arb(n)
+    return lambda x: own(x, order), _mp_poled(partial(getattr(mp, f"bessel{kind}"), n))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -383,6 +394,7 @@ TABLE = (
     _elementary("erf", "erf", "erf", arb.erf, mp.erf),
     _elementary("erfc", "erfc", "erfc", _ball_erfc, mp.erfc),
     _elementary("erfinv", "erfinv", "erf_inv", arb.erfinv, mp.erfinv, SPECIAL),
+    _row("erfcinv", "", "", lambda x: elementwise("erfinv", 1 - x)),
     _row("erfcx", "special_erfcx", "", lambda x: np.exp(x * x) * elementwise("erfc", x)),
     _row("ndtr", "special_ndtr", "", _ndtr),
     _row("log_ndtr", "special_log_ndtr", "", lambda x: np.log(_ndtr(x))),
@@ -394,8 +406,16 @@ TABLE = (
     _elementary("polygamma", "polygamma", "polygamma", _ball_polygamma, lambda n, x: mp.psi(int(n), x),
                 SPECIAL),
     _elementary("zeta", "special_zeta", "zeta", arb.zeta, mp.zeta, SPECIAL),
-    _elementary("i0", "i0", "", *_bessel(0), SPECIAL),
-    _elementary("i1", "special_i1", "", *_bessel(1), SPECIAL),
+    _elementary("gamma", "", "", arb.gamma, _mp_poled(mp.gamma), SPECIAL),
+    _elementary("rgamma", "", "", arb.rgamma, mp.rgamma, SPECIAL, rooted=True),
+    _elementary("i0", "i0", "", *_bessel("i", 0), SPECIAL),
+    _elementary("i1", "special_i1", "", *_bessel("i", 1), SPECIAL),
+    _elementary("j0", "special_bessel_j0", "", *_bessel("j", 0), SPECIAL, rooted=True),
+    _elementary("j1", "special_bessel_j1", "", *_bessel("j", 1), SPECIAL, rooted=True),
+    _elementary("y0", "special_bessel_y0", "", *_bessel("y", 0), SPECIAL, rooted=True),
+    _elementary("y1", "special_bessel_y1", "", *_bessel("y", 1), SPECIAL, rooted=True),
+    _elementary("k0", "special_modified_bessel_k0", "", *_bessel("k", 0), SPECIAL),
+    _elementary("k1", "special_modified_bessel_k1", "", *_bessel("k", 1), SPECIAL),
     _row("i0e", "special_i0e", "bessel_i0e", lambda x: np.exp(-abs(x)) * elementwise("i0", x)),
     _row("i1e", "special_i1e", "bessel_i1e", lambda x: np.exp(-abs(x)) * elementwise("i1", x)),
     # ---- steps, signs, extrema: nothing rounds

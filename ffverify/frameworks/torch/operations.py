@@ -35,10 +35,9 @@ DECOMPOSED = frozenset(
     native_layer_norm nextafter nll_loss nll_loss2d norm pad_sequence pairwise_distance pdist polar prelu
     rad2deg reflection_pad1d reflection_pad2d reflection_pad3d relu6 renorm replication_pad1d
     replication_pad2d replication_pad3d resize_as rrelu_with_noise select selu sigmoid silu slice
-    smooth_l1_loss soft_margin_loss softplus softshrink special_bessel_j0 special_bessel_j1
-    special_spherical_bessel_j0 std std_mean tanh threshold trace unfold unsafe_split unsafe_split_with_sizes
-    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
-    upsample_nearest3d upsample_trilinear3d zero
+    smooth_l1_loss soft_margin_loss softplus softshrink special_spherical_bessel_j0 std std_mean tanh
+    threshold trace unfold unsafe_split unsafe_split_with_sizes upsample_bicubic2d upsample_bilinear2d
+    upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d zero
     """)
 )
 
