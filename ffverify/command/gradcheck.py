@@ -27,7 +27,7 @@ from ffverify.strategies import arrays, booleans, integers
 from . import options
 from .printing import print_and_exit, say
 from .progress import progress
-from .reports.checked import result_of
+from .reports.checked import figure_of, result_of
 from .reports.files import Files
 from .reports.records import Document, Entry, run_record
 
@@ -343,6 +343,8 @@ def gradcheck(
         raise
     document.entries = [Entry(result_of(report), "gradcheck")]
     document.end(ok=report.ok)
+    if files.report is not None:
+        document.figures[report.name] = figure_of(report)
     problems = files.finish(document, report.to_dict())
     print_and_exit(0 if report.ok else 1, lambda: say(str(report)), problems)
 

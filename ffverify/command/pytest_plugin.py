@@ -111,8 +111,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse wrong options before anything is collected."""
     config.addinivalue_line("markers", "ffverify_claim: a claim of the chapter, as a test item")
-    if any(setting(config, o.name) is not None for o in _OPTIONS[:6]):
-        chosen_specs(config)
+    if any(getattr(config.option, o.key) is not None for o in _OPTIONS[:6]):
+        chosen_specs(config)  # what the configuration says is looked at when claims are collected
     if any(setting(config, name) for name in ("watch", "report", "junit", "jsonl", "json")):
         from .pytest_watch import Reporter
 

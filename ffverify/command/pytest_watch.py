@@ -21,7 +21,7 @@ from ffverify.gradients.watching.recording import Watch
 
 from .pytest_plugin import setting
 from .pytest_specs import take_results
-from .reports.checked import result_of
+from .reports.checked import figure_of, result_of
 from .reports.files import Files
 from .reports.records import Document, Entry, check_record, entry_of, run_record
 
@@ -126,6 +126,10 @@ class Reporter:
 
     def _check(self, watch: Watch) -> None:
         watch.end()
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and watch.seen:
+            terminal.ensure_newline()
+            terminal.write_line(f"ffverify checks {len(watch.seen)} custom derivatives")
         began = time.perf_counter()
         checked = check(
             watch,
@@ -140,6 +144,8 @@ class Reporter:
         }
         for one in checked:
             entry = Entry(_result(one), "watch", "", one.custom.kind)
+            if self._files.report is not None and one.report is not None and not self._worker:
+                self._document.figures[one.custom.name] = figure_of(one.report)
             if self._worker:
                 self._document.entries.append(entry)
             else:

@@ -237,7 +237,7 @@ def print_explanation(claim: Claim, report: Report, console: Console) -> None:
         told = f"\n[bold]Picture[/bold] (--plot FILE)\n  {escape(picture.title)}"
         console.print(told, highlight=False)
     console.print("\n[bold]Results[/bold]")
-    print_report(report, [claim], console)
+    print_report(report, [claim], console, known=True)
     absent = ((r, _reason(r, "not provided")) for r in report.results)
     _print_notes("not provided", absent, console)
 

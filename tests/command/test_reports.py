@@ -18,10 +18,12 @@ from click.testing import CliRunner
 from ffverify.command.compare import report
 from ffverify.command.reports import html, junit
 from ffverify.command.reports.causes import causes
+from ffverify.command.reports.checked import figure_of, result_of
 from ffverify.command.reports.files import Files
 from ffverify.command.reports.records import Document, Entry, merge, read, run_record
 from ffverify.conformance.claim import Result
 from ffverify.errors import UsageError
+from ffverify.gradients.gradcheck import gradcheck
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -266,3 +268,19 @@ def test_what_is_no_report_is_one_clear_error(tmp_path: Path, text: str, says: s
     (tmp_path / "a.jsonl").write_text(text)
     with pytest.raises(UsageError, match=says):
         read(tmp_path / "a.jsonl")
+
+
+def test_a_gradient_check_has_its_error_drawn_in_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    wrong = gradcheck(np.tanh, np.array([0.5]), vjp=lambda v, x: (v,), raise_exception=False)
+    figure = figure_of(wrong)
+    assert np.nanmax(figure.axes[0].lines[0].get_ydata()) > 1e12
+    assert figure_of(gradcheck(np.tanh, np.array([0.5]))) is None
+    document = Document(
+        run_record("gradcheck"), [Entry(result_of(wrong), "gradcheck")], figures={"tanh": figure}
+    )
+    html.write(document, tmp_path / "out.html")
+    page = _Page()
+    page.feed((tmp_path / "out.html").read_text(encoding="utf-8"))
+    (image,) = [a["src"] for tag, a in page.tags if tag == "img"]
+    assert str(image).startswith("data:image/svg+xml;base64,")

@@ -160,3 +160,14 @@ def test_a_frameworks_own_warnings_are_not_findings_in_a_process_that_begins_wit
         "assert H.tolist() == [[6.0, 0.0], [0.0, 12.0]], H\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_shards_are_the_whole_in_parts() -> None:
+    claims = [*SOME, "softmax_on_simplex"]
+    whole = verify("reference", claims, max_examples=3)
+    parts = [verify("reference", claims, max_examples=3, shard=(i, 4)) for i in (1, 2, 3, 4)]
+    found = [essence for part in parts for essence in _essence(part.results)]
+    assert sorted(map(str, found)) == sorted(map(str, _essence(whole.results)))
+    assert max(len(part.results) for part in parts) == 2
+    with pytest.raises(ValueError, match="shard is 5/4"):
+        verify("reference", claims, shard=(5, 4))

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ffverify.conformance.claim import Result
 from ffverify.exact.formats import dtype_name, is_floating
-from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.framework import framework_of, is_installed
 from ffverify.gradients.report import GradcheckReport
+
+
+def figure_of(report: GradcheckReport) -> Any:
+    """Draw the error around the input of the first finding; None where nothing can be drawn."""
+    if report.ok or not is_installed("matplotlib"):
+        return None
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(6, 2.6), layout="constrained").add_subplot()
+    try:
+        report.plot(axes)
+    except Exception:  # noqa: BLE001 - beside the input foreign code may raise anything
+        return None
+    return axes.figure
 
 
 def result_of(report: GradcheckReport) -> Result:

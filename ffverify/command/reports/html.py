@@ -60,7 +60,7 @@ def write(document: Document, path: Path, *, drawn: bool = True) -> None:
     page = environment.get_template("report.html").render(
         document=document,
         groups=_groups(document.entries),
-        causes=[(c, _image(around(c)) if shown else "") for c in found],
+        causes=[(c, _image(_figure(document, c)) if shown else "") for c in found],
         pictures=_pictures(document.entries) if shown else [],
         measured=_measured(document.entries),
         undrawn=drawn and not shown,
@@ -118,6 +118,10 @@ def _groups(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], list[
         (list(dict.fromkeys(c for row in held for c in row.cells)), held)
         for held in tables.values()
     ]
+
+
+def _figure(document: Document, cause: Cause) -> Any:
+    return document.figures.get(cause.found[0][0].claim) or around(cause)
 
 
 def around(cause: Cause) -> Any:

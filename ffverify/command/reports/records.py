@@ -80,6 +80,9 @@ class Document:
     ok: bool = True
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(
+        default_factory=dict, compare=False
+    )  # by function, for the page
 
     def end(self, *, ok: bool, interrupted: bool = False, notes: Iterable[str] = ()) -> None:
         """Say how it ended."""
