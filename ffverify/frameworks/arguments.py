@@ -140,13 +140,9 @@ class Arguments:
         """Give the inputs as the caller gave them, with other arrays in their places."""
         return self._tree.rebuild(self._filled(arrays), declared=True)
 
-    def called(self, fn: Callable[..., Any], *before: Any) -> Callable[..., Any]:
-        """Give a function of the arrays alone that calls another with all arguments, after some."""
-
-        def call(*arrays: Any) -> Any:
-            return self.apply(fn, arrays, *before)
-
-        return call
+    def called(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Give a function of the arrays alone that calls another with all arguments."""
+        return lambda *arrays: self.apply(fn, arrays)
 
     def apply(self, fn: Callable[..., Any], arrays: Sequence[Any], *before: Any) -> Any:
         """Call a function with other arrays in the places of these, and with some arguments before."""

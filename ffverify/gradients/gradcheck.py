@@ -45,6 +45,7 @@ from .reporting.extent import extent
 from .reporting.reproduction import along, code
 from .truth_sources import TruthSources
 
+_SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
 _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 
@@ -426,6 +427,8 @@ class Check:
         if not wrong or self.order == 2 or self.clock.is_over:
             return ""
         given = arguments(self.fn, self.inputs)
+        if sum(to_numpy(a).size for a in given.arrays) > _SMALL:
+            return ""
         for label, kind in given.structures():
             check = Check(self.fn, self.own, self.truth, 1, self.strict, self.seed, self.clock)
             check.at(given.declaring(label, kind))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import math
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -162,7 +163,12 @@ class GradcheckReport:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what other processes cannot have: the function, and what was traced of it."""
-        return {**vars(self), "_again": _elsewhere, "_failed": ()}
+        inputs: Any = self.inputs
+        try:
+            pickle.dumps(inputs)
+        except Exception:  # noqa: BLE001 - a function among them, or whatever else has no copy elsewhere
+            inputs = (repr(inputs),)
+        return {**vars(self), "inputs": inputs, "_again": _elsewhere, "_failed": ()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

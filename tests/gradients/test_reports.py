@@ -163,6 +163,9 @@ def test_reports_and_errors_travel():
     assert not held.ok
     with pytest.raises(RuntimeError, match="another process"):
         held.replay()
+    given = (X, lambda x: x)
+    odd = quiet(lambda x, f: f(x), given, vjp=lambda v, x, f: (2 * v, None))
+    assert "wrong" in str(pickle.loads(pickle.dumps(odd)))  # noqa: S301 - our own
     error = pickle.loads(pickle.dumps(GradcheckError(report)))  # noqa: S301 - our own
     assert str(error) == str(report)
     assert str(error.report) == str(report)

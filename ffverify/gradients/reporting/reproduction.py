@@ -42,18 +42,21 @@ def code(call: Call, inputs: Any) -> str:
 def along(judged: Judged) -> str:
     """Give the cotangent, or the tangents, at which a number failed, as comments to paste."""
     if judged.mode.startswith("f"):
-        parts = [
-            f"{label}: {d.tolist()}"
-            for label, d in zip(judged.point.subject.labels, judged.directions, strict=True)
-            if d is not None
-        ]
-        said = f"# tangent {', '.join(parts)}"
+        named = zip(judged.point.subject.labels, judged.directions, strict=True)
+        what, parts = "tangent", {f"{label}: ": d for label, d in named if d is not None}
     else:
         results = judged.point.split(judged.weights)
-        said = (
-            f"# cotangent {', '.join(str(to_numpy(v).tolist()) for v in results if v is not None)}"
+        what, parts = (
+            "cotangent",
+            {
+                "" if k == 0 else f"of result {k}: ": to_numpy(v)
+                for k, v in enumerate(results)
+                if v is not None
+            },
         )
-    return said if len(said) < 40 * _PASTED else ""
+    if sum(a.size for a in parts.values()) > _PASTED:
+        return ""
+    return f"# {what} {', '.join(f'{name}{a.tolist()}' for name, a in parts.items())}"
 
 
 def script(found: Finding) -> str:
