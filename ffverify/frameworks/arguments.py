@@ -10,13 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import is_floating
+from ffverify.exact.formats import dtype_name, is_floating
 from ffverify.exact.programs import listed
 
 from .arrays import to_numpy, zeros_like
-from .declared import DATA, Declared, amiss, is_fixed, met, projection, within
+from .declared import (
+    COMPLEX,
+    DATA,
+    Declared,
+    amiss,
+    is_fixed,
+    met,
+    pulled_in,
+    pushed_out,
+    within,
+)
 from .framework import framework_of
-from .trees import Tree, flatten, is_leaf, joined, like_tree
+from .trees import Leaf, Tree, flatten, is_leaf, joined, like_tree
 
 
 def floating(args: Sequence[Any]) -> list[bool]:
@@ -132,13 +142,22 @@ class Arguments:
         return self.given(arrays)
 
     @property
+    def is_complex(self) -> bool:
+        """Whether any array is given by real and imaginary parts."""
+        return COMPLEX in self._kinds
+
+    @property
     def is_curved(self) -> bool:
         """Whether any array is varied on a curved manifold, of which only tangents are kept."""
         return "orthogonal" in self._kinds
 
     def given(self, arrays: Sequence[Any]) -> Any:
         """Give the inputs as the caller gave them, with other arrays in their places."""
-        return self._tree.rebuild(self._filled(arrays), declared=True)
+        whole = [
+            within(kind, a, a) if kind == COMPLEX else a
+            for kind, a in zip(self._kinds, arrays, strict=True)
+        ]
+        return self._tree.rebuild(self._filled(whole), declared=True)
 
     def called(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Give a function of the arrays alone that calls another with all arguments."""
@@ -168,7 +187,7 @@ class Arguments:
         else:
             parts = self._like_inputs(derivative, what)
         return [
-            g if g is None or (along := projection(kind)) is None else along(g, base)
+            None if g is None else pulled_in(kind, g, base)
             for g, kind, base in zip(parts, self._kinds, self.arrays, strict=True)
         ]
 
@@ -189,7 +208,7 @@ class Arguments:
     def filled(self, tangents: Sequence[Any]) -> Any:
         """Give tangents, one per array, as the caller's inputs are built; None where no numbers are."""
         moved = [
-            t if t is None or (along := projection(kind)) is None else along(t, base)
+            None if t is None else pushed_out(kind, t, base)
             for t, kind, base in zip(tangents, self._kinds, self.arrays, strict=True)
         ]
         values: list[Any] = [None] * len(self._tree.leaves)
@@ -296,12 +315,15 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
         raise TypeError(
             f"inputs={_short(inputs)}: there is no array of numbers among them: give real floats"
         )
+    native = [
+        n and not (leaf.declared == DATA and is_complex(leaf.value))
+        for leaf, n in zip(tree.leaves, native, strict=True)
+    ]
     places = [i for i, n in enumerate(native) if n]
-    leaves = [tree.leaves[i] for i in places]
-    for leaf in leaves:
-        why = refusal_of(leaf.value) or amiss(leaf.declared, leaf.value)
-        if why:
+    for leaf in (tree.leaves[i] for i in places):
+        if why := refusal_of(leaf.value) or amiss(leaf.declared, leaf.value):
             raise TypeError(f"input {leaf.label} {why}")
+    leaves = [_varied(tree.leaves[i]) for i in places]
     data = {leaf.label: "declared as data" for leaf in leaves if leaf.declared == DATA}
     floats = [leaf for leaf in leaves if is_floating(leaf.value) and leaf.label not in data]
     if any(getattr(leaf.value, "requires_grad", False) for leaf in floats):
@@ -318,12 +340,29 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
         labels=tuple(leaf.label for leaf in leaves),
         wrt=tuple(is_floating(leaf.value) and leaf.label not in data for leaf in leaves),
         data=data,
-        key=(tuple(repr(leaf.value) for leaf in others), *fixed),
+        key=(tuple(_identity(leaf.value) for leaf in others), *fixed),
         _tree=tree,
         _places=places,
         _kinds=[leaf.declared for leaf in leaves],
         _named=named,
     )
+
+
+def _varied(leaf: Leaf) -> Leaf:
+    """Give a complex array by its real and imaginary parts, which are what is varied."""
+    if leaf.declared or not is_complex(leaf.value):
+        return leaf
+    return Leaf(f"view_as_real({leaf.label})", framework_of(leaf.value).parts(leaf.value), COMPLEX)
+
+
+def is_complex(value: Any) -> bool:
+    """Tell whether an array of any framework holds complex numbers."""
+    return _is_array(value) and dtype_name(value).startswith("complex")
+
+
+def _identity(value: Any) -> Any:
+    """Give something that tells what is passed as it is apart from other values."""
+    return (to_numpy(value).tobytes(), np.shape(value)) if _is_array(value) else repr(value)
 
 
 def refusal_of(value: Any) -> str:

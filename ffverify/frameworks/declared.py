@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import like, to_numpy
+from .framework import framework_of
 
 DATA = "data"
 
@@ -96,18 +97,36 @@ _PROJECTIONS: dict[str, Callable[[Any, Any], Any]] = {
 _LINEAR = frozenset(("symmetric", "positive_definite", "lower_triangular", "upper_triangular"))
 
 
+COMPLEX = (
+    "complex"  # no one declares it: complex arrays are varied by their real and imaginary parts
+)
+
+
 def is_fixed(kind: str) -> bool:
     """Tell whether inputs of a kind are varied around the point where they were given."""
     return kind in _PROJECTIONS and kind not in _LINEAR
 
 
-def projection(kind: str) -> Callable[[Any, Any], Any] | None:
-    """Give T(direction, point) of a kind; None of what has no structure."""
-    return _PROJECTIONS.get(kind)
+def pulled_in(kind: str, gradient: Any, base: Any) -> Any:
+    """Give a caller's gradient by an input of a kind as that by what is varied."""
+    if kind == COMPLEX:
+        return framework_of(gradient).parts(gradient)
+    along = _PROJECTIONS.get(kind)
+    return gradient if along is None else along(gradient, base)
+
+
+def pushed_out(kind: str, tangent: Any, base: Any) -> Any:
+    """Give a tangent of what is varied as that of the input of a kind."""
+    if kind == COMPLEX:
+        return framework_of(tangent).complex_of(tangent)
+    along = _PROJECTIONS.get(kind)
+    return tangent if along is None else along(tangent, base)
 
 
 def within(kind: str, x: Any, base: Any) -> Any:
     """Give an input within its kind: itself at ``base``, and moved as its tangent space has it beside."""
+    if kind == COMPLEX:
+        return framework_of(x).complex_of(x)
     along = _PROJECTIONS.get(kind)
     if along is None:
         return x
@@ -129,7 +148,10 @@ def amiss(kind: str, x: Any) -> str:
     """Say why an array is not of its kind; nothing if it is, to half the digits of its format."""
     if kind not in _PROJECTIONS:
         return ""
-    a = to_numpy(x).astype(np.float64)
+    a = to_numpy(x)
+    if a.dtype.kind == "c":
+        return "is complex, and a structure is one of real numbers"
+    a = a.astype(np.float64)
     if kind == "simplex":
         if a.ndim < 1:
             return "needs an axis of probabilities"

@@ -42,6 +42,12 @@ class Framework(Protocol):
     def refusal(self, value: Any) -> str:
         """Say why an array cannot be judged, and what can be; nothing if it can."""
 
+    def parts(self, value: Any) -> Any:
+        """Give a complex array as a real one, its real and imaginary parts along a last axis."""
+
+    def complex_of(self, parts: Any) -> Any:
+        """Give the complex array of real and imaginary parts along a last axis."""
+
     def scope(self, values: Sequence[Any]) -> AbstractContextManager[Any]:
         """Give a scope in which values keep their formats, whatever the process has been told."""
 

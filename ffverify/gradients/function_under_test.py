@@ -21,13 +21,14 @@ from ffverify.exact.programs import listed
 from ffverify.frameworks.arguments import (
     Arguments,
     arguments,
+    is_complex,
     pulled_by,
     pushed_by,
     zeros_for_none,
 )
 from ffverify.frameworks.arrays import ones_like
 from ffverify.frameworks.framework import Framework, framework_of
-from ffverify.frameworks.trees import Tree, flatten
+from ffverify.frameworks.trees import Tree, flatten, is_leaf
 from ffverify.time_limit import Overran, within
 from ffverify.verdicts.verdict import Verdict
 
@@ -289,7 +290,10 @@ class FunctionUnderTest:
 
 
 class _Flattened:
-    """A function of arrays whose results are one array or a flat tuple; None among them is left out."""
+    """A function of arrays whose results are one array or a flat tuple; None among them is left out.
+
+    Complex results are given by their real and imaginary parts.
+    """
 
     def __init__(self, fn: Function) -> None:
         self._fn = fn
@@ -298,17 +302,27 @@ class _Flattened:
     def __call__(self, *arrays: Any) -> Any:
         results = self._fn(*arrays)
         self._tree = flatten(results)
-        leaves = tuple(leaf.value for leaf in self._tree.leaves if leaf.value is not None)
-        return leaves[0] if leaves and leaves[0] is results else leaves
+        leaves = tuple(_real(x.value) for x in self._tree.leaves if x.value is not None)
+        return leaves[0] if len(leaves) == 1 and is_leaf(results) else leaves
 
     def shaped(self, cotangents: Any) -> Any:
         """Give cotangents as a caller's VJP takes them: built like the results, tuples as such."""
         tree = self._tree
-        if tree is None or not isinstance(cotangents, tuple):
+        if tree is None:
             return cotangents
-        given = iter(cotangents)
-        built = tree.rebuild([None if x.value is None else next(given) for x in tree.leaves])
+        given = iter(cotangents if isinstance(cotangents, tuple) else (cotangents,))
+        values = []
+        for leaf in tree.leaves:
+            v = None if leaf.value is None else next(given)
+            values.append(framework_of(v).complex_of(v) if is_complex(leaf.value) else v)
+        if not isinstance(cotangents, tuple):
+            return next((v for v in values if v is not None), None)
+        built = tree.rebuild(values)
         return tuple(built) if type(built) is list else built
+
+
+def _real(value: Any) -> Any:
+    return framework_of(value).parts(value) if is_complex(value) else value
 
 
 def subject(
@@ -389,6 +403,6 @@ def _pushing(rule: Function, given: Arguments) -> Function:
 
     def pushed(tangents: Any, *arrays: Any) -> tuple[Any, ...]:
         found = flatten(given.apply(rule, arrays, given.filled(tangents)))
-        return tuple(leaf.value for leaf in found.leaves if leaf.value is not None)
+        return tuple(_real(leaf.value) for leaf in found.leaves if leaf.value is not None)
 
     return pushed

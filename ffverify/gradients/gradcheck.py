@@ -86,7 +86,8 @@ def gradcheck(
         of numbers is passed as it is. Arrays are one point; strategies are searched and shrunk. Integers,
         truth values, ``ffverify.data(x)``, tensors that require no gradient beside others that do, and
         floats for which ``vjp`` gives None are data. ``ffverify.symmetric(x)`` and its kind are varied
-        within their kind only.
+        within their kind only. Complex arrays are varied by their real and imaginary parts: a gradient is
+        ∂/∂Re + i ∂/∂Im of a real number, in NumPy as in torch, its conjugate in JAX.
     vjp, jvp
         The caller's own derivatives, ``vjp(cotangent, *inputs)`` (a tuple of cotangents for several
         results; a dict for a dict), which gives one gradient per input, built like it, and
@@ -121,7 +122,7 @@ def gradcheck(
     KeyboardInterrupt
         On Ctrl-C; its ``report`` says what was found so far.
     TypeError
-        If ``fn`` cannot be called, an input cannot be judged (complex, sparse, masked ...), or none is an
+        If ``fn`` cannot be called, an input cannot be judged (sparse, masked, float8 ...), or none is an
         array of numbers.
     ValueError
         If ``order`` is neither 1 nor 2, the inputs are empty, ``max_examples`` or ``seed`` is no
@@ -206,6 +207,14 @@ class Check:
         if self.order == 2 and given.is_curved:
             raise ValueError(
                 "order=2 needs flat inputs, and these are on a curved manifold: take order=1"
+            )
+        if (
+            given.is_complex
+            and not self.own.own
+            and framework_of(*given.arrays, self.fn).name == "numpy"
+        ):
+            raise TypeError(
+                "complex inputs of a NumPy function need vjp= or jvp=: ffverify.reference is real"
             )
         given = replace(given, arrays=[framework_of(a).as_computed(a) for a in given.arrays])
         self.inputs = given.given(given.arrays)

@@ -61,6 +61,8 @@ def test_an_input_that_is_not_what_it_is_declared_to_be_is_refused(declare):
         gradcheck(lambda x: x * 2, declare(A))
     with pytest.raises(TypeError, match=r"^input x needs"):
         gradcheck(lambda x: x * 2, declare(np.array(1.0)))
+    with pytest.raises(TypeError, match=r"^input x is complex"):
+        gradcheck(lambda x: x * 2, declare(A * 1j))
 
 
 def test_jvps_get_tangents_within_the_structure():

@@ -280,7 +280,7 @@ def test_labels_need_a_class():
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (np.array([1 + 2j]), "complex"),
+        (np.array([1 + 2j], dtype=np.clongdouble), "wider than"),
         (np.ma.masked_array([1.0, 2.0], [True, False]), "masked array"),
         (np.array([1.0, None]), "Python objects"),
         (np.array([1.0], dtype=np.longdouble), "wider than"),
@@ -289,10 +289,6 @@ def test_labels_need_a_class():
 def test_a_clear_sentence_for_arrays_that_cannot_be_judged(value, words):
     with pytest.raises(TypeError, match=f"^input x .*{words}.*give|^input x .*{words}.*take"):
         gradcheck(lambda x: x * 2, value)
-
-
-def test_complex_results_are_told():
-    assert "returns a result that is complex" in str(quiet(lambda x: x * 1j, X))
 
 
 def test_big_endian_arrays_are_floats():
@@ -362,15 +358,12 @@ def test_torch_tensors_that_cannot_be_judged():
     torch = pytest.importorskip("torch")
     ones = torch.ones(2, 2)
     for value, words in [
-        (torch.tensor([1 + 2j]), "view_as_real"),
-        (torch.tensor([1 + 2j]).conj(), "view_as_real"),
         (ones.to_sparse(), "sparse"),
         (torch.empty(2, device="meta"), "meta device"),
         (ones.to(torch.float8_e4m3fn), "float8_e4m3fn"),
     ]:
         with pytest.raises(TypeError, match=f"^input x is .*{words}"):
             gradcheck(lambda x: x * 2, value)
-    assert "view_as_real" in str(quiet(torch.fft.rfft, torch.ones(4)))
 
 
 # -- JAX ------------------------------------------------------------------------------------------
@@ -389,8 +382,6 @@ def test_jax_trees_and_keys():
         assert quiet(f, (params, x, key)).ok
     with pytest.raises(TypeError, match="no array of numbers"):
         gradcheck(jax.numpy.tanh, jax.random.key(0))
-    with pytest.raises(TypeError, match="complex"):
-        gradcheck(jax.numpy.tanh, jax.numpy.array([1j]))
 
 
 def test_what_is_registered_with_jax_is_opened():

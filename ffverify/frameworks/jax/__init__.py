@@ -28,7 +28,7 @@ def scope(values: Sequence[Any]) -> AbstractContextManager[Any]:
     return _enable_x64(True)  # type: ignore[no-any-return]  # a scope
 
 
-_WIDE = ("float64", "int64", "uint64")
+_WIDE = ("float64", "int64", "uint64", "complex128")
 _home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
 _enable_x64: Any = vars(_home)["enable_x64"]  # the latter before 0.8
 
@@ -44,6 +44,16 @@ def _scoped(function: Function) -> Function:
     return inside
 
 
+@_scoped
+def parts(value: Any) -> Any:
+    return jnp.stack([value.real, value.imag], axis=-1)
+
+
+@_scoped
+def complex_of(parts: Any) -> Any:
+    return jax.lax.complex(parts[..., 0], parts[..., 1])
+
+
 def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
@@ -51,11 +61,6 @@ def is_array(value: Any) -> bool:
 def refusal(value: Any) -> str:
     if isinstance(value, jax.core.Tracer):
         return "is a tracer, without numbers: call gradcheck outside of jit, grad and vmap"
-    if jnp.iscomplexobj(value):
-        return (
-            "is complex, and derivatives are checked by real numbers only: take its real and imaginary "
-            "parts as inputs, and put them together inside the function, as jax.lax.complex(x, y)"
-        )
     if jnp.issubdtype(value.dtype, jnp.floating) and not is_floating(value):
         return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
     return ""

@@ -30,16 +30,21 @@ def refusal(value: Any) -> str:
         return "is a masked array, whose mask derivatives lose: give x.filled(0), and the mask beside it"
     if value.dtype.kind == "O":
         return "is an array of Python objects: give an array of floats, as x.astype(float) makes it"
-    if value.dtype.kind == "c":
-        return (
-            "is complex, and derivatives are checked by real numbers only: take its real and imaginary "
-            "parts as inputs, and put them together inside the function, as x + 1j * y"
-        )
+    if value.dtype.kind == "c" and value.dtype.itemsize > 16:
+        return f"is {value.dtype.name}, wider than what can be judged: give complex128"
     if value.dtype.kind == "f" and value.dtype.itemsize > 8:
         return f"is {value.dtype.name}, wider than what can be judged: give float64"
     if "float" in value.dtype.name and not is_floating(value):
         return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
     return ""
+
+
+def parts(value: Any) -> Any:
+    return np.stack([value.real, value.imag], axis=-1)
+
+
+def complex_of(parts: Any) -> Any:
+    return parts[..., 0] + 1j * parts[..., 1]
 
 
 def scope(values: Sequence[Any]) -> AbstractContextManager[None]:

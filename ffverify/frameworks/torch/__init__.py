@@ -26,11 +26,6 @@ def is_array(value: Any) -> bool:
 
 
 def refusal(value: Any) -> str:
-    if value.is_complex():
-        return (
-            "is complex, and derivatives are checked by real numbers only: give torch.view_as_real(z), "
-            "and begin the function with torch.view_as_complex"
-        )
     if value.is_nested:
         return "is a nested tensor: give its parts as a list of tensors"
     if value.layout != torch.strided:
@@ -42,9 +37,19 @@ def refusal(value: Any) -> str:
         return "is on the meta device and has no numbers: give a tensor on a CPU or a GPU"
     if value.is_quantized:
         return f"is quantised ({value.dtype}): give x.dequantize()"
+    if value.dtype == torch.complex32:
+        return "is complex32, which torch computes little with: give complex64"
     if value.is_floating_point() and not is_floating(value):
         return f"is {str(value.dtype).removeprefix('torch.')}: give one of {', '.join(FORMATS)}"
     return ""
+
+
+def parts(value: Any) -> Any:
+    return torch.stack([value.real, value.imag], dim=-1)
+
+
+def complex_of(parts: Any) -> Any:
+    return torch.complex(parts[..., 0], parts[..., 1])
 
 
 def scope(values: Sequence[Any]) -> AbstractContextManager[None]:
