@@ -14,6 +14,7 @@ from .engine.var import Var, implements
 from .networks import optimise, outputs
 from .networks.network import MLP
 from .primitives import distributions as stats
+from .primitives import scipy_functions
 from .primitives.activations import (
     clipped_linear,
     elu,
@@ -119,6 +120,7 @@ __all__ = [
     "regions",
     "relu",
     "relu6",
+    "scipy_functions",
     "selu",
     "sigmoid",
     "silu",

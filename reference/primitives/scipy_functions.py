@@ -1,8 +1,12 @@
-"""SciPy's special functions, with slopes made of one another; values are SciPy's own.
+"""SciPy's functions, the special ones above all, with slopes made of one another; values are SciPy's own.
 
 ``scipy.special.gammaln(x)`` on a traced value finds its primitive here by name. SciPy need not be
 installed, and is imported when the first of them is applied. A parameter in which SciPy has no function
 for the slope (the shape of an incomplete gamma function) is refused, not taken as constant.
+
+Functions that turn their arguments into plain arrays before anyone is asked (`polygamma`, `logsumexp`,
+scipy.signal's `convolve`, scipy.linalg's `sqrtm`, ...) are to be called from here, as
+``ffverify.reference.scipy_functions``.
 """
 
 from __future__ import annotations
@@ -10,18 +14,27 @@ from __future__ import annotations
 import functools
 import importlib
 from math import log as log_number
-from math import pi, sqrt
+from math import pi, prod, sqrt
 from typing import Any, NoReturn
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive, constant, elementwise, scale
-from ffverify.reference.engine.var import SPECIAL, Value
+from ffverify.reference.engine.primitive import (
+    Primitive,
+    constant,
+    elementwise,
+    general,
+    reshape,
+    scale,
+)
+from ffverify.reference.engine.var import SPECIAL, Value, shape_of
 
 from . import activations, elementary
-from .elementary import absolute, divide, exp, log, log1p, power, sign, square
+from .elementary import absolute, divide, exp, log, log1p, power, sign, square, where
+from .linalg import matmul, matrix_transpose, solve
 from .reductions import logsumexp as plain_logsumexp
 from .reductions import sum_
+from .shaping import ARRAY, gather, pad_zeros
 
 FLOPS = 100
 
@@ -193,6 +206,92 @@ def logsumexp(
     largest = np.max(a, axis=axis, keepdims=True)
     total = sum_(b * exp(a - largest), axis, keepdims=keepdims)
     return log(total) + (largest if keepdims else np.max(a, axis=axis))
+
+
+# Of scipy.signal and scipy.linalg ---------------------------------------------------------------------
+def convolve(a: Value, v: Value, mode: str = "full") -> Value:
+    """As `scipy.signal.convolve` of two arrays with as many axes, by its sum."""
+    if len(shape_of(a)) != len(shape_of(v)):
+        raise ValueError(f"convolve: arrays with {len(shape_of(a))} and {len(shape_of(v))} axes")
+    if mode == "valid" and any(m > n for n, m in zip(shape_of(a), shape_of(v), strict=True)):
+        a, v = v, a
+    sizes, lengths = shape_of(a), shape_of(v)
+    full = tuple(n + m - 1 for n, m in zip(sizes, lengths, strict=True))
+    padded = pad_zeros(a, widths=tuple((m - 1, m - 1) for m in lengths))
+    # Where in the padded array the terms of each element of the full result lie.
+    numbers = np.arange(prod(shape_of(padded))).reshape(shape_of(padded))
+    windows: Any = np.lib.stride_tricks.sliding_window_view(numbers, lengths)
+    backwards: tuple[Any, ...] = (..., *(slice(None, None, -1),) * len(lengths))
+    flat = reshape(padded, shape=(numbers.size,))
+    places = windows[backwards].reshape(-1, prod(lengths))
+    terms = gather(flat, places, index=(ARRAY,))
+    y = reshape(matmul(terms, reshape(v, shape=(prod(lengths),))), shape=full)
+    if mode == "full":
+        return y
+    first = [
+        ((m - 1) // 2, n) if mode == "same" else (m - 1, n - m + 1)
+        for n, m in zip(sizes, lengths, strict=True)
+    ]
+    return gather(y, index=tuple(slice(start, start + n) for start, n in first))
+
+
+def _sylvester(a: Any, b: Any, q: Any) -> Any:
+    return importlib.import_module("scipy.linalg").solve_sylvester(a, b, q)
+
+
+def _sylvester_transposed(x_bar: Value, a: Value, b: Value) -> Value:
+    return solve_sylvester(matrix_transpose(a), matrix_transpose(b), x_bar)
+
+
+# x with a x + x b = q.
+solve_sylvester: Primitive = general(
+    "solve_sylvester",
+    _sylvester,
+    (
+        lambda a_dot, x, a, b, _q: -solve_sylvester(a, b, matmul(a_dot, x)),
+        lambda x_bar, x, a, b, _q: -matmul(_sylvester_transposed(x_bar, a, b), matrix_transpose(x)),
+    ),
+    (
+        lambda b_dot, x, a, b, _q: -solve_sylvester(a, b, matmul(x, b_dot)),
+        lambda x_bar, x, a, b, _q: -matmul(matrix_transpose(x), _sylvester_transposed(x_bar, a, b)),
+    ),
+    (
+        lambda q_dot, _x, a, b, _q: solve_sylvester(a, b, q_dot),
+        lambda x_bar, _x, a, b, _q: _sylvester_transposed(x_bar, a, b),
+    ),
+    flops=lambda x, *_: 25.0 * max(shape_of(x)) ** 3,
+)
+
+
+def _sqrtm(a: Any) -> Any:
+    y = importlib.import_module("scipy.linalg").sqrtm(a)
+    if np.iscomplexobj(y):
+        raise TypeError(
+            "sqrtm: the square root is complex, and only real numbers are differentiated here"
+        )
+    return np.asarray(y, a.dtype)
+
+
+sqrtm = general(
+    "sqrtm",
+    _sqrtm,
+    (
+        lambda a_dot, y, _a: solve_sylvester(y, y, a_dot),
+        lambda y_bar, y, _a: _sylvester_transposed(y_bar, y, y),
+    ),
+    flops=lambda y, *_: 25.0 * max(shape_of(y)) ** 3,
+)
+
+
+def solve_banded(l_and_u: tuple[int, int], ab: Value, b: Value) -> Value:
+    """As `scipy.linalg.solve_banded`, by the full matrix."""
+    lower, upper = l_and_u
+    n = shape_of(ab)[1]
+    rows, columns = np.indices((n, n))
+    places = upper + rows - columns
+    inside = (places >= 0) & (places <= lower + upper)
+    dense = gather(ab, np.clip(places, 0, lower + upper), columns, index=(ARRAY, ARRAY))
+    return solve(where(inside, dense, 0.0), b)
 
 
 SPECIAL |= {

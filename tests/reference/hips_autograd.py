@@ -36,7 +36,7 @@ RNG = np.random.default_rng(0)
 # numbers), of names and texts of its functions, of assignment, which works here, and of complex numbers.
 OTHER = """
     test_r_ test_c_ test_custom_where test_wrapped_name test_assignment_raises test_numpy_version complex
-    test_cast_to_int falseyness
+    test_cast_to_int falseyness test_sqrtm
     test_holomorphic test_eig_real test_eig_batched test_dtypes test_deprecated test_angle
 """
 # Files that are about autograd's own workings, or about complex numbers alone.
@@ -209,6 +209,13 @@ def combo_check(f: Callable[..., Any], argnum: Any = 0, **options: Any) -> Any:
     return check
 
 
+def convolve(a: Any, v: Any, axes: Any = None, dot_axes: Any = None, mode: str = "full") -> Any:
+    """SciPy's; with the axes that only autograd's has, nothing is asked."""
+    if axes is not None or dot_axes is not None:
+        pytest.skip("autograd's own axes of convolve")
+    return scipy_functions.convolve(a, v, mode)
+
+
 def not_ours(name: str) -> Any:
     """Stand for what only autograd has, so that a file that asks for it can be collected."""
     if name.startswith("__"):
@@ -248,7 +255,10 @@ def install() -> None:
             "digamma": scipy_functions.digamma, "multigammaln": scipy_functions.multigammaln,
             "logsumexp": scipy_functions.logsumexp,
         },
-        "autograd.scipy.signal": {}, "autograd.scipy.linalg": {},
+        "autograd.scipy.signal": {"convolve": convolve},
+        "autograd.scipy.linalg": {
+            name: getattr(scipy_functions, name) for name in ("sqrtm", "solve_sylvester", "solve_banded")
+        },
         "autograd.core": {"make_vjp": make_vjp, "primitive_vjps": {}},
         "autograd.builtins": {"tuple": tuple, "list": list, "dict": dict, "isinstance": isinstance},
         "autograd.wrap_util": {},

@@ -248,6 +248,12 @@ def text_svd(a):
     return packed(u * flips, s, vh * flips[:, None])
 
 
+def text_sylvester(a, b, q):
+    n, m = q.shape
+    full = np.kron(a, np.eye(m, dtype=int)) + np.kron(np.eye(n, dtype=int), b.T)
+    return text_solve(full, q.reshape(-1)).reshape(n, m)
+
+
 def text_qr(a):
     q, r = (np.array(x.tolist(), dtype=object) for x in mp.qr(mp.matrix(a.tolist()), mode="skinny"))
     flips = np.sign(np.sum(np.vectorize(float)(q) * np.linalg.qr(a.astype(float))[0], axis=0))
@@ -340,6 +346,16 @@ ARRAYS = {
         (reals(3), PLACES),
         {"index": ("array",), "shape": (4,)},
     ),
+    "solve_sylvester": (
+        text_sylvester,
+        (reals(2, 2) + 3 * np.eye(2), reals(3, 3) + 2 * np.eye(3), reals(2, 3)),
+        {},
+    ),
+    "sqrtm": (
+        lambda a: np.array(mp.sqrtm(mp.matrix(a.tolist())).tolist(), dtype=object),
+        (M @ M.T + reals(3, 3) / 4,),
+        {},
+    ),
     "softmax": (lambda z, axis: exps(text_log_softmax(z, axis)), (Z,), {"axis": 0}),
     "softmax_nll": (lambda z, place: -text_log_softmax(z, 1).flat[place], (Z, LABELS), {}),
     "solve": (text_solve_columns, (M, reals(3, 2)), {}),
@@ -377,7 +393,7 @@ UNDIFFERENTIATED = {"copysign": {1}, "heaviside": {0}, "betainc": {0, 1}} | {
 WITHOUT_EXACT_MEANING = frozenset(
     str.split("""
     beta betainc betaln eig eigh eigh_upper erfcinv gamma gammainc gammaincc i1 iv ive j0 j1 jv k0 k1 kv
-    qr rgamma stdtr svd y0 y1 yv
+    qr rgamma solve_sylvester sqrtm stdtr svd y0 y1 yv
 """)
 )
 

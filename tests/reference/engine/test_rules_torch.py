@@ -139,7 +139,7 @@ NOT_IN_TORCH = frozenset(
     str.split("""
     beta betainc betaln digamma eig eigh eigh_upper erfcinv gamma gammainc gammaincc heaviside i0 i1 iv
     ive j0 j1 jv k0 k1 kv lgamma polygamma_n qr
-    rgamma sinc_derivative stdtr svd y0 y1 yv
+    rgamma sinc_derivative solve_sylvester sqrtm stdtr svd y0 y1 yv
 """)
 )
 

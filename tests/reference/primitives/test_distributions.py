@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffverify.reference import grad, hvp, jvp, stats
+from ffverify.reference import grad, hvp, jvp, scipy_functions, stats
 
 special = pytest.importorskip("scipy.special")
 scipy_stats = pytest.importorskip("scipy.stats")
@@ -127,3 +127,26 @@ def test_scipys_ufuncs_take_traced_values():
         np.testing.assert_allclose(grad(lambda x, f=f: np.sum(f(x)))(x), slope, **CLOSE)
     with pytest.raises(TypeError, match=r"numpy\.ellipj has no derivative rule"):
         grad(lambda x: np.sum(special.ellipj(x, 0.5)[0]))(x)
+
+
+def test_functions_of_signal_and_linalg():
+    signal, linalg = (pytest.importorskip(f"scipy.{name}") for name in ("signal", "linalg"))
+    a, v, w = rng.normal(size=(5, 4)), rng.normal(size=(3, 2)), rng.normal(size=(5, 4))
+    for mode in ("full", "same", "valid"):
+        for x, y in ((a, v), (v, a)) if mode != "same" else ((a, v),):
+            found = scipy_functions.convolve(x, y, mode)
+            np.testing.assert_allclose(found, signal.convolve(x, y, mode, "direct"), **CLOSE)
+    slope = grad(lambda x: np.sum(scipy_functions.convolve(x, v, "same") * w))(a)
+    np.testing.assert_allclose(slope, signal.correlate(w, v, "full", "direct")[1:-1, 1:], **CLOSE)
+    ab, b = rng.normal(size=(3, 5)), rng.normal(size=5)
+    ab[1] += 4.0
+    np.testing.assert_allclose(
+        scipy_functions.solve_banded((1, 1), ab, b), linalg.solve_banded((1, 1), ab, b), **CLOSE
+    )
+    assert np.all(
+        grad(lambda ab: np.sum(scipy_functions.solve_banded((1, 1), ab, b)))(ab)[0, 0] == 0
+    )
+    with pytest.raises(TypeError, match="square root is complex"):
+        grad(lambda a: np.sum(scipy_functions.sqrtm(a)))(-np.eye(2))
+    with pytest.raises(ValueError, match="2 and 1 axes"):
+        scipy_functions.convolve(a, b)
