@@ -422,10 +422,10 @@ def test_a_search_lowers_a_function_once_for_each_mode(monkeypatch: Any) -> None
     assert len(made_) == 3  # the function, its VJP and its JVP
 
 
-def test_a_first_check_loads_neither_torchs_compiler_nor_sympy() -> None:
+def test_a_first_check_loads_neither_torchs_compiler_nor_sympy_nor_hypothesis() -> None:
     code = (
         "import sys, torch, ffverify; ffverify.gradcheck(torch.nn.functional.gelu, torch.ones(2).double());"
-        "heavy = {'torch._dynamo', 'sympy', 'torch._decomp.decompositions_for_jvp'};"
+        "heavy = {'torch._dynamo', 'sympy', 'torch._decomp.decompositions_for_jvp', 'hypothesis'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

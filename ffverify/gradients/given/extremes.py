@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ffverify import strategies
 from ffverify.exact.formats import Array, is_floating
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
@@ -20,6 +19,8 @@ from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 
 def _is_open(given: Any) -> bool:
     """Tell whether a strategy is one of `strategies.arrays` that reaches to the end of its format."""
+    from ffverify import strategies  # which load Hypothesis: a check of one point has no use for it
+
     made = strategies.arguments(given)
     if made is None or strategies.structure(given):
         return False
