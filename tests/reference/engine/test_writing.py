@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 
+from ffverify import gradcheck
 from ffverify.reference import (
     compile,  # noqa: A004  # the engine's name
     grad,
@@ -200,3 +201,9 @@ def test_a_plain_array_cannot_hold_a_traced_value(mode):
 
     with pytest.raises(TypeError, match=r"np\.stack|np\.zeros_like\(x\)"):
         mode(f)(X)
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
+def test_gradcheck_does_not_blame_what_is_right(f):
+    report = gradcheck(f, X.copy(), order=2)
+    assert report.truth == "shadow"
