@@ -372,6 +372,8 @@ def subject(
 
                 return given.apply(call, arrays[:count])
 
+    if kind.name == "torch":  # running statistics are changed at every call: each gets its own
+        function = _with_own_data(function, wrt, kind)
     flat = _Flattened(function)
     modes = ("reverse", "forward")
     if vjp is not None or jvp is not None:
@@ -383,6 +385,16 @@ def subject(
         clock or Clock(), Call(written(fn)), *modes,
     )  # fmt: skip
     return made, [*given.arrays, *extra]
+
+
+def _with_own_data(fn: Function, wrt: Sequence[bool], kind: Framework) -> Function:
+    """Give a function that gets copies of the floats that are not differentiated by."""
+
+    def call(*arrays: Any) -> Any:
+        pairs = zip(arrays, wrt, strict=True)
+        return fn(*(a if w or not is_floating(a) else kind.copied(a) for a, w in pairs))
+
+    return call
 
 
 def _pulling(rule: Function, given: Arguments, flat: _Flattened, name: str) -> Function:

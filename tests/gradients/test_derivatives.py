@@ -235,6 +235,8 @@ def test_parameters_may_be_named():
     where = {"weight": "update"}
     assert ffverify.backprop(Odd(), X, parameters=where).ok
     assert not ffverify.backprop(Odd(slip=2.0), X, parameters=where, raise_exception=False).ok
+    unseen = ffverify.backprop(Odd(slip=2.0), X)  # its gradient has no name that tells
+    assert unseen.data == {"weight": "no gradient was found for it: name it in parameters="}
     with pytest.raises(ValueError, match="'wait' is no array"):
         ffverify.backprop(Odd(), X, parameters={"wait": "update"})
     report = ffverify.backprop(Odd(), X, parameters={"weight": "dw"}, raise_exception=False)

@@ -344,6 +344,23 @@ def test_torch_modules_with_buffers_frozen_parameters_and_keywords():
     assert report.ok, str(report)
 
 
+def test_torch_functions_may_keep_running_statistics_in_their_data():
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]], dtype=torch.float64)
+    mean, variance = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+
+    def normed(x, mean, variance):
+        return torch.nn.functional.batch_norm(x, mean, variance, training=True)
+
+    report = quiet(normed, (x, ffverify.data(mean), ffverify.data(variance)))
+    assert report.ok, str(report)
+    assert set(report.data) == {"mean", "variance"}
+    assert mean.tolist() == [0.0, 0.0]
+    assert "changes its input x in place" in str(
+        quiet(lambda x, m: x.add_(m), (x, ffverify.data(mean + 1)))
+    )
+
+
 def test_torch_labels_and_masks_go_with_their_tensors():
     torch = pytest.importorskip("torch")
     z = arrays("float32", (3, 4), min_value=-5, max_value=5, framework="torch")

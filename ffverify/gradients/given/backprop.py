@@ -10,6 +10,7 @@ import ast
 import copy
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ffverify.frameworks.arguments import names_of
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
 from ffverify.gradients.function_under_test import Call
-from ffverify.gradients.report import GradcheckReport
+from ffverify.gradients.report import GradcheckError, GradcheckReport
 
 Path = tuple[tuple[str, Any], ...]  # of ("attribute", name) and ("item", key)
 
@@ -98,7 +99,15 @@ def backprop(
         ]
     )
     forward.ffverify_call = Call("layer", given=count, by="ffverify.backprop")  # type: ignore[attr-defined]  # for the report
-    return gradcheck(forward, [*given, *([state] if state else [])], vjp=pulled, **options)
+    raises = options.pop("raise_exception", True)
+    checked = gradcheck(
+        forward, [*given, *([state] if state else [])], vjp=pulled, raise_exception=False, **options
+    )
+    why = "no gradient was found for it: name it in parameters="
+    report = replace(checked, data={**checked.data, **dict.fromkeys(held.unmatched, why)})
+    if raises and not report.ok:
+        raise GradcheckError(report)
+    return report
 
 
 class _Layer:
@@ -108,6 +117,7 @@ class _Layer:
         self._layer = layer
         signature = inspect.signature(layer.backward)
         self.takes_cotangent = bool(signature.parameters)
+        self.unmatched: list[str] = []  # arrays without a gradient beside them
 
     def run(self, pairs: Any, args: Any, *state: Mapping[str, Any]) -> tuple[Any, Any]:
         """Run a copy forward with other parameters; give it, and its results."""
@@ -158,6 +168,8 @@ class _Layer:
                 if _is_parameter(gradient) and np.shape(gradient) == np.shape(array):
                     pairs.append((path, beside))
                     break
+        matched = {path for pair in pairs for path in pair}
+        self.unmatched = [_said(path) for path in kept if path not in matched]
         return pairs
 
     def at(self, holder: Any, path: Path) -> Any:
