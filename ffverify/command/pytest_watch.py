@@ -100,8 +100,12 @@ class Reporter:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Check what was seen; in a worker, send it on; otherwise write the reports."""
         self._hear_no_more()
-        if self._watch is not None and not self._config.pluginmanager.hasplugin("dsession"):
-            self._check(self._watch)  # of pytest-xdist's processes it is the workers that run tests
+        ran_here = not self._config.pluginmanager.hasplugin("dsession")  # pytest-xdist's controller
+        stopped = (
+            session.exitstatus == pytest.ExitCode.INTERRUPTED or self._config.option.collectonly
+        )
+        if self._watch is not None and ran_here and not stopped:
+            self._check(self._watch)
         if self._worker:
             output = self._config.workeroutput  # type: ignore[attr-defined]  # of pytest-xdist
             output["ffverify"] = {
@@ -170,7 +174,7 @@ class Reporter:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say which derivatives were checked, which are wrong, and which never ran."""
-        if self._watch is None:
+        if self._watch is None or self._config.option.collectonly:
             return
         watched = [e.result for e in self._document.entries if e.tool == "watch"]
         write = terminalreporter

@@ -71,7 +71,8 @@ def _cell(result: Result | None) -> str:
         return ""
     mark, style = _MARKS[result.status]
     known = "*" if result.known else ""
-    share = f" {100 * result.worst_share:3.0f}%" if result.status == "holds" else ""
+    share = f" {100 * result.worst_share:3.0f}%" if result.worst_share else "     "
+    share = share if result.status == "holds" else ""
     return f"[{style}]{mark}{known}{share}[/{style}]"
 
 

@@ -284,3 +284,13 @@ def test_a_gradient_check_has_its_error_drawn_in_the_page(tmp_path: Path) -> Non
     page.feed((tmp_path / "out.html").read_text(encoding="utf-8"))
     (image,) = [a["src"] for tag, a in page.tags if tag == "img"]
     assert str(image).startswith("data:image/svg+xml;base64,")
+
+
+def test_a_function_whose_gradient_is_wrong_is_one_cause_at_any_input(tmp_path: Path) -> None:
+    def checked(at: float) -> Entry:
+        wrong = gradcheck(np.tanh, np.array([at]), vjp=lambda v, x: (v,), raise_exception=False)
+        return Entry(result_of(wrong), "gradcheck")
+
+    came = _since(tmp_path, [checked(0.5)], [checked(0.25)])
+    assert "0 new, 0 worse, 0 gone" in came.output
+    assert came.exit_code == 0

@@ -278,3 +278,26 @@ def test_what_is_no_pytest_is_one_clear_error(words: list[str]) -> None:
     done = CliRunner().invoke(watch, ["--", *words])
     assert done.exit_code == 2
     assert "write ffverify watch -- pytest" in done.output
+
+
+@pytest.mark.parametrize("words", [("--collect-only",), ("-k", "stop")])
+def test_nothing_is_checked_where_nothing_ran_or_the_user_has_stopped(
+    project: Path, pytester: pytest.Pytester, words: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(
+        test_operations="""
+        import operations as ops
+        import pytest
+        import torch
+
+        def test_stop():
+            ops.Silu.apply(torch.ones(2))
+            pytest.exit("as Ctrl-C does")
+        """
+    )
+    result = pytester.runpytest_inprocess(
+        "-q", "--ffverify-watch", "--ffverify-jsonl=a.jsonl", *words
+    )
+    assert result.ret in (0, pytest.ExitCode.INTERRUPTED)
+    assert read(project / "a.jsonl").entries == []
+    result.stdout.no_fnmatch_line("wrong*")

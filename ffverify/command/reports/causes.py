@@ -71,7 +71,7 @@ def causes(results: Iterable[Result]) -> list[Cause]:
     for result in results:
         for f in result.findings:
             function = function_of(f.part)
-            what = f.part or f.where
+            what = f.part or result.claim  # of a gradient check the function is the cause
             if function in CATALOGUE:
                 what = function if f.known else function + _prime(f.part)
             key = (result.backend, what, bool(f.known), f.severity == "error")

@@ -289,9 +289,10 @@ def merge(documents: Sequence[Document]) -> Document:
         found |= {e.key: e for e in document.entries}
     whole.entries = in_order(found.values())
     notes = dict.fromkeys(n for d in documents for n in d.notes)
-    by_backend = {e.result.backend: False for e in whole.entries if e.tool == "verify"}
-    for e in whole.entries:
-        by_backend[e.result.backend] |= e.result.status not in ("not provided", "not available")
+    by_backend: dict[str, bool] = {}  # whether anything could be judged on it
+    for r in (e.result for e in whole.entries if e.tool == "verify"):
+        judged = r.status not in ("not provided", "not available")
+        by_backend[r.backend] = by_backend.get(r.backend, False) or judged
     notes |= dict.fromkeys(
         f"nothing could be judged on {name}" for name, judged in by_backend.items() if not judged
     )
