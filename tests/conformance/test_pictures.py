@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -164,8 +167,18 @@ def test_a_picture_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def _explained(*words: str) -> Any:
-    return CliRunner().invoke(cli.commands, ["explain", *words, "--backend", "reference"])
+def _explained(*words: str) -> SimpleNamespace:
+    """Run as the command line does, which turns a wrong word into a line and an exit code."""
+    called = ["ffverify", "explain", *words, "--backend", "reference"]
+    code: Any = 0
+    with CliRunner().isolation() as streams, mock.patch.object(sys, "argv", called):
+        try:
+            cli.main()
+        except SystemExit as left:
+            code = left.code or 0
+        sys.stdout.flush()
+        out, err = (stream.getvalue().decode() for stream in streams[:2])
+    return SimpleNamespace(exit_code=code, stdout=out, stderr=err)
 
 
 def test_explain_draws(tmp_path: Path) -> None:
