@@ -101,18 +101,22 @@ def edges(
         rows[rounds, elements] = _floats_at(places, fmt)
         return _courses(programs, inputs, j, rows.reshape(-1, *shape), fmt)[:, rounds, elements]
 
-    found: list[float] = []
-    for kind, course in enumerate(courses(places, elements)):  # decisions, ranges, signs
-        gaps = np.flatnonzero((course[1:] != course[:-1]) & (elements[1:] == elements[:-1]))
-        gaps = gaps[np.argsort(np.abs(places[gaps]), kind="stable")][:_MOST]
-        below, above, wanted, where = places[gaps], places[gaps + 1], course[gaps], elements[gaps]
-        while (apart := above != below + 1).any():
-            middle = (below >> 1) + (above >> 1) + (below & above & 1)  # the sum may not fit
-            same = courses(middle, where)[kind] == wanted
-            below = np.where(apart & same, middle, below)
-            above = np.where(apart & ~same, middle, above)
-        found += _floats_at(np.stack([below, above], axis=1).ravel(), fmt).tolist()
-    return list(dict.fromkeys(found))
+    first = courses(places, elements)  # decisions, ranges, signs
+    gaps, kinds = [], []
+    for k, course in enumerate(first):
+        changes = np.flatnonzero((course[1:] != course[:-1]) & (elements[1:] == elements[:-1]))
+        nearest = np.argsort(np.abs(places[changes]), kind="stable")[:_MOST]
+        gaps.append(changes[nearest])
+        kinds.append(np.full(nearest.size, k))
+    gap, kind = np.concatenate(gaps), np.concatenate(kinds)
+    below, above, wanted, where = places[gap], places[gap + 1], first[kind, gap], elements[gap]
+    while (apart := above != below + 1).any():
+        middle = (below >> 1) + (above >> 1) + (below & above & 1)  # the sum may not fit
+        same = courses(middle, where)[kind, np.arange(kind.size)] == wanted
+        below = np.where(apart & same, middle, below)
+        above = np.where(apart & ~same, middle, above)
+    found = _floats_at(np.stack([below, above], axis=1).ravel(), fmt)
+    return list(dict.fromkeys(found.tolist()))
 
 
 def _nth(values: Array) -> Array:

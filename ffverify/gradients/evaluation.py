@@ -31,7 +31,11 @@ _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only c
 
 @dataclass
 class Point:
-    """One input of a function under test, and what was computed there."""
+    """One input of a function under test, and what was computed there.
+
+    Of the arrays in ``warned``, by mode and position, it was said already that they lose digits. ``memo`` has
+    what was measured here, by what was asked.
+    """
 
     subject: FunctionUnderTest
     native: list[Any]
@@ -39,6 +43,8 @@ class Point:
     seed: int
     strict: bool = False
     results: list[Any] = field(default_factory=list)
+    warned: frozenset[tuple[str, int]] = frozenset()
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]

@@ -340,7 +340,9 @@ class Check:
         if not any(to_numpy(a).size for a, w in zip(native, made.wrt, strict=True) if w):
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
         formulas = self.oracles.at(made, native, results)
-        point = Point(made, native, formulas, self.seed, self.strict, results)
+        known = (w[1] for w in self.warnings.values() if w[1] is not None and w[1].tail)
+        warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
+        point = Point(made, native, formulas, self.seed, self.strict, results, warned)
         found = judge(point, values=not derived)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped

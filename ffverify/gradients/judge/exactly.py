@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.arrays import PreciseArray, batch
 from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, joined
@@ -146,6 +146,8 @@ class Exactly:
             ]
             with BALLS.precision(_BITS[0]):
                 apart = self._apart(given, 1)[0]
+            if not met:
+                return np.zeros(self.floats.size)
             moves.append(np.where(np.isfinite(apart), NEAR * apart, 0.0) * np.sqrt(len(met)))
         return _root_mean_square(np.stack(moves))
 
@@ -158,15 +160,18 @@ class Exactly:
         if not self._code:
             out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
             return out
-        bounds = running_bound(self.program, [*self.inputs.arrays, *self.more], self.fmt)
-        flat = np.concatenate([b.ravel() for b in bounds])
-        return np.array([float(b.upper()) if b.is_finite() else np.inf for b in flat])
+        exact = PreciseArray(self.balls, BALLS)
+        (bounds,) = running_bound(
+            self._vector, [*self.inputs.arrays, *self.more], self.fmt, exact=[exact]
+        )
+        return np.array([float(b.upper()) if b.is_finite() else np.inf for b in bounds])
 
-    def at(self, arrays: Sequence[Array], more: Sequence[Array]) -> Array | None:
-        """Give the results at other inputs as floats; None if they cannot be had."""
-        given = [*Inputs(arrays).balls, *(BALLS.array(a) for a in more)]
+    def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:
+        """Give the results at other inputs as floats, a row for each of ``mores``; None without."""
+        rows = [batch([BALLS.array(a) for a in same]) for same in zip(*mores, strict=True)]
         try:
             with BALLS.precision(_BITS[0]):
-                return midpoints(self._vector(*given).values)
+                out = at_rows(self._vector, [*Inputs(arrays).balls, *rows])
+                return midpoints(out.elements).reshape(-1, self.floats.size)
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
             return None

@@ -32,6 +32,7 @@ def execution_and_accuracy(
     computed: Array,
     asked: Array,
     sizes: Sequence[int],
+    arguments: Sequence[int],
     found: Screening,
     mode: str,
     tell: Any,
@@ -43,8 +44,8 @@ def execution_and_accuracy(
     ----------
     computed, asked
         The numbers, raveled and joined, and which of them are judged.
-    sizes
-        How many of them each array has.
+    sizes, arguments
+        How many of them each array has, and which argument or result it belongs to.
     mode
         How they were computed.
     tell
@@ -62,7 +63,9 @@ def execution_and_accuracy(
         near = error <= (g - 1) * u * np.abs(exact) + least
     largest = largest_of(exact, sizes)
     unseen = np.where(asked & np.isfinite(exact) & (largest > 0), g * u, np.nan)
-    doubtful = np.flatnonzero(asked & ~near)
+    # One warning of an array is told, the first: more losses that are rounding beside the array are no news.
+    warned = np.repeat([(mode, a) in point.warned for a in arguments], sizes)
+    doubtful = np.flatnonzero(asked & ~near & ~(warned & (error <= g * u * largest)))
     overflow = BALLS.exact(fmt.overflow)
     failing: list[tuple[Verdict, float, float, int]] = []
     for i in doubtful.tolist():
@@ -136,8 +139,8 @@ class _NaturalScale:
         near = nearer(point, None)
         # Cotangents are drawn at random: with other signs they do not cancel in the same way.
         signs = [np.resize([1.0, -1.0], v.size).reshape(v.shape) * v for v in own.more]
-        cut = [own.at(near, more) for more in (own.more, signs)]
-        both = np.stack([own.floats, *(c for c in cut if c is not None)])
+        cut = own.at(near, own.more, signs)
+        both = own.floats[None] if cut is None else np.vstack([own.floats, cut])
         self.largest = np.max([largest_of(numbers, sizes) for numbers in both], axis=0)
 
     def excuses(self, i: int, computed: float) -> bool:

@@ -27,6 +27,7 @@ from ffverify.truth.slopes import (
     Slopes,
     along,
     constants_moved,
+    glance,
     projection_slope,
     slopes_along,
 )
@@ -75,20 +76,42 @@ def one_result(point: Point, o: int) -> Array:
 
 def _constants_along(point: Point, weights: Array, directions: Sequence[Array | None]) -> float:
     """Give how far a slope of the function moves with the constants of its program."""
-    bits = _BITS // 2
-    here = projection_slope(point.vector, weights, point.inputs, directions, bits)
-    while here.rel_accuracy_bits() < point.fmt.precision and 4 * bits <= CEILING:
-        bits *= 4
-        here = projection_slope(point.vector, weights, point.inputs, directions, bits)
-    total = 0.0
-    for pattern in range(CONSTANT_PATTERNS):
-        arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS / NEAR, pattern)
-        moved = projection_slope(
-            point.vector, weights, point.inputs, directions, bits, arithmetic=arithmetic
+    used = np.flatnonzero(weights)
+
+    def projected_on(each: Array | None) -> Any:
+        return (
+            arb.nan() if each is None else sum((each[used] * weights[used]).tolist(), start=arb(0))
         )
-        apart = abs(moved - here).upper()
-        total += float(apart) ** 2 * len(met) / CONSTANT_PATTERNS if apart.is_finite() else 0.0
+
+    bits = _BITS // 2
+    while True:
+        (each, _), *moved = _slopes_with_constants(point, directions, bits)
+        with BALLS.precision(bits):
+            here = projected_on(each)
+            if here.rel_accuracy_bits() >= point.fmt.precision or 4 * bits > CEILING:
+                apart = [(abs(projected_on(m) - here).upper(), count) for m, count in moved]
+                break
+        bits *= 4
+    total = sum(float(a) ** 2 * n for a, n in apart if a.is_finite()) / CONSTANT_PATTERNS
     return float(np.sqrt(total))
+
+
+def _slopes_with_constants(
+    point: Point, directions: Sequence[Array | None], bits: int
+) -> list[tuple[Array | None, int]]:
+    """Give the slopes of all results, and those with the program's constants moved, with their number."""
+    key = (bits, *(None if d is None else d.tobytes() for d in directions))
+    found: list[tuple[Array | None, int]] | None = point.memo.get(key)
+    if found is None:
+        found = [(glance(point.vector, point.inputs, directions, bits), 0)]
+        for pattern in range(CONSTANT_PATTERNS):
+            arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS / NEAR, pattern)
+            each = glance(point.vector, point.inputs, directions, bits, arithmetic=arithmetic)
+            if not met:
+                break
+            found.append((each, len(met)))
+        point.memo[key] = found
+    return found
 
 
 def _differs(point: Point, formula: Any, exact: Any, constants: Callable[[], float]) -> bool:

@@ -114,7 +114,7 @@ def _values(point: Point, found: Screening) -> None:
 
     asked = np.ones(point.computed.size, dtype=bool)
     execution_and_accuracy(
-        point, own, point.computed, asked, point.sizes, found, "value", tell, None
+        point, own, point.computed, asked, point.sizes, point.places, found, "value", tell, None
     )
 
 
@@ -167,7 +167,16 @@ def _forward(
     keep = smooth.copy()
     keep[list(wrong)] = False
     execution_and_accuracy(
-        point, own, tangents, keep, point.sizes, found, point.subject.forward, tell, slope_of
+        point,
+        own,
+        tangents,
+        keep,
+        point.sizes,
+        point.places,
+        found,
+        point.subject.forward,
+        tell,
+        slope_of,
     )
 
 
@@ -224,6 +233,7 @@ class _Vjp:
             self.computed,
             rest,
             self.sizes,
+            self.owners,
             self.found,
             point.subject.reverse,
             tell,
