@@ -36,8 +36,9 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     Arrays and floats among the arguments may change from call to call; a program is made for each
     new combination of shapes, dtypes and memory layouts, and of everything else (ints, strings, sets,
     objects by what they hold, structure). What f brings along, names it uses, closures, default
-    values, and arrays, lists and objects in them, is looked at in every call; where something has
-    changed, programs are made anew. Programs raise no floating-point warnings.
+    values, and arrays, lists and objects in them, is looked at in every call (arrays are compared with
+    a copy); where something has changed, programs are made anew. To make one f is run twice: traced,
+    and as it is. Programs raise no floating-point warnings.
 
     The result has the same bits as that of f's graph, and of f where it takes derivatives itself. In
     both some functions are NumPy's only up to rounding: norms and standard deviations (which never
