@@ -29,7 +29,7 @@ from ffverify.reference.primitives.elementary import (
 
 from . import numpy_shapes, numpy_statistics  # noqa: F401  # which fill the tables
 from .primitive import Primitive, astype, constant, elementwise
-from .var import FUNCTIONS, UFUNCS, Value, concrete, dtype_of, implements, shape_of
+from .var import FUNCTIONS, UFUNCS, Value, Var, concrete, dtype_of, implements, shape_of
 
 for _module in (elementary, activations, linalg):
     for _primitive in vars(_module).values():
@@ -197,10 +197,14 @@ def _clip(
     return x if a_max is None else minimum(x, a_max)
 
 
-# Constants of a given shape --------------------------------------------------------------------------
+# Constants of a given shape: traced, so that the program may write traced values into them ---------------
 for _like in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
 
-    def _make(x: Value, *args: Any, dtype: Any = None, function: Any = _like) -> Any:
-        return function(np.broadcast_to(np.zeros((), dtype_of(x)), shape_of(x)), *args, dtype=dtype)
+    def _make(
+        x: Value, *args: Any, dtype: Any = None, function: Any = _like, **options: Any
+    ) -> Any:
+        shaped = np.broadcast_to(np.zeros((), dtype_of(x)), shape_of(x))
+        made = function(shaped, *args, dtype=dtype, **options)
+        return x.owner.constant(made) if type(x) is Var and made.dtype.kind == "f" else made
 
     FUNCTIONS[_like] = _make

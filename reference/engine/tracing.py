@@ -210,7 +210,7 @@ def explained() -> Iterator[None]:
             raise
         raise TypeError(
             "a traced value cannot be put into a plain array, where its derivative would be lost: "
-            "make the array from one that is traced (out = np.zeros_like(x) * x, then out[i] = ...), "
+            "make the array like one that is traced (out = np.zeros_like(x), then out[i] = ...), "
             "or put values together with np.stack or np.concatenate"
         ) from error
 

@@ -99,10 +99,18 @@ def broadcast_into(x):
     return np.sum(v**2)
 
 
+def into_an_array_like_its_argument(x):
+    out, total = np.zeros_like(x), np.full_like(x, 2.0)
+    for i in range(3):
+        out[i] = x[i] ** 2 + out[i - 1]
+        total += out
+    return np.sum(out * total) + np.sum(np.ones_like(x) * np.zeros_like(x, dtype=int))
+
+
 FUNCTIONS = [
     through_a_helper, through_another_name, through_a_view, from_a_view_to_others, over_parts,
     by_arrays_and_masks, a_copy_is_its_own, a_number_is_not_an_array, an_array_that_is_used_again,
-    broadcast_into,
+    broadcast_into, into_an_array_like_its_argument,
 ]  # fmt: skip
 
 
