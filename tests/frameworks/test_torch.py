@@ -413,6 +413,12 @@ def test_one_program_for_all_points_would_be_seen(by: str, monkeypatch: Any) -> 
         structures(STRUCTURES[by][0])
 
 
+@pytest.mark.parametrize("fn", [by_mask, by_number, by_constant, until_small])
+def test_right_functions_are_not_accused_of_the_branches_of_another_input(fn: Any) -> None:
+    points = strategies.arrays("float64", (3,), min_value=-5, max_value=5, framework="torch")
+    assert gradcheck(fn, points, max_examples=10).ok
+
+
 def test_a_search_lowers_a_function_once_for_each_mode(monkeypatch: Any) -> None:
     made_: list[Any] = []
     lowered = lowering._lowered
