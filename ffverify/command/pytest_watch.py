@@ -42,6 +42,11 @@ class Reporter:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        for name, least in (("watch-search", 0), ("watch-seconds", 1), ("seed", 0)):
+            given = setting(config, name)
+            if given is not None and given < least:
+                says = f"ffverify: --ffverify-{name} is {given}: give {least} or more"
+                raise pytest.UsageError(says)
         self._watch: Watch | None = config.stash.get(_WATCH, None)
         self._worker = hasattr(config, "workerinput")
         self._document = Document(run_record("pytest", seed=setting(config, "seed", 0)))

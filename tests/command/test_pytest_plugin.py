@@ -92,6 +92,8 @@ def test_ids_can_be_given_back(library: pytest.Pytester) -> None:
         ),
         ("--ffverify-dtype=float8", "dtype 'float8' is not known"),
         ("--ffverify-max-examples=0", "--ffverify-max-examples is 0"),
+        ("--ffverify-watch-search=-1 --ffverify-watch", "--ffverify-watch-search is -1"),
+        ("--ffverify-watch-seconds=0 --ffverify-watch", "--ffverify-watch-seconds is 0"),
         ("--ffverify-known=no.toml", "cannot read no.toml"),
         ("--ffverify-jsonl=no/such/folder/a.jsonl", "there is no folder"),
         ("ffverify.specs::xor_exact_solution-reference-float8", "dtype 'float8' is not known"),
@@ -99,7 +101,7 @@ def test_ids_can_be_given_back(library: pytest.Pytester) -> None:
     ],
 )
 def test_a_typo_in_an_option_is_one_line(library: pytest.Pytester, word: str, says: str) -> None:
-    result = library.runpytest_inprocess(word)
+    result = library.runpytest_inprocess(*word.split())
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert sum("ERROR" in line for line in result.errlines) == 1
     assert says in result.stderr.str()

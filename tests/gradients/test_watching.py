@@ -267,3 +267,40 @@ def test_a_framework_is_watched_from_its_import_on(monkeypatch: pytest.MonkeyPat
         assert json.__spec__ is not None
         assert json.__spec__.loader is json.__loader__
         assert type(json.__loader__) is type(stand_in.__loader__)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_what_is_called_in_any_mode_can_be_checked(mode: type) -> None:
+    watch = Watch()
+    with watch, mode():
+        Square.apply(torch.tensor([0.5, 2.0]))
+    assert [_ok(c) for c in check(watch)] == [True]
+
+
+def test_calls_by_keyword_are_told_apart() -> None:
+    watch = Watch()
+    with watch:
+        for i in range(20):
+            cubed(x=jnp.ones(2 + i % 2), scale=jnp.ones(()))
+    (seen,) = watch.seen.values()
+    assert [len(calls) for calls in seen.kept.values()] == [KEPT, KEPT]
+    assert all(_ok(c) for c in check(watch))
+
+
+def test_a_backward_that_raises_is_wrong() -> None:
+    class Raises(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            raise RuntimeError("not yet")
+
+    watch = Watch()
+    with watch:
+        Raises.apply(torch.ones(2))
+    (checked,) = check(watch)
+    assert checked.report is not None
+    assert str(checked.report.verdict) == "wrong"
+    assert "not yet" in str(checked.report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -97,8 +98,7 @@ def none_gradients(
 ) -> list[bool]:
     """Tell of which arguments the backward gives None: it does not mean to differentiate by those."""
     function, found = custom.call, []
-    args, kwargs = given(*arrays)
-    if not isinstance(function, jax.custom_vjp) or kwargs:
+    if not isinstance(function, jax.custom_vjp):
         return [False] * len(arrays)
     rule: Callable[..., Any] = function.bwd  # type: ignore[assignment]  # it has been called: there is one
 
@@ -109,7 +109,8 @@ def none_gradients(
     def of_wanted(*values: Any) -> Any:
         new = iter(values)
         filled = [next(new) if w else a for a, w in zip(arrays, wanted, strict=True)]
-        return function(*given(*filled)[0])
+        args, kwargs = given(*filled)
+        return function(*args, **kwargs)
 
     function.bwd = noting
     try:
@@ -117,14 +118,26 @@ def none_gradients(
         pull(jax.tree_util.tree_map(jax.numpy.ones_like, value))
     finally:
         function.bwd = rule
+    args, kwargs = given(*arrays)
+    signature = inspect.signature(function.fun)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
     cotangents = iter(found[0])
-    none: list[bool] = []
-    for i, arg in enumerate(args):
-        leaves = [x for x in jax.tree_util.tree_leaves(arg) if leaf(x) is not None]
-        if i in custom.constants:
-            continue
-        cotangent = next(cotangents)
-        parts = jax.tree_util.tree_leaves(cotangent, is_leaf=lambda x: x is None)
-        one = cotangent is None or len(parts) != len(leaves)
-        none += [cotangent is None] * len(leaves) if one else [p is None for p in parts]
+    by_place = [
+        [] if i in custom.constants else _none_among(next(cotangents), arg)
+        for i, arg in enumerate(bound.args)
+    ]
+    names = list(signature.parameters)
+    # The leaves of what was given by place come first, then those of keywords, by name.
+    order = [*range(len(args)), *(names.index(key) for key in sorted(kwargs))]
+    none = [flag for place in order for flag in by_place[place]]
     return [w and n for w, n in zip(wanted, none, strict=True)]
+
+
+def _none_among(cotangent: Any, arg: Any) -> list[bool]:
+    """Tell which arrays of an argument have None for a cotangent."""
+    count = sum(leaf(x) is not None for x in jax.tree_util.tree_leaves(arg))
+    parts = jax.tree_util.tree_leaves(cotangent, is_leaf=lambda x: x is None)
+    if cotangent is None or len(parts) != count:
+        return [cotangent is None] * count
+    return [p is None for p in parts]

@@ -77,7 +77,7 @@ def leaf(value: Any) -> Leaf | None:
 
 
 def _copied(value: Any) -> Any:
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         return value.detach().clone()
 
 

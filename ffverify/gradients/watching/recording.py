@@ -176,7 +176,7 @@ class Watch:
                     return None
                 seen = self.seen.setdefault((custom.kind, custom.name), Seen(custom))
             seen.calls += 1
-            at_a_glance = tuple(map(_glance, args))
+            at_a_glance = tuple(map(_glance, (*args, *kwargs.values())))
             if at_a_glance in seen.enough:
                 return None
             of = calls_of(custom.framework)
