@@ -190,7 +190,9 @@ def check(setting: Setting, name: str, fmt: str) -> Iterator[Row]:
     for seed in range(1 if setting.small else 4):
         inputs = tensors(case, fmt, setting.device, zlib.crc32(name.encode()) + seed)
         order = case.order if not setting.small or name in TWICE else 1
-        report = gradcheck(fn, inputs, order=order, raise_exception=False)
+        report = gradcheck(  # a compiler takes its time
+            fn, inputs, order=order, timeout=60, raise_exception=False
+        )
         errors = [f for f in report.findings if f.severity == "error"]
         outcome = "finding" if errors else "holds" if report.ok else "inconclusive"
         if case.planted:
