@@ -104,7 +104,7 @@ def gradcheck(
     order
         2 checks the derivatives of both modes by both modes as well.
     strict
-        Small and only relative losses of digits are errors too. What conditioning allows stays allowed.
+        Losses of digits that are only relative are errors too. What conditioning allows stays allowed.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
     timeout, time_limit

@@ -1,12 +1,15 @@
 """Hints: what mistake makes such numbers. A hint never decides anything.
 
 ``hint(judged)`` compares a failed number with its exact value and names the known pattern: a flipped
-sign, a missing factor, a transposed index, a zero gradient, a cancellation, an overflow.
+sign, a missing factor, a transposed index, a zero gradient, a cancellation, an overflow. A pattern of numbers
+that fits at the failing input fits at a generic one too, or it was a coincidence of round numbers and is not
+told.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,9 @@ from ffverify.frameworks.arrays import to_numpy
 from ffverify.truth.slopes import projection_slope
 from ffverify.verdicts.verdict import Verdict
 
+from .evaluation import gradients_of, tangents_of
 from .judge.judged import Judged
+from .laws import stirred
 
 _CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
 
@@ -33,12 +38,48 @@ def hint(judged: Judged) -> str:
         return _imprecise(judged, exact)
     if judged.computed == 0:
         return _zero(judged)
+    found = _pattern(judged, exact)
+    if found and exact != 0 and judged.point.formulas.forward is not None:
+        other = _elsewhere(judged)
+        if other is None or _pattern(*other) != found:
+            return ""
+    return found
+
+
+def _pattern(judged: Judged, exact: float) -> str:
     mirrored = _mirrored(judged, exact)
     if exact == 0:
         return mirrored or (
             "the exact derivative is zero: a term may be left over, or a mask not applied."
         )
     return mirrored or _ratio(judged, judged.computed / exact)
+
+
+def _elsewhere(judged: Judged) -> tuple[Judged, float] | None:
+    """Give the same number at inputs without anything special about them; None if it cannot be had."""
+    rng = np.random.default_rng(len(judged.point.points))
+    native = [
+        stirred(a, rng) if f else a
+        for a, f in zip(judged.point.native, judged.point.floating, strict=True)
+    ]
+    try:
+        formulas = replace(judged.point.formulas, inputs=None, here=None)
+        point = replace(judged.point, native=native, formulas=formulas, results=[], memo={})
+        if judged.mode in ("forward", "fr", "ff"):
+            tangents = tangents_of(point, list(judged.directions), {})
+            array, place = tangents, int(np.flatnonzero(judged.weights)[0])
+        else:
+            gradients = gradients_of(point, judged.weights)
+            array = None if gradients is None else gradients[judged.argument]
+            place = int(np.ravel_multi_index(judged.index, point.points[judged.argument].shape))
+        if array is None:
+            return None
+        computed = float(array.ravel()[place])
+        exact = projection_slope(point.vector, judged.weights, point.inputs, judged.directions, 128)
+    except Exception:  # noqa: BLE001 - foreign code at inputs that nobody gave
+        return None
+    there = replace(judged, point=point, computed=computed)
+    return (there, float(exact.mid())) if exact.is_finite() and exact != 0 else None
 
 
 def _nonfinite(judged: Judged) -> str:

@@ -299,7 +299,7 @@ def _rows(
     alone = [a[last] if b else a for a, b in zip(native, batched, strict=True)]
     # Zeros and ties may look alike alone: the promise has to hold at other numbers too.
     rng = np.random.default_rng(len(native))
-    other = [_stirred(a, rng) if is_floating(a) else a for a in native]
+    other = [stirred(a, rng) if is_floating(a) else a for a in native]
     if not all(_row_alone(subject, point, batched) for point in (native, other)):
         return
     try:
@@ -322,7 +322,7 @@ def _rows(
             ), "the value treats rows one by one: does the gradient count or sum them?"  # fmt: skip
 
 
-def _stirred(a: Any, rng: np.random.Generator) -> Any:
+def stirred(a: Any, rng: np.random.Generator) -> Any:
     """Give numbers of the same signs and like sizes, none of them zero and no two alike."""
     x = to_numpy(a)
     size = np.where(x == 0, rng.choice([-1.0, 1.0], x.shape), x)

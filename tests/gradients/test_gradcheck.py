@@ -344,6 +344,38 @@ def test_hints(vjp, words):
     assert words in report.findings[0].hint
 
 
+LABELS = np.array([1.0, 0.0, 0.0, 1.0])
+DISTANCES = np.array([[0.0, 8.0], [8.0, 0.0]])
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def kernel(length):
+    return np.exp(-0.5 * DISTANCES / length**2)
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "vjp"),
+    [
+        # σ' is missing, which is a mean's ¼ at 0 only.
+        (
+            lambda x: -LABELS * np.log(logistic(x)) - (1 - LABELS) * np.log(1 - logistic(x)),
+            np.zeros(4),
+            lambda v, x: v * ((1 - LABELS) / (1 - logistic(x)) - LABELS / logistic(x)),
+        ),
+        # l² in place of l³, which is a factor of 2 at ½ only.
+        (kernel, np.array(0.5), lambda v, x: (v * kernel(x) * DISTANCES / x**2).sum()),
+    ],
+    ids=["slope of a sigmoid", "a power"],
+)
+def test_a_factor_that_fits_by_coincidence_is_no_hint(fn, x, vjp):
+    report = quiet(fn, x, vjp=vjp)
+    assert report.verdict == "wrong"
+    assert not any("factor" in f.hint for f in report.findings)
+
+
 def test_hint_transposed():
     report = quiet(
         lambda W: np.sum(W * np.arange(9.0).reshape(3, 3)), np.ones((3, 3)),
