@@ -8,9 +8,6 @@ done at the deadline leaves a row that says so.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
+
+from ffverify.conformance.workers import _become_worker
 
 Row = dict[str, Any]
 
@@ -133,8 +132,7 @@ class _Worker:
 
 def _serve(pipe: Any, setting: Setting) -> None:
     """Run the jobs that come, until nobody is there to send any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends everything
-    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
+    _become_worker()  # before NumPy and torch count the cores
     warnings.simplefilter("ignore")  # torch's about its own future; what counts is in the rows
     while True:
         job = pipe.recv()
@@ -146,13 +144,6 @@ def _serve(pipe: Any, setting: Setting) -> None:
             reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
             pipe.send({"outcome": "failed", "reason": reason})
         pipe.send("ended" if _usable(setting.device) else "broken")
-
-
-def _leave_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _usable(device: str) -> bool:
