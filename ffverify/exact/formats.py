@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,12 @@ class Format:
         """Exponent of the smallest positive number, below which results underflow."""
         return self.emin - self.precision + 1 if self.gradual else self.emin
 
-    @property
+    @cached_property
     def largest(self) -> Fraction:
         """The largest finite number, exactly."""
         return (2 - Fraction(2) ** (1 - self.precision)) * Fraction(2) ** self.emax
 
-    @property
+    @cached_property
     def overflow(self) -> Fraction:
         """From this magnitude on, rounding to nearest gives infinity."""
         return self.largest + Fraction(2) ** (self.emax - self.precision)
@@ -108,7 +109,11 @@ def of(dtype: Any) -> Format:
 def dtype_name(value: Any) -> str:
     """Give the name of an array's dtype, whatever framework it is of, as in ``"bfloat16"``."""
     dtype = getattr(value, "dtype", None)
-    dtype = np.asarray(value).dtype if dtype is None else dtype
+    return _name(np.asarray(value).dtype if dtype is None else dtype)
+
+
+@cache
+def _name(dtype: Any) -> str:
     # NumPy's names leave the order of bytes out.
     return dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
 
