@@ -10,8 +10,10 @@ The allowed error is the conditioning bound (`ffverify.verdicts.bounds`). Beyond
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,43 +121,58 @@ def judge(
             np.ldexp(np.abs(midpoints(x)), -exponents) for x in (distances, limits)
         )
     verdicts = np.full(computed.size, Verdict.CORRECT, dtype=object)
-    overflow = BALLS.exact(fmt.overflow)
     runnings = [None] * computed.size if running is None else running.ravel().tolist()
     resolved, two = truth.resolved.ravel().tolist(), arb(2)
     for i in np.flatnonzero(~correct).tolist():
-        verdicts[i], errors[i] = _verdict(
-            numbers[i], exacts[i], distances[i], limits[i], resolved[i], overflow,
-            two ** int(exponents[i]), runnings[i], fmt,
+        verdicts[i], errors[i] = decide(
+            numbers[i], exacts[i], limits[i], fmt, ulp=two ** int(exponents[i]),
+            resolved=resolved[i], running=partial(runnings.__getitem__, i),
         )  # fmt: skip
     shape = computed.shape
     return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
 
 
-def _verdict(
-    c: float,
-    t: Any,
-    distance: Any,
+def decide(
+    computed: float,
+    exact: Any,
     allowed: Any,
-    resolved: bool,
-    overflow: Any,
-    ulp: Any,
-    run: Any,
     fmt: Format,
+    *,
+    ulp: Any,
+    running: Callable[[], Any],
+    resolved: bool = True,
 ) -> tuple[Verdict, float]:
-    """Judge one number; the error is in ulps, infinite where the number is not finite."""
+    """Judge one number: the verdict, and the error in ulps, infinite where the number is not finite.
+
+    Parameters
+    ----------
+    exact, allowed
+        A ball around the exact number, and the error that is allowed.
+    ulp
+        One ulp, as a number.
+    running
+        Gives the running bound when it is asked for; None: unknown, then rounding is blamed for at most
+        half the digits.
+    resolved
+        Whether the ball is as narrow as can be: what it holds is then right, and not merely possible.
+    """
+    c, t = computed, exact
     if t.is_nan():
         return (Verdict.CORRECT, 0.0) if math.isnan(c) else (Verdict.INCONCLUSIVE, math.inf)
     if not math.isfinite(c):
         same_sign = bool(t > 0) if c > 0 else bool(t < 0)
+        overflow = BALLS.exact(fmt.overflow)
         overflows = not math.isnan(c) and same_sign and t.abs_upper() + allowed >= overflow
         return (Verdict.CORRECT, 0.0) if overflows else (Verdict.NONFINITE, math.inf)
     if not t.is_finite():
         return (Verdict.WRONG, math.inf) if resolved else (Verdict.INCONCLUSIVE, math.inf)
+    distance = abs(arb(c) - t)
     least = distance.abs_lower()
-    error = float((least if not resolved or t.rad() > ulp else abs(distance).mid()) / ulp)
+    error = float((least if not resolved or t.rad() > ulp else distance.mid()) / ulp)
     if not least > allowed:
         certain = resolved or distance.abs_upper() <= allowed
         return (Verdict.CORRECT if certain else Verdict.INCONCLUSIVE), error
+    run = running()
     if run is None:
         explained = error <= 2.0 ** (fmt.precision / 2)
     else:

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import Point, nearer
-from ffverify.verdicts.verdict import Verdict
+from ffverify.verdicts.verdict import Verdict, decide
 
 from .exactly import Exactly
 from .formula import is_limit
@@ -66,37 +65,32 @@ def execution_and_accuracy(
     # One warning of an array is told, the first: more losses that are rounding beside the array are no news.
     warned = np.repeat([(mode, a) in point.warned for a in arguments], sizes)
     doubtful = np.flatnonzero(asked & ~near & ~(warned & (error <= g * u * largest)))
-    overflow = BALLS.exact(fmt.overflow)
     failing: list[tuple[Verdict, float, float, int]] = []
     for i in doubtful.tolist():
         t, c = balls[i], float(computed[i])
-        ulp = 2.0 ** int(fmt.ulp_exponents(np.array([exact[i]]))[0])
-        rounding = g * u * t.abs_upper() + arb(least)
         if not t.is_finite():
             continue  # undefined here: the formula question was asked of it
-        if not np.isfinite(c):
-            allowed = rounding + arb(own.motion[i]) if np.isfinite(own.motion[i]) else arb.pos_inf()
-            same_sign = bool(t > 0) if c > 0 else bool(t < 0)
-            if np.isnan(c) or not (same_sign and bool(t.abs_upper() + allowed >= overflow)):
-                failing.append((Verdict.NONFINITE, np.inf, 0.0, i))
+        ulp = 2.0 ** int(fmt.ulp_exponents(np.array([exact[i]]))[0])
+        allowed = g * u * t.abs_upper() + arb(least)
+        if np.isfinite(c) and abs(arb(c) - t).lower() <= allowed:
             continue
-        distance = abs(arb(c) - t)
-        if distance.lower() <= rounding:
-            continue
-        allowed = rounding + arb(own.motion[i]) if np.isfinite(own.motion[i]) else arb.pos_inf()
-        if not distance.lower() > allowed:
+        allowed += arb(own.motion[i]) if np.isfinite(own.motion[i]) else arb.pos_inf()
+
+        def running(i: int = i) -> Any:
+            # Below the smallest normal number results may be flushed to zero: nothing is promised there.
+            run = own.running[i] + g * 2.0**fmt.emin
+            return arb(run) if np.isfinite(run) else arb.pos_inf()
+
+        kind, size = decide(c, t, allowed, fmt, ulp=ulp, running=running)
+        if kind is not Verdict.CORRECT:
+            if np.isfinite(c) and not t.contains(0):
+                found.worst_ulps = max(found.worst_ulps, size)
+            failing.append((kind, size, float(allowed) / ulp if np.isfinite(c) else 0.0, i))
+        elif np.isfinite(c):
             if not np.isfinite(own.motion[i]) and slope_of and is_limit(point, *slope_of(i), c):
                 continue  # at a tie: any of the slopes beside it is right
             with np.errstate(over="ignore"):
                 unseen[i] = max(g * u, float(allowed) / largest[i]) if largest[i] else np.nan
-            continue
-        size = float(distance.lower()) / ulp
-        found.worst_ulps = max(found.worst_ulps, size if not t.contains(0) else 0.0)
-        # Below the smallest normal number results may be flushed to zero: nothing is promised there.
-        run = own.running[i] + g * 2.0**fmt.emin
-        explained = not np.isfinite(run) or bool(distance.lower() <= arb(run) + allowed)
-        kind = Verdict.IMPRECISE if explained else Verdict.WRONG
-        failing.append((kind, size, float(allowed) / ulp, i))
     found.unseen(point, mode, unseen)
     if not failing:
         return
