@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS, MPMATH
-from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, mp
-from ffverify.exact.formats import Array, is_floating
-from ffverify.exact.programs import Program, projected
+from ffverify.exact.formats import Array
+from ffverify.exact.programs import projected
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
 from ffverify.verdicts.finding import Finding
@@ -117,7 +115,10 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
             left = right = confirm.value(program, judged.point.points, ())
             noise = 0
         else:
-            left, right, noise = _second_opinion(program, judged)
+            size = float(abs(ball).mid())
+            left, right, noise = confirm.slope(
+                program, judged.point.points, judged.directions, size
+            )
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
         left = right = noise = None
     if left is None or right is None:
@@ -142,57 +143,3 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
 def _ball_digits(ball: Any, unit: float) -> str:
     with BALLS.precision(4 * FIRST_PRECISION):
         return str((ball / unit).str(20, radius=False))
-
-
-def _second_opinion(program: Program, judged: Judged) -> tuple[Any, Any, Any]:
-    """Give left and right slope in mpmath, or None where p and 2p bits do not agree to 60 digits; the noise.
-
-    p follows from the sizes of the slope and of the step: values whose difference is far below them
-    agree to all digits that there are, and their rounding, or zero, must not be taken for the slope.
-    The step 2^(e - p/3) leaves 2p/3 - |e| bits of a difference of values around 1, and as many fewer as an
-    input is larger than the step's own; 64 bits of those are left to larger values and to the roundings
-    on the way. Where that is too few, the two runs differ by
-    more than the noise, and nothing is confirmed.
-    """
-    points, directions = judged.point.points, judged.directions
-    size = float(abs(judged.truth.exact[0]).mid())
-    sizes = [
-        np.where(x[d != 0] == 0, 1.0, np.abs(x[d != 0] / d[d != 0]))
-        for x, d in zip(points, directions, strict=True)
-        if d is not None and np.any(d)
-    ]
-    moved = np.concatenate(sizes) if sizes else np.ones(1)
-    step = float(moved.min())
-    least, largest = (math.frexp(s)[1] for s in (step, float(moved.max())))
-    exponent = max(abs(least), largest - least)
-    bits = 512 + 2 * exponent
-    if math.isfinite(size):
-        bits += 4 * abs(math.frexp(size)[1])
-    bits = min(bits, CEILING // 2)
-
-    x: list[Any] = [MPMATH.array(a) if is_floating(a) else a for a in points]
-
-    def one_sided(sign: int, bits: int) -> Any:
-        with mp.workprec(bits):
-            h = sign * mp.ldexp(mp.mpf(step), -(bits // 3))
-
-            def at(c: int) -> Any:
-                moved = []
-                for a, d in zip(x, directions, strict=True):
-                    if d is None:
-                        moved.append(a)
-                        continue
-                    values, places = a.values.ravel().copy(), np.flatnonzero(d)
-                    values[places] += MPMATH.array(d.ravel()[places]).values * (c * h)
-                    moved.append(PreciseArray(values.reshape(a.shape), MPMATH))
-                return program(*moved).values[()]
-
-            return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
-
-    found, noise = [], mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
-    for sign in (-1, 1):
-        coarse, fine = one_sided(sign, bits), one_sided(sign, 2 * bits)
-        tolerance = abs(fine) * mp.mpf(10) ** -confirm.DIGITS + noise
-        with mp.workprec(2 * bits):
-            found.append(fine if abs(fine - coarse) <= tolerance else None)
-    return found[0], found[1], noise

@@ -7,6 +7,7 @@ have in common is taken for exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,30 +66,80 @@ def directional(
 ) -> tuple[Any, Any]:
     """Give left and right derivative along tangents of one element of a program, or None each.
 
-    Second order one-sided differences with step 2^(-p/3) of the smallest moved coordinate.
+    The step is 2^(-p/3) of the smallest moved coordinate.
     """
     sizes = [
         np.abs(a[(t != 0) & (a != 0)]) for a, t in zip(args, tangents, strict=True) if t is not None
     ]
     smallest = min([1.0, *(float(s.min()) for s in sizes if s.size)])
 
-    def one_sided(sign: int) -> Callable[[int], Any]:
-        def compute(bits: int) -> Any:
-            h = sign * mp.ldexp(mp.mpf(smallest), -(bits // 3))
-            x = _points(args)
+    def side(sign: int) -> Callable[[int], Any]:
+        return lambda bits: _one_sided(program, args, tangents, index, sign * smallest, bits)
 
-            def at(c: int) -> Any:
-                moved = [
-                    a if t is None else a + a.like(MPMATH.array(t).values * (c * h))
-                    for a, t in zip(x, tangents, strict=True)
-                ]
-                return program(*moved).values[index]
+    return _settled(side(-1)), _settled(side(1))
 
-            return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
 
-        return compute
+def slope(
+    program: Program, args: Sequence[Array], tangents: Sequence[Array | None], size: float
+) -> tuple[Any, Any, Any]:
+    """Give left and right derivative of a program with one number as result, and the noise in them.
 
-    return _settled(one_sided(-1)), _settled(one_sided(1))
+    None for one that p and 2p bits do not agree on to 60 digits. p follows from ``size``, that of the
+    derivative, and from that of the step: values whose difference is far below them agree to all digits
+    that there are, and their rounding, or zero, must not be taken for the slope. The step 2^(e - p/3)
+    leaves 2p/3 - |e| bits of a difference of values around 1, and as many fewer as an input is larger than
+    the step's own; 64 bits of those are left to larger values and to the roundings on the way. Where that
+    is too few, the two runs differ by more than the noise, and nothing is confirmed.
+    """
+    sizes = [
+        np.where(x[d != 0] == 0, 1.0, np.abs(x[d != 0] / d[d != 0]))
+        for x, d in zip(args, tangents, strict=True)
+        if d is not None and np.any(d)
+    ]
+    moved = np.concatenate(sizes) if sizes else np.ones(1)
+    step = float(moved.min())
+    least, largest = (math.frexp(s)[1] for s in (step, float(moved.max())))
+    exponent = max(abs(least), largest - least)
+    bits = 512 + 2 * exponent
+    if math.isfinite(size):
+        bits += 4 * abs(math.frexp(size)[1])
+    bits = min(bits, CEILING // 2)
+    found, noise = [], mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
+    for sign in (-1, 1):
+        coarse, fine = (
+            _one_sided(program, args, tangents, (), sign * step, b) for b in (bits, 2 * bits)
+        )
+        tolerance = abs(fine) * mp.mpf(10) ** -DIGITS + noise
+        with mp.workprec(2 * bits):
+            found.append(fine if abs(fine - coarse) <= tolerance else None)
+    return found[0], found[1], noise
+
+
+def _one_sided(
+    program: Program,
+    args: Sequence[Array],
+    tangents: Sequence[Array | None],
+    index: tuple[int, ...],
+    step: float,
+    bits: int,
+) -> Any:
+    """Differentiate one element to one side, of second order in the step 2^(-p/3) of a size, at p bits."""
+    with mp.workprec(bits):
+        h = mp.ldexp(mp.mpf(step), -(bits // 3))
+        x = _points(args)
+
+        def at(c: int) -> Any:
+            moved = []
+            for a, t in zip(x, tangents, strict=True):
+                if t is None:
+                    moved.append(a)
+                    continue
+                values, places = a.values.ravel().copy(), np.flatnonzero(t)
+                values[places] += MPMATH.array(np.ravel(t)[places]).values * (c * h)
+                moved.append(a.like(values.reshape(a.shape)))
+            return program(*moved).values[index]
+
+        return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
 
 
 def digits(number: Any, *, count: int = DIGITS) -> str:
