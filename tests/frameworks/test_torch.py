@@ -413,6 +413,17 @@ def test_one_program_for_all_points_would_be_seen(by: str, monkeypatch: Any) -> 
         structures(STRUCTURES[by][0])
 
 
+def test_an_input_at_the_edge_of_a_branch_has_the_branchs_program() -> None:
+    known: dict[str, Any] = {}
+    found = [
+        shadow(
+            until_small, [torch.tensor([x, 3.0]).double()], framework="torch", known=known
+        ).forward
+        for x in (4.0, 3.5)  # a little beyond 4 another step is needed
+    ]
+    assert found[0] is found[1] is not None
+
+
 @pytest.mark.parametrize("fn", [by_mask, by_number, by_constant, until_small])
 def test_right_functions_are_not_accused_of_the_branches_of_another_input(fn: Any) -> None:
     points = strategies.arrays("float64", (3,), min_value=-5, max_value=5, framework="torch")

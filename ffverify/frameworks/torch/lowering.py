@@ -45,16 +45,20 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with _as_written():
         seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
-    return remembered(known, seen.key, lambda: _lowered(fn, seen, examples))
+    new = seen.key not in known
+    program = remembered(known, seen.key, lambda: _lowered(seen, examples))
+    if new and not _is_complete(fn, seen, examples):
+        del known[seen.key]  # at the edge of a branch it does not show: another input may do
+        raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
+    return program
 
 
-def _lowered(fn: Callable[..., Any], seen: Tape, examples: Sequence[Any]) -> Program:
+def _lowered(seen: Tape, examples: Sequence[Any]) -> Program:
     """Give what a function was seen to execute as a function of precise arrays."""
     tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
-    _check_complete(fn, seen, examples)
     return _Interpreter(tape)
 
 
@@ -64,8 +68,8 @@ def _as_written() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if compiles else nullcontext()
 
 
-def _check_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> None:
-    """Refuse a trace that values have gone around (through .numpy() or .item()), as constants.
+def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> bool:
+    """Tell whether no values have gone around a trace (through .numpy() or .item()), as constants.
 
     A step of half the digits aside, the trace and the function run the same kernels on the same
     numbers; a constant in place of a value would leave them half the digits apart. What is decomposed
@@ -73,12 +77,11 @@ def _check_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any])
     """
     pairs = _aside(fn, tape, examples, 1, 0.5)
     if all(_near(ours, theirs, 0.0) for ours, theirs in pairs):
-        return
+        return True
     near = [_aside(fn, tape, examples, ulps, 1.0) for ulps in (0, 0, 1, 2, 3)]
     alike = all(_near(a, b, 0.0) for (_, a), (_, b) in zip(*near[:2], strict=True))
     noise = [max(float((o - t).abs().max()) for o, t in found) for found in zip(*near, strict=True)]
-    if not alike or not all(_near(*p, 64 * n) for p, n in zip(pairs, noise, strict=True)):
-        raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
+    return alike and all(_near(*p, 64 * n) for p, n in zip(pairs, noise, strict=True))
 
 
 def _aside(
@@ -274,8 +277,7 @@ _DECOMPOSITIONS = {
 
 # Functionalisation replaces this one by a formula of other roundings than the one that runs.
 _AS_EXECUTED = {
-    op: _uncast(decomposition_table[op])
-    for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
+    op: _DECOMPOSITIONS[op] for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
 }
 
 
