@@ -23,7 +23,6 @@ from ffverify.conformance.claim import Result
 from ffverify.conformance.known_defects import Defect
 from ffverify.conformance.verification import (
     check_one,
-    find_claim,
     read_known,
     refuse_formats,
     refuse_unknown_backend,
@@ -55,7 +54,8 @@ class Spec:
         """
         __tracebackhide__ = True
         result = self.run()
-        _results.append((result, "verify", *_said(self.claim)))
+        for tell in listeners:
+            tell(result)
         self.judge(result)
 
     def run(self) -> Result:
@@ -103,20 +103,8 @@ class Spec:
         return f"{self.claim}-{self.backend}-{self.dtype}"
 
 
-# What the specs of a test found, until its report is made.
-_results: list[tuple[Result, str, str, str]] = []
-
-
-def take_results() -> list[tuple[Result, str, str, str]]:
-    """Give result, tool, section and title of what has been tried since the last time."""
-    found = list(_results)
-    _results.clear()
-    return found
-
-
-def _said(claim_id: str) -> tuple[str, str]:
-    found = find_claim(claim_id)
-    return found.section, found.sentence
+# Whoever is to be told of every result, as a session that writes a report.
+listeners: list[Callable[[Result], None]] = []
 
 
 def all_specs(

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from ffverify.conformance.claim import Result
+from ffverify.conformance.verification import find_claim
 from ffverify.errors import UsageError
-from ffverify.gradients.report import listeners
+from ffverify.gradients.report import GradcheckReport
+from ffverify.gradients.report import listeners as gradchecks
 from ffverify.gradients.watching.checking import Checked, check
 from ffverify.gradients.watching.recording import Watch
 
 from .pytest_plugin import setting
-from .pytest_specs import take_results
+from .pytest_specs import listeners as specs
 from .reports.checked import figure_of, result_of
 from .reports.files import Files
 from .reports.records import Document, Entry, check_record, entry_of, run_record
@@ -56,9 +58,9 @@ class Reporter:
         self._began = time.perf_counter()
         paths = {n: setting(config, n) for n in ("json", "jsonl", "junit", "report")}
         self._files = Files(**{n: None if p is None else Path(p) for n, p in paths.items()})
-        self._checked: list[Result] = []
-        self._listen = lambda report: self._checked.append(result_of(report))
-        listeners.append(self._listen)
+        self._checked: list[Entry] = []  # since the last test
+        gradchecks.append(self._gradchecked)
+        specs.append(self._tried)
         config.add_cleanup(self._hear_no_more)
         if not self._worker:
             try:
@@ -75,19 +77,29 @@ class Reporter:
         """Let the report of a test carry what its specs and gradient checks found."""
         report = yield
         if call.when == "call":
-            found = [Entry(*one) for one in take_results()]
-            for result in self._checked:
-                if result.status == "holds" or not report.passed:  # else the test wants it to fail
-                    named = replace(result, claim=f"{result.claim} in {report.nodeid}")
-                    found.append(Entry(named, "gradcheck"))
+            found = []
+            for entry in self._checked:
+                if entry.tool == "verify":
+                    found.append(entry)
+                elif not (entry.failed and report.passed):  # then the test wants it to fail
+                    named = f"{entry.result.claim} in {report.nodeid}"
+                    found.append(replace(entry, result=replace(entry.result, claim=named)))
             self._checked.clear()
             if found:
                 vars(report)["ffverify"] = [check_record(entry) for entry in found]
         return report
 
+    def _gradchecked(self, report: GradcheckReport) -> None:
+        self._checked.append(Entry(result_of(report), "gradcheck"))
+
+    def _tried(self, result: Result) -> None:
+        claim = find_claim(result.claim)
+        self._checked.append(Entry(result, "verify", claim.section, claim.sentence))
+
     def _hear_no_more(self) -> None:
-        if self._listen in listeners:
-            listeners.remove(self._listen)
+        if self._gradchecked in gradchecks:
+            gradchecks.remove(self._gradchecked)
+            specs.remove(self._tried)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what it carries, here or from a worker."""
