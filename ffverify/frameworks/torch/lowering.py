@@ -212,8 +212,8 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
         raise UnknownOperation("complex numbers")
     value = value.detach().cpu()
     if value.is_floating_point():
-        return arithmetic.array(value.double().numpy())
-    return value.numpy()
+        return arithmetic.array(value.double().numpy(force=True))  # some are zeros without memory
+    return value.numpy(force=True)
 
 
 def _native_value(x: Value) -> Any:

@@ -155,7 +155,15 @@ def _frozen(tree: Any) -> Any:
 
 
 def _content(tensor: torch.Tensor) -> bytes:
-    return tensor.cpu().resolve_neg().resolve_conj().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return (
+        tensor.cpu()
+        .resolve_neg()
+        .resolve_conj()
+        .reshape(-1)
+        .view(torch.uint8)
+        .numpy(force=True)
+        .tobytes()
+    )
 
 
 def _filling(tree: Any) -> Callable[[Mapping[int, Any]], Any]:

@@ -291,6 +291,14 @@ def slope_at(point: Point, weights: Array, direction: Sequence[Array | None]) ->
     )  # fmt: skip
 
 
+def is_slope(
+    point: Point, weights: Array, directions: Sequence[Array | None], number: float
+) -> bool:
+    """Tell whether a number is the exact slope itself, up to rounding."""
+    exact = slope_at(point, weights, directions).exact[0]
+    return bool(abs(arb(number) - exact).lower() <= slack(point, exact))
+
+
 def is_limit(point: Point, weights: Array, directions: Sequence[Array | None], number: Any) -> bool:
     """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink or a tie may be.
 
