@@ -104,7 +104,7 @@ def gradcheck(
     order
         2 checks the derivatives of both modes by both modes as well.
     strict
-        Losses of digits that are only relative are errors too. What conditioning allows stays allowed.
+        Small and only relative losses of digits are errors too. What conditioning allows stays allowed.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
     timeout, time_limit
@@ -397,7 +397,7 @@ class Check:
     def _keep(self, judged: Judged) -> None:
         quick = Finding(
             judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
-            judged.point.fmt.name, tail=judged.tail, strict=self.strict,
+            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=self.strict,
         )  # fmt: skip
         if quick.severity == "error":
             self.errors.append((judged, lambda: finding(judged)))

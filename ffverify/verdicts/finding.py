@@ -43,8 +43,7 @@ class Finding:
     beyond
         Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
     strict
-        Whether a loss that is only relative counts as an error: then rounding beside the natural scale is
-        no excuse.
+        Whether losses of digits count as errors, however small.
     known
         Why it is known to fail; empty if it is not.
     part
@@ -71,12 +70,17 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """``"error"``, or ``"warning"`` for a loss of less than half the digits, or only a tail's."""
+        """``"error"``, or ``"warning"``: for a loss of less than half the digits, or only a tail's.
+
+        A function's own value that loses digits is told, and no more: it fails nothing that was asked of its
+        derivatives.
+        """
         if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
         half = 2.0 ** (FORMATS[self.dtype].precision / 2)
-        excused = self.error_ulps <= half or (self.tail and not self.strict)
-        return "warning" if self.kind is Verdict.IMPRECISE and excused else "error"
+        small = not self.strict and (self.tail or self.error_ulps <= half)
+        excused = self.kind is Verdict.IMPRECISE and (small or self.mode == "value")
+        return "warning" if excused else "error"
 
     @property
     def digits_lost(self) -> float:

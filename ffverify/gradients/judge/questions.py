@@ -23,7 +23,7 @@ import numpy as np
 
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
-from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.gradients.directions import cotangents, random_direction, tied_directions
 from ffverify.gradients.evaluation import (
     Point,
@@ -91,7 +91,23 @@ def _along(
 
 
 def _values(point: Point, found: Screening) -> None:
-    """Ask the second and the third question of the function's own values."""
+    """Ask the second and the third question of the function's own values.
+
+    Exact numbers have no sign of zero: the values are those with its sign left out.
+    """
+    computed = point.computed
+    if any(
+        np.any((x == 0) & np.signbit(x))
+        for x, f in zip(point.points, point.floating, strict=True)
+        if f
+    ):
+        unsigned = [
+            like(a, x + 0) if f else a
+            for a, x, f in zip(point.native, point.points, point.floating, strict=True)
+        ]
+        results = point.subject.value(unsigned)
+        computed = np.concatenate([to_numpy(results[k]).ravel() for k in point.places])
+        computed = computed.astype(np.float64)
     own = Exactly(
         point.vector,
         point.inputs,
@@ -106,15 +122,15 @@ def _values(point: Point, found: Screening) -> None:
         k, index = result_index(point, o)
         found.failed.append(
             judged_number(
-                point, "value", k, index, kind, float(point.computed[o]), point.exact[o], error,
+                point, "value", k, index, kind, float(computed[o]), point.exact[o], error,
                 allowed, tail=tail, weights=one_result(point, o),
                 directions=[None] * len(point.points), gradient=None,
             )
         )  # fmt: skip
 
-    asked = np.ones(point.computed.size, dtype=bool)
+    asked = np.ones(computed.size, dtype=bool)
     execution_and_accuracy(
-        point, own, point.computed, asked, point.sizes, point.places, found, "value", tell, None
+        point, own, computed, asked, point.sizes, point.places, found, "value", tell, None
     )
 
 
