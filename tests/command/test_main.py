@@ -134,7 +134,7 @@ def test_specs_lists_every_claim_by_section() -> None:
 @pytest.mark.parametrize("claim", claims(), ids=lambda c: c.id)
 def test_explain_tells_all_about_every_claim(claim: Claim) -> None:
     results = [
-        Result(claim.id, "reference", "float64", "holds", worst_ulps=1.5, measured="3 of 4"),
+        Result(claim.id, "reference", "float64", "holds", worst_share=0.59, measured="3 of 4"),
         Result(claim.id, "torch", "float64", "not provided", reason="no such_function"),
     ]
     console = Console(width=400, record=True, file=io.StringIO())
@@ -148,7 +148,7 @@ def test_explain_tells_all_about_every_claim(claim: Claim) -> None:
     assert f"def {claim.id}(" in told
     assert all(f"{bug.function}: {bug.sentence}" in told for bug in claim.bugs)
     assert all(picture.title in told for picture in claim.pictures)
-    assert "✓ 1.5" in told
+    assert "✓  59%" in told
     assert "no such_function" in told
     assert "3 of 4" in told
 
