@@ -1,8 +1,9 @@
 """Mutants of the checker: each switches one rule of gradcheck off, and a row of the corpora must show it.
 
-A row stays in the test suite if it kills a mutant: a buggy function that is then missed, or a right twin
-that is then accused. ``python -m tests.gradients.checker_mutants`` looks for the killers anew, cheapest
-rows first, and prints them; the others are the archive that ``tests.corpus.compare`` runs.
+A row kills a mutant if its buggy function is then missed, or its right twin accused; such rows stay in the
+test suite. ``python -m tests.gradients.checker_mutants SURVEY`` makes a survey of which rows ask which rules;
+run again it looks for the killers, cheapest rows first, and prints them. Rules without a killer among the
+rows have tests of their own, or two rules show the same errors.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import click
 import numpy as np
 
 from ffverify.gradients.gradcheck import gradcheck
-from tests.corpus import ROWS
+from tests.corpus import CORPORA, ROWS
 
 EXAMPLES = 6  # inputs of a row
 
@@ -51,7 +52,10 @@ MUTANTS = {
     "no edges are sought": Mutant(
         "given.searching._sharpened", lambda _check, slots: (slots.given, [])
     ),
-    "no second order": Mutant("gradcheck.Check._second_order", _constant(None)),
+    "numbers of any size are errors": Mutant("given.searching.held_within", _constant(None)),
+    "no second order": Mutant(
+        "gradcheck.Check._second_order", _constant(None), "torch_double_backward buggy"
+    ),
     # laws
     "inputs may be changed": Mutant("gradcheck.mutations", _nothing),
     "a VJP may change its inputs": Mutant("laws.mutations", _nothing),
@@ -75,33 +79,56 @@ MUTANTS = {
     ),
     "opaque code is not noisy": Mutant("opaque.Opaque.noise", _constant(0.0)),
     # the formula question
-    "no formula of a VJP is off": Mutant("judge.questions.reverse_faults", _constant({})),
-    "no formula of a JVP is off": Mutant("judge.questions.forward_faults", _constant({})),
-    "ties are not kept": Mutant("judge.questions.tied_directions", _constant([])),
+    "no formula of a VJP is off": Mutant(
+        "judge.questions.reverse_faults", _constant({}), "torch_double_backward buggy"
+    ),
+    "no formula of a JVP is off": Mutant(
+        "judge.questions.forward_faults", _constant({}), "cumprod-tangent buggy"
+    ),
+    "ties are not kept": Mutant(
+        "judge.questions.tied_directions", _constant([]), "norm-at-zero twin"
+    ),
     "elements on kinks are not judged": Mutant("judge.questions._on_kinks", _constant(None)),
-    "no limit of slopes is right": Mutant("judge.formula.is_limit", _constant(False)),
-    "any number is a limit of slopes": Mutant("judge.formula.is_limit", _constant(True)),
+    "no limit of slopes is right": Mutant(
+        "judge.formula.is_limit", _constant(False), "sort-tangent twin"
+    ),
+    "any number is a limit of slopes": Mutant(
+        "judge.formula.is_limit", _constant(True), "torch_double_backward buggy"
+    ),
     "constants are not rounded": Mutant("judge.formula._constants_along", _constant(0.0)),
-    "whole directions are not judged": Mutant("judge.formula._whole_direction", _constant(None)),
+    "whole directions are not judged": Mutant(
+        "judge.formula._whole_direction", _constant(None), "max_ties buggy"
+    ),
     "no tail is cut off": Mutant("judge.questions.is_cut_off", _constant(False)),
     # execution and accuracy
+    "values are not judged": Mutant("judge.questions._values", _constant(None)),
     "neither execution nor accuracy": Mutant(
-        "judge.questions._execution_and_accuracy", _constant(None)
+        "judge.questions.execution_and_accuracy", _constant(None), "sinc_near_zero buggy"
     ),
-    "what is computed on a kink is no limit": Mutant("judge.questions.is_limit", _constant(False)),
-    "no natural scale": Mutant("judge.questions._NaturalScale.excuses", _constant(False)),
-    "natural scales excuse all": Mutant("judge.questions._NaturalScale.excuses", _constant(True)),
+    "what is computed on a kink is no limit": Mutant(
+        "judge.execution.is_limit", _constant(False), "torch-topk-places twin"
+    ),
+    "no natural scale": Mutant(
+        "judge.execution._NaturalScale.excuses", _constant(False), "jax-attention-delta twin"
+    ),
+    "natural scales excuse all": Mutant(
+        "judge.execution._NaturalScale.excuses", _constant(True), "variance_by_squares buggy"
+    ),
     # code without an exact form
     "unknown tangents are not judged": Mutant("judge.questions.judge_tangents", _constant(None)),
-    "unknown VJPs are not judged": Mutant("judge.questions.judge_vjp", _constant(None)),
+    "unknown VJPs are not judged": Mutant(
+        "judge.questions.judge_vjp", _constant(None), "determinant-singular buggy"
+    ),
     "unknown tails are none": Mutant("judge.unknown.is_tail", _constant(False)),
     "unknown noise is none": Mutant("judge.unknown.is_noise", _constant(False)),
     "opaque kinks have no limits": Mutant("judge.by_differences._is_limit", _constant(False)),
-    "opaque code has no noise beside zero": Mutant("judge.by_differences.is_noise", _constant(False)),
-    "opaque large inputs are not bisected": Mutant(
-        "judge.by_differences._bisected_by_differences", _constant([])
+    "opaque code has no noise beside zero": Mutant(
+        "judge.by_differences.is_noise", _constant(False)
     ),
-}  # fmt: skip
+    "opaque large inputs are not bisected": Mutant(
+        "judge.by_differences._bisected_by_differences", _constant(([], 0.0))
+    ),
+}
 
 
 @contextmanager
@@ -175,12 +202,14 @@ def main() -> None:
         "survey", type=Path, help="JSON: which rows ask which rules; made if missing"
     )
     parser.add_argument("--share", default="0/1", help="of the mutants, or of the survey: 0/2, 1/2")
+    parser.add_argument("--corpora", nargs="*", default=list(CORPORA), choices=list(CORPORA))
     parser.add_argument("--most", type=int, default=80, help="rows tried for a mutant")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     part, parts = map(int, options.share.split("/"))
-    entries = [f"{name} {which}" for name in ROWS for which in ("buggy", "twin")]
+    names = [row.name for corpus in options.corpora for row in CORPORA[corpus]]
+    entries = [f"{name} {which}" for name in names for which in ("buggy", "twin")]
     if not options.survey.exists():
         found: dict[str, Any] = {}
         for entry in entries[part::parts]:
