@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
@@ -21,3 +22,10 @@ for name, examples in (("dev", 25), ("ci", 100), ("nightly", 5000)):
         verbosity=Verbosity.normal,
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a shell's background, where no key is heard
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests press Ctrl-C, and time limits do
