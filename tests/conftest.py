@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 
@@ -29,3 +30,8 @@ if (
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # tests press Ctrl-C, and time limits do
+
+if importlib.util.find_spec("torch"):
+    # Whole, and once: torch imports its compiler in the midst of a call, and where a time limit or a warning
+    # cuts that short it cannot be imported again.
+    import torch._dynamo  # noqa: F401

@@ -203,7 +203,7 @@ with heeding_interrupts():
         thing = Thing()
         dropped = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
         del thing
-        time.sleep(20)
+        time.sleep(5)
     except KeyboardInterrupt:
         sys.exit(7)
 """

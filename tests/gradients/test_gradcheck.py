@@ -52,7 +52,7 @@ def test_wrong_gradient_raises_with_value_reason_and_replay():
     assert not caught.value.report.replay().ok
 
 
-@pytest.mark.parametrize("seed", range(4))  # 20 in the benchmark
+@pytest.mark.parametrize("seed", range(1))  # 20 in the benchmark
 def test_one_sign_of_1e5_is_found(seed):
     x = np.random.default_rng(seed).normal(size=100_000)
     place = int(np.random.default_rng(seed + 100).integers(x.size))
