@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 
@@ -30,8 +29,3 @@ if (
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # tests press Ctrl-C, and time limits do
-
-if importlib.util.find_spec("torch"):
-    # Whole, and once: torch imports its compiler in the midst of a call, and where a time limit or a warning
-    # cuts that short it cannot be imported again.
-    import torch._dynamo  # noqa: F401
