@@ -400,3 +400,21 @@ def test_a_layout_is_still_found_guilty_in_bfloat16():
 
     x = torch.arange(1.0, 7.0).reshape(2, 3).to(torch.bfloat16)
     assert "laid out otherwise" in str(check(Flattened.apply, x))
+
+
+def test_a_result_that_is_not_finite_says_nothing_of_an_infinite_input():
+    x = np.array([np.inf, 1.0])
+    assert check(lambda x: x * x, x).ok
+
+    def softmax(x):
+        e = np.exp(x - np.max(x))
+        return e / np.sum(e)
+
+    def pull(v, x):
+        y = softmax(x)
+        return (y * (v - np.sum(v * y)),)
+
+    masked = np.array([-np.inf, 0.5, 1.0])
+    assert check(softmax, masked, vjp=pull).ok
+    wrong = check(softmax, masked, vjp=lambda v, x: (pull(v, x)[0] + 0 * x,))
+    assert wrong.verdict is Verdict.NONFINITE

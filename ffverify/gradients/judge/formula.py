@@ -183,6 +183,11 @@ def reverse_faults(
     overflow = BALLS.exact(point.fmt.overflow)
     broken = np.flatnonzero(identity.broken)
     some = broken[:_SINGLY]
+    if not weights.all():
+        # Results that are not finite have the cotangent 0, and 0 times the slope at an infinite input is
+        # nan: that is no fault of the code's.
+        numbers = (point.points[j].flat[i] for j, i in map(place, some.tolist()))
+        some = some[np.isfinite(np.array([float(x) for x in numbers]))]
     faults = {
         i: t
         for i, t in zip(
