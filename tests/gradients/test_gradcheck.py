@@ -52,15 +52,14 @@ def test_wrong_gradient_raises_with_value_reason_and_replay():
     assert not caught.value.report.replay().ok
 
 
-@pytest.mark.parametrize("seed", range(1))  # 20 in the benchmark
-def test_one_sign_of_1e5_is_found(seed):
-    x = np.random.default_rng(seed).normal(size=100_000)
-    place = int(np.random.default_rng(seed + 100).integers(x.size))
+def test_one_sign_of_1e5_is_found():  # at 20 seeds in the benchmark
+    x = np.random.default_rng(0).normal(size=100_000)
+    place = int(np.random.default_rng(100).integers(x.size))
 
     def vjp(v, x):
         return (np.where(np.arange(x.size) == place, -2 * v * x, 2 * v * x),)
 
-    report = quiet(lambda x: np.sum(x * x), x, vjp=vjp, seed=seed)
+    report = quiet(lambda x: np.sum(x * x), x, vjp=vjp)
     assert [f.index for f in report.findings] == [(place,)]
     assert kinds(report) == ["wrong"]
 

@@ -68,12 +68,17 @@ def _as_written() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if compiles else nullcontext()
 
 
+_MARGIN = 64
+
+
 def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> bool:
     """Tell whether no values have gone around a trace (through .numpy() or .item()), as constants.
 
     A step of half the digits aside, the trace and the function run the same kernels on the same
     numbers; a constant in place of a value would leave them half the digits apart. What is decomposed
     rounds otherwise: a few times more, and where that cancels, about as much as it does some ulps aside.
+    The worst of five places that few ulps aside is no bound on rounding: `_MARGIN` times it is allowed,
+    which is 2⁶ beside the 2²⁶ (float64) or 2¹² (float32) that half the digits are.
     """
     pairs = _aside(fn, tape, examples, 1, 0.5)
     if all(_near(ours, theirs, 0.0) for ours, theirs in pairs):
@@ -81,7 +86,7 @@ def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) ->
     near = [_aside(fn, tape, examples, ulps, 1.0) for ulps in (0, 0, 1, 2, 3)]
     alike = all(_near(a, b, 0.0) for (_, a), (_, b) in zip(*near[:2], strict=True))
     noise = [max(float((o - t).abs().max()) for o, t in found) for found in zip(*near, strict=True)]
-    return alike and all(_near(*p, 64 * n) for p, n in zip(pairs, noise, strict=True))
+    return alike and all(_near(*p, _MARGIN * n) for p, n in zip(pairs, noise, strict=True))
 
 
 def _aside(
@@ -98,7 +103,7 @@ def _aside(
 
 
 def _near(ours: torch.Tensor, theirs: torch.Tensor, noise: float) -> bool:
-    slack = 8 * torch.finfo(theirs.dtype).eps
+    slack = 8 * torch.finfo(theirs.dtype).eps  # as many roundings as a library's function has
     return torch.allclose(ours, theirs, rtol=slack, atol=noise, equal_nan=True)
 
 
