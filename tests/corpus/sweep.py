@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,6 @@ from .rows import box
 
 FRAMEWORKS = ("numpy", "torch", "jax")
 DTYPES = ("float64", "float32")
-# What is wrong upstream (torch 2.13, JAX 0.10.2): computed, then exact by hand and by mpmath.
 # What is known to be wrong upstream (torch 2.13), by framework and function.
 KNOWN = {
     (
@@ -74,9 +74,14 @@ CATALOGUES = {"numpy": numpy_functions, "torch": torch_functions, "jax": jax_fun
 
 @cache
 def functions(framework: str, dtype: str, programs_each: int = 120) -> list[Function]:
-    """Give a framework's functions, its share of the random programs last."""
-    drawn = program_functions(framework, dtype, programs_each)
-    return [*CATALOGUES[framework](dtype), *drawn]
+    """Give a framework's functions, its share of the random programs last.
+
+    They are made in a thread of their own: torch's database reads the source of all its callers at
+    each entry, and under pytest these are many.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        catalogue = thread.submit(lambda: list(CATALOGUES[framework](dtype))).result()
+    return [*catalogue, *program_functions(framework, dtype, programs_each)]
 
 
 def main() -> None:
