@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from .arithmetic import BALLS
 from .arrays import HiddenRows, Plain, PreciseArray, arithmetic_among, by_rows, flat_rows
-from .formats import Array
+from .elements import Undecided
+from .formats import Array, is_floating
 
 Program = Callable[..., Any]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class UnknownOperation(TypeError):
@@ -72,3 +76,26 @@ def at_rows(program: Program, args: Sequence[Any]) -> Any:
         return program(*args)
     except HiddenRows:
         return by_rows(program, *args)
+
+
+def together(arrays: Sequence[Array]) -> Any:
+    """Make what many points have in one place a batch; data that are the same for all stay as they are."""
+    first = arrays[0]
+    if is_floating(first):
+        return PreciseArray(BALLS.array(np.stack(arrays)).elements, BALLS, len(arrays))
+    if all(np.array_equal(first, a) for a in arrays):
+        return first
+    return Plain(np.stack(arrays), len(arrays))
+
+
+def in_halves(
+    run: Callable[[Sequence[T]], Sequence[R | None]], items: Sequence[T]
+) -> list[R | None]:
+    """Run many at once; where a branch is undecided at one of them half of them, and None for it alone."""
+    try:
+        return list(run(items))
+    except Undecided:
+        if len(items) == 1:
+            return [None]
+    middle = len(items) // 2
+    return [*in_halves(run, items[:middle]), *in_halves(run, items[middle:])]

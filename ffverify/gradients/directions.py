@@ -33,6 +33,11 @@ def cotangents(point: Point, size: int) -> Array:
     return plain(point, size) if size == 1 else signed(point, size)
 
 
+def chosen_cotangents(point: Point, chosen: Array) -> Array:
+    """Draw a cotangent for the chosen results, 0 for the others."""
+    return np.where(chosen, cotangents(point, chosen.size), 0.0)
+
+
 def powers_of_two(point: Point, x: Array) -> Array:
     """Give the power of two at or below each |x| (1 for zeros), well inside the format's range."""
     sizes = np.ldexp(0.5, np.frexp(np.where(x == 0, 1.0, np.abs(x.astype(np.float64))))[1])

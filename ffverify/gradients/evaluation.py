@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from ffverify.verdicts.verdict import Verdict
 from .function_under_test import Fault, FunctionUnderTest
 from .truth_sources import ExactPrograms
 
+if TYPE_CHECKING:
+    from .judge.ahead import Ahead
+
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 
 
@@ -33,8 +36,8 @@ _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only c
 class Point:
     """One input of a function under test, and what was computed there.
 
-    Of the arrays in ``warned``, by mode and position, it was said already that they lose digits. ``memo`` has
-    what was measured here, by what was asked.
+    Of the arrays in ``warned``, by mode and position, it was said already that they lose digits. ``ahead`` is
+    what was run here together with other points, ``memo`` what was measured here, by what was asked.
     """
 
     subject: FunctionUnderTest
@@ -44,6 +47,7 @@ class Point:
     strict: bool = False
     results: list[Any] = field(default_factory=list)
     warned: frozenset[tuple[str, int]] = frozenset()
+    ahead: Ahead | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,6 +97,20 @@ class Point:
         e = np.zeros(self.points[j].shape)
         e.ravel()[i] = 1.0
         return [e if k == j else None for k in range(len(self.points))]
+
+
+def cotangents_at(point: Point, weights: Array) -> list[Array]:
+    """Give the cotangents of all floating results as arrays."""
+    return [to_numpy(v) for v in point.split(weights) if v is not None]
+
+
+def tangents_at(point: Point, directions: Sequence[Array | None]) -> list[Array]:
+    """Give the tangents of all floating inputs as arrays."""
+    return [
+        np.zeros(x.shape) if d is None else d
+        for d, x, f in zip(directions, point.points, point.floating, strict=True)
+        if f
+    ]
 
 
 def attached(point: Point) -> Array:

@@ -37,13 +37,14 @@ from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambd
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
 from .given.slots import Slots
+from .judge.ahead import look_ahead
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
 from .laws import RANDOM, is_random, mutations, side_checks
 from .report import GradcheckError, GradcheckReport, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code
-from .truth_sources import TruthSources
+from .truth_sources import ExactPrograms, TruthSources
 
 _SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
@@ -174,6 +175,18 @@ Kept = tuple[Any, Callable[[], Finding]]  # what was judged, None of a complaint
 
 
 @dataclass
+class Begun:
+    """An input that a function was called with: ``before`` are its numbers before the call."""
+
+    inputs: Any
+    made: FunctionUnderTest
+    native: list[Any]
+    before: list[Array]
+    results: list[Any]
+    point: Point | None = None
+
+
+@dataclass
 class Check:
     """One call of gradcheck: what was asked, and what has been found so far."""
 
@@ -244,17 +257,54 @@ class Check:
             options.pop("vjp", None)
         return replace(given, options="".join(f", {k}={v}" for k, v in options.items()))
 
-    def at(self, inputs: Any, *, searching: bool = False) -> None:
-        """Check one point; keep what fails."""
+    def at(self, inputs: Any, begun: Begun | None = None) -> None:
+        """Check one point, which may be begun with; keep what fails."""
         try:
-            self._at(inputs, searching=searching)
+            self._at(inputs, begun)
         finally:
             if self.progress is not None:
                 self.progress(self.name)
 
-    def _at(self, inputs: Any, *, searching: bool) -> None:
+    def begin_together(self, many: Sequence[Any]) -> list[Begun | None]:
+        """Begin with many inputs, and run the exact programs that hold at all of them as one batch.
+
+        None for an input that has to be checked alone: the first, one for which something goes wrong, and
+        where there is no time left.
+        """
+        begun = [None if self.clock.is_over else self._begun(inputs) for inputs in many]
+        kinds: dict[Any, list[Point]] = {}
+        for each in begun:
+            if each is not None and each.point is not None:
+                kinds.setdefault(id(each.point.formulas.forward), []).append(each.point)
+        for points in kinds.values():
+            first = points[0]
+            with (
+                contextlib.suppress(Exception),
+                np.errstate(all="ignore"),
+                first.subject.framework.scope(first.native),
+            ):
+                look_ahead(points)
+        return begun
+
+    def _begun(self, inputs: Any) -> Begun | None:
+        if not self.points:
+            return None
+        with contextlib.suppress(Exception):  # it is told when the input is checked alone
+            made, native = self.subject(inputs)
+            before = [to_numpy(a).copy() for a in native]
+            with np.errstate(all="ignore"), made.framework.scope(native):
+                results = made.value(native)
+                formulas = self.oracles.supposed(made, native)
+                point = None if formulas is None else self._point(made, native, formulas, results)
+            return Begun(self.inputs, made, native, before, results, point)
+        return None
+
+    def _at(self, inputs: Any, begun: Begun | None) -> None:
         self.points += 1
-        made, native = self.subject(inputs)
+        if begun is not None:
+            self.inputs, made, native = begun.inputs, begun.made, begun.native
+        else:
+            made, native = self.subject(inputs)
         if made.caller_vjp is not None and self.points == 1:
             none = made.without_gradient(native)
             rule = "vjp=" if self.own.gradient is None else "gradient="
@@ -267,7 +317,10 @@ class Check:
                 np.errstate(all="ignore"),
                 made.framework.scope(native),
             ):  # nan are findings, not warnings
-                worst = self._examine(made, native)
+                if begun is None:
+                    before = [to_numpy(a).copy() for a in native]
+                    begun = Begun(self.inputs, made, native, before, made.value(native))
+                self._examine(begun)
         except Fault as fault:
             self._complain(fault.kind, str(fault), "", native)
             return
@@ -283,16 +336,10 @@ class Check:
                 "give truth=, a plain NumPy function, as the definition",
                 native,
             )
-            return
-        if searching:
-            from hypothesis import target
 
-            target(min(worst, 1e300), label="largest error in ulps")
-
-    def _examine(self, made: FunctionUnderTest, native: list[Any]) -> float:
-        before = [to_numpy(a).copy() for a in native]
-        results = made.value(native)
-        changed = list(mutations(made, native, before, "the function"))
+    def _examine(self, begun: Begun) -> None:
+        made, native, results = begun.made, begun.native, begun.results
+        changed = list(mutations(made, native, begun.before, "the function"))
         if changed:
             raise Fault(changed[0][1], Verdict.WRONG)
         if results and not self.beside:
@@ -301,11 +348,11 @@ class Check:
             for kind, sentence, hint in amiss:
                 self._complain(kind, sentence, hint, native)
             if amiss and not any(is_floating(r) for r in results):
-                return 0.0
+                return
             if any(kind is Verdict.INCONCLUSIVE for kind, _, _ in amiss):
                 self.beside = False
-                return 0.0
-        found = self._screened(made, native, results)
+                return
+        found = self._screened(made, native, results, begun.point)
         kinds = {judged.kind for judged in found.failed}
         if self.errors and is_random(made, native, results, calls=_CALLS):
             self.errors.clear()  # a random function is accused of nothing else
@@ -314,13 +361,13 @@ class Check:
             self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
         if self.own.hessian_diagonal is not None and not kinds & _GRAVE:
             self._diagonal(made, native)
-        return found.worst_ulps
 
     def _screened(
         self,
         made: FunctionUnderTest,
         native: list[Any],
         results: list[Any],
+        begun: Point | None = None,
         *,
         derived: bool = False,
         lossy: bool = False,
@@ -339,11 +386,11 @@ class Check:
             raise Fault(f"{made.name} has no floating-point input to differentiate by")
         if not any(to_numpy(a).size for a, w in zip(native, made.wrt, strict=True) if w):
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
-        formulas = self.oracles.at(made, native, results)
-        known = (w[1] for w in self.warnings.values() if w[1] is not None and w[1].tail)
-        warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
-        point = Point(made, native, formulas, self.seed, self.strict, results, warned)
-        found = judge(point, values=not derived)
+        found = self._supposed(begun)
+        if found is None:
+            formulas = self.oracles.at(made, native, results)
+            point = self._point(made, native, formulas, results)
+            found = judge(point, values=not derived)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )
@@ -352,6 +399,34 @@ class Check:
             if not (lossy and judged.kind is Verdict.IMPRECISE):
                 self._keep(judged)
         return found
+
+    def _point(
+        self,
+        made: FunctionUnderTest,
+        native: list[Any],
+        formulas: ExactPrograms,
+        results: list[Any],
+    ) -> Point:
+        known = (w[1] for w in self.warnings.values() if w[1] is not None and w[1].tail)
+        warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
+        return Point(made, native, formulas, self.seed, self.strict, results, warned)
+
+    def _supposed(self, point: Point | None) -> Screening | None:
+        """Judge a point by exact programs that are only supposed to hold there; None if they do not.
+
+        Where all that was computed is right beside them they do. Nothing is accused by others than those
+        that the function is seen to execute there.
+        """
+        if point is None or point.ahead is None:
+            return None
+        with contextlib.suppress(Exception):  # it is told when the input is checked alone
+            found = judge(point)
+            if not found.failed:
+                return found
+            seen = self.oracles.at(point.subject, point.native, point.results)
+            if seen.programs == point.formulas.programs:
+                return found
+        return None
 
     def _second_order(
         self, made: FunctionUnderTest, native: list[Any], results: list[Any], *, lossy: bool

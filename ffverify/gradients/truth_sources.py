@@ -43,6 +43,11 @@ class ExactPrograms:
     here: Array | None = None
 
     @property
+    def programs(self) -> tuple[Program | None, ...]:
+        """The three programs."""
+        return self.forward, self.backward(), self.tangent()
+
+    @property
     def code(self) -> bool:
         """Whether ``forward`` is the function's own program, no definition of what it should be."""
         return self.name == "shadow"
@@ -79,6 +84,7 @@ class TruthSources:
             )
         self._truth = truth
         self._known: dict[Any, Any] = {}  # by kind of point
+        self._last: dict[Any, ExactPrograms] = {}
 
     def at(
         self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
@@ -89,7 +95,15 @@ class TruthSources:
             name, forward = self._definition()
             traced = replace(traced, name=name, forward=forward, here=None)
         self.name = traced.name
+        self._last[_kind(subject, native)] = traced
         return traced
+
+    def supposed(self, subject: FunctionUnderTest, native: Sequence[Any]) -> ExactPrograms | None:
+        """Give the programs of the last point of this kind, if there are any; they may not hold here."""
+        last = self._last.get(_kind(subject, native))
+        if last is None or last.forward is None:
+            return None
+        return replace(last, inputs=None, here=None)
 
     def _definition(self) -> tuple[str, Callable[..., Any]]:
         if isinstance(self._truth, str):
@@ -103,12 +117,10 @@ class TruthSources:
         from ffverify.frameworks.shadow import shadow
 
         fallback = _by_differences(subject, native, results)
-        shapes = ((to_numpy(a).shape, str(a.dtype)) for a in native)
-        kind = (subject.name, subject.arguments.key, *shapes)
         made = shadow(
             subject.fn, native,
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
-            known=self._known.setdefault(kind, {}),
+            known=self._known.setdefault(_kind(subject, native), {}),
         )  # fmt: skip
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
@@ -120,7 +132,13 @@ class TruthSources:
             lambda: made.jvp,
         )
         try:
-            return _held_to(formulas, native, results)
+            places = [k for k, r in enumerate(results) if is_floating(r)]
+            if not places:
+                return formulas
+            inputs = Inputs([to_numpy(a) for a in native])
+            exact = exact_value(joined(made.forward, places), inputs)
+            hold_to(formulas, native, results, exact)
+            return replace(formulas, inputs=inputs, here=exact)
         except UnknownOperation as unknown:
             self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
         except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
@@ -128,10 +146,16 @@ class TruthSources:
         return fallback
 
 
-def _held_to(
-    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any]
-) -> ExactPrograms:
-    """Give the formulas with their exact value here, if that is the computed one to half its digits.
+def _kind(subject: FunctionUnderTest, native: Sequence[Any]) -> Any:
+    """Give what points have in common that one program may serve."""
+    shapes = ((to_numpy(a).shape, str(a.dtype)) for a in native)
+    return (subject.name, subject.arguments.key, *shapes)
+
+
+def hold_to(
+    formulas: ExactPrograms, native: Sequence[Any], results: Sequence[Any], exact: Array
+) -> None:
+    """See that the exact value of a function's own program is the computed one to half its digits.
 
     Where a value cancels so far that fewer are left, the running bound says what there may be; where that is
     infinite, the value may have no digit.
@@ -143,14 +167,10 @@ def _held_to(
     """
     from ffverify.verdicts.bounds import running_bound
 
-    points = [to_numpy(a) for a in native]
+    if not formulas.code:
+        return
     places = [k for k, r in enumerate(results) if is_floating(r)]
-    if not places:
-        return formulas
     fmt = coarsest([*native, *results])
-    assert formulas.forward is not None  # noqa: S101 - callers asked
-    inputs = Inputs(points)
-    exact = exact_value(joined(formulas.forward, places), inputs)
     values = np.concatenate([to_numpy(results[k]).ravel() for k in places]).astype(np.float64)
     if exact.size != values.size:
         raise ValueError(_OFF)
@@ -161,11 +181,11 @@ def _held_to(
     off = np.abs(np.where(both, floats, 0.0) - np.where(both, values, 0.0))
     allowed = half * largest + 2.0**fmt.smallest_exponent
     if not np.all(off <= allowed):
-        bounds = running_bound(formulas.forward, points, fmt)
+        assert formulas.forward is not None  # noqa: S101 - callers asked
+        bounds = running_bound(formulas.forward, [to_numpy(a) for a in native], fmt)
         radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
         if not np.all((off <= allowed) | (off <= radii)):
             raise ValueError(_OFF)
-    return replace(formulas, inputs=inputs, here=exact)
 
 
 _OFF = "the traced program does not reproduce the value"

@@ -20,7 +20,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program, at_rows
+from ffverify.exact.programs import Program, at_rows, in_halves, together
 
 from . import adaptive
 from . import derivatives as truth
@@ -55,6 +55,12 @@ class Slopes:
     exact: Array
     kink: Array
     value: Array
+
+    @property
+    def smooth(self) -> Array:
+        """Where there is one slope, and a finite one."""
+        finite = np.array([bool(e.is_finite()) for e in self.exact], dtype=bool)
+        return np.asarray(finite & ~self.kink)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,59 @@ def slopes(
     if found is None:
         raise Unresolved(last)
     return found
+
+
+def slopes_together(
+    vector: Program, points: Sequence[Inputs], directions: Sequence[Weights], fmt: Format
+) -> list[Slopes | None]:
+    """Give `slopes` of one program at many points, from one run for those that need about as many bits.
+
+    None where one run does not do: at kinks, where a branch is undecided, where it fails.
+    """
+    digits = fmt.precision + _SPARE
+    needed = [_first_precision(*p, digits) for p in zip(points, directions, strict=True)]
+    found: list[Slopes | None] = [None] * len(points)
+
+    def run(some: Sequence[int]) -> list[Slopes | None]:
+        bits = max(needed[i] for i in some)
+        with BALLS.precision(bits):
+            exponents = [_exponent(points[i], directions[i], bits) for i in some]
+            h, half = truth.steps(np.array(exponents))
+            moved = [
+                _on_stencil(
+                    [points[i].arrays[j] for i in some], [directions[i][j] for i in some], h.values
+                )
+                for j in range(len(points[0].arrays))
+            ]
+            out = at_rows(vector, moved)
+            size = (len(truth.STENCIL), len(some), out.shape[-1])
+            values = np.broadcast_to(out.elements, (size[0] * size[1], size[2])).reshape(size)
+            each, _ = truth.enclosure([PreciseArray(v, BALLS) for v in values], half)
+            here = values[truth.STENCIL.index(0)]
+            return [
+                Slopes(e, np.zeros(e.shape, bool), v)
+                if _narrow_enough(e, fmt, each=False).all()
+                else None
+                for e, v in zip(each, here, strict=True)
+            ]
+
+    for length in sorted({b.bit_length() for b in needed}):
+        alike = [i for i, b in enumerate(needed) if b.bit_length() == length]
+        for i, made in zip(alike, in_halves(run, alike), strict=True):
+            found[i] = made
+    return found
+
+
+def _on_stencil(arrays: Sequence[Array], directions: Sequence[Array | None], h: Array) -> Any:
+    """Give one argument at all points, moved by one step of the stencil after the other, as a batch."""
+    moving = [d for d in directions if d is not None]
+    if not moving:
+        return together([*arrays] * len(truth.STENCIL))
+    x = together(arrays).elements
+    shift = BALLS.array(np.stack(moving).astype(np.float64)).elements
+    shift = shift * h.reshape(-1, *(1,) * (shift.ndim - 1))
+    moved = np.concatenate([x + c * shift if c else x for c in truth.STENCIL])
+    return PreciseArray(moved, BALLS, len(moved))
 
 
 def glance(

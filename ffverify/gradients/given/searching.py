@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ffverify.frameworks.arrays import to_numpy
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
 from ffverify.gradients.judge.judged import Screening
+from ffverify.truth.derivatives import TOGETHER
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -19,10 +22,11 @@ from .extremes import held_within, limit
 from .slots import Slots, drawn
 
 if TYPE_CHECKING:
-    from ffverify.gradients.gradcheck import Check
+    from ffverify.gradients.gradcheck import Begun, Check
 
 GRAVITY = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 _FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
+_MOST = 32  # inputs that are begun with at a time
 _SHRINKS = 80  # inputs tried to make a failing one smaller
 
 
@@ -43,35 +47,69 @@ def search(check: Check, slots: Slots, max_examples: int) -> None:
     failures: dict[Any, tuple[list[Any], Any]] = {}
     shrinks = 0
 
-    def examine(values: tuple[Any, ...]) -> None:
-        nonlocal shrinks
-        key = tuple(map(_fingerprint, values))
-        if key not in failures:
-            if shrinks >= _SHRINKS or (check.points and check.clock.is_over):
-                return  # the smallest failure so far is small enough
-            shrinks += bool(failures)
+    def fails(values: Sequence[Any], begun: Begun | None = None) -> bool:
+        """Check an input; keep what was found if it is no milder than what is known."""
+        check.errors.clear()
+        _try(check, slots, values, begun)
+        if not check.errors or check.gravest() > gravest:
             check.errors.clear()
-            _try(check, slots, values, searching=True)
-            if not check.errors or check.gravest() > gravest:
-                check.errors.clear()
+            return False
+        failures[_key(values)] = (list(check.errors), check.inputs)
+        return True
+
+    def collect(values: tuple[Any, ...]) -> None:
+        if failures:
+            raise _Failure
+        waiting.append(values)
+        if len(waiting) >= (_together(waiting[0]) if check.points else 1):
+            flush()
+
+    def flush() -> None:
+        for values, begun in _begun(check, slots, waiting):
+            if (check.points and check.clock.is_over) or fails(values, begun):
+                break
+        waiting.clear()
+
+    def shrink(values: tuple[Any, ...]) -> None:
+        nonlocal shrinks
+        key = _key(values)
+        if key not in failures:
+            if not shrinks or shrinks > _SHRINKS or check.clock.is_over:
+                return  # it is known to hold, or the smallest failure so far is small enough
+            shrinks += 1
+            if not fails(values):
                 return
-            failures[key] = (list(check.errors), check.inputs)
+        shrinks = shrinks or 1
         check.errors, check.inputs = list(failures[key][0]), failures[key][1]
         raise _Failure
 
+    waiting: list[tuple[Any, ...]] = []
     try:
-        for values, narrow in sweeps[:max_examples]:
+        tried = [values for values, _ in sweeps[:max_examples]]
+        for (values, begun), (_, narrow) in zip(_begun(check, slots, tried), sweeps, strict=False):
             if check.clock.is_over:
                 break
-            _try(check, slots, values)
+            _try(check, slots, values, begun)
             if check.gravest() < gravest:
                 gravest, unshrunk = check.gravest(), (list(check.errors), check.inputs)
                 given = narrow
             check.errors.clear()
             if gravest < GRAVITY.index(Verdict.IMPRECISE):
                 break
-        with contextlib.suppress(_Failure):  # check.errors: what the smallest failing input gave
-            searched(drawn(given), examine, seed_value=check.seed, max_examples=max_examples)
+        with contextlib.suppress(_Failure):
+            searched(
+                drawn(given),
+                collect,
+                seed_value=check.seed,
+                max_examples=max_examples,
+                shrink=False,
+            )
+        flush()
+        if failures:  # the same inputs are drawn again
+            with contextlib.suppress(
+                _Failure
+            ):  # check.errors: what the smallest failing input gave
+                searched(drawn(given), shrink, seed_value=check.seed, max_examples=max_examples)
     finally:  # on Ctrl-C too
         kept = next(reversed(failures.values()), unshrunk)
         if kept is not None and not check.errors:
@@ -105,10 +143,34 @@ def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[A
     ]
 
 
-def _try(check: Check, slots: Slots, values: Sequence[Any], *, searching: bool = False) -> None:
+def _together(values: Sequence[Any]) -> int:
+    """Give how many inputs of this size are begun with at a time."""
+    leaves = (leaf.value for value in values for leaf in flatten(value).leaves)
+    size = sum(np.size(to_numpy(a)) for a in leaves if framework_of(a).is_array(a))
+    return max(min(_MOST, TOGETHER // (8 * max(size, 1))), 1)
+
+
+def _begun(
+    check: Check, slots: Slots, many: Sequence[Sequence[Any]]
+) -> Iterator[tuple[Sequence[Any], Begun | None]]:
+    """Begin with inputs, as many at a time as are no burden; the first is checked before others are begun."""
+    start = 0
+    while start < len(many):
+        size = _together(many[start]) if check.points else 1
+        some = many[start : start + size]
+        filled = [slots.filled(values) for values in some]
+        yield from zip(some, check.begin_together(filled), strict=True)
+        start += size
+
+
+def _key(values: Sequence[Any]) -> Any:
+    return tuple(map(_fingerprint, values))
+
+
+def _try(check: Check, slots: Slots, values: Sequence[Any], begun: Begun | None = None) -> None:
     """Check one point; what nobody asked for numbers so large or small for is kept as a warning."""
     beside = check.beside
-    check.at(slots.filled(values), searching=searching)
+    check.at(slots.filled(values), begun)
     inside = held_within(values, slots.given) if check.errors else None
     if inside is None:
         return

@@ -15,7 +15,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray, batch
 from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
-from ffverify.exact.programs import Program, at_rows, joined
+from ffverify.exact.programs import Program, at_rows, in_halves, joined, together
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
 from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
 from ffverify.verdicts.bounds import running_bound
@@ -38,6 +38,35 @@ def _root_mean_square(sizes: Array) -> Array:
     unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     out: Array = unit * np.sqrt(np.mean((sizes / unit) ** 2, axis=0))
     return out
+
+
+def balls_together(
+    program: Program, arguments: Sequence[Sequence[Array]], fmt: Format
+) -> list[Array | None]:
+    """Give `Exactly.balls` of one program at many points, with what else it takes; None where that fails."""
+    vector = joined(program)
+    found: list[Array | None] = [None] * len(arguments)
+    pending = list(range(len(arguments)))
+
+    def run(some: Sequence[int]) -> Sequence[Array]:
+        args = [together(arrays) for arrays in zip(*(arguments[i] for i in some), strict=True)]
+        out = at_rows(vector, args)
+        return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
+
+    for bits in _BITS:
+        with BALLS.precision(bits):
+            for i, balls in zip(pending, in_halves(run, pending), strict=True):
+                found[i] = balls
+        pending = [i for i in pending if not _is_narrow(found[i], fmt, bits)]
+        if not pending:
+            break
+    return found
+
+
+def _is_narrow(balls: Array | None, fmt: Format, bits: int) -> bool:
+    if balls is None:
+        return False
+    return min(map(arb.rel_accuracy_bits, balls.tolist()), default=bits) >= fmt.precision + 8
 
 
 class Exactly:
@@ -88,8 +117,7 @@ class Exactly:
                 continue
             except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
                 return None
-            known = map(arb.rel_accuracy_bits, found.tolist())
-            if min(known, default=bits) >= self.fmt.precision + 8:
+            if _is_narrow(found, self.fmt, bits):
                 break
         return found
 

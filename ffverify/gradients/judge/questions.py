@@ -24,17 +24,20 @@ import numpy as np
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.frameworks.arrays import like, to_numpy
-from ffverify.gradients.directions import cotangents, random_direction, tied_directions
+from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
 from ffverify.gradients.evaluation import (
     Point,
+    cotangents_at,
     finite_results,
     gradients_of,
     result_index,
+    tangents_at,
     tangents_of,
 )
 from ffverify.truth.slopes import Slopes, slopes
 from ffverify.verdicts.verdict import Verdict
 
+from .ahead import Ahead
 from .by_differences import screen_by_differences
 from .exactly import Exactly
 from .execution import SlopeOf, execution_and_accuracy
@@ -64,7 +67,9 @@ def judge(point: Point, *, values: bool = True) -> Screening:
         screen_by_differences(point, found)
         return found
     usable = finite_results(point)
-    kinked = _along(point, random_direction(point), usable, found)
+    ahead = point.ahead
+    direction = random_direction(point) if ahead is None else ahead.directions
+    kinked = _along(point, direction, usable, found, ahead=ahead)
     if kinked:
         for direction in tied_directions(point):
             _along(point, direction, usable, found, tied=True)
@@ -79,14 +84,20 @@ def _along(
     found: Screening,
     *,
     tied: bool = False,
+    ahead: Ahead | None = None,
 ) -> bool:
     """Judge both modes along a direction; tell whether any result has a kink there."""
-    exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
-    finite = np.array([bool(e.is_finite()) for e in exact.exact], dtype=bool)
-    smooth = usable & ~exact.kink & finite
+    if ahead is None:
+        exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
+    else:
+        exact = ahead.slopes
+    smooth = usable & exact.smooth
     if smooth.any():
-        _forward(point, directions, exact, smooth, found)
-        _reverse(point, directions, exact, smooth, found, tied=tied)
+        _forward(point, directions, exact, smooth, found, ahead)
+        weights = chosen_cotangents(point, smooth) if ahead is None else ahead.weights
+        balls = None if ahead is None else ahead.gradients
+        vjp = _Vjp(point, weights, found, balls)
+        _reverse(vjp, directions, exact, tied=tied)
     return bool((exact.kink & usable).any())
 
 
@@ -145,6 +156,7 @@ def _forward(
     exact: Slopes,
     smooth: Array,
     found: Screening,
+    ahead: Ahead | None,
 ) -> None:
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is None:
@@ -153,12 +165,8 @@ def _forward(
     program = point.formulas.tangent()
     own = None
     if program is not None:
-        dots = [
-            np.zeros(x.shape) if d is None else d
-            for d, x, f in zip(directions, point.points, point.floating, strict=True)
-            if f
-        ]
-        own = Exactly(program, point.inputs, dots, point.fmt, point.growth)
+        dots, balls = tangents_at(point, directions), None if ahead is None else ahead.tangents
+        own = Exactly(program, point.inputs, dots, point.fmt, point.growth, balls=balls)
     if own is None or own.balls is None or own.balls.size != tangents.size:
         judge_tangents(point, found, tangents, directions, exact, smooth)
         return
@@ -199,7 +207,9 @@ def _forward(
 class _Vjp:
     """A VJP at a point, computed and exact, its arrays raveled and joined."""
 
-    def __init__(self, point: Point, weights: Array, found: Screening) -> None:
+    def __init__(
+        self, point: Point, weights: Array, found: Screening, balls: Array | None = None
+    ) -> None:
         self.point, self.weights, self.found = point, weights, found
         self.gradients = gradients_of(point, weights)
         self.own: Exactly | None = None
@@ -212,8 +222,8 @@ class _Vjp:
         self.computed = np.concatenate([g.ravel().astype(np.float64) for g in arrays])
         program = point.formulas.backward()
         if program is not None:
-            vectors = [to_numpy(v) for v in point.split(weights) if v is not None]
-            own = Exactly(program, point.inputs, vectors, point.fmt, point.growth)
+            vectors = cotangents_at(point, weights)
+            own = Exactly(program, point.inputs, vectors, point.fmt, point.growth, balls=balls)
             self.own = own if own.balls is not None and own.balls.size == self.ends[-1] else None
 
     def place(self, i: int) -> tuple[int, int]:
@@ -260,19 +270,10 @@ class _Vjp:
         return self.weights, self.point.unit(*self.place(i))
 
 
-def _reverse(
-    point: Point,
-    directions: list[Array | None],
-    exact: Slopes,
-    smooth: Array,
-    found: Screening,
-    *,
-    tied: bool,
-) -> None:
-    weights = np.where(smooth, cotangents(point, smooth.size), 0.0)
-    vjp = _Vjp(point, weights, found)
+def _reverse(vjp: _Vjp, directions: list[Array | None], exact: Slopes, *, tied: bool) -> None:
     if vjp.gradients is None:
         return
+    point, weights, found = vjp.point, vjp.weights, vjp.found
     found.judged += vjp.computed.size
     if vjp.own is None:
         judge_vjp(point, found, vjp.gradients, weights, directions)
@@ -283,7 +284,7 @@ def _reverse(
 
 def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
     """Judge elements that sit on a kink, zeros and ties, against the slopes on either side and beside."""
-    vjp = _Vjp(point, np.where(usable, cotangents(point, usable.size), 0.0), found)
+    vjp = _Vjp(point, chosen_cotangents(point, usable), found)
     if vjp.gradients is None:
         return
     chosen: list[int] = []

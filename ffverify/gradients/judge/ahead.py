@@ -1,0 +1,73 @@
+"""Many points at once: what the judge will ask of the exact programs at each of them, run as batches.
+
+``look_ahead(points)`` gives every point what was found at it (``Point.ahead``), and to judge it needs no run
+of its own unless something is in doubt. What a batch does not settle is left to be run alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ffverify.exact.formats import Array
+from ffverify.exact.programs import Program
+from ffverify.gradients.directions import chosen_cotangents, random_direction
+from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, tangents_at
+from ffverify.gradients.truth_sources import hold_to
+from ffverify.truth.slopes import Slopes, slopes_together
+
+from .exactly import balls_together
+
+
+@dataclass
+class Ahead:
+    """What was run at a point together with others.
+
+    The direction, and the exact slopes of all results along it; cotangents, and the exact numbers of the VJP
+    and of the JVP, None where they are not known.
+    """
+
+    directions: list[Array | None]
+    slopes: Slopes
+    weights: Array
+    gradients: Array | None = None
+    tangents: Array | None = None
+
+
+def look_ahead(points: Sequence[Point]) -> None:
+    """Run the exact programs that points share; one where that fails gets nothing.
+
+    The programs are only supposed to hold at all of them.
+    """
+    directions, fmt = [random_direction(p) for p in points], points[0].fmt
+    some: list[tuple[Point, Ahead]] = []
+    slopes = slopes_together(points[0].vector, [p.inputs for p in points], directions, fmt)
+    for point, direction, exact in zip(points, directions, slopes, strict=True):
+        if exact is None:
+            continue
+        with contextlib.suppress(Exception):  # it is told when the point is checked alone
+            hold_to(point.formulas, point.native, point.results, exact.value)
+            point.formulas = replace(point.formulas, inputs=point.inputs, here=exact.value)
+            smooth = finite_results(point) & exact.smooth
+            point.ahead = Ahead(direction, exact, chosen_cotangents(point, smooth))
+            some.append((point, point.ahead))
+    if not some:
+        return
+    formulas = points[0].formulas
+
+    def run(
+        program: Program | None, more: Callable[[Point, Ahead], list[Array]]
+    ) -> Sequence[Array | None]:
+        if program is not None:
+            with contextlib.suppress(
+                Exception
+            ):  # code of the caller's that exact arithmetic cannot run
+                given = [[*p.inputs.arrays, *more(p, a)] for p, a in some]
+                return balls_together(program, given, fmt)
+        return [None] * len(some)
+
+    gradients = run(formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
+    tangents = run(formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
+    for (_, ahead), bars, dots in zip(some, gradients, tangents, strict=True):
+        ahead.gradients, ahead.tangents = bars, dots
