@@ -16,6 +16,7 @@ at gradcheck, and frozen before their first run. Of the ``reserve`` it found 120
 two twins under ``strict``, which lose ten ulps where strict allows five. Of the ``closing``, run after two
 mends that no corpus had shown, it found 120 of 120 and accused 0 of 120. They share one bug, that of the
 squared ReLU in bfloat16, which both authors thought of: 79 cases, not 80.
+The ``independent`` was written after that, without a look at gradcheck, and frozen before its first run.
 """
 
 from importlib import import_module
@@ -36,6 +37,9 @@ _MODULES = {
     "sealed": ("sealed_numpy_rows", "sealed_matrix_rows", "sealed_framework_rows"),
     "reserve": ("reserve_numpy_rows", "reserve_torch_rows", "reserve_jax_rows"),
     "closing": ("closing_numpy_rows", "closing_torch_rows", "closing_jax_rows"),
+    "independent": (
+        "independent_numpy_rows", "independent_torch_rows", "independent_jax_rows",
+    ),
 }  # fmt: skip
 CORPORA: dict[str, list[Row]] = {}
 for _name, _modules in _MODULES.items():
