@@ -42,16 +42,20 @@ ARRAY = "array"
 
 
 def _filled(index: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(arrays) == len(index):  # the usual case, quickly
+        return arrays
     remaining = iter(arrays)
     return tuple(next(remaining) if part is ARRAY else part for part in index)
 
 
-def _scatter(y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+def _scatter(
+    y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...], distinct: bool = False
+) -> Any:
     x = np.zeros(shape, dtype_of(y))
-    if arrays:
+    if arrays and not distinct:
         np.add.at(x, _filled(index, arrays), y)  # an element taken twice is given twice
     else:
-        x[index] = y
+        x[_filled(index, arrays)] = y
     return x
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive
+from ffverify.reference.engine.primitive import Primitive, multiply, scale
 from ffverify.reference.engine.tree import LEAF, NONE, flatten, tree_map, unflatten
-from ffverify.reference.engine.var import Value, Var
+from ffverify.reference.engine.var import Value, Var, shape_of
+from ffverify.reference.primitives.shaping import scatter
 
 from .captured import Captured, content, same_bytes
 from .graph import Graph, Names, Node, dynamic_leaves, retrace, trace
@@ -214,9 +215,23 @@ def lower(graph: Graph) -> Graph:
     """Write out the primitives that are plain NumPy programs, then find what they share."""
 
     def apply(primitive: Primitive, *args: Value, **params: Any) -> Value:
-        return (primitive.forward if primitive.inline else primitive)(*args, **params)
+        if primitive.inline:
+            return primitive.forward(*args, **params)
+        if primitive is scale and type(args[0]) is not Var and np.all(args[0]):
+            return multiply(*args)  # no exact zero wins against an infinite slope
+        if primitive is scatter and _takes_none_twice(args[1:]):
+            # Added to a zero, -0 is 0: the assigned values have the bits of the sum.
+            return scatter(args[0] + 0.0, *args[1:], **params, distinct=True)
+        return primitive(*args, **params)
 
     return simplify(retrace(graph, apply))
+
+
+def _takes_none_twice(index: tuple[Value, ...]) -> bool:
+    """Whether arrays of one shape index no element twice, as one of them, a constant, tells."""
+    shapes = set(map(shape_of, index))
+    known = [part for part in index if type(part) is np.ndarray and np.all(part >= 0)]
+    return len(shapes) == 1 and any(np.unique(part).size == part.size for part in known)
 
 
 class _Memory:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive
-from ffverify.reference.engine.tracing import Recording, Tape, explained
+from ffverify.reference.engine.tracing import EXPLAINED, Recording, Tape
 from ffverify.reference.engine.tree import LEAF, Structure, flatten, flatten_like, unflatten
 from ffverify.reference.engine.var import Value, Var, dtype_of, innermost, shape_of
 
@@ -157,7 +157,7 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     recording = Recording(records_all=True)
     inputs = {i: recording.input(leaf) for i, leaf in dynamic.items()}
     try:
-        with explained():
+        with EXPLAINED:
             out = f(*unflatten(structure, [inputs.get(i, leaf) for i, leaf in enumerate(leaves)]))
     finally:
         tape = recording.close()

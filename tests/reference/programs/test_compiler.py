@@ -170,6 +170,37 @@ def eval_tree(args, dtype, factor=1.0):
     return tree_map(lambda x: (x * factor).astype(dtype) if x.dtype.kind == "f" else x, args)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (np.arange(3), np.array([1, 1, 0])),
+        (np.array([0, 0, 2]), np.array([1, 1, 0])),  # the same element twice
+        (np.array([-1, 2, 0]), np.array([1, 1, 0])),  # and by its two names
+        (np.arange(3), np.array([[1], [1]])),  # each row with each column
+    ],
+)
+def test_an_element_taken_twice_gets_both_cotangents(rows, columns):
+    """Where constant indices are distinct, cotangents are put in place; -0 is then 0, as in a sum."""
+
+    def f(x, v):
+        return np.sum(x[rows, columns] * v)
+
+    x = np.arange(9.0).reshape(3, 3)
+    v = np.where(np.arange(3) == 1, -0.0, 2.0)
+    expected = np.zeros((3, 3))
+    np.add.at(expected, (rows, columns), v)
+    for g in (grad(f), compile(grad(f))):
+        found = g(x, v)
+        np.testing.assert_array_equal(found, expected)
+        assert not np.signbit(found).any()
+
+
+def test_an_index_of_distinct_elements_that_is_an_argument_is_not_taken_for_a_constant():
+    g = compile(grad(lambda x, rows: np.sum(x[rows])))
+    for rows in (np.arange(3), np.array([0, 0, 2])):
+        np.testing.assert_array_equal(g(np.ones(3), rows), np.bincount(rows, minlength=3))
+
+
 def test_programs_are_cached_by_shape_dtype_and_static_arguments():
     calls = itertools.count()
 
