@@ -29,7 +29,7 @@ from ffverify.reference.primitives.elementary import (
 
 from . import numpy_shapes, numpy_statistics  # noqa: F401  # which fill the tables
 from .primitive import Primitive, astype, constant, elementwise
-from .var import FUNCTIONS, UFUNCS, Value, Var, concrete, dtype_of, implements, shape_of
+from .var import FUNCTIONS, PRIMITIVES, UFUNCS, Value, Var, concrete, dtype_of, implements, shape_of
 
 for _module in (elementary, activations, linalg):
     for _primitive in vars(_module).values():
@@ -89,6 +89,8 @@ UFUNCS |= {
     np.degrees: elementary.rad2deg,
     np.conjugate: elementary.positive,
 }
+
+PRIMITIVES.update((ufunc, f) for ufunc, f in UFUNCS.items() if isinstance(f, Primitive))
 
 
 @implements(np.round, np.around)

@@ -21,7 +21,7 @@ argument (an index, a label).
 
 from __future__ import annotations
 
-import operator
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, prod
@@ -35,6 +35,7 @@ Rule = Callable[..., Value]
 # A slope that is 1 or -1 everywhere is given as the number: it costs no multiplication.
 Slope = Rule | int | None
 ELEMENTARY = 10
+FILLED = 512  # elements: fewer are filled faster than viewed
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,8 +90,10 @@ class Primitive:
         """Apply to arrays, or, where an argument is a `Var`, let its trace apply it."""
         trace = None
         for arg in args:
-            if type(arg) is Var and (trace is None or arg.owner.level > trace.level):
-                trace = arg.owner
+            if type(arg) is Var:
+                owner = arg.owner
+                if trace is None or (owner is not trace and owner.level > trace.level):
+                    trace = owner
         return self.forward(*args, **params) if trace is None else trace.apply(self, args, params)
 
     def __repr__(self) -> str:
@@ -99,7 +102,9 @@ class Primitive:
     def differentiates(self, k: int) -> bool:
         """Whether there is a derivative in argument k (arguments beyond the last share its rule)."""
         rules = self.transposes
-        return rules[k if k < len(rules) else -1] is not None if rules else False
+        if k < len(rules):
+            return rules[k] is not None
+        return bool(rules) and rules[-1] is not None
 
     def push(
         self, k: int, x_dot: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
@@ -118,7 +123,7 @@ class Primitive:
         if self.variadic:
             k, params = 0, {**params, "k": k}
         rule: Any = self.transposes[k]
-        x_bar = rule(y_bar, y, *xs, **params)
+        x_bar = y_bar if rule is unchanged else rule(y_bar, y, *xs, **params)
         if (
             type(x) is type(x_bar) is np.ndarray
             and x.shape == x_bar.shape
@@ -146,12 +151,17 @@ def elementwise(
     return Primitive(name, forward, slopes, rules, rules, **options)
 
 
+def unchanged(v: Value, *_: Any, **__: Any) -> Value:
+    """Return the cotangent or tangent, which a slope of 1 leaves as it is."""
+    return v
+
+
 def _scaling(slope: Slope, singular: bool) -> Rule | None:
     """Make the rule that multiplies by the slope, which is both map and transpose."""
     if slope is None:
         return None
     if not callable(slope):
-        return (lambda v, *_, **__: v) if slope == 1 else lambda v, *_, **__: -v
+        return unchanged if slope == 1 else lambda v, *_, **__: -v
     if singular:
         return lambda v, y, *xs, **params: scale(v, slope(y, *xs, **params))
     return lambda v, y, *xs, **params: v * slope(y, *xs, **params)
@@ -201,9 +211,14 @@ def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitiv
 # The primitives that the engine itself needs to scale, sum and broadcast cotangents. ---------------
 
 
+def has_nan(x: Any) -> bool:
+    """Whether an element is NaN: squares have no other way to such a sum, which is quick and never warns."""
+    return isnan(np.vdot(x, x))
+
+
 def _scale(v: Any, slope: Any) -> Any:
     product = np.multiply(v, slope)
-    if isnan(np.add.reduce(product, axis=None)) and np.isnan(product).any():  # the sum is quicker
+    if has_nan(product):
         product = np.where(np.equal(v, 0), np.zeros_like(product), product)
     return product
 
@@ -217,10 +232,10 @@ def _exact_scale(v: Any, slope: Any) -> Any:
 
 
 def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
-    if shape_of(x):
+    if shape_of(x) and prod(shape) > FILLED:
         return np.broadcast_to(x, shape)
-    y = np.empty(shape, dtype_of(x))  # a number fills an array faster than it is viewed as one
-    y.fill(x)
+    y = np.empty(shape, dtype_of(x))
+    y[...] = x
     return y
 
 
@@ -248,7 +263,6 @@ broadcast_to: Primitive = linear(
     _broadcast,
     lambda y_bar, _y, _x, **_: y_bar,  # the engine's unbroadcast is the transpose
     flops=0,
-    source="np.broadcast_to({0}, {shape})",
 )
 reshape: Primitive = linear(
     "reshape",
@@ -267,9 +281,10 @@ def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any = False) -> Any
 def _sum_transpose(
     y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False
 ) -> Value:
+    shape = shape_of(x)
     if not keepdims and shape_of(y_bar) != ():
-        y_bar = reshape(y_bar, shape=kept(shape_of(x), axis))
-    return broadcast_to(y_bar, shape=shape_of(x))
+        y_bar = reshape(y_bar, shape=kept(shape, axis))
+    return broadcast_to(y_bar, shape=shape)
 
 
 sum_over = linear(
@@ -283,10 +298,39 @@ sum_over = linear(
 )
 
 
+@functools.lru_cache(maxsize=16)
+def ones(shape: tuple[int, ...], dtype: str) -> Any:
+    """Return ones, by which sums over rows or columns are products, the quickest way to them."""
+    shared = np.ones(shape, dtype)
+    shared.flags.writeable = False
+    return shared
+
+
+def _margin(x: Any, *, axis: int) -> Any:
+    n = shape_of(x)[axis]
+    of_ones = ones((n, 1) if axis else (n,), dtype_of(x).char)
+    if type(x) is np.ndarray:
+        return x.dot(of_ones) if axis else of_ones.dot(x)
+    return x @ of_ones if axis else of_ones @ x
+
+
+# The sum of a matrix's rows, or of its columns as a column; rounded otherwise than `sum`, and quicker.
+margin = linear(
+    "margin",
+    _margin,
+    lambda y_bar, _y, x, **_: broadcast_to(y_bar, shape=shape_of(x)),
+    flops=lambda _y, x, **_: float(prod(shape_of(x))),
+    inline=True,
+    exact=lambda x, *, axis: np.sum(x, axis=axis, keepdims=axis == 1),
+)
+
+
 def kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape after a reduction over `axis` that keeps the axes with length 1."""
-    reduced = {operator.index(a) % len(shape) for a in axis}
-    return tuple(1 if i in reduced else n for i, n in enumerate(shape))
+    lengths = list(shape)
+    for a in axis:
+        lengths[a] = 1
+    return tuple(lengths)
 
 
 def unbroadcast(x_bar: Value, x: Value) -> Value:
@@ -295,12 +339,13 @@ def unbroadcast(x_bar: Value, x: Value) -> Value:
     found = shape_of(x_bar)
     if found != shape:
         extra = len(found) - len(shape)
+        if len(found) == 2 and shape in (found[1:], (found[0], 1)) and dtype_of(x_bar).char in "fd":
+            add_up = _margin if type(x_bar) is np.ndarray else margin
+            return _cast_like(add_up(x_bar, axis=1 - extra), x)
         axis = tuple(range(extra))
         if found[extra:] != shape:
             axis += tuple(extra + i for i, n in enumerate(shape) if n == 1 != found[extra + i])
-        if axis and type(x_bar) is np.ndarray:  # the usual case, quickly
-            x_bar = np.add.reduce(x_bar, axis=axis if len(axis) > 1 else axis[0])
-        elif axis:
+        if axis:
             x_bar = sum_over(x_bar, axis=axis, keepdims=False)
         if shape_of(x_bar) != shape:
             x_bar = reshape(x_bar, shape=shape)
@@ -318,6 +363,8 @@ def _broadcast_like(y_dot: Value, y: Value) -> Value:
 
 def _cast_like(v: Value, x: Value) -> Value:
     dtype, found = dtype_of(x), dtype_of(v)
+    if found is dtype and found.kind == "f":
+        return v
     if found.kind == "c":
         raise TypeError(
             "a complex number among the values of a derivative: only real functions are "

@@ -11,16 +11,15 @@ derivative program itself. This is what makes derivatives nest without confusing
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .primitive import positive
-from .var import Value, Var, dtype_of, innermost, shape_of
+from .var import Value, Var, dtype_of, innermost, ndarray, shape_of
 
 if TYPE_CHECKING:
     from .primitive import Primitive
@@ -136,23 +135,25 @@ class Recording(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        values, parents = list(args), []
+        values: list[Value] = []
+        parents = []
         nested = self.records_all
-        rules = primitive.transposes
-        last = len(rules) - 1  # arguments beyond share the last rule
-        for k, arg in enumerate(args):
-            kind = type(arg)
-            if kind is Var:
+        for arg in args:
+            value = arg
+            if type(arg) is Var:
                 if arg.owner is self:
-                    if rules and rules[min(k, last)] is not None:
+                    k = len(values)
+                    if primitive.differentiates(k):
                         parents.append((k, arg.index))
-                    values[k] = value = arg.value  # what the enclosing level sees
-                    nested = nested or type(value) is Var
+                    value = arg.value  # what the enclosing level sees
+                    if type(value) is Var:
+                        nested = True
                 else:
-                    values[k] = arg.alias()  # the program may write into the `Var`
+                    value = arg.alias()  # the program may write into the `Var`
                     nested = True
-            elif kind is np.ndarray:
-                values[k] = self._copied(arg)
+            elif type(arg) is ndarray:
+                value = self._copied(arg)
+            values.append(value)
         if nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
@@ -162,10 +163,10 @@ class Recording(Trace):
             params["kept"] = kept
         if not (parents or self.records_all):
             return y
-        places = None
-        if self.records_all:
-            places = [a.index if type(a) is Var and a.owner is self else None for a in args]
-        var = self.input(y, (primitive, params, values, parents, places))
+        places = self.records_all and [
+            a.index if type(a) is Var and a.owner is self else None for a in args
+        ]
+        var = self.input(y, (primitive, params, values, parents, places or None))
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
     def _copied(self, array: Any) -> Any:
@@ -188,8 +189,10 @@ class Recording(Trace):
 
 def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Var:
     """Note whose memory the result shares, as NumPy's own does: what is written into one is in both."""
-    whole = args[0]
-    if type(whole) is Var and np.may_share_memory(innermost(var), innermost(whole)):
+    whole, result = args[0], innermost(var)
+    if getattr(result, "base", None) is None or type(whole) is not Var:
+        return var  # memory of its own
+    if np.may_share_memory(result, innermost(whole)):
         var.base = (whole, primitive, params)
         views = whole.views = getattr(whole, "views", [])
         if len(views) & (len(views) - 1) == 0:  # now and then, that many views take no longer each
@@ -198,21 +201,21 @@ def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dic
     return var
 
 
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Say what to write instead where a program puts a traced value into a plain array."""
-    try:
-        yield
-    except ValueError as error:
-        if not isinstance(error.__cause__, TypeError) or "cannot become" not in str(
-            error.__cause__
-        ):
-            raise
-        raise TypeError(
-            "a traced value cannot be put into a plain array, where its derivative would be lost: "
-            "make the array like one that is traced (out = np.zeros_like(x), then out[i] = ...), "
-            "or put values together with np.stack or np.concatenate"
-        ) from error
+class _Explained:
+    """Says what to write instead where a program puts a traced value into a plain array."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, ValueError) and "cannot become" in str(error.__cause__):
+            raise TypeError(
+                "a traced value cannot be put into a plain array, where its derivative would be lost: "
+                "make the array like one that is traced (out = np.zeros_like(x), then out[i] = ...), "
+                "or put values together with np.stack or np.concatenate"
+            ) from error
+
+
+EXPLAINED = _Explained()
 
 
 def pull_back(
@@ -233,10 +236,11 @@ def pull_back(
             bars[place] = y_bar if present is None else present + y_bar
     for place in range(len(tape) - 1, n_inputs - 1, -1):
         y_bar = bars[place]
-        y, record = tape[place]
-        if y_bar is None or record is None:
+        if y_bar is None:
             continue
         bars[place] = None  # this cotangent is complete and about to be used up
+        y, record = tape[place]
+        assert record is not None  # noqa: S101  # the inputs come first
         primitive, params, values, parents, _ = record
         for k, index in parents:
             x_bar = primitive.pull(k, y_bar, y, values, params)

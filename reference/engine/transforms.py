@@ -16,7 +16,7 @@ import numpy as np
 from ffverify.reference.primitives.shaping import concatenate
 
 from .primitive import _cast_like, reshape
-from .tracing import Forward, Recording, Tape, explained, is_float, pull_back, push_forward
+from .tracing import EXPLAINED, Forward, Recording, Tape, is_float, pull_back, push_forward
 from .tree import LEAF, Structure, flatten, flatten_like, unflatten
 from .var import Value, Var, dtype_of, innermost, shape_of
 
@@ -87,7 +87,7 @@ def _record(
     trace = Recording()
     inputs = [trace.input(leaf) for leaf in leaves]
     try:
-        with explained():
+        with EXPLAINED:
             out = f(unflatten(structure, inputs))
     finally:
         tape = trace.close()
@@ -128,7 +128,7 @@ def jvp(
     inputs = [
         leaf if v is None else trace.input(leaf, v) for leaf, v in zip(leaves, x_dots, strict=True)
     ]
-    with np.errstate(all="ignore"), explained():
+    with np.errstate(all="ignore"), EXPLAINED:
         out = f(*unflatten(structure, inputs))
     out, aux = out if has_aux else (out, None)
     outputs, values, out_structure = _result(trace, out)

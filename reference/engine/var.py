@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 Value = Any
 
 FLOAT = np.dtype(float)
+ndarray = np.ndarray
 
 # Filled by numpy_functions.py, once, while the package is imported.
 UFUNCS: dict[np.ufunc, Primitive | Callable[..., Value]] = {}
 REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {}
+# Of these the primitives.
+PRIMITIVES: dict[np.ufunc, Primitive] = {}
 ACCUMULATIONS: dict[np.ufunc, Callable[..., Value]] = {}
 # SciPy's special functions, by name: SciPy need not be installed, and is not imported for them.
 SPECIAL: dict[str, Callable[..., Value]] = {}
@@ -46,22 +49,32 @@ def implements(
     return register
 
 
+def _applied(primitive: Primitive, args: tuple[Any, ...]) -> Any:
+    """Apply a primitive where an argument is a `Var`, as ``primitive(*args)`` does in more time."""
+    trace = None
+    for arg in args:
+        if type(arg) is Var and arg.owner is not trace:
+            if trace is not None:  # two derivatives: the primitive tells which is the inner one
+                return primitive(*args)
+            trace = arg.owner
+    return primitive(*args) if trace is None else trace.apply(primitive, args, {})
+
+
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(a: Any, b: Any) -> Any:
-        return UFUNCS[ufunc](a, b)
+        primitive = PRIMITIVES.get(ufunc)
+        return UFUNCS[ufunc](a, b) if primitive is None else _applied(primitive, (a, b))
 
     return operator
 
 
 def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    return lambda a, b: UFUNCS[ufunc](b, a)
+    operator = _binary(ufunc)
+    return lambda a, b: operator(b, a)
 
 
 def _unary(ufunc: np.ufunc) -> Callable[[Any], Any]:
-    def operator(a: Any) -> Any:
-        return UFUNCS[ufunc](a)
-
-    return operator
+    return lambda a: _applied(PRIMITIVES[ufunc], (a,))
 
 
 def _inplace(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -105,8 +118,8 @@ class Var:
     owner : the trace, that is, the derivative or graph, which this `Var` belongs to.
     tangent : its tangent x_dot (forward mode only).
     index : its place on the trace's tape (recording traces only).
-    base, views : of which other `Var` it is a view, by which primitive and parameters; and weak
-        references to its own views. Where one is written into, all of them stand for new values.
+    base, views : where there are any, of which other `Var` it is a view, by which primitive and
+        parameters; weak references to its own views. Where one is written into, all stand for new values.
     """
 
     __slots__ = ("__weakref__", "base", "index", "owner", "tangent", "value", "views")
@@ -115,14 +128,13 @@ class Var:
     owner: Trace
     tangent: Value
     index: int
-    base: tuple[Var, Primitive, dict[str, Any]] | None
+    base: tuple[Var, Primitive, dict[str, Any]]
     views: list[weakref.ref[Var]]
 
     def __init__(self, value: Value, owner: Trace, index: int = -1) -> None:
         self.value = value
         self.owner = owner
         self.index = index
-        self.base = None
 
     def become(self, value: Value) -> None:
         """Stand for another value from now on, as an array does that is written into."""
@@ -140,8 +152,12 @@ class Var:
     # NumPy's protocols -----------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method == "__call__" and not kwargs and ufunc in UFUNCS:
-            return UFUNCS[ufunc](*args)
+        if method == "__call__" and not kwargs:
+            primitive = PRIMITIVES.get(ufunc)
+            if primitive is not None:
+                return _applied(primitive, args)
+            if ufunc in UFUNCS:
+                return UFUNCS[ufunc](*args)
         _add_scipy(ufunc)
         if method == "outer" and ufunc in UFUNCS:
             a, b = args
@@ -164,10 +180,11 @@ class Var:
     def __array_function__(
         self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if func not in FUNCTIONS:
+        function = FUNCTIONS.get(func)
+        if function is None:
             _unsupported(func.__name__, [known.__name__ for known in FUNCTIONS])
         try:
-            return FUNCTIONS[func](*args, **kwargs)
+            return function(*args, **kwargs)
         except TypeError as error:
             here = error.__traceback__ is not None and error.__traceback__.tb_next is None
             if not here:  # raised within the function, not by calling it
@@ -319,7 +336,7 @@ class Var:
 
 def write(var: Var, value: Value) -> None:
     """Let a `Var`, what it is a view of, and all other views of that stand for what was written."""
-    while var.base is not None:
+    while hasattr(var, "base"):
         whole, primitive, params = var.base
         assert primitive.written is not None  # noqa: S101  # or it would be no view
         var, value = whole, primitive.written(whole, value, **params)
@@ -330,7 +347,7 @@ def write(var: Var, value: Value) -> None:
 def _refresh(var: Var) -> None:
     for reference in list(getattr(var, "views", ())):
         view = reference()
-        if view is not None and view.base is not None:
+        if view is not None:
             _, primitive, params = view.base
             view.become(primitive(var, **params))
             _refresh(view)
@@ -356,6 +373,8 @@ def concrete(value: Value) -> Value:
 
 def shape_of(value: Value) -> tuple[int, ...]:
     """Return the shape of an array, number or `Var`."""
+    if type(value) is ndarray:  # the usual case, quickly
+        return value.shape  # type: ignore[no-any-return]  # as a Value it is Any
     while type(value) is Var:
         value = value.value
     if type(value) is float:
@@ -366,6 +385,8 @@ def shape_of(value: Value) -> tuple[int, ...]:
 
 def dtype_of(value: Value) -> np.dtype[Any]:
     """Return the dtype of an array, number or `Var`."""
+    if type(value) is ndarray:  # the usual case, quickly
+        return value.dtype  # type: ignore[no-any-return]  # as a Value it is Any
     while type(value) is Var:
         value = value.value
     if type(value) is float:

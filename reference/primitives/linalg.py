@@ -6,7 +6,6 @@ Rules from Giles 2008, "Collected matrix derivative results for forward and reve
 
 from __future__ import annotations
 
-import functools
 from math import prod
 from typing import Any, NamedTuple
 
@@ -117,26 +116,12 @@ def _affine(x: Any, W: Any, b: Any) -> Any:
     return np.add(y, b, y) if inplace else y + b
 
 
-@functools.lru_cache(maxsize=16)
-def ones(n: int, dtype: np.dtype[Any]) -> Any:
-    """Return n ones, by which sums over rows or columns are products, the quickest way to them."""
-    shared = np.ones(n, dtype)
-    shared.flags.writeable = False
-    return shared
-
-
-def _affine_transpose_b(y_bar: Value, _y: Value, _x: Value, _W: Value, b: Value) -> Value:
-    if y_bar.ndim == 2 and b.ndim == 1:
-        return _product(ones(len(y_bar), y_bar.dtype), y_bar)
-    return y_bar
-
-
 affine = general(
     "affine",
     _affine,
     (lambda x_dot, _y, _x, W, _b: matmul(x_dot, W), _matmul_transpose_a),
     (lambda W_dot, _y, x, _W, _b: matmul(x, W_dot), _matmul_transpose_b),
-    (lambda b_dot, _y, _x, _W, _b: b_dot, _affine_transpose_b),
+    (lambda b_dot, _y, _x, _W, _b: b_dot, lambda y_bar, _y, _x, _W, _b: y_bar),
     flops=lambda y, x, W, _b: _matmul_flops(y, x, W) + prod(shape_of(y)),
     source=lambda x, W, _b: f"np.add({_matmul_source(x, W)}, {{2}}{{out}})",
     exact=lambda x, W, b: x @ W + b,

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive, constant, general, reshape
+from ffverify.reference.engine.primitive import Primitive, constant, general, ones, reshape
 from ffverify.reference.engine.var import Value, Var, dtype_of, shape_of
 
 from .activations import softplus
 from .elementary import absolute, log, square
-from .linalg import log_abs_det, ones, solve_matrix
+from .linalg import log_abs_det, solve_matrix
 from .reductions import exact_logsumexp, log_softmax, logsumexp, minus_max, sum_
 
 LOG_2PI = log_number(2 * pi)
@@ -131,7 +131,7 @@ def _softmax_nll(z: Value, place: Value) -> tuple[Value, tuple[Value, ...]]:
     d = minus_max(z, axis=1)
     e = np.exp(d)
     others = replaced(e, 0.0, place)
-    rest = others.dot(ones(e.shape[1], e.dtype))
+    rest = others.dot(ones(e.shape[1:], e.dtype.char))
     # log Σ e - d_y. Where the label wins, d_y = 0 and e_y = 1, and the sum of the others keeps its
     # digits; where it does not, the result is at least log 2, beside which a rounding of e_y is small.
     e_y, d_y = e.ravel()[place], d.ravel()[place]

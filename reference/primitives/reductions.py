@@ -18,6 +18,7 @@ from ffverify.reference.engine.primitive import (
     broadcast_to,
     constant,
     general,
+    has_nan,
     linear,
     reshape,
     sum_over,
@@ -35,6 +36,8 @@ def axes(x: Value, axis: Axis) -> tuple[int, ...]:
     ndim = len(shape_of(x))
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and 0 <= axis < ndim:  # the usual case, quickly
+        return (axis,)
     chosen = axis if isinstance(axis, tuple) else (axis,)
     for a in chosen:
         if not -ndim <= operator.index(a) < ndim:
@@ -128,6 +131,8 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 def _share(x: Any, y: Any, *, axis: tuple[int, ...]) -> Any:
     attains = np.equal(x, y)
     dtype = dtype_of(x)
+    if np.count_nonzero(attains) == y.size and not has_nan(y):  # every element of y attained once
+        return attains.astype(dtype)
     return np.divide(
         attains, np.add.reduce(attains, axis=axis, keepdims=True, dtype=dtype), dtype=dtype
     )

@@ -310,6 +310,7 @@ ARRAYS = {
         (Z,),
         {"axis": 1, "keepdims": True},
     ),
+    "margin": (lambda x, axis: np.sum(x, axis=axis), (A,), {"axis": 0}),
     "matmul": (np.matmul, (reals(2, 2, 3), reals(3, 2)), {}),
     "max": (np.max, (A,), {"axis": (1,), "keepdims": False}),
     "mean": (

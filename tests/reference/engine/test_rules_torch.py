@@ -92,6 +92,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "mish_slope": slope(
         lambda z: z * torch.tanh(F.softplus(z))
     ),  # of F.mish there is no third derivative
+    "margin": torch.sum,
     "norm": dims(torch.linalg.vector_norm),
     "pad_zeros": padded,
     "entr": torch.special.entr,
