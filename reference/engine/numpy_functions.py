@@ -98,6 +98,13 @@ def _round(x: Value, decimals: int = 0) -> Value:
     return rounded(x, decimals=decimals)
 
 
+@implements(np.angle)
+def _angle(x: Value, deg: bool = False) -> Value:
+    """As `numpy.angle` of a real number: 0, or π where it is negative."""
+    angle = elementary.arctan2(np.zeros((), dtype_of(x)), x)
+    return angle * (180 / np.pi) if deg else angle
+
+
 @implements(np.sinc)
 def _sinc(x: Value) -> Value:
     return activations.sinc_derivative(x, n=0)

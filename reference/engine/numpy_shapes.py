@@ -155,10 +155,11 @@ def _gathered(x: Value, places: Any) -> Any:
     return gather(x, np.asarray(places), index=(shaping.ARRAY,))
 
 
-FUNCTIONS |= {
-    function: _moving(function)
-    for function in (np.rot90, np.tile, np.repeat, np.roll, np.delete, np.resize)
-} | {np.compress: _moving(np.compress, 1), np.extract: _moving(np.extract, 1)}
+MOVING = (
+    np.rot90, np.tile, np.repeat, np.roll, np.delete, np.resize, np.fft.fftshift, np.fft.ifftshift,
+)  # fmt: skip
+FUNCTIONS |= {function: _moving(function) for function in MOVING}
+FUNCTIONS |= {function: _moving(function, 1) for function in (np.compress, np.extract)}
 
 
 @implements(np.flip)

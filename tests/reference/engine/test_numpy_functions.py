@@ -144,6 +144,8 @@ CALLS = {
     "power of a number": lambda x: 2.0**x,
     "modulo": lambda x: x % 0.35,
     "deg2rad": np.deg2rad,
+    "angle": lambda x: x * np.angle(x - 0.5),
+    "angle in degrees": lambda x: x * np.angle(x - 0.5, deg=True),
     "fabs": np.fabs,
     "logaddexp": lambda x: np.logaddexp(x, V),
     "logsumexp of all": lambda x: reference.logsumexp(x, None),
@@ -213,6 +215,8 @@ CALLS = {
     "rot90": np.rot90,
     "rollaxis": lambda x: np.rollaxis(x[None], 2),
     "roll of axes": lambda x: np.roll(x, (1, 2), (0, 1)),
+    "fftshift": np.fft.fftshift,
+    "ifftshift of an axis": lambda x: np.fft.ifftshift(x, axes=1),
     "repeats": lambda x: np.repeat(x, [1, 0, 2], axis=0),
     "tile of integers": lambda x: np.tile(x, (np.int64(2), 1, 2)),
     "tile of nothing": lambda x: np.concatenate([np.tile(x, 0).ravel(), x[0]]),
@@ -479,3 +483,20 @@ def test_uneven_sections_are_for_array_split_alone():
 def test_complex_values_on_the_way_are_refused(mode):
     with pytest.raises(TypeError, match="only real functions are differentiated"):
         mode(lambda x: np.abs(np.sum(np.exp(1j * x))))(V)
+
+
+class Labelled:
+    """An array of another library, which serves NumPy's ufuncs itself, as xarray's do."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __array_ufunc__(self, *_args, **_kwargs):
+        raise AssertionError("its operator was not asked")
+
+    def __rmul__(self, other):
+        return Labelled(other * self.data)
+
+
+def test_an_operand_of_another_library_keeps_its_own_operators():
+    assert grad(lambda x: np.sum((x * Labelled(V)).data))(2.0) == np.sum(V)
