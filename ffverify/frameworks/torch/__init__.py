@@ -64,8 +64,8 @@ def array(values: Array, dtype: str, device: str | None = None) -> Any:
 
 
 def to_numpy(value: Any) -> Array:
-    held = value.detach().cpu().resolve_neg()
-    return (held.float() if held.dtype == torch.bfloat16 else held).numpy()  # type: ignore[no-any-return]  # torch is typed in part
+    held = value.float() if value.dtype == torch.bfloat16 else value
+    return held.numpy(force=True)  # type: ignore[no-any-return]  # torch is typed in part
 
 
 def like(template: Any, values: Array) -> Any:
