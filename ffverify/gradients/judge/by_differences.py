@@ -25,7 +25,7 @@ from ffverify.truth.derivatives import Truth
 from ffverify.verdicts.verdict import Verdict, judge
 
 from .judged import Judged, Screening
-from .natural_scale import is_noise
+from .natural_scale import is_beside_others, is_noise
 
 _FEW = 32  # elements of an input that differences check one by one
 _PROJECTIONS = 3  # of an input that is larger than that
@@ -48,6 +48,10 @@ def screen_by_differences(point: Point, found: Screening) -> None:
             found.judged += len(elements)
             suspects, unseen[:] = _bisected_by_differences(point, weights, gradients, slope)
         motions = cache(lambda: reverse_motion(point, weights))
+
+        def of_argument(j: int) -> Callable[[], Array | None]:
+            return lambda: motions()[j]
+
         for j, i in suspects:
             g = gradients[j]
             index = tuple(int(k) for k in np.unravel_index(i, point.points[j].shape))
@@ -55,13 +59,13 @@ def screen_by_differences(point: Point, found: Screening) -> None:
             c = float(np.ravel(g)[i])  # type: ignore[arg-type]  # only arrays are listed
             unseen[elements.index((j, i))] = _judge_by_differences(
                 point, found, point.subject.reverse, j, index, c, slope(weights, unit), weights, unit, g,
-                _one_of(motions, j, i),
+                of_argument(j), i,
             )  # fmt: skip
         found.unseen(point, point.subject.reverse, unseen)
     directions = random_direction(point)
     tangents = tangents_of(point, directions, found.skipped)
     if tangents is not None:
-        ahead = cache(lambda: [forward_motion(point, directions)])
+        ahead = cache(lambda: forward_motion(point, directions))
         unseen = np.full(tangents.size, np.nan)
         for o in np.flatnonzero(usable)[:_FEW]:
             one = np.zeros(tangents.size)
@@ -69,16 +73,9 @@ def screen_by_differences(point: Point, found: Screening) -> None:
             k, index = result_index(point, int(o))
             unseen[o] = _judge_by_differences(
                 point, found, point.subject.forward, k, index, float(tangents[o]),
-                slope(one, directions), one, directions, tangents, _one_of(ahead, 0, int(o)),
+                slope(one, directions), one, directions, tangents, ahead, int(o),
             )  # fmt: skip
         found.unseen(point, point.subject.forward, unseen)
-
-
-def _one_of(motions: Callable[[], list[Array | None]], j: int, i: int) -> Callable[[], Array]:
-    """Give the motion of one number as a truth holds it, when it is asked for."""
-    return lambda: np.array(
-        [arb(0.0 if (moved := motions()[j]) is None else float(moved[i]))], dtype=object
-    )
 
 
 def _bisected_by_differences(
@@ -141,11 +138,23 @@ def _judge_by_differences(
     weights: Array,
     directions: Sequence[Array | None],
     gradient: Array | None,
-    motion: Callable[[], Array],
+    motions: Callable[[], Array | None],
+    place: int,
 ) -> float:
-    """Judge one number; give the error that it might have unaccused, beside the largest."""
+    """Judge one number; give the error that it might have unaccused, beside the largest.
+
+    ``motions`` gives how far the numbers of its array move with the inputs, ``place`` is its own there.
+    """
     ball, kink = exact_slope
     no = np.array([False])
+
+    def moved() -> Array:
+        found = motions()
+        return np.zeros(place + 1) if found is None else found
+
+    def motion() -> Array:
+        return np.array([arb(float(moved()[place]))], dtype=object)
+
     exact = Truth(np.array([ball], dtype=object), motion, no, no, growth=point.growth)
     judgement = judge(np.array([computed]), exact, point.fmt)
     verdict = Verdict(judgement.verdicts[0])
@@ -163,8 +172,9 @@ def _judge_by_differences(
             Verdict.INCONCLUSIVE
         )  # a limit of gradients nearby need not lie between the two sides
         reason = "It lies at a kink, and only differences are known of this function."
-    tail = verdict in (Verdict.WRONG, Verdict.IMPRECISE) and is_noise(
-        point, weights, directions, computed, exact
+    tail = verdict in (Verdict.WRONG, Verdict.IMPRECISE) and (
+        (gradient is not None and is_beside_others(point, computed, exact, gradient, moved()))
+        or is_noise(point, weights, directions, computed, exact)
     )
     if tail:
         verdict = Verdict.IMPRECISE

@@ -41,8 +41,7 @@ def is_tail(
     unit = arb(exact.growth * point.fmt.unit_roundoff)
     if bool(distance <= exact.growth * arb(2) ** point.fmt.emin):
         return True
-    finite = np.abs(gradient[np.isfinite(gradient)])
-    if finite.size and bool(distance <= unit * float(finite.max())):
+    if is_beside_others(point, computed, exact, gradient):
         return True
     half = _size(point, weights, directions, nearer(point, 0.5), 128)
     if half is None or not distance <= unit.sqrt() * half:
@@ -55,6 +54,22 @@ def is_tail(
     # of a log a, which grow the least, are twice as large at twice the bits; a slope's stay.
     again = _size(point, weights, directions, near, 256)
     return again is not None and bool(2 * again <= 3 * size)
+
+
+def is_beside_others(
+    point: Point, computed: float, exact: Truth, gradient: Array, moved: Array | None = None
+) -> bool:
+    """Tell whether an error is within g·u of the largest magnitude in the number's own array.
+
+    So exact a real part is beside an imaginary one, and what linear algebra gives beside the largest of it:
+    as far as any of these moves with the inputs (``moved``), the algorithm may be off in each.
+    """
+    finite = np.abs(gradient[np.isfinite(gradient)])
+    allowed = exact.growth * point.fmt.unit_roundoff * float(finite.max(initial=0.0))
+    if moved is not None:
+        allowed += float(moved[np.isfinite(moved)].max(initial=0.0))
+    distance = (arb(computed) - exact.exact[0]).abs_upper()
+    return bool(np.isfinite(computed) and distance <= allowed)
 
 
 def _size(
