@@ -21,6 +21,10 @@ class UnknownOperation(TypeError):
     """An operation that has no exact form; its ``args`` are the names."""
 
 
+class Draw(UnknownOperation):
+    """A draw from a distribution whose parameters depend on the inputs: its derivative is a convention."""
+
+
 Known = dict[Any, Program | UnknownOperation]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.programs import Known, Program, UnknownOperation, listed
+from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed
 
 from .arguments import floating, pulled_by, pushed_by, spread
 from .arrays import ones_like, zeros_like
@@ -43,6 +43,8 @@ class Shadow:
     unknown
         Operations without an exact form, as far as they have been met; if the program itself has
         some, all programs are None.
+    draws
+        Which of these draw from distributions whose parameters depend on the inputs.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Shadow:
         self._vjp, self._jvp, self._memory = vjp, jvp, known
         self._wrt = list(wrt)
         self._unknown: dict[str, None] = {}
+        self.draws: tuple[str, ...] = ()
         self.forward = self._traced("forward", lambda: (fn, []))
 
     @property
@@ -120,6 +123,7 @@ class Shadow:
                 return self._framework.trace(function, [*self._args, *more], known)
         except UnknownOperation as error:
             self._unknown.update(dict.fromkeys(error.args))
+            self.draws = error.args if isinstance(error, Draw) else self.draws
         except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
             self._unknown[f"{type(error).__name__}: {error}".splitlines()[0]] = None
         return None

@@ -122,6 +122,11 @@ class TruthSources:
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
             known=self._known.setdefault(_kind(subject, native), {}),
         )  # fmt: skip
+        if made.draws:
+            raise Fault(
+                f"{subject.name} draws from a distribution whose parameters depend on its inputs "
+                f"({', '.join(made.draws)}): the derivative of a draw by these is a convention"
+            )
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
             return fallback
