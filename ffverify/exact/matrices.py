@@ -12,6 +12,7 @@ from typing import Any
 import flint
 import numpy as np
 
+from .elements import midpoints
 from .formats import Array
 
 arb_mat = flint.arb_mat
@@ -121,3 +122,41 @@ def solve_triangular(
     if left:
         return np.linalg.solve(a, b)
     return np.swapaxes(np.linalg.solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+
+
+def lu(a: Any) -> tuple[Any, Array]:
+    """Factor a = P L U with partial pivoting: L and U in one matrix, and the pivots as LAPACK counts them.
+
+    Which of two candidates of one size is the pivot is a matter of rounding: the product is a either way.
+    """
+    packed = a.copy()
+    pivots = np.zeros((*a.shape[:-2], min(a.shape[-2:])), np.int32)
+    for i in np.ndindex(a.shape[:-2]):
+        m = a[i].copy()
+        for j in range(pivots.shape[-1]):
+            chosen = j + int(np.argmax(np.nan_to_num(np.abs(midpoints(m.values[j:, j])))))
+            pivots[*i, j] = chosen + 1
+            m[[j, chosen]] = m[[chosen, j]]
+            below = m[j + 1 :, j]
+            if all(bool(x == 0) for x in below.values):
+                continue
+            factors = below / m[j, j]
+            m[j + 1 :, j] = factors
+            m[j + 1 :, j + 1 :] = m[j + 1 :, j + 1 :] - factors[:, None] * m[j, j + 1 :]
+        packed[i] = m
+    return packed, pivots
+
+
+def unpacked(packed: Any, pivots: Any) -> tuple[Array, Any, Any]:
+    """Give P, L and U of `lu`."""
+    *batch, rows, columns = packed.shape
+    order = np.empty((*batch, rows), np.int64)
+    for i in np.ndindex(*batch):
+        order[i] = np.arange(rows)
+        for j, chosen in enumerate(pivots[i].tolist()):
+            order[*i, [j, chosen - 1]] = order[*i, [chosen - 1, j]]
+    k = min(rows, columns)
+    lower = np.tril(np.ones((rows, k), bool), -1)
+    L = np.where(lower, packed[..., :k], np.eye(rows, k))
+    U = np.where(np.triu(np.ones((k, columns), bool)), packed[..., :k, :], 0)
+    return np.swapaxes(np.eye(rows)[order], -1, -2), L, U

@@ -22,7 +22,7 @@ import numpy as np
 from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise
 from .elements import Undecided, arb, mp, shown
 from .formats import Array
-from .matrices import cholesky, contract, solve_triangular
+from .matrices import cholesky, contract, lu, solve_triangular, unpacked
 from .moves import arithmetic_of
 
 Value = Any  # a PreciseArray, an integer or boolean ndarray, a Python number, or a list of these
@@ -448,7 +448,7 @@ TABLE = (
     _row("cummax", "", "cummax", _cumulative("maximum"), "scan"),
     _row("cummin", "", "cummin", _cumulative("minimum"), "scan"),
     _row("logcumsumexp", "logcumsumexp", "cumlogsumexp",
-         lambda x, axis: np.log(np.cumsum(np.exp(x), axis=axis)), kind="scan"),
+         _cumulative("logaddexp"), kind="scan"),
     # ---- places, matrices
     _row("scatter_add", "", "scatter-add", _scatter(np.sum), "scatter"),
     _row("scatter_multiply", "", "scatter-mul scatter_mul", _scatter(np.prod), "scatter"),
@@ -457,6 +457,7 @@ TABLE = (
     _numpys("matmul", "mm bmm mv dot vdot"), _row("contract", "", "", contract, "algebra"),
     _row("inverse", "", "", np.linalg.inv, "algebra"),
     _row("solve", "", "", np.linalg.solve, "algebra"), _row("determinant", "", "", np.linalg.det, "algebra"),
+    _row("lu", "", "", rowwise(lu), "own"), _row("lu_unpacked", "", "", rowwise(unpacked), "own"),
     _row("cholesky", "", "cholesky", rowwise(cholesky), "algebra"),
     _row("solve_triangular", "", "", solve_triangular, "own"),
 )

@@ -26,6 +26,102 @@ def _formula(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., A
     return register
 
 
+# --- factors -----------------------------------------------------------------------------------
+
+
+def _det(a: Tensor) -> Any:
+    return aten._linalg_det(a)[0], *_factors(a)
+
+
+def _slogdet(a: Tensor) -> Any:
+    return *aten._linalg_slogdet(a)[:2], *_factors(a)
+
+
+def _factors(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the factors that a determinant keeps for its derivatives: those of the columns in memory."""
+    packed, pivots, _ = aten.linalg_lu_factor_ex(a.mT if a.is_contiguous() else a)
+    return packed, pivots
+
+
+def _solve_ex(a: Tensor, b: Tensor, **options: bool) -> Any:
+    x, _, _, info = aten._linalg_solve_ex(a, b, **options)
+    packed, pivots, _ = aten.linalg_lu_factor_ex(a)
+    return x, packed, pivots, info
+
+
+# What these keep depends on how a matrix lies in memory, which is known where the function itself runs.
+FACTORED = {
+    aten._linalg_det.default: _det,
+    aten._linalg_slogdet.default: _slogdet,
+    aten._linalg_solve_ex.default: _solve_ex,
+}
+
+
+@_formula(aten.triangular_solve.default)
+def _triangular_solve(
+    b: Tensor, a: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> Any:
+    matrix, upper = (a.mT, not upper) if transpose else (a, upper)
+    return aten.linalg_solve_triangular(matrix, b, upper=upper, unitriangular=unitriangular), a
+
+
+@_formula(aten.cholesky_solve.default)
+def _cholesky_solve(b: Tensor, factor: Tensor, upper: bool = False) -> Any:
+    lower = factor.mT if upper else factor
+    half = aten.linalg_solve_triangular(lower, b, upper=False)
+    return aten.linalg_solve_triangular(lower.mT, half, upper=True)
+
+
+@_formula(aten.cholesky_inverse.default)
+def _cholesky_inverse(factor: Tensor, upper: bool = False) -> Any:
+    ones = torch.eye(factor.shape[-1], dtype=factor.dtype).expand(factor.shape)
+    return _cholesky_solve(ones, factor, upper)
+
+
+# --- order ---------------------------------------------------------------------------------------
+
+
+@_formula(aten.kthvalue.default)
+def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    return tuple(_at(part, dim, k - 1, keepdim) for part in torch.sort(x, dim=dim, stable=True))
+
+
+def _at(x: Tensor, dim: int, place: int, keepdim: bool) -> Any:
+    if not x.ndim:
+        return x
+    return x.narrow(dim, place, 1) if keepdim else x.select(dim, place)
+
+
+@_formula(aten.median.dim)
+def _median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    return _kthvalue(x, ((x.shape[dim] if x.ndim else 1) + 1) // 2, dim, keepdim)
+
+
+@_formula(aten.median.default)
+def _median(x: Tensor) -> Any:
+    return _median_along(x.reshape(-1), 0)[0]
+
+
+@_formula(aten.nanmedian.dim)
+def _nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    if not x.ndim:
+        return x, torch.zeros((), dtype=torch.int64)
+    ordered = torch.sort(x, dim=dim, stable=True)  # what is no number comes last
+    place = ((~x.isnan()).sum(dim, keepdim=True) - 1).clamp(min=0) // 2
+    found = tuple(part.gather(dim, place) for part in ordered)
+    return found if keepdim else tuple(part.squeeze(dim) for part in found)
+
+
+@_formula(aten.nanmedian.default)
+def _nanmedian(x: Tensor) -> Any:
+    return _nanmedian_along(x.reshape(-1), 0)[0]
+
+
+@_formula(aten.angle.default)
+def _angle(x: Tensor) -> Any:
+    return torch.where(x < 0, torch.pi, torch.where(x.isnan(), x, 0.0))
+
+
 # --- units and losses ---------------------------------------------------------------------------
 
 

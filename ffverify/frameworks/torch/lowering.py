@@ -25,10 +25,18 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, arithmetic_of, labels, move, moved
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
+from ffverify.exact.programs import (
+    Draw,
+    Known,
+    Program,
+    UnknownOperation,
+    at_rows,
+    listed,
+    remembered,
+)
 
-from .decompositions import FORMULAS
-from .operations import ATEN, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
+from .decompositions import FACTORED, FORMULAS
+from .operations import ATEN, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
 
 
@@ -40,11 +48,15 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     Raises
     ------
     UnknownOperation
-        Naming the operations that have no exact form.
+        Naming the operations that have no exact form, or are draws by the inputs.
     """
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with _as_written():
-        seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), _custom_operations())
+        seen = record(
+            lambda *a: tuple(listed(fn(*a))), _copied(examples), FACTORED | _custom_operations()
+        )
+    if drawn := _drawn(seen):
+        raise Draw(*drawn)
     new = seen.key not in known
     program = remembered(known, seen.key, lambda: _lowered(seen, examples))
     if new and not _is_complete(fn, seen, examples):
@@ -241,6 +253,17 @@ def _known(step: Step) -> bool:
         return False
     floating = any(s.dtype.is_floating_point for s in step.inputs)
     return step.name in ATEN or step.name in MOVES or not floating
+
+
+def _drawn(tape: Tape) -> list[str]:
+    """Give the draws from distributions whose parameters depend on the inputs."""
+    moved = {s.number for s in slots(tape.inputs)}
+    found: dict[str, None] = {}
+    for step in tape.steps:
+        if any(s.number in moved for s in step.inputs):
+            moved |= {s.number for s in slots(step.results)}
+            found |= {step.name: None} if step.operation in DRAWS else {}
+    return list(found)
 
 
 # What batches of truth values are taken by as they are.

@@ -59,6 +59,21 @@ MOVES = frozenset(
 )
 
 
+# Random numbers whose distribution has tensors for parameters.
+DRAWS = frozenset(
+    {
+        *(
+            getattr(torch.ops.aten.normal, n)
+            for n in ("Tensor_float", "float_Tensor", "Tensor_Tensor")
+        ),
+        *(torch.ops.aten.bernoulli.default, torch.ops.aten.bernoulli_.Tensor),
+        *(
+            getattr(torch.ops.aten, n).default
+            for n in str.split("poisson binomial multinomial _standard_gamma _sample_dirichlet")
+        ),
+    }
+)
+
 # Where these take the number that fills the places no element comes to.
 FILLS = {"scatter": 3, "constant_pad_nd": 2}
 
@@ -259,6 +274,18 @@ def _solve(a: Any, b: Any, left: bool = True) -> Any:
     return _op("solve")(a, b[..., None])[..., 0] if vector else _op("solve")(a, b)
 
 
+def _unpacked(packed: Any, pivots: Any, _data: bool = True, _pivots: bool = True) -> Any:
+    order, lower, upper = _op("lu_unpacked")(packed, pivots)
+    return packed.arithmetic.array(order), lower, upper
+
+
+def _lu_solve(packed: Any, pivots: Any, b: Any, left: bool = True, adjoint: bool = False) -> Any:
+    """Solve with the matrix that was factored: elimination is what its rounding is known for."""
+    order, lower, upper = _unpacked(packed, pivots)
+    a = order @ lower @ upper
+    return _solve(np.swapaxes(a, -1, -2) if adjoint else a, b, left)
+
+
 def _new(value: int) -> Callable[..., Any]:
     return lambda x, size, *_: x.arithmetic.array(np.full(size, value))
 
@@ -285,15 +312,15 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "scatter_add": _scatter_add, "scatter_reduce": _scatter_reduce, "index_add": _index_add,
     "linalg_solve_triangular": _triangular, "linalg_cholesky_ex": _cholesky,
     "cholesky": lambda a, upper=False: _cholesky(a, upper)[0],
-    # Factors are kept as the matrix itself: in exact arithmetic they serve nothing but to solve with it.
-    "_linalg_solve_ex": lambda a, b, left=True, _check_errors=False: (_solve(a, b, left), a, None, _info(a)),
-    "linalg_lu_factor_ex": lambda a, _pivot=True, _check_errors=False: (a, None, _info(a)),
-    "linalg_lu_solve": lambda a, _pivots, b, left=True, adjoint=False: _solve(
-        np.swapaxes(a, -1, -2) if adjoint else a, b, left),
+    # What these give beside their result has a formula of its own (see `FACTORED`).
+    "_linalg_solve_ex": lambda a, b, left=True, _checks=False: (_solve(a, b, left), None, None, _info(a)),
+    "_linalg_det": lambda a: (_op("determinant")(a), None, None),
     "_linalg_slogdet": lambda a: (
-        np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), a, None),
+        np.sign(_op("determinant")(a)), np.log(abs(_op("determinant")(a))), None, None),
+    "linalg_lu_factor_ex": lambda a, _pivot=True, _check_errors=False: (*_op("lu")(a), _info(a)),
+    "linalg_lu": lambda a, _pivot=True: _unpacked(*_op("lu")(a)),
+    "lu_unpack": _unpacked, "linalg_lu_solve": _lu_solve,
     "linalg_inv_ex": lambda a, _check_errors=False: (_op("inverse")(a), _info(a)),
-    "_linalg_det": lambda a: (_op("determinant")(a), a, None),
     "_to_copy": _convert,
     **dict.fromkeys(("copy", "copy_"), lambda _x, y, *_: y),
     **dict.fromkeys(str.split(
