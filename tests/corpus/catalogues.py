@@ -48,19 +48,11 @@ def torch_functions(
         If a package is missing that the database imports.
     """
     import torch
-
-    try:
-        from torch.testing._internal.common_methods_invocations import op_db
-        from torch.testing._internal.opinfo.core import UnaryUfuncInfo
-    except ModuleNotFoundError as error:
-        raise SystemExit(
-            f"torch's operator database needs the package {error.name}: pip install {error.name}"
-        ) from error
+    from torch.testing._internal.opinfo.core import UnaryUfuncInfo
 
     format_ = getattr(torch, dtype)
-    for entry in op_db:
-        name = entry.name + (f".{entry.variant_test_name}" if entry.variant_test_name else "")
-        if format_ not in entry.dtypes or not entry.supports_autograd or not wanted(name):
+    for name, entry in entries(dtype):
+        if not wanted(name):
             continue
         torch.manual_seed(0)
         found = 0
@@ -69,7 +61,7 @@ def torch_functions(
             for number, sample in enumerate(
                 entry.sample_inputs("cpu", format_, requires_grad=True)
             ):
-                call, tensors = _of_sample(entry, sample)
+                call, tensors = of_sample(entry, sample)
                 plain = all(t.layout is torch.strided and t.is_floating_point() for t in tensors)
                 if not plain or not any(t.numel() for t in tensors):
                     continue
@@ -83,8 +75,33 @@ def torch_functions(
                     break
 
 
-def _of_sample(entry: Any, sample: Any) -> tuple[Callable[..., Any], list[Any]]:
-    """Give an entry as a function of the tensors of a sample that need gradients, and these."""
+def entries(dtype: str) -> Iterator[tuple[str, Any]]:
+    """Give the entries of torch's operator database that can be differentiated in a format, by name.
+
+    Raises
+    ------
+    SystemExit
+        If a package is missing that the database imports.
+    """
+    import torch
+
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"torch's operator database needs the package {error.name}: pip install {error.name}"
+        ) from error
+    for entry in op_db:
+        if entry.supports_autograd and getattr(torch, dtype) in entry.backward_dtypes:
+            variant = entry.variant_test_name
+            yield entry.name + (f".{variant}" if variant else ""), entry
+
+
+def of_sample(entry: Any, sample: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """Give an entry as a function of the tensors of a sample that need gradients, and these.
+
+    Matrices that it takes for symmetric or triangular are made so first, by torch's own wrapper.
+    """
     import torch
     from torch.utils import _pytree as pytree
 
@@ -96,7 +113,7 @@ def _of_sample(entry: Any, sample: Any) -> tuple[Callable[..., Any], list[Any]]:
         for i, t in zip(where, tensors, strict=True):
             full[i] = t
         x, args, kwargs = pytree.tree_unflatten(full, structure)
-        out = sample.output_process_fn_grad(entry(x, *args, **kwargs))
+        out = sample.output_process_fn_grad(entry.gradcheck_wrapper(entry.op, x, *args, **kwargs))
         return tuple(t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor))
 
     return call, [leaves[i].detach() for i in where]
