@@ -14,8 +14,9 @@ import click
 
 from ffverify.conformance.backends import DEFAULT_BACKENDS, unused
 from ffverify.conformance.claim import Result
-from ffverify.conformance.verification import select
+from ffverify.conformance.verification import Report, select
 from ffverify.conformance.verification import verify as run_verification
+from ffverify.conformance.workers import undisturbed
 from ffverify.exact.formats import FORMATS
 from ffverify.frameworks.framework import is_installed
 
@@ -104,29 +105,38 @@ def verify(
     def entry(result: Result) -> Entry:
         return Entry(result, "verify", *titles[result.claim])
 
+    came: list[Result] = []
+
     def done(result: Result) -> None:
+        came.append(result)
         files.add(entry(result))
         advance(f"{result.claim} · {result.backend}")
 
     files.begin(document)
     total = sum(len(c.dtypes(dtypes)) for c in chosen) * len(names)
-    with progress(len(range(shard[0] - 1, total, shard[1]))) as advance:
-        report = run_verification(
-            names,
-            specs,
-            dtypes=dtypes,
-            max_examples=max_examples,
-            seed=seed,
-            workers=workers_or_all(workers),
-            known=[file for file in known if file],
-            shard=shard,
-            on_result=done,
+    with undisturbed() as heeded:
+        try:
+            with heeded(), progress(len(range(shard[0] - 1, total, shard[1]))) as advance:
+                report = run_verification(
+                    names,
+                    specs,
+                    dtypes=dtypes,
+                    max_examples=max_examples,
+                    seed=seed,
+                    workers=workers_or_all(workers),
+                    known=[file for file in known if file],
+                    shard=shard,
+                    on_result=done,
+                )
+        except KeyboardInterrupt:  # before the first result, or after the last
+            report = Report(came, interrupted=True)
+        failed = not report.ok or (fail_on_known and any(r.known for r in report.results))
+        document.entries = [entry(r) for r in report.results]
+        unjudged = [f"nothing could be judged on {n}: {why}" for n, why in report.unjudged.items()]
+        document.end(
+            ok=not failed, interrupted=report.interrupted, notes=[*unjudged, *report.stale]
         )
-    failed = not report.ok or (fail_on_known and any(r.known for r in report.results))
-    document.entries = [entry(r) for r in report.results]
-    unjudged = [f"nothing could be judged on {n}: {why}" for n, why in report.unjudged.items()]
-    document.end(ok=not failed, interrupted=report.interrupted, notes=[*unjudged, *report.stale])
-    problems = files.finish(document, report.to_dict())
+        problems = files.finish(document, report.to_dict(), drawn=not report.interrupted)
 
     def tell() -> None:
         console = wide_console()

@@ -76,7 +76,7 @@ def kill_matrix(
         if other.id == mine.id or (everywhere and bug.function in other.functions)
     ]
     kills = {}
-    for met in execute(partial(_meet, seed=seed), jobs, workers):
+    for met in execute(partial(_meet, seed=seed), [[job] for job in jobs], workers):
         if isinstance(met, Lost):
             raise ChildProcessError(
                 f"{met.job[2]} met bug {met.job[1]} of {met.job[0]}: {met.reason}"

@@ -23,7 +23,7 @@ from . import known_defects
 from .backends import DEFAULT_BACKENDS, TRANSFORMS, Backend, load
 from .claim import Claim, Result, claims, run
 from .known_defects import Defect
-from .workers import Lost, execute, one_thread
+from .workers import Job, Lost, execute, one_thread
 
 OnResult = Callable[[Result], None]
 
@@ -173,8 +173,11 @@ def verify(
     report = Report()
     done: dict[tuple[str, str, str], Result] = {}
     try:
-        runnable = [job for job in jobs if job[1] not in absent]
-        for came in execute(examine, runnable, workers):
+        together: dict[tuple[str, str], list[Job]] = {}  # backends share the truth of a claim
+        for job in jobs:
+            if job[1] not in absent:
+                together.setdefault((job[0], job[2]), []).append(job)
+        for came in execute(examine, list(together.values()), workers):
             result = _lost(came) if isinstance(came, Lost) else came
             done[result.claim, result.backend, result.dtype] = result
             on_result(result)
@@ -309,10 +312,11 @@ def check_one(
     known: Sequence[Defect] = (),
 ) -> Result:
     """Run one claim on one backend at one dtype, on one BLAS thread."""
+    found = _backend(backend)
     with one_thread():
         return run(
             find_claim(claim_id),
-            _backend(backend),
+            found,
             dtype,
             seed_value=seed,
             max_examples=max_examples,

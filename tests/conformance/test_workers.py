@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ffverify.conformance.workers import Lost, execute
+from ffverify.conformance.workers import Lost, execute, heeding_interrupts, undisturbed
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="signals are sent differently there"
@@ -30,7 +30,7 @@ def _square(number: int, folder: str, deaths: int) -> int:
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_worker_that_is_killed_loses_no_other_result(tmp_path: Path, deaths: int) -> None:
     jobs = [(n, str(tmp_path), deaths) for n in range(6)]
-    came = list(execute(_square, jobs, 2))
+    came = list(execute(_square, [[job] for job in jobs], 2))
     squares = {n**2 for n in range(6)}
     lost = [c for c in came if isinstance(c, Lost)]
     assert [x.job[0] for x in lost] == ([3] if deaths == 2 else [])
@@ -48,7 +48,7 @@ def work(n):
     return n
 
 if __name__ == "__main__":
-    for _ in execute(work, [(1,), (1,), (0,)], 2):
+    for _ in execute(work, [[(1,)], [(0,), (1,)]], 2):
         print(*(c.pid for c in multiprocessing.active_children()), flush=True)
 """
 
@@ -75,3 +75,38 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -
     while any(map(_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(_alive, pids))
+
+
+def test_a_script_that_workers_cannot_import_is_told_once(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import ffverify\nffverify.verify('reference', 'xor_exact_solution', workers=1)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "UsageError: worker processes do not start" in done.stderr
+
+
+def test_jobs_of_a_group_are_done_by_one_worker() -> None:
+    pids = list(execute(_pid, [[(0, n) for n in range(3)], [(1, n) for n in range(3)]], 2))
+    assert len({pid for group, pid in pids if group == 0}) == 1
+    assert len({pid for group, pid in pids if group == 1}) == 1
+    assert len(pids) == 6
+
+
+def _pid(group: int, _number: int) -> tuple[int, int]:
+    return group, os.getpid()
+
+
+def test_signals_are_passed_over_while_files_are_written() -> None:
+    came = []
+    with heeding_interrupts(), undisturbed() as heeded:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        came.append("written")
+        with pytest.raises(KeyboardInterrupt), heeded():
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        came.append("written")
+    assert came == ["written", "written"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
