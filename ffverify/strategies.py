@@ -165,7 +165,12 @@ def arrays(
     elements = floats(dtype, min_value=min_value, max_value=max_value, edges=edges)
     low, high = _range(fmt, min_value, max_value)
     shapes = shape if isinstance(shape, st.SearchStrategy) else st.just(shape)
-    drawn = shapes.flatmap(lambda one: _of_shape(one, fmt, elements, low, high))
+
+    @cache  # to make a strategy and to validate it takes as long as to draw from it
+    def of_shape(one: int | tuple[int, ...]) -> st.SearchStrategy[Array]:
+        return _of_shape(one, fmt, elements, low, high)
+
+    drawn = shapes.flatmap(lambda one: of_shape(one if isinstance(one, int) else tuple(one)))
     drawn = _native(drawn, fmt.name, framework, device)
     _MADE[drawn] = {
         "dtype": fmt, "shape": shape, "min_value": low, "max_value": high, "edges": tuple(edges),

@@ -254,10 +254,12 @@ def run(
     check = Check(backend, backend.format(dtype), declared)
     unknown: tuple[Finding, ...] = ()
 
+    sizes = st.sampled_from(BATCHES)
+    made = {b: {n: make(check.fmt, b) for n, make in claim.inputs.items()} for b in BATCHES}
+
     @st.composite
     def drawn(draw: st.DrawFn) -> dict[str, Any]:
-        batch = draw(st.sampled_from(BATCHES))
-        return {name: draw(make(check.fmt, batch)) for name, make in claim.inputs.items()}
+        return {name: draw(strategy) for name, strategy in made[draw(sizes)].items()}
 
     try:
         if claim.inputs:

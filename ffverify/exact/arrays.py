@@ -219,10 +219,6 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if method == "reduce" and name in _REDUCTIONS:
             kwargs = {"axis": 0} | {k: v for k, v in kwargs.items() if k != "out"}
             return FUNCTIONS[_REDUCTIONS[name]](*inputs, **kwargs)
-        if any(isinstance(x, Plain) for x in inputs):
-            inputs = tuple(
-                x.precise(self.arithmetic) if isinstance(x, Plain) else x for x in inputs
-            )
         if method == "accumulate" and name in _REDUCTIONS:
             return self.like(
                 of_elements(self.arithmetic, name, 2).accumulate(self.values, **kwargs)
@@ -231,18 +227,22 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError(
                 f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
             )
-        operands = [x if isinstance(x, PreciseArray) else self.arithmetic.array(x) for x in inputs]
+        operands, batch = [], False
+        for x in inputs:  # as plain as can be: this runs for every operation of every program
+            if not isinstance(x, PreciseArray):
+                x = x.precise(self.arithmetic) if isinstance(x, Plain) else self.arithmetic.array(x)  # noqa: PLW2901
+            batch = batch or x.rows > 0
+            operands.append(x)
         if name in UFUNCS:
             return UFUNCS[name](*operands)
         observer, shortcuts = _OBSERVER.get(), self.arithmetic.shortcuts
-        batch = any(x.rows for x in operands)
         if shortcuts is not None and observer is None and not batch:
             matrix = shortcuts.as_matrices(ufunc, *operands)
             if matrix is not None:
                 return PreciseArray(matrix, self.arithmetic)
         if ufunc is np.matmul:
             return _multiplied(*operands)
-        values, rows = aligned(operands)
+        values, rows = aligned(operands) if batch else ([x.elements for x in operands], 0)
         if ufunc in COMPARISONS:
             result: Any = _plain(compare(ufunc, *values), rows)
         else:
