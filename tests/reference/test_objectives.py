@@ -1,7 +1,8 @@
 """Objectives of ADBench and GradBench at small sizes: their gradients, judged in exact arithmetic.
 
 Written from the problems' descriptions, as one writes them in NumPy. `gradcheck` runs each objective and
-its gradient program again in ball arithmetic, and allows what conditioning does.
+its gradient program again in ball arithmetic, and allows what conditioning does. ADBench's own expected
+gradients are held to the same: its hand model's, of hundreds of numbers, by `adbench.py`.
 """
 
 import numpy as np
@@ -27,7 +28,7 @@ def lse(x):
 def gmm(alphas, means, icf, x, gamma=1.0, m=0):
     """Log-likelihood of a mixture with inverse covariance factors, and their Wishart prior."""
     (k, d), n = means.shape, len(x)
-    log_diagonals, rows, columns = icf[:, :d], *np.tril_indices(d, -1)
+    log_diagonals, (columns, rows) = icf[:, :d], np.triu_indices(d, 1)  # one column after the other
     terms = []
     for i in range(k):
         factor = np.diag(np.exp(log_diagonals[i]))
@@ -68,13 +69,13 @@ def rotated(rotation, point):
     return point * np.cos(theta) + np.cross(axis, point) * np.sin(theta) + axis * along
 
 
-def ba(camera, point, weight):
+def ba(camera, point, weight, feature=(1.5, -0.5)):
     """Weighted reprojection error of a camera with radial distortion: rotation, centre, f, x0, κ."""
     p = rotated(camera[:3], point - camera[3:6])
     flat = p[:2] / p[2]
     r2 = np.sum(flat**2)
     distorted = flat * (1 + camera[9] * r2 + camera[10] * r2**2)
-    return weight * (camera[6] * distorted + camera[7:9] - np.array([1.5, -0.5]))
+    return weight * (camera[6] * distorted + camera[7:9] - np.array(feature))
 
 
 def hand(theta, points):
@@ -138,3 +139,92 @@ def test_a_planted_bug_is_found():
         return v * a, v * mu, v * q
 
     assert not gradcheck(f, inputs, vjp=vjp, raise_exception=False).ok
+
+
+def numbers(text, *shape):
+    return np.array(text.split(), float).reshape(shape)
+
+
+# The inputs of ADBench's tests (data/gmm/test.txt, data/ba/test.txt) and the gradients that they expect.
+GMM_INPUTS = (
+    numbers("-0.649014 1.181166 -0.758453", 3),
+    numbers("0.092339 0.186260 0.345561 0.396767 0.538817 0.419195", 3, 2),
+    numbers(
+        """0.586443 -0.851887 0.800321 -1.509405 0.875874 -0.242790
+        0.166813 -1.965419 -1.270071""",
+        3,
+        3,
+    ),
+)
+GMM_GRADIENT = (
+    numbers("1.08662855508652456e-01 -7.41270039523898472e-01 6.32607184015246071e-01", 3),
+    numbers(
+        """1.11692576532787013e+00 1.63333013551455269e-01 -2.19989824071193142e-02
+        2.27778292254236098e-01 1.20963025612832187e+00 -6.06375920733956339e-02""",
+        3,
+        2,
+    ),
+    numbers(
+        """2.58529994051162237e+00 1.12632694524213789e-01 3.85744309849611777e-01
+        7.35180573182305508e-02 5.41836362715595232e+00 -3.21494409677446469e-01
+        1.71892309775004937e+00 8.60091090790866875e-01 -9.94640930466322848e-01""",
+        3,
+        3,
+    ),
+)
+BA_INPUTS = (
+    numbers(
+        """1.797201 0.590697 -0.635786 90.859550 29.361415 28.777534 211.628116
+        -0.284531 -14.762924 0.058931 0.069976""",
+        11,
+    ),
+    numbers("4.173048 5.586898 1.403869", 3),
+    np.array(0.417022),
+)
+BA_JACOBIAN = (  # with respect to the camera, the point, and the weight
+    numbers(
+        """2.28877202208246757e+02 6.34574811495545418e+02 -7.82222866259340549e+02
+        2.42892615607159668e+00 -1.17828079628011313e+01 2.54169312487743460e+00
+        -1.03657084958518086e+00 4.17022e-01 0 -3.50739521096005205e+02 -9.12107773668008576e+02
+        -1.20542435994996879e+02 -3.85673240766460424e+02 9.75476291403326456e+01
+        -1.78372108529576567e+00 4.15466799433126077e+00 2.04025718029898906e+00
+        3.49176397433145880e-01 0 4.17022e-01 1.18149147704414503e+02 3.07250108960343255e+02""",
+        2,
+        11,
+    ),
+    numbers(
+        """-2.42892615607159668e+00 1.17828079628011313e+01 -2.54169312487743460e+00
+        1.78372108529576567e+00 -4.15466799433126077e+00 -2.04025718029898906e+00""",
+        2,
+        3,
+    ),
+    numbers("-6.45167039712987389e-01 6.23335921553064054e-01", 2),
+)
+EXPECTED = {
+    "gmm": (
+        lambda a, mu, q: gmm(a, mu, q, np.array([[1.175171, 2.029160]])),
+        GMM_INPUTS,
+        GMM_GRADIENT,
+    ),
+    "ba": (lambda *at: ba(*at, feature=(-525.672849, 161.811929)), BA_INPUTS, BA_JACOBIAN),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_adbenchs_expected_gradients_and_ours_are_both_what_conditioning_allows(name):
+    f, inputs, expected = EXPECTED[name]
+    assert gradcheck(f, inputs).verdict.value == "correct"
+    assert gradcheck(f, inputs, vjp=pulling(expected)).ok
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_an_expected_gradient_with_another_eleventh_digit_is_refused(name):
+    f, inputs, expected = EXPECTED[name]
+    altered = [np.array(x) for x in expected]
+    altered[0].flat[0] *= 1 + 1e-11
+    assert not gradcheck(f, inputs, vjp=pulling(altered), raise_exception=False).ok
+
+
+def pulling(jacobian):
+    """Make the VJP of the Jacobian, one array for each argument: the result's axes come first."""
+    return lambda v, *_: tuple(np.tensordot(v, x, np.ndim(v)) for x in jacobian)
