@@ -16,7 +16,9 @@ at gradcheck, and frozen before their first run. Of the ``reserve`` it found 120
 two twins under ``strict``, which lose ten ulps where strict allows five. Of the ``closing``, run after two
 mends that no corpus had shown, it found 120 of 120 and accused 0 of 120. They share one bug, that of the
 squared ReLU in bfloat16, which both authors thought of: 79 cases, not 80.
-The ``independent`` was written after that, without a look at gradcheck, and frozen before its first run.
+The ``independent`` was written after that, without a look at gradcheck, and frozen before its first run,
+which found 147 of 153 and accused 0 of 153. Both rows that it missed were told: positions that pass through
+bfloat16 as imprecise (a cast is a rounding), a value that loses digits as a warning.
 """
 
 from importlib import import_module
