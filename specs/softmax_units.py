@@ -11,7 +11,7 @@ from ffverify.conformance import proofs
 from ffverify.conformance.check import Check
 from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import drawing, labels, one_of, rows
-from ffverify.conformance.pictures import Curve, Panel
+from ffverify.conformance.pictures import Curve, Panel, or_gap
 from ffverify.exact.formats import Array, Format
 from ffverify.strategies import arrays
 from ffverify.truth import derivatives as truth
@@ -122,7 +122,7 @@ def _(check: Check) -> list[Panel]:
         return e / e.sum(-1)[:, None]
 
     found = {
-        name: check.backend.value(program, [z, c], check.fmt.name)
+        name: or_gap(z, lambda p=program: check.backend.value(p, [z, c], check.fmt.name))
         for name, program in (("softmax(z + c)", _shifted), ("exp / Σ exp", as_printed))
     }
     exact = truth.value(

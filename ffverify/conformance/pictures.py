@@ -98,15 +98,19 @@ def draw(picture: Picture, check: Check) -> Figure:
 
     Raises
     ------
-    UnavailableError
-        If matplotlib is not installed.
+    UsageError
+        If matplotlib is not installed, or the code under test raises.
     """
     if not is_installed("matplotlib"):
         raise UnavailableError("matplotlib is not installed: pip install 'ffverify[report]'")
     from matplotlib.figure import Figure
 
-    with np.errstate(all="ignore"):  # infinities and NaNs are gaps
-        panels = picture.panels(check)
+    try:
+        with np.errstate(all="ignore"):  # infinities and NaNs are gaps
+            panels = picture.panels(check)
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{check.backend.name} cannot draw {picture.title!r}: {said}") from error
     columns = min(len(panels), COLUMNS if len(panels) > COLUMNS else 3)
     rows = -(-len(panels) // columns)
     size = (4.6, 3.7) if rows == 1 else (3.4, 2.8)

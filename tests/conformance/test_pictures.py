@@ -226,3 +226,19 @@ def test_no_global_state_of_pyplot_is_used() -> None:
     assert source.origin is not None
     assert "import matplotlib.pyplot" not in Path(source.origin).read_text(encoding="utf-8")
     assert frameworks.is_installed("matplotlib")
+
+
+def test_what_a_module_cannot_draw_is_a_gap_or_one_line() -> None:
+    softmax = {"softmax": load("reference").functions["softmax"]}
+    without = Backend("mine", frameworks.framework("numpy"), softmax)
+    drawn = _panels(
+        find_claim("softmax_shift_invariance"), without
+    )  # its printed form needs an exp
+    assert any(np.isnan(curve.y).all() for p in drawn for curve in p.curves)
+    assert any(np.isfinite(curve.y).all() for p in drawn for curve in p.curves)
+
+    def panels(check: Check) -> list[Panel]:
+        raise AttributeError("no exp")
+
+    with pytest.raises(UsageError, match="mine cannot draw 'Two': AttributeError: no exp"):
+        plots.draw(Picture("Two", panels), Check(without, without.format("float64")))
