@@ -78,7 +78,7 @@ def kind_of(number: float, kind: Any) -> Any:
     return np.dtype(kind).type(number)
 
 
-@folding_doubles_the_regions.plot("Every layer |2h - 1| folds the interval once more: $2^l$ pieces")
+@folding_doubles_the_regions.plot("Every layer |2h - 1| folds the interval once more: 2ˡ pieces")
 def _(check: Check) -> list[Panel]:
     kind = check.fmt.carrier
     x = np.linspace(0, 1, 1025).astype(kind)[:, None]

@@ -81,7 +81,7 @@ def sigmoidal_units_saturate(check: Check, z: Array) -> None:
 
 
 @sigmoidal_units_saturate.plot(
-    "Sigmoidal units saturate: their slopes fall as $e^{-|z|}$ and $4e^{-2|z|}$"
+    "Sigmoidal units saturate: their slopes fall as exp(-|z|) and 4 exp(-2|z|)"
 )
 def _(check: Check) -> list[Panel]:
     z = np.linspace(-45, 45, 901).astype(check.fmt.carrier)

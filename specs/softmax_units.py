@@ -13,6 +13,7 @@ from ffverify.conformance.claim import claim
 from ffverify.conformance.draws import drawing, labels, one_of, rows
 from ffverify.conformance.pictures import Curve, Panel, or_gap
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program
 from ffverify.strategies import arrays
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
@@ -121,10 +122,10 @@ def _(check: Check) -> list[Panel]:
         e = f.exp(z + c)
         return e / e.sum(-1)[:, None]
 
-    found = {
-        name: or_gap(z, lambda p=program: check.backend.value(p, [z, c], check.fmt.name))
-        for name, program in (("softmax(z + c)", _shifted), ("exp / Σ exp", as_printed))
-    }
+    def computed(program: Program) -> Array:
+        return or_gap(z, lambda: check.backend.value(program, [z, c], check.fmt.name))
+
+    found = {"softmax(z + c)": computed(_shifted), "exp / Σ exp": computed(as_printed)}
     exact = truth.value(
         lambda z, c: _shifted(textbook.namespace, z, c), [z, c], check.fmt, core=(1, 1)
     )

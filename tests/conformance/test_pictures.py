@@ -161,7 +161,7 @@ def test_a_picture_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     def fails(check: Check) -> list[Panel]:
         raise ArithmeticError("no numbers")
 
-    with pytest.raises(ArithmeticError):
+    with pytest.raises(UsageError, match="ArithmeticError: no numbers"):
         plots.write(Picture("a picture", fails), load("reference"), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -242,3 +242,7 @@ def test_what_a_module_cannot_draw_is_a_gap_or_one_line() -> None:
 
     with pytest.raises(UsageError, match="mine cannot draw 'Two': AttributeError: no exp"):
         plots.draw(Picture("Two", panels), Check(without, without.format("float64")))
+
+
+def test_titles_are_plain_text_which_a_page_can_show() -> None:
+    assert not [p.title for c in DRAWN for p in c.pictures if "$" in p.title]
