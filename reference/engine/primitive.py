@@ -163,7 +163,13 @@ def _scaling(slope: Slope, singular: bool) -> Rule | None:
     if not callable(slope):
         return unchanged if slope == 1 else lambda v, *_, **__: -v
     if singular:
-        return lambda v, y, *xs, **params: scale(v, slope(y, *xs, **params))
+
+        def scaled(v: Value, y: Value, *xs: Value, **params: Any) -> Value:
+            by = slope(y, *xs, **params)
+            number = type(v) is type(by) is np.ndarray  # the usual case, quickly
+            return _scale(v, by) if number else scale(v, by)
+
+        return scaled
     return lambda v, y, *xs, **params: v * slope(y, *xs, **params)
 
 
@@ -307,8 +313,8 @@ def ones(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def _margin(x: Any, *, axis: int) -> Any:
-    n = shape_of(x)[axis]
-    of_ones = ones((n, 1) if axis else (n,), dtype_of(x).char)
+    n = x.shape[axis]
+    of_ones = ones((n, 1) if axis else (n,), x.dtype.char)
     if type(x) is np.ndarray:
         return x.dot(of_ones) if axis else of_ones.dot(x)
     return x @ of_ones if axis else of_ones @ x
@@ -339,7 +345,7 @@ def unbroadcast(x_bar: Value, x: Value) -> Value:
     found = shape_of(x_bar)
     if found != shape:
         extra = len(found) - len(shape)
-        if len(found) == 2 and shape in (found[1:], (found[0], 1)) and dtype_of(x_bar).char in "fd":
+        if len(found) == 2 and shape in (found[1:], (found[0], 1)) and x_bar.dtype.char in "fd":
             add_up = _margin if type(x_bar) is np.ndarray else margin
             return _cast_like(add_up(x_bar, axis=1 - extra), x)
         axis = tuple(range(extra))

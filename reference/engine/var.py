@@ -62,15 +62,13 @@ def _applied(primitive: Primitive, args: tuple[Any, ...]) -> Any:
 
 def _is_foreign(value: Any) -> bool:
     """Whether an operand is of a library that serves NumPy's ufuncs itself, as xarray's arrays do."""
-    if type(value) in (Var, ndarray, float, int):  # the usual case, quickly
-        return False
     numpys = ndarray.__array_ufunc__
     return getattr(type(value), "__array_ufunc__", numpys) not in (numpys, Var.__array_ufunc__)
 
 
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(a: Any, b: Any) -> Any:
-        if _is_foreign(b):
+        if type(b) not in USUAL and _is_foreign(b):
             return NotImplemented
         primitive = PRIMITIVES.get(ufunc)
         return UFUNCS[ufunc](a, b) if primitive is None else _applied(primitive, (a, b))
@@ -342,6 +340,9 @@ class Var:
 
     def __deepcopy__(self, _memo: Any) -> Any:
         return self.copy()
+
+
+USUAL = frozenset({Var, ndarray, float, int})  # operands
 
 
 def write(var: Var, value: Value) -> None:
