@@ -100,11 +100,9 @@ class Primitive:
         return f"<primitive {self.name}>"
 
     def differentiates(self, k: int) -> bool:
-        """Whether there is a derivative in argument k (arguments beyond the last share its rule)."""
+        """Whether there is a derivative in argument k: arguments beyond the last rule have none."""
         rules = self.transposes
-        if k < len(rules):
-            return rules[k] is not None
-        return bool(rules) and rules[-1] is not None
+        return self.variadic or (k < len(rules) and rules[k] is not None)
 
     def push(
         self, k: int, x_dot: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]

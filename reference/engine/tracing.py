@@ -135,25 +135,21 @@ class Recording(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        values: list[Value] = []
-        parents = []
+        values, parents = list(args), []
         nested = self.records_all
-        for arg in args:
-            value = arg
+        for k, arg in enumerate(args):
             if type(arg) is Var:
                 if arg.owner is self:
-                    k = len(values)
                     if primitive.differentiates(k):
                         parents.append((k, arg.index))
-                    value = arg.value  # what the enclosing level sees
+                    values[k] = value = arg.value  # what the enclosing level sees
                     if type(value) is Var:
                         nested = True
                 else:
-                    value = arg.alias()  # the program may write into the `Var`
+                    values[k] = arg.alias()  # the program may write into the `Var`
                     nested = True
             elif type(arg) is ndarray:
-                value = self._copied(arg)
-            values.append(value)
+                values[k] = self._copied(arg)
         if nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
@@ -163,10 +159,10 @@ class Recording(Trace):
             params["kept"] = kept
         if not (parents or self.records_all):
             return y
-        places = self.records_all and [
-            a.index if type(a) is Var and a.owner is self else None for a in args
-        ]
-        var = self.input(y, (primitive, params, values, parents, places or None))
+        places = None
+        if self.records_all:
+            places = [a.index if type(a) is Var and a.owner is self else None for a in args]
+        var = self.input(y, (primitive, params, values, parents, places))
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
     def _copied(self, array: Any) -> Any:

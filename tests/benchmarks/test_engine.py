@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 pytest tests/benchmarks -k engine --benchmark-only -s
 
 prints, before pytest-benchmark's own table, each one's time as a multiple of hand-written NumPy:
-medians of interleaved repetitions of one thread's CPU time, float64; first of a loss in plain NumPy, as
-autograd's and torch's are, then of one that calls this engine's fused `affine` and `softmax_nll`; and the
-time that compiling takes. Nothing here asserts a time.
+medians of interleaved repetitions, CPU time of all threads, float64; first of a loss in plain NumPy, as
+autograd's and torch's are, then of one that calls this engine's fused `affine` and `softmax_nll`; the time
+that compiling takes; and ADBench's Gaussian mixture as a multiple of torch's eager mode. Nothing here asserts
+a time.
 """
 
 import importlib.util
@@ -159,21 +160,94 @@ def contenders(name):
     return found
 
 
+def mixture(xp, largest, alphas, means, factors, x, lower):
+    """ADBench's Gaussian mixture up to constants, in a framework's plain functions.
+
+    Each component's factor has the logs of its diagonal first, then what `lower` puts below it.
+    """
+    d = x.shape[1]
+    scales, below = xp.exp(factors[:, :d]), factors[:, d:]
+    centred = x[None] - means[:, None]
+    white = centred * scales[:, None] + centred @ (below @ lower).reshape(-1, d, d).swapaxes(1, 2)
+    log_weights = alphas + xp.sum(factors[:, :d], axis=1)
+    terms = log_weights[:, None] - 0.5 * xp.sum(white**2, axis=2)
+
+    def lse(z):
+        top = largest(z)
+        return xp.log(xp.sum(xp.exp(z - top), axis=0)) + top
+
+    prior = 0.5 * (xp.sum(scales**2) + xp.sum(below**2))
+    return xp.sum(lse(terms)) - x.shape[0] * lse(alphas) + prior
+
+
+def mixture_contenders(n=1000, d=10, k=25):
+    """Gradients of the mixture; torch's first, of which the others' times are multiples."""
+    rng = np.random.default_rng(0)
+    shapes = [(k,), (k, d), (k, d * (d + 1) // 2)]
+    at = [0.3 * rng.normal(size=shape) for shape in shapes]
+    lower = np.zeros((d * (d - 1) // 2, d, d))
+    lower[(np.arange(len(lower)), *np.tril_indices(d, -1))] = 1
+    given = rng.normal(size=(n, d)), lower.reshape(len(lower), -1)
+
+    def of(xp):
+        return lambda *at: mixture(xp, lambda z: xp.max(z, axis=0), *at, *given)
+
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    tensors = [torch.tensor(a, requires_grad=True) for a in at]
+    constant = [torch.tensor(a) for a in given]
+
+    def in_torch():
+        cost = mixture(torch, lambda z: torch.amax(z, 0), *tensors, *constant)
+        return cost, torch.autograd.grad(cost, tensors)
+
+    eager = value_and_grad(of(np), (0, 1, 2))
+    program = compile(eager)
+    found = {
+        "torch": in_torch,
+        "compiled": lambda: program(*at),
+        "eager": lambda: eager(*at),
+    }
+    if importlib.util.find_spec("autograd"):
+        autograd = importlib.import_module("autograd")
+        theirs = autograd.value_and_grad(of(importlib.import_module("autograd.numpy")), (0, 1, 2))
+        found["autograd"] = lambda: theirs(*at)
+    if importlib.util.find_spec("jax"):
+        jax = importlib.import_module("jax")
+        jax.config.update("jax_enable_x64", True)
+        jitted = jax.jit(jax.value_and_grad(of(jax.numpy), (0, 1, 2)))
+        arrays = [jax.numpy.asarray(a) for a in at]
+        found["jax jit"] = lambda: jax.block_until_ready(jitted(*arrays))
+    return found
+
+
+def test_engine_agrees_with_torch_on_the_mixture():
+    found = mixture_contenders()
+    cost, gradients = found["torch"]()
+    for name in ("compiled", "eager"):
+        value, ours = found[name]()
+        # Sums of n k d = 250,000 terms, each of a few roundings of at most the largest entry: 10^6 in all.
+        np.testing.assert_allclose(value, cost.item(), rtol=1e6 * 2**-53)
+        for a, b in zip(ours, gradients, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e6 * 2**-53 * np.abs(a).max())
+
+
 def interleaved(functions, *, seconds=1.0, minimum=5):
-    """Median CPU time of each, taken in turns so that the machine's moods meet all alike."""
+    """Median CPU time of each, in turns so that the machine's moods meet all alike."""
     times = {name: [] for name in functions}
     for f in functions.values():
         f()
-    start = time.thread_time()
-    functions["hand-written"]()
-    repeat = max(1, int(1e-3 / max(time.thread_time() - start, 1e-7)))
+    base = next(iter(functions))
+    start = time.process_time()
+    functions[base]()
+    repeat = max(1, int(1e-3 / max(time.process_time() - start, 1e-7)))
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["hand-written"]) < minimum:
+    while time.perf_counter() < end or len(times[base]) < minimum:
         for name, f in functions.items():
-            start = time.thread_time()
+            start = time.process_time()
             for _ in range(repeat):
                 f()
-            times[name].append((time.thread_time() - start) / repeat)
+            times[name].append((time.process_time() - start) / repeat)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -205,6 +279,9 @@ def test_engine_ratios(benchmark, capsys):
                 f"{k} {v / base:5.2f}" for k, v in row.items() if k != "hand-written"
             )
             print(f"{name:24s} {base * 1e6:10.1f} µs  {ratios}")  # noqa: T201  # this is its purpose
+        row = interleaved(mixture_contenders())
+        ratios = "  ".join(f"{k} {v / row['torch']:5.2f}" for k, v in row.items() if k != "torch")
+        print(f"mixture, n=1000, d=10, k=25: {row['torch'] * 1e6:.1f} µs in torch  {ratios}")  # noqa: T201  # this is its purpose
         print("compiling takes")  # noqa: T201  # this is its purpose
         for name in SHAPES:
             args = problem(name)
