@@ -60,7 +60,7 @@ def symbol_to_number_equals_symbol_to_symbol(check: Check, code: Code, inputs: l
     line = programs.along(code, inputs, u, typed_v[0])
     exact = truth.value(programs.derivative(line, 2), [zero], check.fmt)
     scale = programs.running_scale(f, f.grad(slope), zero)
-    programs.agree(check, "the graph differentiated again", second, exact, scale=scale)
+    check.agrees("the graph differentiated again", second, exact, scale=scale)
 
 
 @symbol_to_number_equals_symbol_to_symbol.bug("tanh", "one rule computes with bare numbers")
@@ -126,7 +126,7 @@ def mlp_backprop_formulas(check: Check, inputs: list[Array]) -> None:
         exact = truth.value(_slope(i, along), [zero, *inputs], check.fmt)
         hand = backend.value(lambda f, *a, i=i: _by_hand(f, *a)[i], inputs, dtype)
         for where, found in ((f"the engine's G_{name}", gradient), (f"G_{name} by hand", hand)):
-            programs.agree(check, f"⟨{where}, u⟩", programs.inner([found], [along]), exact)
+            check.agrees(f"⟨{where}, u⟩", programs.inner([found], [along]), exact)
     for i, name in enumerate("XWbVc"):
         u = BALLS.array(direction(*inputs[i].shape))
         proofs.equal(
@@ -202,8 +202,8 @@ def forward_equals_reverse(check: Check, code: Code, inputs: list[Array]) -> Non
     if programs.on_a_kink(code, inputs, check.fmt):
         return
     forward, reverse, exact = programs.both_modes(check, code, inputs)
-    programs.agree(check, "⟨v, Ju⟩ in forward mode", forward, exact)
-    programs.agree(check, "⟨Jᵀv, u⟩ in reverse mode", reverse, exact)
+    check.agrees("⟨v, Ju⟩ in forward mode", forward, exact)
+    check.agrees("⟨Jᵀv, u⟩ in reverse mode", reverse, exact)
 
 
 @forward_equals_reverse.bug("affine", "the weights' tangent is dropped in the product")

@@ -168,10 +168,10 @@ def chain_rule_scalars_vectors_tensors(check: Check, inputs: list[Array]) -> Non
         return (_composed(textbook.namespace, moved, W, V) * BALLS.array(v)).sum()
 
     exact = truth.value(programs.derivative(line, 1), [np.zeros(()), x, W, V], check.fmt)
-    programs.agree(check, "⟨∇z, u⟩ of the composition", programs.inner([whole], [u]), exact)
-    programs.agree(check, "⟨∇z, u⟩ part by part", programs.inner([parts], [u]), exact)
+    check.agrees("⟨∇z, u⟩ of the composition", programs.inner([whole], [u]), exact)
+    check.agrees("⟨∇z, u⟩ part by part", programs.inner([parts], [u]), exact)
     product = programs.inner([np.array(from_v)], [np.array(along_u)])
-    programs.agree(check, "⟨(∂y/∂x)ᵀ(∂z/∂y)ᵀ v, u⟩ of Jacobians", product, exact)
+    check.agrees("⟨(∂y/∂x)ᵀ(∂z/∂y)ᵀ v, u⟩ of Jacobians", product, exact)
     check.equal(tensor.reshape(1, 3), whole, "the gradient in x as a tensor of shape (3, 1)")
 
     chained = pull(lambda f, x: f.softplus(f.tanh(x)), [x], np.ones_like(x))
@@ -182,8 +182,8 @@ def chain_rule_scalars_vectors_tensors(check: Check, inputs: list[Array]) -> Non
         lambda x: textbook.namespace.softplus(textbook.namespace.tanh(x)),
         [x], np.ones_like(x), 0, check.fmt, core=(0,),
     )  # fmt: skip
-    programs.agree(check, "dz/dx", chained, number)
-    programs.agree(check, "dz/dy · dy/dx", outside * inside, number)
+    check.agrees("dz/dx", chained, number)
+    check.agrees("dz/dy · dy/dx", outside * inside, number)
 
 
 @chain_rule_scalars_vectors_tensors.bug("affine", "a square Jacobian is not transposed")

@@ -13,7 +13,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
-from ffverify.verdicts.verdict import Verdict
+from ffverify.verdicts.verdict import Verdict, judge
 
 from .tables import Table, table
 
@@ -64,16 +64,12 @@ class Failure:
     x: float
     computed: float
     excess: float
+    kind: Verdict
 
     @property
     def part(self) -> str:
         """What fails, as known defects name it."""
         return f"{self.name}{PRIMES[self.order]}{self.mode}"
-
-    @property
-    def kind(self) -> Verdict:
-        """How the worst of them fails."""
-        return Verdict.WRONG if np.isfinite(self.computed) else Verdict.NONFINITE
 
     def __str__(self) -> str:
         return (
@@ -103,10 +99,21 @@ def _sweep(check: Check, name: str, half: str, fmt: Format) -> list[Failure]:
             excess[(x != 0) & (np.abs(exact.x) < 2.0**fmt.emin)] = 0.0
         i = int(np.argmax(excess))
         if excess[i] > 1:
-            count = int(np.sum(excess > 1))
-            found = float(computed[i])
-            failed.append(Failure(name, order, mode, count, float(x[i]), found, float(excess[i])))
+            count, found, at = int(np.sum(excess > 1)), float(computed[i]), float(x[i])
+            kind = _judged(name, order, at, found, fmt)
+            failed.append(Failure(name, order, mode, count, at, found, float(excess[i]), kind))
     return failed
+
+
+def _judged(name: str, order: int, x: float, computed: float, fmt: Format) -> Verdict:
+    """Judge the worst number as every other claim judges: the tables are only a screen."""
+    function, at = textbook.CATALOGUE[name].function, [np.array([x])]
+    exact = (
+        truth.gradient(function, at, np.ones(1), 0, fmt, core=(0,))
+        if order
+        else truth.value(function, at, fmt, core=(0,))
+    )
+    return Verdict(judge(np.array([computed]), exact, fmt).verdicts[0])
 
 
 def _excess(exact: Table, order: int, computed: Array, fmt: Format) -> Array:

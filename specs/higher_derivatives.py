@@ -80,7 +80,7 @@ def higher_derivatives(
         exact = truth.value(programs.derivative(definition, order), [at], check.fmt)
         scale = programs.running_scale(f, derivative, at)
         where = f"derivative of {name} at {at}, {' in '.join(modes)} mode"
-        programs.agree(check, where, derivative(at), exact, scale=scale)
+        check.agrees(where, derivative(at), exact, scale=scale)
 
     shape = programs.run(textbook.namespace, code, inputs).shape
     v, zero = programs.typed(check, direction(*shape), np.zeros(()))
@@ -95,7 +95,7 @@ def higher_derivatives(
     exact = truth.value(programs.derivative(line, order), [zero], check.fmt)
     scale = programs.running_scale(f, derivative, zero)
     where = f"derivative of a composition, {' in '.join(modes)} mode"
-    programs.agree(check, where, derivative(zero), exact, scale=scale)
+    check.agrees(where, derivative(zero), exact, scale=scale)
     _check_perturbations(check, f, z)
 
 
@@ -195,8 +195,8 @@ def hessian_is_symmetric_and_right(check: Check, code: Code, inputs: list[Array]
     H = f.hessian(cost)(x)
     for i, j in itertools.combinations_with_replacement(range(3), 2):
         exact, scale = exactly(*programs.typed(check, np.eye(3)[i], np.eye(3)[j]))
-        programs.agree(check, f"H[{i}, {j}]", H[i, j], exact, scale=scale)
-        programs.agree(check, f"H[{j}, {i}]", H[j, i], exact, scale=scale)
+        check.agrees(f"H[{i}, {j}]", H[i, j], exact, scale=scale)
+        check.agrees(f"H[{j}, {i}]", H[j, i], exact, scale=scale)
 
     def rectified(x: Any) -> Any:
         return programs.run(f, RECTIFIED, [x, W]).sum()
@@ -237,7 +237,7 @@ def hvp_without_the_hessian(check: Check, code: Code, inputs: list[Array]) -> No
     u, w = programs.typed(check, direction(3), direction(1, 3)[0] ** 2)
     exact, scale = exactly(u, w)
     product = programs.inner([f.hvp(cost, x, w)], [u])
-    programs.agree(check, "⟨u, Hw⟩", product, exact, scale=scale)
+    check.agrees("⟨u, Hw⟩", product, exact, scale=scale)
     check.once(_check_memory)
 
 

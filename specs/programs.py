@@ -33,7 +33,6 @@ from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.truth.derivatives import Truth
-from ffverify.verdicts.verdict import Verdict, judge
 
 Code = list[list[Any]]
 Magnitude = Callable[..., float]
@@ -342,27 +341,3 @@ def running_scale(f: Any, fn: Callable[..., Any], *args: Array) -> float:
                 x_bar = node.primitive.pull(k, y_bar, node.value, values, node.params)
                 adjoints[x] = adjoints[x] + x_bar if x in adjoints else x_bar
     return total
-
-
-def agree(check: Check, where: str, computed: Any, exact: Truth, *, scale: float = 0.0) -> None:
-    """Check numbers that a claim computed its own way against their truth."""
-    numbers = np.asarray(computed)
-    check.that(
-        numbers.shape == exact.exact.shape, f"shape of {where}", numbers.shape, exact.exact.shape
-    )
-    judgement = judge(numbers, exact, check.fmt, scale=scale)
-    # Ulps of what cancels to nothing say nothing: only where the bound is a small part of it.
-    telling = judgement.allowed_ulps < 2.0 ** (check.fmt.precision / 2)
-    worst = np.max(judgement.error_ulps, where=telling, initial=0.0)
-    check.worst_ulps = max(check.worst_ulps, float(worst))
-    index = judgement.worst
-    if index is not None and judgement.verdicts[index] != Verdict.INCONCLUSIVE:
-        error, allowed = judgement.error_ulps[index], judgement.allowed_ulps[index]
-        ulps = f"{error:.3g} ulps where {allowed:.3g} are allowed"
-        check.that(
-            False,
-            f"{where}{list(index) or ''}",
-            numbers[index],
-            exact.exact[index].str(30),
-            reason=ulps,
-        )

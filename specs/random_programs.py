@@ -37,12 +37,10 @@ def random_programs_agree(check: Check, code: Code, inputs: list[Array]) -> None
         return
     exact_program, ones = programs.nudged(code, inputs)
     computed = check.backend.value(lambda f, *xs: programs.run(f, code, xs), inputs, check.fmt.name)
-    programs.agree(
-        check, "value", computed, truth.value(exact_program, [*inputs, *ones], check.fmt)
-    )
+    check.agrees("value", computed, truth.value(exact_program, [*inputs, *ones], check.fmt))
     forward, reverse, exact = programs.both_modes(check, code, inputs)
-    programs.agree(check, "⟨v, Ju⟩ in forward mode", forward, exact)
-    programs.agree(check, "⟨Jᵀv, u⟩ in reverse mode", reverse, exact)
+    check.agrees("⟨v, Ju⟩ in forward mode", forward, exact)
+    check.agrees("⟨Jᵀv, u⟩ in reverse mode", reverse, exact)
     if check.backend.provides("trace"):
         _check_transforms(check, code, inputs, exact)
 
@@ -71,16 +69,16 @@ def _check_transforms(check: Check, code: Code, inputs: list[Array], exact: Trut
         ("the simplified graph of grad", f.simplify(f.trace(gradient, *inputs))(*inputs)),
         ("compiled grad", f.compile(gradient)(*inputs)),
     ):
-        programs.agree(check, f"⟨Jᵀv, u⟩ by {where}", programs.inner(gradients, u), exact)
+        check.agrees(f"⟨Jᵀv, u⟩ by {where}", programs.inner(gradients, u), exact)
     for where, tangent in (
         ("jvp", f.jvp(program, tuple(inputs), tuple(u))[1]),
         ("linearize", f.linearize(program, *inputs)[1](*u)),
     ):
-        programs.agree(check, f"⟨v, Ju⟩ by {where}", programs.inner([v], [tangent]), exact)
+        check.agrees(f"⟨v, Ju⟩ by {where}", programs.inner([v], [tangent]), exact)
     pairs = np.multiply.outer
     for mode, blocks in (("reverse", rows), ("forward", columns)):
         product = programs.inner(blocks, [pairs(v, w) for w in u])
-        programs.agree(check, f"vᵀJu by the Jacobian in {mode} mode", product, exact)
+        check.agrees(f"vᵀJu by the Jacobian in {mode} mode", product, exact)
 
 
 @random_programs_agree.bug("vjp", "a broadcast operand gets the cotangent of the first row alone")
