@@ -37,7 +37,8 @@ class Point:
     """One input of a function under test, and what was computed there.
 
     Of the arrays in ``warned``, by mode and position, it was said already that they lose digits. ``ahead`` is
-    what was run here together with other points, ``memo`` what was measured here, by what was asked.
+    what was run here together with other points, ``memo`` what was measured here, by what was asked. A
+    derivative ``of`` results in a narrower format, as under autocast, passes through that format.
     """
 
     subject: FunctionUnderTest
@@ -49,6 +50,7 @@ class Point:
     warned: frozenset[tuple[str, int]] = frozenset()
     ahead: Ahead | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
+    of: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]
@@ -60,7 +62,8 @@ class Point:
         self.shapes = [to_numpy(self.results[k]).shape for k in self.places]
         self.sizes = [int(np.prod(s)) for s in self.shapes]
         moved = [a for a, f in zip(self.native, self.floating, strict=True) if f]
-        self.fmt: Format = coarsest([*moved, *(self.results[k] for k in self.places)])
+        given = [r for r in self.of if is_floating(r)]
+        self.fmt: Format = coarsest([*moved, *(self.results[k] for k in self.places), *given])
         dims = [n for a in (*self.points, *map(np.empty, self.shapes)) for n in a.shape]
         self.growth = LIBRARY_ROUNDINGS + max(dims, default=0)
         key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))

@@ -369,13 +369,13 @@ class Check:
         results: list[Any],
         begun: Point | None = None,
         *,
-        derived: bool = False,
+        of: Sequence[Any] = (),
         lossy: bool = False,
     ) -> Screening:
         """Screen one point and keep what fails.
 
-        The values of a ``derived`` function were judged as derivatives; where these are ``lossy`` lost digits
-        are no news.
+        The values of a derivative ``of`` results were judged already, in the format of these; where they are
+        ``lossy`` lost digits are no news.
         """
         refused = {f"result {k}": w for k, r in enumerate(results) if (w := refusal_of(r))}
         if not any(is_floating(r) for r in results):
@@ -391,8 +391,8 @@ class Check:
         found = self._supposed(begun)
         if found is None:
             formulas = self.oracles.at(made, native, results)
-            point = self._point(made, native, formulas, results)
-            found = judge(point, values=not derived)
+            point = self._point(made, native, formulas, results, of)
+            found = judge(point, values=not of)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )
@@ -408,10 +408,11 @@ class Check:
         native: list[Any],
         formulas: ExactPrograms,
         results: list[Any],
+        of: Sequence[Any] = (),
     ) -> Point:
         known = (w[1] for w in self.warnings.values() if w[1] is not None and w[1].tail)
         warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
-        return Point(made, native, formulas, self.seed, self.strict, results, warned)
+        return Point(made, native, formulas, self.seed, self.strict, results, warned, of=of)
 
     def _supposed(self, point: Point | None) -> Screening | None:
         """Judge a point by exact programs that are only supposed to hold there; None if they do not.
@@ -448,7 +449,7 @@ class Check:
         for derivative in inner:
             try:
                 self._screened(
-                    derivative, native, derivative.value(native), derived=True, lossy=lossy
+                    derivative, native, derivative.value(native), of=results, lossy=lossy
                 )
                 self.second += 1
             except Fault as fault:

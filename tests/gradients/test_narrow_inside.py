@@ -39,3 +39,47 @@ def test_torch():
     x = torch.tensor(X)
     assert not gradcheck(lambda x: x.half().tanh().double() * x, x, raise_exception=False).ok
     assert gradcheck(lambda x: x.tanh() * x, x).verdict == "correct"
+
+
+def test_second_order_under_autocast_is_judged_in_its_format():
+    """Gradients come out in float32, and were bfloat16 inside, as the result was."""
+    torch = pytest.importorskip("torch")
+    weight = torch.tensor([[0.5, -1.25, 0.75], [2.0, 0.3, -0.6]])
+    x = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.2, -0.4]])
+
+    class Slope(torch.autograd.Function):
+        """The derivative of 3x², with a second derivative of its own."""
+
+        @staticmethod
+        def forward(ctx, x, g, factor):
+            ctx.save_for_backward(x, g)
+            ctx.factor = factor
+            return 6 * g * x
+
+        @staticmethod
+        def backward(ctx, v):
+            x, g = ctx.saved_tensors
+            return ctx.factor * 6 * g * v, 6 * x * v, None
+
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factor):
+            ctx.save_for_backward(x)
+            ctx.factor = factor
+            return 3 * x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return Slope.apply(*ctx.saved_tensors, g, ctx.factor), None
+
+    def layer(factor):
+        return lambda x, w: torch.nn.functional.linear(Square.apply(x, factor), w)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        right, wrong = (
+            gradcheck(layer(f), (x, weight), order=2, modes=("reverse",), raise_exception=False)
+            for f in (1.0, 1.5)
+        )
+    assert right.ok, str(right)
+    assert right.truth == "shadow"
+    assert not wrong.ok
