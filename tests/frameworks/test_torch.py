@@ -208,6 +208,13 @@ def test_what_has_no_exact_form_is_named(fn: Callable[..., Any], named: str) -> 
     assert any(named in u for u in program.unknown), program.unknown
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_leaves_the_graph_is_seen_in_every_format(dtype: Any) -> None:
+    x = torch.tensor([0.5, 1.25, -2.0], dtype=dtype)
+    assert made(lambda x: x * float(x.detach().double().max()), x).forward is None
+    assert made(lambda x: x * x.detach().max(), x).forward is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
     fmt = formats.of(dtype)

@@ -81,24 +81,28 @@ def _as_written() -> AbstractContextManager[Any]:
 
 
 _MARGIN = 64
+_HALF_PRECISION = 2.0**-12  # a machine epsilon between those of float32 and of the half formats
 
 
 def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> bool:
     """Tell whether no values have gone around a trace (through .numpy() or .item()), as constants.
 
-    A step of half the digits aside, the trace and the function run the same kernels on the same
-    numbers; a constant in place of a value would leave them half the digits apart. What is decomposed
-    rounds otherwise: a few times more, and where that cancels, about as much as it does some ulps aside.
-    The worst of five places that few ulps aside is no bound on rounding: `_MARGIN` times it is allowed,
-    which is 2⁶ beside the 2²⁶ (float64) or 2¹² (float32) that half the digits are.
+    A step of half the digits aside, of three quarters in half precision, the trace and the function run
+    the same kernels on the same numbers; a constant in place of a value would leave them that far apart.
+    What is decomposed rounds otherwise: a few times more, and where that cancels, about as much as it does
+    some ulps aside. The worst of five places that few ulps aside is no bound on rounding: `_MARGIN` times
+    it is allowed, and no more than the fourth root of all ulps: 2⁶ beside the 2²⁶ ulps of the step in
+    float64 and the 2¹² in float32, 2² beside 2⁸ in float16, and 2 beside 2⁵ in bfloat16.
     """
-    pairs = _aside(fn, tape, examples, 1, 0.5)
+    eps = max((torch.finfo(a.dtype).eps for a in examples if is_floating(a)), default=0.0)
+    margin = min(_MARGIN, eps**-0.25) if eps else _MARGIN
+    pairs = _aside(fn, tape, examples, 1, 0.25 if eps > _HALF_PRECISION else 0.5)
     if all(_near(ours, theirs, 0.0) for ours, theirs in pairs):
         return True
     near = [_aside(fn, tape, examples, ulps, 1.0) for ulps in (0, 0, 1, 2, 3)]
     alike = all(_near(a, b, 0.0) for (_, a), (_, b) in zip(*near[:2], strict=True))
     noise = [max(float((o - t).abs().max()) for o, t in found) for found in zip(*near, strict=True)]
-    return alike and all(_near(*p, _MARGIN * n) for p, n in zip(pairs, noise, strict=True))
+    return alike and all(_near(*p, margin * n) for p, n in zip(pairs, noise, strict=True))
 
 
 def _aside(
