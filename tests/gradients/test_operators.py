@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -9,6 +10,9 @@ import ffverify
 from ffverify.gradients.gradcheck import gradcheck
 
 torch = pytest.importorskip("torch")
+
+from tests.corpus import operators  # noqa: E402 - needs torch
+from tests.corpus.torch_defects import DEFECTS, VERSION  # noqa: E402 - needs torch
 
 F64 = torch.float64
 ZERO_IN_THE_CORNER = torch.tensor([[0.0, 1, 2], [3, 4, 5], [7, 6, 1.5]], dtype=F64)
@@ -158,3 +162,28 @@ def test_zeros_without_memory_are_numbers():
     report = check(torch.sgn, torch.tensor([[0.5, -2.0]], dtype=F64))
     assert report.verdict == "correct", str(report)
     assert np.all(report.worst_ulps == 0)
+
+
+@pytest.mark.skipif(not torch.__version__.startswith(VERSION), reason="defects of another version")
+@pytest.mark.parametrize("defect", DEFECTS, ids=[f"{d.entries}: {d.why}" for d in DEFECTS])
+def test_what_torch_computes_wrong_is_said_to_be(defect):
+    """The exact number is mpmath's, from the definition; that torch's is another needs no ffverify."""
+    computed = defect.computed()
+    assert computed == pytest.approx(defect.seen, rel=1e-15, nan_ok=True)
+    with mpmath.mp.workdps(30):
+        exact = float(defect.exact())
+    assert not abs(computed - exact) <= 1e-11 * abs(exact)
+    report = check(defect.fn, *defect.inputs)
+    assert report.verdict in ("wrong", "nonfinite"), str(report)
+    assert not report.ok
+
+
+def test_a_sample_of_the_operator_database_has_no_fault_that_is_not_known():
+    cases = [*operators.cases("float64", 1, every=67), *operators.cases("complex128", 1, "^stack$")]
+    assert len(cases) > 8
+    rows = [operators.row(c, order=1) for c in cases]
+    for r in rows:
+        assert not operators.is_fault(r) or operators.is_known(r["case"]), r
+    assert sum(r["verdict"] == "correct" for r in rows) > len(rows) / 2
+    assert operators.is_known("digamma 0 float64")
+    assert not operators.is_known("lgamma 0 float64")
