@@ -134,7 +134,8 @@ sigmoid = elementwise(
 
 
 def _tanh_slope(z: Any, out: Any = None) -> Any:
-    root = np.divide(1.0, np.cosh(z, out), out)  # quicker than `reciprocal`
+    y = np.cosh(z, out)
+    root = np.divide(y.dtype.type(1), y, out)  # quicker than `reciprocal`
     return np.multiply(root, root, out)
 
 
