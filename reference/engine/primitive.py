@@ -286,9 +286,11 @@ def _sum_transpose(
     y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False
 ) -> Value:
     shape = shape_of(x)
+    plain = type(y_bar) is np.ndarray  # the usual case, quickly
     if not keepdims and shape_of(y_bar) != ():
-        y_bar = reshape(y_bar, shape=kept(shape, axis))
-    return broadcast_to(y_bar, shape=shape)
+        to = kept(shape, axis)
+        y_bar = y_bar.reshape(to) if plain else reshape(y_bar, shape=to)
+    return _broadcast(y_bar, shape=shape) if plain else broadcast_to(y_bar, shape=shape)
 
 
 sum_over = linear(

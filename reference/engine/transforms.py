@@ -301,7 +301,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
 # Checks -------------------------------------------------------------------------------------------------
 def _check_floats(leaves: list[Value], what: str) -> None:
     for leaf in leaves:
-        if type(leaf) is np.ndarray and leaf.dtype.kind == "f":
+        if type(leaf) is np.float64 or (type(leaf) is np.ndarray and leaf.dtype.kind == "f"):
             continue  # the usual case, quickly
         value = innermost(leaf)
         if isinstance(value, np.matrix | np.ma.MaskedArray):

@@ -34,7 +34,9 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     if tree is None:
         return NONE
     names, children = None, tree
-    if isinstance(tree, dict):
+    if kind is tuple or kind is list:  # the usual case, quickly
+        pass
+    elif isinstance(tree, dict):
         names, children = tuple(tree), tree.values()
     elif not isinstance(tree, (list, tuple)):
         if not dataclasses.is_dataclass(tree) or isinstance(tree, type):
