@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from mpmath import diff, exp, log, matrix, mp, mpf, psi
+from mpmath import diff, exp, log, lu_solve, matrix, mp, mpf, psi, sqrt
 
 VERSION = "2.13"  # of torch, that these were seen in
 F64 = torch.float64
@@ -20,7 +20,7 @@ class Defect(NamedTuple):
     """A defect of torch's: of ``fn`` at ``inputs``, in its values or the mode that is named.
 
     ``entries`` are the database's, a regular expression. ``computed()`` is what torch gives, ``seen`` what it
-    gave in the version above, and ``exact()`` what mpmath does.
+    gave in the version above, and ``exact()`` what mpmath does. ``order`` is that of the derivative.
     """
 
     entries: str
@@ -31,6 +31,7 @@ class Defect(NamedTuple):
     computed: Callable[[], Any]
     seen: float
     exact: Callable[[], Any]
+    order: int = 1
 
 
 def _jvp(fn: Any, inputs: Any, along: Any, element: Any) -> Callable[[], Any]:
@@ -45,6 +46,13 @@ def _vjp(fn: Any, inputs: Any, cotangent: Any, element: Any) -> Callable[[], Any
         return torch.func.vjp(fn, *inputs)[1](cotangent)[0][element].item()
 
     return computed
+
+
+def _second_jvp(fn: Any, x: Any, along: Any, element: Any) -> Callable[[], Any]:
+    def once(x: Any) -> Any:
+        return torch.func.jvp(fn, (x,), (along,))[1]
+
+    return _jvp(once, (x,), (along,), element)
 
 
 def _tensor(numbers: Any) -> Any:
@@ -112,6 +120,24 @@ def _losses(t: Any) -> Any:
     return total / 2
 
 
+def _normalised(t: Any) -> Any:
+    x = [t, mpf(1), mpf(3)]
+    rest = [a - sum(x) / 3 for a in x]
+    return rest[0] / sqrt(sum(a * a for a in rest) / 3 + mpf(1e-5))
+
+
+def _layer_norm(x: Any) -> Any:
+    return torch.nn.functional.layer_norm(x, (3,))
+
+
+def _solve(a: Any) -> Any:
+    return torch.linalg.solve_ex(a, _tensor([1.0, 2.0]))[0]
+
+
+def _solved(t: Any) -> Any:
+    return lu_solve(matrix([[2 + t, 1], [1, 3]]), matrix([1, 2]))[0]
+
+
 def _trigamma() -> Any:
     return psi(1, mpf(_POINT[0].item()))
 
@@ -166,6 +192,19 @@ DEFECTS = [
         r"scatter_reduce\.prod", "the JVP is always zero",
         _product, _FACTORS, "forward", _jvp(_product, _FACTORS, (_tensor([1.0]), _tensor([0.0])), 0), 0.0,
         lambda: mpf(5),
+    ),
+    Defect(
+        r"nn\.functional\.layer_norm", "the JVP of the JVP takes mean and deviation for constants",
+        _layer_norm, (_tensor([0.0, 1.0, 3.0]),), "ff",
+        _second_jvp(_layer_norm, _tensor([0.0, 1.0, 3.0]), _tensor([1.0, 0.0, 0.0]), 0), 0.3817980925302259,
+        lambda: diff(_normalised, 0, 2), 2,
+    ),
+    Defect(
+        r"linalg\.solve(_ex)?", "the JVP of the JVP takes the factors for constants",
+        _solve, (_tensor([[2.0, 1.0], [1.0, 3.0]]),), "ff",
+        _second_jvp(_solve, _tensor([[2.0, 1.0], [1.0, 3.0]]), _tensor([[1.0, 0.0], [0.0, 0.0]]), 0),
+        0.07199999999999998,
+        lambda: diff(_solved, 0, 2), 2,
     ),
 ]  # fmt: skip
 
