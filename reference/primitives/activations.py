@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive, elementwise, reshape
+from ffverify.reference.engine.primitive import Primitive, elementwise, ones, reshape
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from . import special
@@ -135,7 +135,7 @@ sigmoid = elementwise(
 
 def _tanh_slope(z: Any, out: Any = None) -> Any:
     y = np.cosh(z, out)
-    root = np.divide(y.dtype.type(1), y, out)  # quicker than `reciprocal`
+    root = np.divide(ones((), y.dtype.char), y, out)  # quicker than `reciprocal`
     return np.multiply(root, root, out)
 
 
