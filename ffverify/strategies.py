@@ -9,7 +9,8 @@ exp over- and underflows, where 1 + e^z rounds to 1, squares overflow, and the n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -25,6 +26,7 @@ from .exact.formats import Array, Format
 
 _ONE_BY_ONE = 1024  # elements that Hypothesis can draw one by one
 _FEW = 64  # of a larger array
+_MODERATE = 64.0  # the largest number of moderate size
 
 Shape = int | tuple[int, ...] | st.SearchStrategy[tuple[int, ...]]
 
@@ -96,15 +98,22 @@ def floats(
         )
 
     choices = [between(inside_low, inside_high)]
-    moderate_low, moderate_high = _inward(max(low, -64.0), min(high, 64.0), kind)
+    moderate_low, moderate_high = _inward(max(low, -_MODERATE), min(high, _MODERATE), kind)
     if moderate_low <= moderate_high:
         choices.append(between(moderate_low, moderate_high))
-    for special in (neighbours(edges, fmt), (*edges_of(fmt), inside_low, inside_high)):
-        inside = [e for e in special if low <= e <= high]
-        if inside:
-            choices.append(st.sampled_from(inside))
+    choices += [st.sampled_from(some) for some in _special(fmt, low, high, edges)]
     drawn = st.one_of(choices)
     return drawn.map(_to_bfloat16) if fmt.name == "bfloat16" else drawn
+
+
+def _special(
+    fmt: Format, low: float, high: float, edges: Sequence[float]
+) -> tuple[tuple[float, ...], ...]:
+    """Give the special numbers of a range, where there are any: those beside edges, and the format's own."""
+    ends = _inward(low, high, np.dtype(fmt.carrier).type)
+    both = (neighbours(edges, fmt), (*edges_of(fmt), *ends))
+    inside = (tuple(e for e in some if low <= e <= high) for some in both)
+    return tuple(some for some in inside if some)
 
 
 def _range(fmt: Format, min_value: float | None, max_value: float | None) -> tuple[float, float]:
@@ -171,6 +180,9 @@ def arrays(
         return _of_shape(one, fmt, elements, low, high)
 
     drawn = shapes.flatmap(lambda one: of_shape(one if isinstance(one, int) else tuple(one)))
+    if not isinstance(shape, st.SearchStrategy):
+        size = (shape,) if isinstance(shape, int) else tuple(shape)
+        _WHOLE[drawn] = Whole(size, low, high, fmt, _special(fmt, low, high, edges))
     drawn = _native(drawn, fmt.name, framework, device)
     _MADE[drawn] = {
         "dtype": fmt, "shape": shape, "min_value": low, "max_value": high, "edges": tuple(edges),
@@ -215,6 +227,91 @@ def generic(
     return np.asarray(np.clip(out, near_low, near_high), dtype=kind)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """How the arrays of a strategy are drawn as a whole, by a generator of random numbers.
+
+    Hypothesis draws number by number, which takes longer than to check a small array.
+
+    Attributes
+    ----------
+    shape, low, high
+        Of the numbers that are drawn.
+    fmt
+        Their format; None for integers.
+    special
+        Numbers that are drawn often.
+    steps
+        What is made of the array, one after another.
+    """
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    fmt: Format | None
+    special: tuple[tuple[float, ...], ...] = ()
+    steps: tuple[Callable[[Array], Any], ...] = ()
+
+    def drawn(self, rng: np.random.Generator) -> Array:
+        """Draw numbers: generic ones, among which others are put, and some that are alike."""
+        if self.fmt is None:
+            return rng.integers(int(self.low), int(self.high), self.shape, endpoint=True)
+        out = generic(rng, self.shape, self.fmt, self.low, self.high)
+        size, flat = out.size, out.reshape(-1)
+        if not size or rng.random() < _GENERIC:
+            return out
+        places = rng.choice(size, size if size <= _ONE_BY_ONE else _FEW, replace=False)
+        flat[places] = self._mixed(rng, places.size)
+        if rng.random() < _ALIKE:
+            alike = rng.random(places.size) < rng.random()
+            flat[places[alike]] = rng.choice(rng.choice(flat[places], 2), int(alike.sum()))
+        return flat.reshape(self.shape)
+
+    def _mixed(self, rng: np.random.Generator, count: int) -> Array:
+        """Draw as many numbers of any size, of moderate size, whole, and special ones."""
+        assert self.fmt is not None  # noqa: S101 - callers asked
+        kind = np.dtype(self.fmt.carrier)
+        largest = max(abs(self.low), abs(self.high))
+        exponents = rng.uniform(self.fmt.smallest_exponent, np.log2(largest or 1.0), count)
+        any_size = np.clip(rng.choice([-1.0, 1.0], count) * np.exp2(exponents), self.low, self.high)
+        low, high = max(self.low, -_MODERATE), min(self.high, _MODERATE)
+        low, high = (low, high) if low <= high else (self.low, self.high)
+        moderate = rng.uniform(low, high, count)
+        whole = np.clip(np.rint(moderate), self.low, self.high)
+        choices = [any_size, moderate, whole, *(rng.choice(some, count) for some in self.special)]
+        chosen = rng.integers(0, len(choices), count)
+        low, high = _inward(self.low, self.high, kind.type)
+        return _held(np.choose(chosen, choices).clip(low, high), self.fmt)
+
+    def made(self, numbers: Array) -> Any:
+        """Give what the strategy gives, made of numbers."""
+        out: Any = numbers
+        for step in self.steps:
+            out = step(out)
+        return out
+
+
+_GENERIC, _ALIKE = 0.25, 0.25  # how often nothing special is drawn, and numbers that are alike
+
+_WHOLE: WeakKeyDictionary[st.SearchStrategy[Any], Whole] = WeakKeyDictionary()
+
+
+def whole(strategy: Any) -> Whole | None:
+    """Tell how the arrays of a strategy are drawn as a whole; None of strategies that are none of ours."""
+    return _WHOLE.get(strategy) if isinstance(strategy, st.SearchStrategy) else None
+
+
+def _mapped(
+    drawn: st.SearchStrategy[Array], step: Callable[[Array], Any]
+) -> st.SearchStrategy[Any]:
+    """Give a strategy of what a function makes of arrays; they are drawn as a whole where those are."""
+    out = drawn.map(step)
+    known = whole(drawn)
+    if known is not None:
+        _WHOLE[out] = replace(known, steps=(*known.steps, step))
+    return out
+
+
 _MADE: WeakKeyDictionary[st.SearchStrategy[Any], dict[str, Any]] = WeakKeyDictionary()
 
 
@@ -237,7 +334,7 @@ def _native(
     if framework == "numpy":
         return drawn
     native = framework_named(framework).array
-    return drawn.map(lambda a: native(a, dtype, device))
+    return _mapped(drawn, lambda a: native(a, dtype, device))
 
 
 def _following(
@@ -295,7 +392,16 @@ def integers(
         )
     elements = st.integers(min_value, max_value)
     drawn = hnp.arrays(np.dtype(dtype), shape, elements=elements, fill=st.nothing())
+    _whole_integers(drawn, dtype, shape, min_value, max_value)
     return _following(drawn, dtype, framework, device)
+
+
+def _whole_integers(
+    drawn: st.SearchStrategy[Array], dtype: str, shape: Shape, low: int, high: int
+) -> None:
+    if not isinstance(shape, st.SearchStrategy):
+        size = (shape,) if isinstance(shape, int) else tuple(shape)
+        _WHOLE[drawn] = Whole(size, low, high, None, (), (lambda a: a.astype(dtype),))
 
 
 def booleans(
@@ -303,6 +409,7 @@ def booleans(
 ) -> st.SearchStrategy[Any]:
     """Draw masks: arrays of truth values, of whose framework as `labels`."""
     drawn = hnp.arrays(np.bool_, shape, elements=st.booleans(), fill=st.nothing())
+    _whole_integers(drawn, "bool", shape, 0, 1)
     return _following(drawn, "bool", framework, device)
 
 
@@ -318,7 +425,7 @@ def symmetric(
         whole: Array = np.tril(a) + np.swapaxes(np.tril(a, -1), -1, -2)
         return whole
 
-    return _declared("symmetric", elements.map(mirrored), dtype, framework, device)
+    return _declared("symmetric", _mapped(elements, mirrored), dtype, framework, device)
 
 
 def positive_definite(
@@ -336,7 +443,7 @@ def positive_definite(
         out: Array = half + np.swapaxes(np.tril(half, -1), -1, -2) + 2 * np.eye(n, dtype=a.dtype)
         return out
 
-    return _declared("positive_definite", elements.map(dominant), dtype, framework, device)
+    return _declared("positive_definite", _mapped(elements, dominant), dtype, framework, device)
 
 
 def orthogonal(
@@ -351,7 +458,7 @@ def orthogonal(
         q: Array = np.linalg.qr(a + 4 * np.eye(shape[-2], shape[-1]))[0]
         return q
 
-    return _declared("orthogonal", elements.map(rotated), dtype, framework, device)
+    return _declared("orthogonal", _mapped(elements, rotated), dtype, framework, device)
 
 
 def simplex(
@@ -364,7 +471,7 @@ def simplex(
         shares: Array = a / a.sum(axis=-1, keepdims=True)
         return shares
 
-    return _declared("simplex", elements.map(normalised), dtype, framework, device)
+    return _declared("simplex", _mapped(elements, normalised), dtype, framework, device)
 
 
 def square(shape: tuple[int, ...]) -> int:
@@ -384,7 +491,7 @@ def _declared(
     kind: str, drawn: st.SearchStrategy[Array], dtype: Any, framework: str, device: str | None
 ) -> st.SearchStrategy[Any]:
     fmt = formats.of(dtype)
-    out = _native(drawn.map(lambda a: _held(a, fmt)), fmt.name, framework, device)
+    out = _native(_mapped(drawn, lambda a: _held(a, fmt)), fmt.name, framework, device)
     _STRUCTURES[out] = kind
     return out
 

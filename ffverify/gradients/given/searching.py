@@ -1,10 +1,11 @@
-"""The search for inputs that fail: edges of the program first, then what Hypothesis draws and shrinks."""
+"""The search for inputs that fail: edges of the program first, then what is drawn; what fails is shrunk."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ffverify.truth.derivatives import TOGETHER
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
+from .drawing import Drawing
 from .extremes import held_within, limit
 from .slots import Slots, drawn
 
@@ -34,86 +36,123 @@ class _Failure(AssertionError):
     """Carries what failed at one point through Hypothesis."""
 
 
-def search(check: Check, slots: Slots, max_examples: int) -> None:
-    """Let Hypothesis draw inputs, and shrink what fails."""
-    from ffverify.search import search as searched
+@dataclass
+class _Trials:
+    """What is tried. ``failures`` are errors and inputs, by what was drawn, the last one the smallest."""
 
+    check: Check
+    slots: Slots
+    gravest: int  # what is shrunk must not become something milder
+    failures: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether there is no time left; one input is checked whatever that takes."""
+        return bool(self.check.points) and self.check.clock.is_over
+
+    def fails(self, values: Sequence[Any], begun: Begun | None = None) -> bool:
+        """Check an input; keep what was found if it is no milder than what is known."""
+        self.check.errors.clear()
+        _try(self.check, self.slots, values, begun)
+        if not self.check.errors or self.check.gravest() > self.gravest:
+            self.check.errors.clear()
+            return False
+        self.failures[_key(values)] = (list(self.check.errors), self.check.inputs)
+        return True
+
+    def still_fails(self, values: Sequence[Any]) -> bool:
+        """Check an input that is simpler than one that fails, if there is time left."""
+        return not self.are_over and self.fails(values)
+
+    def first(self, many: Sequence[Sequence[Any]]) -> int | None:
+        """Check inputs, as many at a time as are no burden, up to the first that fails; say which it is."""
+        for i, (values, begun) in enumerate(_begun(self.check, self.slots, many)):
+            if self.are_over or self.fails(values, begun):
+                return i if self.failures else None
+        return None
+
+
+def search(check: Check, slots: Slots, max_examples: int) -> None:
+    """Draw inputs, and shrink what fails."""
     given: list[Any] = slots.given
     sweeps: list[tuple[list[Any], list[Any]]] = []
     with contextlib.suppress(Exception):  # what fails at a first input is reported below
         given, sweeps = _sharpened(check, slots)
     unshrunk: tuple[list[Any], Any] | None = None
-    gravest = check.gravest()  # what is shrunk must not become something milder
-    failures: dict[Any, tuple[list[Any], Any]] = {}
-    shrinks = 0
-
-    def fails(values: Sequence[Any], begun: Begun | None = None) -> bool:
-        """Check an input; keep what was found if it is no milder than what is known."""
-        check.errors.clear()
-        _try(check, slots, values, begun)
-        if not check.errors or check.gravest() > gravest:
-            check.errors.clear()
-            return False
-        failures[_key(values)] = (list(check.errors), check.inputs)
-        return True
-
-    def collect(values: tuple[Any, ...]) -> None:
-        if failures:
-            raise _Failure
-        waiting.append(values)
-        if len(waiting) >= (_together(waiting[0]) if check.points else 1):
-            flush()
-
-    def flush() -> None:
-        for values, begun in _begun(check, slots, waiting):
-            if (check.points and check.clock.is_over) or fails(values, begun):
-                break
-        waiting.clear()
-
-    def shrink(values: tuple[Any, ...]) -> None:
-        nonlocal shrinks
-        key = _key(values)
-        if key not in failures:
-            if not shrinks or shrinks > _SHRINKS or check.clock.is_over:
-                return  # it is known to hold, or the smallest failure so far is small enough
-            shrinks += 1
-            if not fails(values):
-                return
-        shrinks = shrinks or 1
-        check.errors, check.inputs = list(failures[key][0]), failures[key][1]
-        raise _Failure
-
-    waiting: list[tuple[Any, ...]] = []
+    trials = _Trials(check, slots, check.gravest())
     try:
         tried = [values for values, _ in sweeps[:max_examples]]
         for (values, begun), (_, narrow) in zip(_begun(check, slots, tried), sweeps, strict=False):
             if check.clock.is_over:
                 break
             _try(check, slots, values, begun)
-            if check.gravest() < gravest:
-                gravest, unshrunk = check.gravest(), (list(check.errors), check.inputs)
+            if check.gravest() < trials.gravest:
+                trials.gravest, unshrunk = check.gravest(), (list(check.errors), check.inputs)
                 given = narrow
             check.errors.clear()
-            if gravest < GRAVITY.index(Verdict.IMPRECISE):
+            if trials.gravest < GRAVITY.index(Verdict.IMPRECISE):
                 break
-        with contextlib.suppress(_Failure):
-            searched(
-                drawn(given),
-                collect,
-                seed_value=check.seed,
-                max_examples=max_examples,
-                shrink=False,
-            )
-        flush()
-        if failures:  # the same inputs are drawn again
-            with contextlib.suppress(
-                _Failure
-            ):  # check.errors: what the smallest failing input gave
-                searched(drawn(given), shrink, seed_value=check.seed, max_examples=max_examples)
+        drawing = Drawing.of(given, check.seed)
+        if drawing is None:
+            _by_hypothesis(trials, given, max_examples)
+        else:
+            _as_wholes(trials, drawing, max_examples)
     finally:  # on Ctrl-C too
-        kept = next(reversed(failures.values()), unshrunk)
+        kept = next(reversed(trials.failures.values()), unshrunk)
         if kept is not None and not check.errors:
             check.errors, check.inputs = kept
+
+
+def _as_wholes(trials: _Trials, drawing: Drawing, max_examples: int) -> None:
+    numbers = drawing.numbers(max_examples)
+    size = 1
+    while some := list(itertools.islice(numbers, size)):
+        values = [drawing.values(each) for each in some]
+        size = _together(values[0])
+        failing = trials.first(values)
+        if trials.are_over:
+            return
+        if failing is not None:
+            drawing.simplify(some[failing], _SHRINKS, trials.still_fails)
+            return
+
+
+def _by_hypothesis(trials: _Trials, given: Sequence[Any], max_examples: int) -> None:
+    """Let Hypothesis draw inputs; of one that fails it draws the same ones again, and shrinks it."""
+    from ffverify.search import search as searched
+
+    waiting: list[tuple[Any, ...]] = []
+    shrinks = 0
+
+    def collect(values: tuple[Any, ...]) -> None:
+        if trials.failures:
+            raise _Failure
+        waiting.append(values)
+        if len(waiting) >= (_together(waiting[0]) if trials.check.points else 1):
+            trials.first(waiting)
+            waiting.clear()
+
+    def shrink(values: tuple[Any, ...]) -> None:
+        nonlocal shrinks
+        key = _key(values)
+        if key not in trials.failures:
+            if not shrinks or shrinks > _SHRINKS or trials.are_over:
+                return  # it is known to hold, or the smallest failure so far is small enough
+            shrinks += 1
+            if not trials.fails(values):
+                return
+        shrinks = shrinks or 1
+        errors, trials.check.inputs = trials.failures[key]
+        trials.check.errors = list(errors)
+        raise _Failure
+
+    options: dict[str, Any] = {"seed_value": trials.check.seed, "max_examples": max_examples}
+    with contextlib.suppress(_Failure):
+        searched(drawn(given), collect, shrink=False, **options)
+    trials.first(waiting)
+    if trials.failures:
+        with contextlib.suppress(_Failure):  # check.errors: what the smallest failing input gave
+            searched(drawn(given), shrink, **options)
 
 
 def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[Any], list[Any]]]]:
@@ -124,7 +163,11 @@ def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[A
     if not slots.is_ranged:
         return slots.given, []
     first: list[Any] = []
-    search(drawn(slots.given), first.append, seed_value=check.seed, max_examples=_FIRST)
+    drawing = Drawing.of(slots.given, check.seed)
+    if drawing is None:
+        search(drawn(slots.given), first.append, seed_value=check.seed, max_examples=_FIRST)
+    else:
+        first += map(drawing.values, drawing.numbers(_FIRST))
     made, native = check.subject(slots.filled(first[-1]))
     results = made.value(native)
     places = slots.places(made.labels)
