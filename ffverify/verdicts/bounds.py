@@ -20,7 +20,7 @@ from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program, listed
+from ffverify.exact.programs import Program, at_rows, in_halves, listed, together
 from ffverify.exact.rounding_arithmetic import rounded
 from ffverify.truth.adaptive import Truth
 
@@ -87,6 +87,30 @@ def running_bound(
         return tuple(_infinite(np.shape(r)) for r in exact)
     with BALLS.precision(bits):
         return tuple(_distance(w, r) for w, r in zip(wide, exact, strict=True))
+
+
+def running_bounds(
+    vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format, exact: Sequence[Array]
+) -> list[Array]:
+    """Give `running_bound` of a program whose result is one vector, at many points, from one run."""
+    arithmetic = rounded(fmt)
+
+    def run(some: Sequence[int]) -> list[Array]:
+        args = [together(arrays) for arrays in zip(*(arguments[i] for i in some), strict=True)]
+        given = [
+            PreciseArray(a.elements, arithmetic, a.rows) if isinstance(a, PreciseArray) else a
+            for a in args
+        ]
+        with np.errstate(all="ignore"):
+            out = at_rows(vector, given)
+        wide = np.broadcast_to(out.elements, (len(some), out.shape[-1]))
+        return [np.asarray(_largest_distance(wide[k], exact[i])) for k, i in enumerate(some)]
+
+    with BALLS.precision(2 * fmt.precision + 64):
+        found = in_halves(run, range(len(arguments)))
+    return [
+        _infinite(exact[i].shape) if bounds is None else bounds for i, bounds in enumerate(found)
+    ]
 
 
 def _results(program: Program, points: Sequence[Any], bits: int) -> list[Any] | None:

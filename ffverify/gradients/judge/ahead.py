@@ -11,28 +11,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ffverify.exact.formats import Array
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction
 from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, tangents_at
 from ffverify.gradients.truth_sources import hold_to
 from ffverify.truth.slopes import Slopes, slopes_together
 
-from .exactly import balls_together
+from .exactly import Row, Together, balls_together
 
 
 @dataclass
 class Ahead:
     """What was run at a point together with others.
 
-    The direction, and the exact slopes of all results along it; cotangents, and the exact numbers of the VJP
-    and of the JVP, None where they are not known.
+    The direction, and the exact slopes of all results along it; cotangents; and the exact values, VJP and
+    JVP, None where their program is not known.
     """
 
     directions: list[Array | None]
     slopes: Slopes
     weights: Array
-    gradients: Array | None = None
-    tangents: Array | None = None
+    values: Row | None = None
+    gradients: Row | None = None
+    tangents: Row | None = None
 
 
 def look_ahead(points: Sequence[Point]) -> None:
@@ -58,16 +59,21 @@ def look_ahead(points: Sequence[Point]) -> None:
 
     def run(
         program: Program | None, more: Callable[[Point, Ahead], list[Array]]
-    ) -> Sequence[Array | None]:
+    ) -> Together | None:
         if program is not None:
             with contextlib.suppress(
                 Exception
-            ):  # code of the caller's that exact arithmetic cannot run
+            ):  # code of the caller's that exact numbers do not suit
                 given = [[*p.inputs.arrays, *more(p, a)] for p, a in some]
-                return balls_together(program, given, fmt)
-        return [None] * len(some)
+                vector = joined(program)
+                return Together(vector, given, fmt, balls_together(vector, given, fmt))
+        return None
 
+    here = [p.exact for p, _ in some]
+    values = Together(some[0][0].vector, [p.inputs.arrays for p, _ in some], fmt, here)
     gradients = run(formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
     tangents = run(formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
-    for (_, ahead), bars, dots in zip(some, gradients, tangents, strict=True):
-        ahead.gradients, ahead.tangents = bars, dots
+    for i, (_, ahead) in enumerate(some):
+        ahead.values = Row(values, i)
+        ahead.gradients = None if gradients is None else Row(gradients, i)
+        ahead.tangents = None if tangents is None else Row(tangents, i)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, joined, together
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
 from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
-from ffverify.verdicts.bounds import running_bound
+from ffverify.verdicts.bounds import running_bound, running_bounds
 
 _BITS = (128, 256, 512)
 # Wider than float64's range: sums of the lowest float, as which code writes log 0, are exact with this many.
@@ -42,11 +43,52 @@ def _root_mean_square(sizes: Array) -> Array:
     return out
 
 
+@dataclass
+class Together:
+    """One program at many points, with what else it takes there: a batch of what `Exactly` gives of one.
+
+    ``balls`` are None where the program cannot be run. What nobody asks for is not run.
+    """
+
+    vector: Program
+    arguments: Sequence[Sequence[Array]]
+    fmt: Format
+    balls: Sequence[Array | None]
+
+    @cached_property
+    def running(self) -> list[Array | None]:
+        """What roundings can add up to at each point, from one run; None where there are no balls."""
+        known = [i for i, b in enumerate(self.balls) if b is not None]
+        exact = [b for b in self.balls if b is not None]
+        given = [self.arguments[i] for i in known]
+        found: list[Array | None] = [None] * len(self.balls)
+        for i, bounds in zip(
+            known, running_bounds(self.vector, given, self.fmt, exact), strict=True
+        ):
+            found[i] = bounds
+        return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point of a batch."""
+
+    together: Together
+    place: int
+
+    @property
+    def balls(self) -> Array | None:  # noqa: D102 - see `Together`
+        return self.together.balls[self.place]
+
+    @property
+    def running(self) -> Array | None:  # noqa: D102 - see `Together`
+        return self.together.running[self.place]
+
+
 def balls_together(
-    program: Program, arguments: Sequence[Sequence[Array]], fmt: Format
+    vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format
 ) -> list[Array | None]:
     """Give `Exactly.balls` of one program at many points, with what else it takes; None where that fails."""
-    vector = joined(program)
     found: list[Array | None] = [None] * len(arguments)
     pending = list(range(len(arguments)))
 
@@ -62,6 +104,10 @@ def balls_together(
         pending = [i for i in pending if not _is_narrow(found[i], fmt, bits)]
         if not pending:
             break
+    for i in pending:
+        balls = found[i]
+        if balls is not None and not all(map(arb.is_finite, balls.tolist())):
+            found[i] = None  # it may need the whole range
     return found
 
 
@@ -84,8 +130,8 @@ class Exactly:
         Cotangents or tangents: exact numbers.
     fmt, growth
         The format of what was computed, and the growth factor g.
-    balls
-        The exact results, where they are known already.
+    row
+        The point among others that the program was run at already.
     code
         Whether the program is the code that computed them: only its own roundings are known then.
     """
@@ -98,10 +144,10 @@ class Exactly:
         fmt: Format,
         growth: int,
         *,
-        balls: Array | None = None,
+        row: Row | None = None,
         code: bool = True,
     ) -> None:
-        self._known, self._code = balls, code
+        self._row, self._code = row, code
         self.program, self.inputs, self.more = program, inputs, list(more)
         self.fmt, self.growth = fmt, growth
         self._vector = joined(program)
@@ -110,7 +156,7 @@ class Exactly:
     @cached_property
     def balls(self) -> Array | None:
         """The exact results, as narrow as the format needs; None if the program cannot be run here."""
-        found = self._known
+        found = None if self._row is None else self._row.balls
         for bits in () if found is not None else (*_BITS, _WHOLE_RANGE):
             try:
                 with BALLS.precision(bits):
@@ -192,10 +238,12 @@ class Exactly:
         if not self._code:
             out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
             return out
-        exact = PreciseArray(self.balls, BALLS)
-        (bounds,) = running_bound(
-            self._vector, [*self.inputs.arrays, *self.more], self.fmt, exact=[exact]
-        )
+        bounds = None if self._row is None else self._row.running
+        if bounds is None:
+            exact = PreciseArray(self.balls, BALLS)
+            (bounds,) = running_bound(
+                self._vector, [*self.inputs.arrays, *self.more], self.fmt, exact=[exact]
+            )
         return np.array([float(b.upper()) if b.is_finite() else np.inf for b in bounds])
 
     def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:

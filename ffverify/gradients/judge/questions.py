@@ -39,7 +39,7 @@ from ffverify.verdicts.verdict import Verdict
 
 from .ahead import Ahead
 from .by_differences import screen_by_differences
-from .exactly import Exactly
+from .exactly import Exactly, Row, Together
 from .execution import SlopeOf, execution_and_accuracy
 from .formula import (
     forward_faults,
@@ -95,8 +95,7 @@ def _along(
     if smooth.any():
         _forward(point, directions, exact, smooth, found, ahead)
         weights = chosen_cotangents(point, smooth) if ahead is None else ahead.weights
-        balls = None if ahead is None else ahead.gradients
-        vjp = _Vjp(point, weights, found, balls)
+        vjp = _Vjp(point, weights, found, None if ahead is None else ahead.gradients)
         _reverse(vjp, directions, exact, tied=tied)
     return bool((exact.kink & usable).any())
 
@@ -119,13 +118,16 @@ def _values(point: Point, found: Screening) -> None:
         results = point.subject.value(unsigned)
         computed = np.concatenate([to_numpy(results[k]).ravel() for k in point.places])
         computed = computed.astype(np.float64)
+    row = None if point.ahead is None else point.ahead.values
+    if row is None:
+        row = Row(Together(point.vector, [point.inputs.arrays], point.fmt, [point.exact]), 0)
     own = Exactly(
         point.vector,
         point.inputs,
         [],
         point.fmt,
         point.growth,
-        balls=point.exact,
+        row=row,
         code=point.formulas.code,
     )
 
@@ -165,8 +167,8 @@ def _forward(
     program = point.formulas.tangent()
     own = None
     if program is not None:
-        dots, balls = tangents_at(point, directions), None if ahead is None else ahead.tangents
-        own = Exactly(program, point.inputs, dots, point.fmt, point.growth, balls=balls)
+        dots, row = tangents_at(point, directions), None if ahead is None else ahead.tangents
+        own = Exactly(program, point.inputs, dots, point.fmt, point.growth, row=row)
     if own is None or own.balls is None or own.balls.size != tangents.size:
         judge_tangents(point, found, tangents, directions, exact, smooth)
         return
@@ -208,7 +210,7 @@ class _Vjp:
     """A VJP at a point, computed and exact, its arrays raveled and joined."""
 
     def __init__(
-        self, point: Point, weights: Array, found: Screening, balls: Array | None = None
+        self, point: Point, weights: Array, found: Screening, row: Row | None = None
     ) -> None:
         self.point, self.weights, self.found = point, weights, found
         self.gradients = gradients_of(point, weights)
@@ -223,7 +225,7 @@ class _Vjp:
         program = point.formulas.backward()
         if program is not None:
             vectors = cotangents_at(point, weights)
-            own = Exactly(program, point.inputs, vectors, point.fmt, point.growth, balls=balls)
+            own = Exactly(program, point.inputs, vectors, point.fmt, point.growth, row=row)
             self.own = own if own.balls is not None and own.balls.size == self.ends[-1] else None
 
     def place(self, i: int) -> tuple[int, int]:
