@@ -43,7 +43,7 @@ def neighbours(values: Sequence[float], fmt: Format) -> list[float]:
             here = np.array(values, dtype=kind)
             below, above = np.nextafter(here, kind(-np.inf)), np.nextafter(here, kind(np.inf))
     smallest = 2.0**fmt.smallest_exponent
-    near = (float(x) for x in np.concatenate([here, below, above]))
+    near = (float(x) + 0.0 for x in np.concatenate([here, below, above]))  # -0 is no neighbour of 0
     return sorted({x for x in near if np.isfinite(x) and (x == 0 or abs(x) >= smallest)})
 
 
@@ -252,13 +252,17 @@ class Whole:
     special: tuple[tuple[float, ...], ...] = ()
     steps: tuple[Callable[[Array], Any], ...] = ()
 
-    def drawn(self, rng: np.random.Generator) -> Array:
-        """Draw numbers: generic ones, among which others are put, and some that are alike."""
+    def generic(self, rng: np.random.Generator) -> Array:
+        """Draw numbers without anything special about them."""
         if self.fmt is None:
             return rng.integers(int(self.low), int(self.high), self.shape, endpoint=True)
-        out = generic(rng, self.shape, self.fmt, self.low, self.high)
+        return generic(rng, self.shape, self.fmt, self.low, self.high)
+
+    def drawn(self, rng: np.random.Generator) -> Array:
+        """Draw numbers: generic ones, among which others are put, and some that are alike."""
+        out = self.generic(rng)
         size, flat = out.size, out.reshape(-1)
-        if not size or rng.random() < _GENERIC:
+        if self.fmt is None or not size or rng.random() < _GENERIC:
             return out
         places = rng.choice(size, size if size <= _ONE_BY_ONE else _FEW, replace=False)
         flat[places] = self._mixed(rng, places.size)
@@ -277,11 +281,14 @@ class Whole:
         low, high = max(self.low, -_MODERATE), min(self.high, _MODERATE)
         low, high = (low, high) if low <= high else (self.low, self.high)
         moderate = rng.uniform(low, high, count)
-        whole = np.clip(np.rint(moderate), self.low, self.high)
-        choices = [any_size, moderate, whole, *(rng.choice(some, count) for some in self.special)]
+        whole = np.clip(np.rint(moderate) + 0.0, self.low, self.high)
+        moderate = np.where(rng.random(count) < _WHOLE_NUMBERS, whole, moderate)
+        choices = [any_size, moderate, *(rng.choice(some, count) for some in self.special)]
         chosen = rng.integers(0, len(choices), count)
         low, high = _inward(self.low, self.high, kind.type)
-        return _held(np.choose(chosen, choices).clip(low, high), self.fmt)
+        out = np.choose(chosen, choices).clip(low, high)
+        signed = (out == 0) & (low < 0) & (rng.random(count) < _NEGATIVE)
+        return _held(np.where(signed, -0.0, out), self.fmt)
 
     def made(self, numbers: Array) -> Any:
         """Give what the strategy gives, made of numbers."""
@@ -291,7 +298,9 @@ class Whole:
         return out
 
 
-_GENERIC, _ALIKE = 0.25, 0.25  # how often nothing special is drawn, and numbers that are alike
+# How often nothing special is drawn, numbers that are alike, whole ones among those of moderate size, and
+# the negative zero among zeros.
+_GENERIC, _ALIKE, _WHOLE_NUMBERS, _NEGATIVE = 0.125, 0.25, 0.5, 0.03
 
 _WHOLE: WeakKeyDictionary[st.SearchStrategy[Any], Whole] = WeakKeyDictionary()
 

@@ -71,6 +71,12 @@ def test_cancellation_beside_rounded_constants_is_imprecise_not_wrong():
     assert str(check(log_normal, np.array([-7.0]), vjp=vjp).verdict) == "imprecise"
 
 
+def test_rounded_constants_of_a_function_move_its_slopes_beside_its_own_code():
+    torch = pytest.importorskip("torch")
+    gelu, x = torch.nn.functional.gelu, torch.tensor([-9.0], dtype=torch.float64)
+    assert str(check(gelu, x).verdict) == "imprecise"  # x² times as far: 50 roundings of 1 / √2
+
+
 def test_special_functions_of_scipy_have_exact_forms():
     def vjp(v, x):
         return (v * (special.digamma(x + 1) - special.psi(x)),)

@@ -81,30 +81,60 @@ class Drawing:
             for g, w, x in zip(self.given, self.wholes, numbers, strict=True)
         )
 
+    def generic(self) -> Numbers:
+        """Draw numbers without anything special about them."""
+        rng = np.random.default_rng(self.seed)
+        return [None if w is None else w.generic(rng) for w in self.wholes]
+
     def simplify(self, numbers: Numbers, most: int, fails: Callable[[Sequence[Any]], bool]) -> None:
         """Make numbers simpler, as many at a time as it still fails with; try that so many times."""
         left = iter(range(most))
 
-        def attempt(j: int, of: Whole, places: Array, simpler: Simpler) -> None:
+        def attempt(j: int, places: Array, simpler: Array) -> bool:
+            x = numbers[j]
+            assert x is not None  # noqa: S101 - as drawn
+            tried = x.copy()
+            tried.reshape(-1)[places] = simpler
+            if next(left, None) is None or not fails(
+                self.values([*numbers[:j], tried, *numbers[j + 1 :]])
+            ):
+                return False
+            numbers[j] = tried
+            return True
+
+        def in_parts(j: int, of: Whole, places: Array, simpler: Simpler) -> None:
             x = numbers[j]
             assert x is not None  # noqa: S101 - as drawn
             new = simpler(x.reshape(-1)[places], of).astype(x.dtype)
             changed = new != x.reshape(-1)[places]
             places, new = places[changed], new[changed]
-            if not places.size:
-                return
-            tried = x.copy()
-            tried.reshape(-1)[places] = new
-            if next(left, None) is None:
-                return
-            if fails(self.values([*numbers[:j], tried, *numbers[j + 1 :]])):
-                numbers[j] = tried
-            elif places.size > 1:
+            if places.size and not attempt(j, places, new) and places.size > 1:
                 for half in np.array_split(places, 2):
-                    attempt(j, of, half, simpler)
+                    in_parts(j, of, half, simpler)
 
+        def nearer(j: int, of: Whole, place: int) -> None:
+            """Find the smallest whole number that one may be, of those that are larger than 1."""
+            x = numbers[j]
+            assert x is not None  # noqa: S101 - as drawn
+            here = float(x.flat[place])
+            sign, holds, high = np.sign(here), 1.0, float(np.ceil(abs(here)))
+            while high - holds > 1 and holds < 2**53:
+                middle = np.floor(
+                    np.sqrt(holds) * np.sqrt(high) if high > 4 * holds else (holds + high) / 2
+                )
+                new = np.array([sign * middle])
+                if of.low <= new[0] <= of.high and attempt(j, np.array([place]), new):
+                    high = middle
+                else:
+                    holds = middle
+
+        each = [(j, of, x) for j, (of, x) in enumerate(zip(self.wholes, numbers, strict=True))]
         for simpler in _SIMPLER:
-            for j, of in enumerate(self.wholes):
-                x = numbers[j]
+            for j, of, x in each:
                 if of is not None and x is not None:
-                    attempt(j, of, np.arange(x.size), simpler)
+                    in_parts(j, of, np.arange(x.size), simpler)
+        for j, of, _ in each:
+            x = numbers[j]
+            if of is not None and x is not None:
+                for place in np.flatnonzero(np.abs(x) > 1).tolist():
+                    nearer(j, of, place)

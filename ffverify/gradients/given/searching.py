@@ -167,7 +167,7 @@ def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[A
     if drawing is None:
         search(drawn(slots.given), first.append, seed_value=check.seed, max_examples=_FIRST)
     else:
-        first += map(drawing.values, drawing.numbers(_FIRST))
+        first.append(drawing.values(drawing.generic()))
     made, native = check.subject(slots.filled(first[-1]))
     results = made.value(native)
     places = slots.places(made.labels)

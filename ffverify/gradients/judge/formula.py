@@ -102,7 +102,7 @@ def _constants_along(point: Point, weights: Array, directions: Sequence[Array | 
                 break
         bits *= 4
     total = sum(float(a) ** 2 * n for a, n in apart if a.is_finite()) / CONSTANT_PATTERNS
-    return float(np.sqrt(total))
+    return NEAR * float(np.sqrt(total))
 
 
 def _slopes_with_constants(
@@ -169,6 +169,14 @@ class _Identity:
             terms = (self.balls[chosen] * self.step[chosen]).tolist()
             return sum(terms, arb(0)) - slope
 
+    def excess(self, chosen: Array, slope: Any) -> float | None:
+        """Give by how much the two sides differ: 0 if they may be equal, None if constants explain it."""
+        residual = self.residual(chosen, slope)
+        if not residual.is_finite() or residual.contains(0):
+            return 0.0
+        size = float(residual.abs_lower())
+        return None if size <= self.noise(chosen) else size
+
     def noise(self, chosen: Array) -> float:
         """Give how far the constants of either side, as they are rounded, put the two apart."""
         theirs = _constants_along(self.point, self.weights, self.directions(chosen))
@@ -215,11 +223,14 @@ def reverse_faults(
         used = np.flatnonzero(weights)
         with BALLS.precision(_BITS):
             whole = sum((exact.exact[used] * weights[used]).tolist(), arb(0))
-    residual = identity.residual(part, whole)
-    if not residual.is_finite() or residual.contains(0):
-        return faults
-    size = float(residual.abs_lower())
-    if size <= identity.noise(part):
+    size = identity.excess(part, whole)
+    if size is None:
+        # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
+        part = part[own.constants[part] < np.abs(own.floats[part])]
+        if part.size:
+            whole = _slope(identity, part)
+            size = identity.excess(part, whole)
+    if not size:
         return faults
     off = _single_faults(identity, part)
     if not off and tied:
