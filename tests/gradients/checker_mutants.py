@@ -72,7 +72,7 @@ MUTANTS = {
     ),
     # where truth comes from
     "a trace is kept wherever it was made": Mutant(
-        "truth_sources._held_to", lambda formulas, _native, _results, **_fresh: formulas
+        "truth_sources.hold_to", lambda _formulas, _native, _results, _exact: None
     ),
     "opaque code has no limits beside the point": Mutant(
         "truth_sources.limits_by_differences", _constant(None)
