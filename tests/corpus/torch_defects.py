@@ -138,6 +138,14 @@ def _solved(t: Any) -> Any:
     return lu_solve(matrix([[2 + t, 1], [1, 3]]), matrix([1, 2]))[0]
 
 
+def _transposed(a: Any) -> Any:
+    return torch.triangular_solve(_tensor([[1.0], [2.0]]), a, transpose=True)[0]
+
+
+def _solved_transposed(t: Any) -> Any:
+    return lu_solve(matrix([[2, 0], [1 + t, 3]]), matrix([1, 2]))[1]
+
+
 def _trigamma() -> Any:
     return psi(1, mpf(_POINT[0].item()))
 
@@ -192,6 +200,12 @@ DEFECTS = [
         r"scatter_reduce\.prod", "the JVP is always zero",
         _product, _FACTORS, "forward", _jvp(_product, _FACTORS, (_tensor([1.0]), _tensor([0.0])), 0), 0.0,
         lambda: mpf(5),
+    ),
+    Defect(  # its derivatives solve with the transpose
+        r"triangular_solve", "the JVP with transpose=True does not transpose the tangent",
+        _transposed, (_tensor([[2.0, 1.0], [0.0, 3.0]]),), "forward",
+        _jvp(_transposed, (_tensor([[2.0, 1.0], [0.0, 3.0]]),), (_tensor([[0.0, 1.0], [0.0, 0.0]]),), (1, 0)),
+        0.08333333333333333, lambda: diff(_solved_transposed, 0), 2,
     ),
     Defect(
         r"nn\.functional\.layer_norm", "the JVP of the JVP takes mean and deviation for constants",

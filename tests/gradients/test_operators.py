@@ -165,6 +165,7 @@ def test_zeros_without_memory_are_numbers():
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch.func.jvp loads it
+@pytest.mark.filterwarnings("ignore:torch.triangular_solve is deprecated")
 @pytest.mark.skipif(not torch.__version__.startswith(VERSION), reason="defects of another version")
 @pytest.mark.parametrize("defect", DEFECTS, ids=[f"{d.entries}: {d.why}" for d in DEFECTS])
 def test_what_torch_computes_wrong_is_said_to_be(defect):
