@@ -109,7 +109,7 @@ MUTANTS = {
         "judge.execution.is_limit", _constant(False), "torch-topk-places twin"
     ),
     "no natural scale": Mutant(
-        "judge.execution._NaturalScale.excuses", _constant(False), "jax-attention-delta twin"
+        "judge.execution._NaturalScale.excuses", _constant(False), "mixture-responsibility twin"
     ),
     "natural scales excuse all": Mutant(
         "judge.execution._NaturalScale.excuses", _constant(True), "variance_by_squares buggy"
