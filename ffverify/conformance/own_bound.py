@@ -47,18 +47,21 @@ def own_bound(
     program has no shadow.
     """
     native = backend.native(args, fmt.name)
-    traced = shadow(backend.bound(program), native, framework=backend.framework.name)
     floating = [i for i, a in enumerate(args) if is_floating(a)]
     position, operands = 0, list(args)
-    if cotangent is not None and wrt is not None:
-        own, position = traced.backward, floating.index(wrt)
-        operands.append(cotangent)
-    elif tangents is not None:
-        own = traced.jvp
-        filled = [np.zeros_like(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
-        operands += [filled[i] for i in floating]
-    else:
-        own = traced.forward
+    with backend.framework.scope(native):  # JAX has float64 where it is asked for
+        traced = shadow(backend.bound(program), native, framework=backend.framework.name)
+        if cotangent is not None and wrt is not None:
+            own, position = traced.backward, floating.index(wrt)
+            operands.append(cotangent)
+        elif tangents is not None:
+            own = traced.jvp
+            filled = [
+                np.zeros_like(a) if t is None else t for a, t in zip(args, tangents, strict=True)
+            ]
+            operands += [filled[i] for i in floating]
+        else:
+            own = traced.forward
     if own is None:
         return None
     try:

@@ -186,3 +186,13 @@ def test_a_kink_beside_the_point_leaves_the_subgradients_of_both_sides() -> None
     doubled = _check("float32", maxout=lambda z, k: 2 * load("reference").functions["maxout"](z, k))
     with pytest.raises(ClaimViolation):
         doubled.gradient("maxout", almost_tied, k=3)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_backends_own_roundings_are_known_in_every_format(dtype: str) -> None:
+    pytest.importorskip("jax")
+    check = Check(load("jax"), formats.of(dtype))
+    check.start("a claim", {})
+    with pytest.raises(ClaimViolation) as told:
+        check.gradient("elu", np.array([-40.0], dtype=dtype))  # expm1(z) + 1, formed in the format
+    assert told.value.finding.kind is Verdict.IMPRECISE
