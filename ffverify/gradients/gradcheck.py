@@ -382,12 +382,12 @@ class Check:
             why = next((f"a result that {w}" for w in refused.values()), "no floating-point array")
             raise Fault(f"{made.name} returns {why}")
         self.found.skipped |= refused
-        if not any(to_numpy(r).size for r in results if is_floating(r)):
-            raise Fault(f"{made.name} returns no numbers: its results are empty")
         if not any(made.wrt):
             raise Fault(f"{made.name} has no floating-point input to differentiate by")
         if not any(to_numpy(a).size for a, w in zip(native, made.wrt, strict=True) if w):
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
+        if not any(to_numpy(r).size for r in results if is_floating(r)):
+            raise Fault(f"{made.name} returns no numbers: its results are empty")
         found = self._supposed(begun)
         if found is None:
             formulas = self.oracles.at(made, native, results)

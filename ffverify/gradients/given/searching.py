@@ -19,12 +19,13 @@ from ffverify.truth.derivatives import TOGETHER
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
-from .drawing import Drawing
 from .extremes import held_within, limit
 from .slots import Slots, drawn
 
 if TYPE_CHECKING:
     from ffverify.gradients.gradcheck import Begun, Check
+
+    from .drawing import Drawing
 
 GRAVITY = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 _FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
@@ -92,6 +93,10 @@ def search(check: Check, slots: Slots, max_examples: int) -> None:
             check.errors.clear()
             if trials.gravest < GRAVITY.index(Verdict.IMPRECISE):
                 break
+        from .drawing import (
+            Drawing,
+        )  # which loads Hypothesis: a check of one point has no use for it
+
         drawing = Drawing.of(given, check.seed)
         if drawing is None:
             _by_hypothesis(trials, given, max_examples)
@@ -163,6 +168,8 @@ def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[A
     if not slots.is_ranged:
         return slots.given, []
     first: list[Any] = []
+    from .drawing import Drawing
+
     drawing = Drawing.of(slots.given, check.seed)
     if drawing is None:
         search(drawn(slots.given), first.append, seed_value=check.seed, max_examples=_FIRST)
