@@ -408,9 +408,22 @@ def test_a_layout_is_still_found_guilty_in_bfloat16():
     assert "laid out otherwise" in str(check(Flattened.apply, x))
 
 
-def test_a_result_that_is_not_finite_says_nothing_of_an_infinite_input():
+def test_a_result_that_is_not_finite_says_nothing_of_what_moves_it():
+    torch = pytest.importorskip("torch")
     x = np.array([np.inf, 1.0])
     assert check(lambda x: x * x, x).ok
+    assert check(torch.reciprocal, torch.tensor([1e-310, 2.0], dtype=torch.float64)).ok
+    assert check(torch.lgamma, torch.tensor([0.0, 2.0], dtype=torch.float64)).ok
+    assert check(torch.special.entr, torch.tensor([0.0, 0.5], dtype=torch.float64)).ok
+
+    def spoiled(x):  # nan in what moves no result that is not finite
+        return torch.cat(
+            [x[:1].reciprocal(), x[1:] + torch.where(x[1:] > 3, x[1:].log(), 0 * x[1:])]
+        )
+
+    trap = check(spoiled, torch.tensor([1e-310, -2.0, 0.0], dtype=torch.float64))
+    assert trap.verdict is Verdict.NONFINITE
+    assert trap.findings[0].index == (2,)
 
     def softmax(x):
         e = np.exp(x - np.max(x))
@@ -424,3 +437,17 @@ def test_a_result_that_is_not_finite_says_nothing_of_an_infinite_input():
     assert check(softmax, masked, vjp=pull).ok
     wrong = check(softmax, masked, vjp=lambda v, x: (pull(v, x)[0] + 0 * x,))
     assert wrong.verdict is Verdict.NONFINITE
+
+
+def test_what_is_drawn_in_the_format_of_the_inputs_is_another_function_in_a_wider_one():
+    torch = pytest.importorskip("torch")
+
+    def pooled(x):
+        torch.manual_seed(0)
+        return torch.nn.functional.fractional_max_pool2d(x, 2, output_size=5)
+
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    assert not torch.equal(pooled(x).double(), pooled(x.double()))
+    report = check(pooled, x)
+    assert report.truth == "differences"
+    assert not [f for f in report.findings if f.severity == "error"]

@@ -191,20 +191,19 @@ def reverse_faults(
     weights: Array,
     directions: list[Array | None],
     place: Place,
+    undefined: Array,
     found: Screening,
     *,
     tied: bool,
 ) -> dict[int, Any]:
-    """Give the elements of a VJP that have a wrong formula, with the exact slopes."""
+    """Give the elements of a VJP that have a wrong formula, with the exact slopes.
+
+    Those that are ``undefined`` have none.
+    """
     identity = _Identity(point, own, weights, directions, place)
     overflow = BALLS.exact(point.fmt.overflow)
     broken = np.flatnonzero(identity.broken)
-    some = broken[:_SINGLY]
-    if not weights.all():
-        # Results that are not finite have the cotangent 0, and 0 times the slope at an infinite input is
-        # nan: that is no fault of the code's.
-        numbers = (point.points[j].flat[i] for j, i in map(place, some.tolist()))
-        some = some[np.isfinite(np.array([float(x) for x in numbers]))]
+    some = broken[~undefined[broken]][:_SINGLY]
     faults = {
         i: t
         for i, t in zip(

@@ -17,6 +17,7 @@ is unknown the formula question is asked of ĝ (`unknown`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
 from ffverify.gradients.evaluation import (
     Point,
+    attached,
     cotangents_at,
     finite_results,
     gradients_of,
@@ -34,7 +36,8 @@ from ffverify.gradients.evaluation import (
     tangents_at,
     tangents_of,
 )
-from ffverify.truth.slopes import Slopes, slopes
+from ffverify.truth.adaptive import FIRST_PRECISION
+from ffverify.truth.slopes import Inputs, Slopes, slopes, slopes_along
 from ffverify.verdicts.verdict import Verdict
 
 from .ahead import Ahead
@@ -52,6 +55,10 @@ from .judged import Screening, judged_number
 from .unknown import judge_one, judge_tangents, judge_vjp
 
 _ON_KINKS = 4  # elements on kinks that are judged, of one argument
+_BESIDE = (
+    2.0**-12
+)  # how far finite inputs are from those where results are not, and how small 0 is there
+_GOLDEN = 0.6180339887
 
 
 def judge(point: Point, *, values: bool = True) -> Screening:
@@ -228,6 +235,38 @@ class _Vjp:
             own = Exactly(program, point.inputs, vectors, point.fmt, point.growth, row=row)
             self.own = own if own.balls is not None and own.balls.size == self.ends[-1] else None
 
+    @cached_property
+    def undefined(self) -> Array:
+        """Which elements are not finite and move results that were left out, as these are not finite.
+
+        Such results have the cotangent 0, and 0 times their infinite slope is nan: that is no fault of the
+        code's. What moves them shows in their exact slopes at finite inputs beside the point.
+        """
+        broken = np.flatnonzero(~np.isfinite(self.computed))
+        out = np.zeros(self.computed.size, dtype=bool)
+        left_out = (self.weights == 0) & attached(self.point)
+        if not broken.size or not left_out.any():
+            return out
+        weights = left_out * (
+            1 + np.arange(left_out.size) * _GOLDEN % 1
+        )  # slopes do not add up to 0
+        beside = [
+            np.where(np.isfinite(x), x, 1.0)
+            + _BESIDE * (1 + np.arange(x.size).reshape(x.shape) % 64)
+            if f
+            else x
+            for x, f in zip(self.point.points, self.point.floating, strict=True)
+        ]
+        places = [self.place(i) for i in broken.tolist()]
+        try:
+            found = slopes_along(
+                self.point.vector, weights, Inputs(beside), places, FIRST_PRECISION
+            )
+            out[broken] = [not (s.contains(0) and s.rad() < _BESIDE) for s in found]
+        except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
+            out[broken] = True
+        return out
+
     def place(self, i: int) -> tuple[int, int]:
         """Give the argument that an element belongs to, and its place there."""
         k = int(np.searchsorted(self.ends, i, side="right"))
@@ -255,6 +294,7 @@ class _Vjp:
         _tell_wrong(point, own, self.computed, wrong, owner, tell, self._slope_of)
         rest = np.ones(self.computed.size, dtype=bool) if asked is None else asked.copy()
         rest[list(wrong)] = False
+        rest &= ~self.undefined
         execution_and_accuracy(
             point,
             own,
@@ -278,9 +318,11 @@ def _reverse(vjp: _Vjp, directions: list[Array | None], exact: Slopes, *, tied: 
     point, weights, found = vjp.point, vjp.weights, vjp.found
     found.judged += vjp.computed.size
     if vjp.own is None:
-        judge_vjp(point, found, vjp.gradients, weights, directions)
+        judge_vjp(point, found, vjp.gradients, weights, directions, vjp.undefined)
         return
-    wrong = reverse_faults(point, vjp.own, exact, weights, directions, vjp.place, found, tied=tied)
+    wrong = reverse_faults(
+        point, vjp.own, exact, weights, directions, vjp.place, vjp.undefined, found, tied=tied
+    )
     vjp.judge(vjp.own, wrong)
 
 

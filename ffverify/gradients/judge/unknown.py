@@ -62,13 +62,17 @@ def judge_vjp(
     gradients: Sequence[Array | None],
     weights: Array,
     directions: Sequence[Array | None],
+    undefined: Array,
 ) -> None:
-    """Judge a VJP by its projection on a direction; bisection leads to an element that is off."""
+    """Judge a VJP by its projection on a direction; bisection leads to an element that is off.
+
+    Elements that are ``undefined`` have no derivative.
+    """
     computed = np.concatenate([np.ravel(g).astype(np.float64) for g in gradients if g is not None])
     step = np.concatenate([np.ravel(d) for d in directions if d is not None])
     owner = np.concatenate([np.full(g.size, j) for j, g in enumerate(gradients) if g is not None])
     place = np.concatenate([np.arange(g.size) for g in gradients if g is not None])
-    broken = np.flatnonzero(~np.isfinite(computed))
+    broken = np.flatnonzero(~np.isfinite(computed) & ~undefined)
 
     def tell(i: int) -> None:
         j, flat = int(owner[i]), int(place[i])
