@@ -424,6 +424,8 @@ def test_a_result_that_is_not_finite_says_nothing_of_what_moves_it():
     trap = check(spoiled, torch.tensor([1e-310, -2.0, 0.0], dtype=torch.float64))
     assert trap.verdict is Verdict.NONFINITE
     assert trap.findings[0].index == (2,)
+    norm = check(lambda x: (x * x).sum().sqrt(), torch.zeros(2, dtype=torch.float64))
+    assert norm.verdict is Verdict.NONFINITE  # a kink has slopes
 
     def softmax(x):
         e = np.exp(x - np.max(x))

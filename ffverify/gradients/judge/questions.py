@@ -55,10 +55,8 @@ from .judged import Screening, judged_number
 from .unknown import judge_one, judge_tangents, judge_vjp
 
 _ON_KINKS = 4  # elements on kinks that are judged, of one argument
-_BESIDE = (
-    2.0**-12
-)  # how far finite inputs are from those where results are not, and how small 0 is there
-_GOLDEN = 0.6180339887
+_BESIDE = 2.0**-12  # how far finite inputs are from those where results have no slope
+_RESOLVED = 2.0**-42  # half of the bits that differences at the first precision have
 
 
 def judge(point: Point, *, values: bool = True) -> Screening:
@@ -102,7 +100,8 @@ def _along(
     if smooth.any():
         _forward(point, directions, exact, smooth, found, ahead)
         weights = chosen_cotangents(point, smooth) if ahead is None else ahead.weights
-        vjp = _Vjp(point, weights, found, None if ahead is None else ahead.gradients)
+        row = None if ahead is None else ahead.gradients
+        vjp = _Vjp(point, weights, usable & (exact.smooth | exact.kink), found, row)
         _reverse(vjp, directions, exact, tied=tied)
     return bool((exact.kink & usable).any())
 
@@ -214,12 +213,20 @@ def _forward(
 
 
 class _Vjp:
-    """A VJP at a point, computed and exact, its arrays raveled and joined."""
+    """A VJP at a point, computed and exact, its arrays raveled and joined.
+
+    Results that are not ``sloped`` have no slope, as they or it are not finite: their cotangent is 0.
+    """
 
     def __init__(
-        self, point: Point, weights: Array, found: Screening, row: Row | None = None
+        self,
+        point: Point,
+        weights: Array,
+        sloped: Array,
+        found: Screening,
+        row: Row | None = None,
     ) -> None:
-        self.point, self.weights, self.found = point, weights, found
+        self.point, self.weights, self.sloped, self.found = point, weights, sloped, found
         self.gradients = gradients_of(point, weights)
         self.own: Exactly | None = None
         if self.gradients is None:
@@ -237,19 +244,18 @@ class _Vjp:
 
     @cached_property
     def undefined(self) -> Array:
-        """Which elements are not finite and move results that were left out, as these are not finite.
+        """Which elements are not finite and move results that have no slope.
 
-        Such results have the cotangent 0, and 0 times their infinite slope is nan: that is no fault of the
-        code's. What moves them shows in their exact slopes at finite inputs beside the point.
+        0, the cotangent of these, times their infinite slope is nan: that is no fault of the code's. What
+        moves them shows in their exact slopes at finite inputs beside the point.
         """
         broken = np.flatnonzero(~np.isfinite(self.computed))
         out = np.zeros(self.computed.size, dtype=bool)
-        left_out = (self.weights == 0) & attached(self.point)
-        if not broken.size or not left_out.any():
+        without = np.flatnonzero(~self.sloped & attached(self.point)) if broken.size else broken
+        if not without.size:
             return out
-        weights = left_out * (
-            1 + np.arange(left_out.size) * _GOLDEN % 1
-        )  # slopes do not add up to 0
+        weights = np.zeros(self.weights.size)
+        weights[without] = np.sqrt(1.0 + np.arange(without.size))  # so that no slopes add up to 0
         beside = [
             np.where(np.isfinite(x), x, 1.0)
             + _BESIDE * (1 + np.arange(x.size).reshape(x.shape) % 64)
@@ -262,7 +268,7 @@ class _Vjp:
             found = slopes_along(
                 self.point.vector, weights, Inputs(beside), places, FIRST_PRECISION
             )
-            out[broken] = [not (s.contains(0) and s.rad() < _BESIDE) for s in found]
+            out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in found]
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
             out[broken] = True
         return out
@@ -328,7 +334,7 @@ def _reverse(vjp: _Vjp, directions: list[Array | None], exact: Slopes, *, tied: 
 
 def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
     """Judge elements that sit on a kink, zeros and ties, against the slopes on either side and beside."""
-    vjp = _Vjp(point, chosen_cotangents(point, usable), found)
+    vjp = _Vjp(point, chosen_cotangents(point, usable), usable, found)
     if vjp.gradients is None:
         return
     chosen: list[int] = []
