@@ -336,6 +336,22 @@ def test_forward_mode_is_what_runs_and_may_have_forward_mode_inside() -> None:
         np.testing.assert_allclose(floats(dot), (slope * t).numpy(), rtol=1e-14)
 
 
+def test_the_tangent_of_a_solution_by_cholesky_factors_has_an_exact_program() -> None:
+    """On the way torch makes zeros in the layout of another tensor."""
+    a, t = normal(3, 3), normal(3, 3, seed=1)
+
+    def solution(a: Any) -> Any:
+        gram = a @ a.mT + torch.eye(3, dtype=a.dtype)
+        return torch.cholesky_solve(torch.ones(3, 1, dtype=a.dtype), torch.linalg.cholesky(gram))
+
+    program = made(solution, a).jvp
+    assert program is not None, made(solution, a).unknown
+    with BALLS.precision(128):
+        (dot,) = program(*precise([a, t]))
+    expected = torch.func.jvp(solution, (a,), (t,))[1]
+    np.testing.assert_allclose(floats(dot), expected.numpy(), rtol=1e-12)
+
+
 # --- one trace for every structure --------------------------------------------------------------
 
 

@@ -329,6 +329,8 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "full_like": _full_like, "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype),
     **dict.fromkeys(("zeros_like", "empty_like"), lambda x, dtype=None: _full_like(x, 0, dtype)),
     **dict.fromkeys(("new_zeros", "new_empty", "new_empty_strided"), _new(0)), "new_ones": _new(1),
+    "_new_zeros_with_same_feature_meta": lambda x, other, self_num_batch_dims=0: (
+        _new(0)(x, (*x.shape[:self_num_batch_dims], *other.shape))),
     "new_full": lambda x, size, value: x.arithmetic.array(np.full(size, value)),
 }  # fmt: skip
 
