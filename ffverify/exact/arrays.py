@@ -510,6 +510,19 @@ def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def stackwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of stacks of matrices take batches: the hidden axis is the first of a stack."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        arithmetic = arithmetic_among(args)
+        values, rows = aligned([arithmetic.array(a) for a in args])
+        result = function(*(PreciseArray(v, arithmetic) for v in values))
+        return result.like(result.elements, rows) if rows else result
+
+    return call
+
+
 def row_of(value: Any, i: int) -> Any:
     """Give one row of a batch, or of the batches in lists and tuples; the rest as it is."""
     if isinstance(value, PreciseArray) and value.rows:

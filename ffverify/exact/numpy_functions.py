@@ -19,6 +19,7 @@ from .arrays import (
     hidden_axes,
     of_elements,
     rowwise,
+    stackwise,
 )
 from .formats import Array
 from .matrices import det, solve
@@ -170,8 +171,8 @@ FUNCTIONS |= {
     np.median: rowwise(_median), np.clip: _clip, np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
-    np.size: lambda x: x.size, np.linalg.solve: rowwise(solve),
-    np.linalg.det: rowwise(det), np.linalg.inv: rowwise(_inverse),
+    np.size: lambda x: x.size, np.linalg.solve: stackwise(solve),
+    np.linalg.det: stackwise(det), np.linalg.inv: stackwise(_inverse),
 }  # fmt: skip
 FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
 

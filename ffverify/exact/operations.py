@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise
+from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise, stackwise
 from .elements import Undecided, arb, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
@@ -458,7 +458,7 @@ TABLE = (
     _row("inverse", "", "", np.linalg.inv, "algebra"),
     _row("solve", "", "", np.linalg.solve, "algebra"), _row("determinant", "", "", np.linalg.det, "algebra"),
     _row("lu", "", "", rowwise(lu), "own"), _row("lu_unpacked", "", "", rowwise(unpacked), "own"),
-    _row("cholesky", "", "cholesky", rowwise(cholesky), "algebra"),
+    _row("cholesky", "", "cholesky", stackwise(cholesky), "algebra"),
     _row("solve_triangular", "", "", solve_triangular, "own"),
 )
 # fmt: on

@@ -59,6 +59,12 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "softmax": lambda x, y: np.exp(x - np.max(x, axis=-1, keepdims=True)) / np.exp(x).sum(-1)[:, None],
     "sigmoid and erf": lambda x, y: OPERATIONS["sigmoid"](x) * OPERATIONS["erf"](y),
     "determinant": lambda x, y: np.linalg.det(x @ x.T) * np.linalg.inv(x @ x.T + np.eye(2)),
+    "solved": lambda x, y: np.linalg.solve(x @ x.T + np.eye(2), x * y) + np.linalg.solve(np.eye(2), x),
+    "matrices that are the same in all rows": lambda x, y: np.linalg.solve(M[:, :3] + 3 * np.eye(3), x.T),
+    "Cholesky": lambda x, y: OPERATIONS["cholesky"](x @ x.T + np.eye(2)),
+    "triangular": lambda x, y: OPERATIONS["solve_triangular"](
+        x @ x.T, x, lower=True, left=True, unit=False) * OPERATIONS["solve_triangular"](
+        x @ x.T, M[:2, :3], lower=False, left=True, unit=True),
 }  # fmt: skip
 
 
