@@ -488,8 +488,21 @@ def by_rows(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function once for every row of the batches among its arguments, and put the rows together."""
     if _OBSERVER.get() is not None:
         raise HiddenRows("operations on single rows, of which an observer does not know the place")
-    rows = max(getattr(a, "rows", 0) for a in _flattened(args))
-    return stacked([function(*(row_of(a, i) for a in args)) for i in range(rows)])
+    batches = [a for a in _flattened(args) if getattr(a, "rows", 0)]
+    if all(isinstance(b, Plain) for b in batches):  # integers of few kinds
+        first, which = distinct_rows(batches)
+    else:
+        first = which = list(range(batches[0].rows))
+    found = [function(*(row_of(a, i) for a in args)) for i in first]
+    return stacked([found[k] for k in which])
+
+
+def distinct_rows(batches: Sequence[Plain]) -> tuple[list[int], list[int]]:
+    """Give rows that differ, and for every row which of them it is."""
+    flat = np.concatenate([b.elements.reshape(b.rows, -1) for b in batches], axis=1)
+    places = dict[bytes, int]()
+    which = [places.setdefault(row.tobytes(), len(places)) for row in flat]
+    return [which.index(k) for k in range(len(places))], which
 
 
 def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Arithmetic, PreciseArray, flat_rows
+from .arrays import Arithmetic, HiddenRows, Plain, PreciseArray, distinct_rows, flat_rows, row_of
 from .formats import Array
 
 
@@ -49,7 +49,8 @@ class Move:
     """Where elements go: what an operation that only moves them did to their labels (`move`).
 
     Labels of results, raveled, and their shape; whether they are labels alone, without zeros and places that
-    are filled from outside; whether they are in order, or those of a transposed matrix.
+    are filled from outside; whether they are in order, or those of a transposed matrix. Where the rows of a
+    batch move by indices of their own, labels are a row for each.
     """
 
     labels: Array
@@ -67,10 +68,30 @@ def move(places: Any) -> Move:
     return Move(flat, places.shape, bool((flat > 0).all()), np.array_equal(flat, order), transposed)
 
 
+def moves_of(find: Callable[[Sequence[Any]], Any], operands: Sequence[Any]) -> Any:
+    """Find the moves that ``find`` gives of operands, one or a list; those of each row of integers."""
+    integers = [x for x in operands if isinstance(x, Plain)]
+    if not integers:
+        return find(operands)
+    kinds, which = distinct_rows(integers)
+
+    def together(moves: Sequence[Any]) -> Any:
+        if not isinstance(moves[0], Move):
+            return type(moves[0])(map(together, zip(*moves, strict=True)))
+        if any(m.shape != moves[0].shape for m in moves):
+            raise HiddenRows("rows of different shapes")
+        labels, whole = np.stack([m.labels for m in moves])[which], all(m.whole for m in moves)
+        return Move(labels, moves[0].shape, whole, in_order=False, transposed=False)
+
+    return together(
+        [find([row_of(x, i) if isinstance(x, Plain) else x for x in operands]) for i in kinds]
+    )
+
+
 def moved(arrays: Sequence[PreciseArray], by: Move, outside: float = math.nan) -> PreciseArray:
     """Put elements where their labels went; 0 gives zero, a negative label what fills from outside."""
-    first, rows = arrays[0], max(a.rows for a in arrays)
-    arithmetic = first.arithmetic
+    first, arithmetic = arrays[0], arrays[0].arithmetic
+    rows = max(len(by.labels) if by.labels.ndim > 1 else 0, *(a.rows for a in arrays))
     alone = len(arrays) == 1
     if alone and by.in_order and by.labels.size == first.size:
         return first if by.shape == first.shape else first.reshape(by.shape)
@@ -84,4 +105,5 @@ def moved(arrays: Sequence[PreciseArray], by: Move, outside: float = math.nan) -
         pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
         index = np.where(by.labels < 0, -1, by.labels)
     shape = (rows, *by.shape) if rows else by.shape
-    return PreciseArray(pool[:, index].reshape(shape), arithmetic, rows)
+    taken = pool[:, index] if index.ndim == 1 else pool[np.arange(rows)[:, None], index]
+    return PreciseArray(taken.reshape(shape), arithmetic, rows)

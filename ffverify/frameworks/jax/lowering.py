@@ -19,7 +19,7 @@ from jax.interpreters import partial_eval
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import arithmetic_of, marked, move, moved
+from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 
@@ -92,7 +92,7 @@ def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) 
         jaxpr, consts = getattr(called, "jaxpr", called), getattr(called, "consts", ())
         return _run(jaxpr, consts, xs, arithmetic, places)
     some = any(isinstance(x, PreciseArray) for x in xs)
-    if any(isinstance(x, Plain) for x in xs) and not (some and name in _OF_PLAIN):
+    if any(isinstance(x, Plain) for x in xs) and not (some and name in _OF_PLAIN | MOVES):
         raise HiddenRows(name)
     if not some:
         out = equation.primitive.bind(*xs, **params)
@@ -121,8 +121,12 @@ def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
         params = dict(equation.params)
         if "fill_value" in params:
             params["fill_value"] = -1
-        out = equation.primitive.bind(*marked(xs, jnp.asarray), **params)
-        found = [move(o) for o in (out if equation.primitive.multiple_results else [out])]
+
+        def find(given: Sequence[Value]) -> list[Move]:
+            out = equation.primitive.bind(*marked(given, jnp.asarray), **params)
+            return [move(o) for o in (out if equation.primitive.multiple_results else [out])]
+
+        found = moves_of(find, xs)
         if steady:
             places[id(equation)] = found
     return [moved(arrays, by, outside) for by in found]

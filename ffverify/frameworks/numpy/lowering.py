@@ -16,7 +16,7 @@ from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved
+from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
 from ffverify.exact.operations import OPERATIONS, Value
 from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
 from ffverify.reference import Primitive
@@ -103,13 +103,15 @@ def _apply(
     primitive = node.primitive
     assert primitive is not None  # noqa: S101 - a node of the graph's nodes is an application
     some = any(isinstance(x, PreciseArray) for x in xs)
-    if any(isinstance(x, Plain) for x in xs) and (primitive.name in _MOVES or not some):
-        raise HiddenRows(primitive.name)
     if not some:
+        if any(isinstance(x, Plain) for x in xs):
+            raise HiddenRows(primitive.name)
         return _entering(primitive.forward(*xs, **node.params), arithmetic)
     if primitive.name in _MOVES:
         arrays = [x for x in xs if isinstance(x, PreciseArray)]
-        by = moves.get(node) or move(primitive.forward(*marked(xs), **node.params))
+        by = moves.get(node) or moves_of(
+            lambda given: move(primitive.forward(*marked(given), **node.params)), xs
+        )
         if len(arrays) == len(xs):  # no index that may vary
             moves[node] = by
         return moved(arrays, by)

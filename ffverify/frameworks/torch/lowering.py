@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch._ops import OpOverload
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import Move, arithmetic_of, labels, move, moved
+from ffverify.exact.moves import Move, arithmetic_of, labels, move, moved, moves_of
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import (
     Draw,
@@ -132,12 +133,22 @@ def _copied(args: Sequence[Any]) -> list[Any]:
 # ---------------------------------------------------------------------------------------------
 
 
+def _meant(step: Step) -> Step | None:
+    """Give a step with the arguments that its meaning takes; None if the table has none."""
+    if step.name not in ATEN:
+        return None
+    typed = step.name in TYPED
+    said = {k: v for k, v in step.kwargs.items() if k not in IGNORED or (typed and k == "dtype")}
+    return replace(step, kwargs=said)
+
+
 class _Interpreter:
     """A tape as a program on precise arrays; remembers where moved elements go."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._moves: dict[int, Any] = {}
+        self._meant = [_meant(step) for step in tape.steps]
 
     def __call__(self, *args: Value) -> tuple[Any, ...]:
         arithmetic = arithmetic_of(args) or BALLS
@@ -156,25 +167,23 @@ class _Interpreter:
         return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
 
     def _run(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
-        plain = any(isinstance(x, Plain) for x in xs)
-        some = plain or any(isinstance(x, PreciseArray) for x in xs)
-        if plain and step.name not in _OF_PLAIN:
-            raise HiddenRows(step.name)
-        if some and step.name in MOVES:
+        kinds = set(map(type, xs))
+        if PreciseArray in kinds and step.name in MOVES:
             return self._move(i, step, xs, arithmetic)
-        args, kwargs = step.given(xs)
-        floating = isinstance(step.results, Slot) and step.results.dtype.is_floating_point
-        if step.name in ATEN and (some or (floating and step.name in ON_NUMBERS)):
-            if not some:
-                args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
-            said = {k: v for k, v in kwargs.items() if k not in IGNORED}
-            if step.name in TYPED and "dtype" in kwargs:
-                said["dtype"] = kwargs["dtype"]
-            result = ATEN[step.name](*args, **said)
-            if isinstance(step.results, Slot) and isinstance(result, PreciseArray):
-                return result.astype(_named(step.results.dtype))
-            return result
-        return _native(step.operation, args, kwargs, arithmetic)
+        if Plain in kinds and step.name not in _OF_PLAIN:
+            raise HiddenRows(step.name)
+        some = PreciseArray in kinds or Plain in kinds
+        meant = self._meant[i]
+        if meant is None or not (some or (meant.floating and step.name in ON_NUMBERS)):
+            args, kwargs = step.given(xs)
+            return _native(step.operation, args, kwargs, arithmetic)
+        args, said = meant.given(xs)
+        if not some:
+            args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
+        result = ATEN[step.name](*args, **said)
+        if isinstance(step.results, Slot) and isinstance(result, PreciseArray):
+            return result.astype(_named(step.results.dtype))
+        return result
 
     def _move(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
         """Let torch move the labels of elements, and put the elements where the labels went.
@@ -188,11 +197,11 @@ class _Interpreter:
         if filled:  # a number that elements are set to comes last, as one more element
             arrays.append(arithmetic.array(number))
         varying = any(
-            isinstance(x, np.ndarray) and s.number not in self._tape.constants
+            isinstance(x, np.ndarray | Plain) and s.number not in self._tape.constants
             for s, x in zip(step.inputs, xs, strict=True)
         )
-        found = None if varying else self._moves.get(i)
-        if found is None:
+
+        def find(operands: Sequence[Value]) -> Any:
             numbers = labels(arrays)
             given = iter(numbers)
             args, kwargs = step.given(
@@ -200,15 +209,19 @@ class _Interpreter:
                     _laid_out(next(given), slot, step.name)
                     if isinstance(x, PreciseArray)
                     else _native_value(x)
-                    for slot, x in zip(step.inputs, xs, strict=True)
+                    for slot, x in zip(step.inputs, operands, strict=True)
                 ]
             )
             if filled:
                 args = (*args[:place], int(numbers[-1]), *args[place + 1 :])
             out = step.operation(*args, **kwargs)
-            found = mapped(torch.Tensor, lambda t: move(t.numpy()), out)
-            if not varying:
-                self._moves[i] = found
+            return mapped(torch.Tensor, lambda t: move(t.numpy()), out)
+
+        found = None if varying else self._moves.get(i)
+        if found is None:
+            found = moves_of(find, xs)
+        if not varying:
+            self._moves[i] = found
         return mapped(Move, lambda by: moved(arrays, by), found)
 
 
@@ -271,7 +284,11 @@ def _drawn(tape: Tape) -> list[str]:
 
 
 # What batches of truth values are taken by as they are.
-_OF_PLAIN = frozenset(str.split("where logical_and logical_or logical_not"))
+_OF_PLAIN = frozenset(
+    str.split(
+        "where logical_and logical_or logical_not eq ne lt le gt ge bitwise_and bitwise_or bitwise_not"
+    )
+)
 
 
 # What torch wraps reference formulas in, to compute as its kernels do where formats mix or are narrow.

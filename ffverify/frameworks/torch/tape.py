@@ -52,12 +52,21 @@ class Step:
         return slots((self.args, self.kwargs))
 
     @cached_property
+    def floating(self) -> bool:
+        """Whether the operation gives one tensor of floats."""
+        return isinstance(self.results, Slot) and self.results.dtype.is_floating_point
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        return [s.number for s in self.inputs]
+
+    @cached_property
     def _filling(self) -> Callable[[Mapping[int, Any]], Any]:
         return _filling((self.args, self.kwargs))
 
     def given(self, values: Sequence[Any]) -> Any:
         """Give the arguments, as (args, kwargs), with values in the place of `inputs`."""
-        return self._filling(dict(zip((s.number for s in self.inputs), values, strict=True)))
+        return self._filling(dict(zip(self._numbers, values, strict=True)))
 
 
 @dataclass(frozen=True)
