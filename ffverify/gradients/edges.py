@@ -110,11 +110,12 @@ def edges(
         kinds.append(np.full(nearest.size, k))
     gap, kind = np.concatenate(gaps), np.concatenate(kinds)
     below, above, wanted, where = places[gap], places[gap + 1], first[kind, gap], elements[gap]
-    while (apart := above != below + 1).any():
-        middle = (below >> 1) + (above >> 1) + (below & above & 1)  # the sum may not fit
-        same = courses(middle, where)[kind, np.arange(kind.size)] == wanted
-        below = np.where(apart & same, middle, below)
-        above = np.where(apart & ~same, middle, above)
+    while (apart := np.flatnonzero(above != below + 1)).size:
+        low_end, high_end = below[apart], above[apart]
+        middle = (low_end >> 1) + (high_end >> 1) + (low_end & high_end & 1)  # the sum may not fit
+        same = courses(middle, where[apart])[kind[apart], np.arange(apart.size)] == wanted[apart]
+        below[apart] = np.where(same, middle, low_end)
+        above[apart] = np.where(same, high_end, middle)
     found = _floats_at(np.stack([below, above], axis=1).ravel(), fmt)
     return list(dict.fromkeys(found.tolist()))
 
@@ -157,7 +158,7 @@ def _course(
         elif isinstance(result, PreciseArray):
             numbers = midpoints(result.elements).reshape(x.shape)
             _mark(out[1, ...], _ranges(numbers, fmt))
-            _mark(out[2, ...], np.sign(numbers) + 1)
+            _mark(out[2, ...], np.add(numbers > 0, numbers >= 0, dtype=np.uint64))
         else:
             _mark(out[0, ...], getattr(result, "elements", result))
 
@@ -172,16 +173,16 @@ def _course(
 _is = np.frompyfunc(operator.is_, 2, 1)
 
 
-def _mark(row: Array, marks: Array) -> None:
+def _mark(row: Array, marks: Any) -> None:
     np.multiply(row, np.uint64(1_000_003), out=row)
-    np.add(row, np.nan_to_num(np.asarray(marks).astype(float)).astype(np.uint64), out=row)
+    np.add(row, np.asarray(marks).astype(np.uint64), out=row)
 
 
 def _ranges(x: Array, fmt: Format) -> Array:
     """Tell zero, subnormal, normal, overflowing and undefined numbers apart."""
     size, overflow = np.abs(x), 2.0 ** (fmt.emax + 1) if fmt.emax < 1023 else np.inf
-    limits = [np.isnan(x), size >= overflow, size >= 2.0**fmt.emin, size > 0]
-    return np.select(limits, [4, 3, 2, 1], 0)
+    limits = (size > 0, size >= 2.0**fmt.emin, size >= overflow)
+    return np.where(np.isnan(x), 4, np.sum(limits, axis=0, dtype=np.uint64))
 
 
 def _places_over(fmt: Format, low: float, high: float) -> Array:
