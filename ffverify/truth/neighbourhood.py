@@ -40,19 +40,20 @@ def nearby_slopes(
     *,
     units: int,
     width: float,
+    points: int = _POINTS,
 ) -> tuple[float, float] | None:
     """Give the hull of slopes of a scalar program at inputs that move by up to units·u (or subnormals).
 
     With ``units`` 0 they move by nothing that a format could hold: it is then the hull of limits.
     ``moving`` tells which elements of each argument move; all of them in another order at every point,
-    so that ties are broken every way round. None if no slope there is finite.
+    so that ties are broken every way round, at up to ``points`` of them. None if no slope there is finite.
 
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
     """
     places = [np.flatnonzero(m) if m is not None else np.zeros(0, int) for m in moving]
     count = sum(p.size for p in places)
-    points = _POINTS if count <= _MANY else _FEW
+    points = min(points, _POINTS if count <= _MANY else _FEW)
     limit = 2.0 ** (0 if units else -_BEYOND)
     relative = max(units, 1) * fmt.unit_roundoff * limit
     sizes = [

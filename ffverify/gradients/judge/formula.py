@@ -39,6 +39,7 @@ from .judged import Screening, judged_number
 _SINGLY = 64  # elements whose slopes are measured all at once
 _PARTS = 32  # that a larger number of elements is divided into
 _BITS = 256
+_AROUND, _EVERYWHERE = 6, 48  # points beside one
 _NARROW = 2.0**-20  # how well a slope is known beside the number that it is compared with
 Place = Callable[[int], tuple[int, int]]
 
@@ -326,7 +327,9 @@ def is_limit(point: Point, weights: Array, directions: Sequence[Array | None], n
     """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink or a tie may be.
 
     The slopes are known to a fraction of how far the number is from them: where the function is smooth their
-    hull is as narrow, and holds nothing else.
+    hull is as narrow, and holds nothing else. Where the slope at the point is no hull, and is that at a few
+    points around as well, it is smooth: ties are broken there by rising, falling and mixed numbers, which
+    cannot all be alike beside a jump of slopes.
     """
     number = arb(number)
     if not number.is_finite():
@@ -335,12 +338,20 @@ def is_limit(point: Point, weights: Array, directions: Sequence[Array | None], n
         np.ones(x.shape, bool) if f else None
         for x, f in zip(point.points, point.floating, strict=True)
     ]
-    exact = slope_at(point, weights, directions).exact[0]
+    here = slope_at(point, weights, directions)
+    exact = here.exact[0]
     width = float(abs(number - exact).abs_lower()) / 8  # far from covering the difference itself
-    hull = nearby_slopes(
-        projected(point.vector, weights), point.inputs, directions, point.fmt, every, units=0,
-        width=width,
-    )  # fmt: skip
+    program = projected(point.vector, weights)
+
+    def beside(points: int) -> Any:
+        return nearby_slopes(
+            program, point.inputs, directions, point.fmt, every, units=0, width=width, points=points
+        )
+
+    smooth = bool(here.resolved[0]) and not here.kink[0]
+    hull = beside(_AROUND) if smooth else None
+    if hull is None or any(bool(abs(arb(end) - exact).upper() > width) for end in hull):
+        hull = beside(_EVERYWHERE)
     if hull is None:
         return False
     slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
