@@ -10,6 +10,7 @@ returned never shares memory with them, with the arguments, or with each other.
 from __future__ import annotations
 
 import builtins
+import contextvars
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +23,11 @@ from ffverify.reference.engine.tree import LEAF, NONE, flatten, tree_map, unflat
 from ffverify.reference.engine.var import Value, Var, shape_of
 from ffverify.reference.primitives.shaping import scatter
 
-from .captured import Captured, content, same_bytes
+from .captured import OURS, Captured, content, same_bytes
 from .graph import Graph, Names, Node, dynamic_leaves, retrace, trace
 from .simplification import simplify
 
-SMALL = 1024  # an array of fewer bytes is as quick to make as to use again
+FILLED = 2**16  # bytes: smaller arrays are filled faster than NumPy broadcasts
 OPERATORS = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/"}
 Buffer = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]  # shape, dtype, strides
 
@@ -133,6 +134,25 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, 
     return np.empty([shape[a] for a in order], dtype).transpose(np.argsort(order))
 
 
+def _silenced(graph: Graph) -> Callable[..., Any]:
+    """Return what calls a function without floating-point warnings.
+
+    A context of its own, in which they are off, is entered in a twentieth of the time that
+    `np.errstate` takes; the user's own functions among the primitives see the caller's instead.
+    """
+    functions = [node.primitive.forward for node in graph.nodes if node.primitive]
+    if all(isinstance(f, np.ufunc) or str(f.__module__).startswith(OURS) for f in functions):
+        context = contextvars.copy_context()
+        context.run(np.seterr, all="ignore")
+        return context.run
+
+    def run(function: Callable[..., Any], *args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return run
+
+
 def _signature(leaf: Any) -> Any:
     kind = type(leaf)
     if kind is float:
@@ -234,6 +254,15 @@ def _takes_none_twice(index: tuple[Value, ...]) -> bool:
     return len(shapes) == 1 and any(np.unique(part).size == part.size for part in known)
 
 
+def _broadcast_operand(node: Node) -> int | None:
+    """Return the place of the operand to be spread out in the result's memory: quicker if small."""
+    short = [i for i, x in enumerate(node.inputs) if x.shape != node.shape]
+    if len(short) != 1 or len(node.inputs) != 2 or node.value.nbytes > FILLED:
+        return None
+    x = node.inputs[short[0]]
+    return short[0] if x.shape and x.dtype == node.dtype else None
+
+
 class _Memory:
     """Which work array each value lies in, and from when on it can hold another."""
 
@@ -308,6 +337,7 @@ class _Writer:
         self.memory = _Memory(graph)
         self.text = {x: self.names.new(x.name) for x in (*graph.inputs, *graph.nodes)}
         self.work: list[str] = []
+        self.before: list[str] = []  # statements that the next one needs
         self.functions: dict[Callable[..., Any], str] = {}
 
     def build(self) -> tuple[Callable[..., Any], str]:
@@ -319,14 +349,16 @@ class _Writer:
         text = "\n    ".join([f"def {name}({parameters}):", *unpack, *lines]) + "\n"
         exec(builtins.compile(text, f"<compiled {name}>", "exec"), self.namespace)  # noqa: S102  # own text
         function, buffers = self.namespace[name], self.memory.buffers
-        # Work arrays are popped and appended atomically: calls may nest, or run in threads.
-        pool: list[list[Any]] = []
+        # Popped and appended atomically: calls may nest, or run in threads.
+        pool: list[tuple[Callable[..., Any], list[Any]]] = []
 
         def program(leaves: Iterable[Any]) -> Any:
-            work = pool.pop() if pool else [_allocate(*buffer) for buffer in buffers]
-            with np.errstate(all="ignore"):
-                result = function(work, *leaves)
-            pool.append(work)
+            if pool:
+                run, work = pool.pop()
+            else:
+                run, work = _silenced(self.graph), [_allocate(*buffer) for buffer in buffers]
+            result = run(function, work, *leaves)
+            pool.append((run, work))
             return result
 
         return program, text
@@ -341,7 +373,9 @@ class _Writer:
         returned = set(graph.outputs)
         lines = []
         for step, node in enumerate(graph.nodes):
-            lines.append(f"{self.text[node]} = {self._expression(node, step, returned)}")
+            expression = self._expression(node, step, returned)
+            lines += [*self.before, f"{self.text[node]} = {expression}"]
+            self.before = []
             self.memory.release(step)
         results = iter([self._result(node, i) for i, node in enumerate(graph.outputs)])
         return [*lines, f"return {self._tree(graph.out_structure, results)}"]
@@ -401,16 +435,21 @@ class _Writer:
         out = ""
         if "{out}" not in template:
             self.memory.follow(node)  # a function that we do not know may return a view
-        elif (
-            not isinstance(node.value, np.ndarray) or node in returned or node.value.nbytes < SMALL
-        ):
+        elif not isinstance(node.value, np.ndarray) or node in returned:
             self.memory.own(node)
         else:
             elementwise = is_ufunc and primitive.slopes is not None
-            number = self.memory.take(node, step, inplace=elementwise)
+            short = _broadcast_operand(node) if elementwise else None
+            number = self.memory.take(node, step, inplace=elementwise and short is None)
             if number == len(self.work):
                 self.work.append(self.names.new(f"work_{number}"))
-            out = f", out={self.work[number]}"
+            work = self.work[number]
+            if short is not None:
+                self.before.append(f"{work}[...] = {arguments[short]}")
+                arguments[short] = work
+            # By its place it is passed quicker than by name; these two ufuncs refuse it there.
+            by_name = "=" in template or primitive.forward in (np.maximum, np.minimum)
+            out = f", out={work}" if by_name else f", {work}"
         if template.startswith(f"{primitive.name}("):
             template = self._function(primitive) + template.removeprefix(primitive.name)
         params = {k: self._literal(v) for k, v in node.params.items()}
