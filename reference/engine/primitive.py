@@ -88,13 +88,10 @@ class Primitive:
 
     def __call__(self, *args: Value, **params: Any) -> Value:
         """Apply to arrays, or, where an argument is a `Var`, let its trace apply it."""
-        trace = None
         for arg in args:
             if type(arg) is Var:
-                owner = arg.owner
-                if trace is None or (owner is not trace and owner.level > trace.level):
-                    trace = owner
-        return self.forward(*args, **params) if trace is None else trace.apply(self, args, params)
+                return arg.owner.apply(self, args, params)
+        return self.forward(*args, **params)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -145,7 +142,7 @@ def elementwise(
     `singular` says that a slope can be infinite or NaN at a point of the domain's closure; an exact
     zero cotangent (or tangent) then still gives zero, as it must for an unselected branch.
     """
-    rules = tuple(_scaling(slope, singular) for slope in slopes)
+    rules = tuple(_scaling(slope, singular=singular, alone=len(slopes) == 1) for slope in slopes)
     return Primitive(name, forward, slopes, rules, rules, **options)
 
 
@@ -154,8 +151,11 @@ def unchanged(v: Value, *_: Any, **__: Any) -> Value:
     return v
 
 
-def _scaling(slope: Slope, singular: bool) -> Rule | None:
-    """Make the rule that multiplies by the slope, which is both map and transpose."""
+def _scaling(slope: Slope, *, singular: bool, alone: bool) -> Rule | None:
+    """Make the rule that multiplies by the slope, which is both map and transpose.
+
+    `alone`: there is one argument, which is quicker to pass on than any number.
+    """
     if slope is None:
         return None
     if not callable(slope):
@@ -168,6 +168,8 @@ def _scaling(slope: Slope, singular: bool) -> Rule | None:
             return _scale(v, by) if number else scale(v, by)
 
         return scaled
+    if alone:
+        return lambda v, y, x, **params: v * slope(y, x, **params)
     return lambda v, y, *xs, **params: v * slope(y, *xs, **params)
 
 
@@ -241,6 +243,11 @@ def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
     y = np.empty(shape, dtype_of(x))
     y[...] = x
     return y
+
+
+def spread(x: Any, shape: tuple[int, ...]) -> Any:
+    """Return a small array in the shape that NumPy would broadcast it to, in a third of the time."""
+    return x if type(x) is not np.ndarray or x.shape == shape else _broadcast(x, shape=shape)
 
 
 positive = elementwise("positive", np.positive, 1, flops=0)
@@ -347,7 +354,8 @@ def unbroadcast(x_bar: Value, x: Value) -> Value:
         extra = len(found) - len(shape)
         if len(found) == 2 and shape in (found[1:], (found[0], 1)) and x_bar.dtype.char in "fd":
             add_up = _margin if type(x_bar) is np.ndarray else margin
-            return _cast_like(add_up(x_bar, axis=1 - extra), x)
+            x_bar = add_up(x_bar, axis=1 - extra)
+            return x_bar if x_bar.dtype is dtype_of(x) else _cast_like(x_bar, x)
         axis = tuple(range(extra))
         if found[extra:] != shape:
             axis += tuple(extra + i for i, n in enumerate(shape) if n == 1 != found[extra + i])

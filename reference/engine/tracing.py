@@ -37,7 +37,10 @@ class Trace:
     level: int
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
-        """Apply a primitive of whose arguments this trace is the innermost."""
+        """Apply a primitive to arguments of which one is this trace's.
+
+        Where another is an inner trace's, that one applies it.
+        """
         raise NotImplementedError
 
     def constant(self, value: Value) -> Var:
@@ -77,6 +80,9 @@ class Forward(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value, and y_dot = Σ_k J_k x_dot_k."""
+        for arg in args:
+            if type(arg) is Var and arg.owner.level > self.level:
+                return arg.owner.apply(primitive, args, params)
         values = [a.value if type(a) is Var and a.owner is self else a for a in args]
         y = primitive(*values, **params)
         y_dot = None
@@ -139,12 +145,15 @@ class Recording(Trace):
         nested = self.records_all
         for k, arg in enumerate(args):
             if type(arg) is Var:
-                if arg.owner is self:
+                owner = arg.owner
+                if owner is self:
                     if primitive.differentiates(k):
                         parents.append((k, arg.index))
                     values[k] = value = arg.value  # what the enclosing level sees
                     if type(value) is Var:
                         nested = True
+                elif owner.level > self.level:
+                    return owner.apply(primitive, args, params)
                 else:
                     values[k] = arg.alias()  # the program may write into the `Var`
                     nested = True
@@ -217,7 +226,7 @@ EXPLAINED = _Explained()
 def pull_back(
     tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], n_inputs: int
 ) -> list[Value | None]:
-    """Sweep the tape backwards once: cotangents of the inputs from those of the outputs.
+    """Sweep the tape backwards once, and use it up: cotangents of the inputs from the outputs'.
 
     A node is visited after all its consumers, when its cotangent is complete, and its rules are
     applied once (algorithm 6.6 of the chapter with the table that its memoisation asks for).
@@ -230,12 +239,11 @@ def pull_back(
         if place is not None:
             present = bars[place]
             bars[place] = y_bar if present is None else present + y_bar
-    for place in range(len(tape) - 1, n_inputs - 1, -1):
-        y_bar = bars[place]
+    for _ in range(n_inputs, len(tape)):
+        y, record = tape.pop()
+        y_bar = bars.pop()  # this cotangent is complete and about to be used up
         if y_bar is None:
             continue
-        bars[place] = None  # this cotangent is complete and about to be used up
-        y, record = tape[place]
         assert record is not None  # noqa: S101  # the inputs come first
         primitive, params, values, parents, _ = record
         for k, index in parents:
@@ -243,7 +251,7 @@ def pull_back(
             present = bars[index]
             # Never in place: x_bar may be another node's cotangent, or the caller's own array.
             bars[index] = x_bar if present is None else present + x_bar
-    return bars[:n_inputs]
+    return bars
 
 
 def push_forward(tape: Tape, x_dots: Sequence[Value]) -> list[Value | None]:

@@ -42,7 +42,8 @@ def vjp(f: Function, *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
 
     def pullback(y_bar: Any) -> tuple[Any, ...]:
         y_bars = _matching(y_bar, run.out_structure, run.values, "cotangent")
-        return unflatten(structure, run.pull(y_bars))  # type: ignore[no-any-return]  # a tuple
+        again = run._replace(tape=[*run.tape])  # which is used up
+        return unflatten(structure, again.pull(y_bars))  # type: ignore[no-any-return]  # a tuple
 
     value = unflatten(run.out_structure, run.values)
     return (value, pullback, run.aux) if has_aux else (value, pullback)
@@ -66,7 +67,7 @@ class _Run(NamedTuple):
     aux: Any
 
     def pull(self, y_bars: list[Value]) -> list[Value]:
-        """Cotangents of the inputs, in arrays that the caller may write to."""
+        """Cotangents of the inputs, in arrays that the caller may write to; uses up the tape."""
         with np.errstate(all="ignore"):
             x_bars = pull_back(self.tape, self.outputs, y_bars, len(self.inputs))
         return _owned(x_bars, self.inputs, y_bars)

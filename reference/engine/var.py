@@ -49,17 +49,6 @@ def implements(
     return register
 
 
-def _applied(primitive: Primitive, args: tuple[Any, ...]) -> Any:
-    """Apply a primitive where an argument is a `Var`, as ``primitive(*args)`` does in more time."""
-    trace = None
-    for arg in args:
-        if type(arg) is Var and arg.owner is not trace:
-            if trace is not None:  # two derivatives: the primitive tells which is the inner one
-                return primitive(*args)
-            trace = arg.owner
-    return primitive(*args) if trace is None else trace.apply(primitive, args, {})
-
-
 def _is_foreign(value: Any) -> bool:
     """Whether an operand is of a library that serves NumPy's ufuncs itself, as xarray's arrays do."""
     numpys = ndarray.__array_ufunc__
@@ -71,18 +60,25 @@ def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
         if type(b) not in USUAL and _is_foreign(b):
             return NotImplemented
         primitive = PRIMITIVES.get(ufunc)
-        return UFUNCS[ufunc](a, b) if primitive is None else _applied(primitive, (a, b))
+        if primitive is None:
+            return UFUNCS[ufunc](a, b)
+        return a.owner.apply(primitive, (a, b), {})
 
     return operator
 
 
 def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    operator = _binary(ufunc)
-    return lambda a, b: operator(b, a)
+    def operator(b: Any, a: Any) -> Any:
+        primitive = PRIMITIVES.get(ufunc)
+        if primitive is None:
+            return UFUNCS[ufunc](a, b)
+        return b.owner.apply(primitive, (a, b), {})
+
+    return operator
 
 
 def _unary(ufunc: np.ufunc) -> Callable[[Any], Any]:
-    return lambda a: _applied(PRIMITIVES[ufunc], (a,))
+    return lambda a: a.owner.apply(PRIMITIVES[ufunc], (a,), {})
 
 
 def _inplace(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -163,7 +159,7 @@ class Var:
         if method == "__call__" and not kwargs:
             primitive = PRIMITIVES.get(ufunc)
             if primitive is not None:
-                return _applied(primitive, args)
+                return self.owner.apply(primitive, args, {})
             if ufunc in UFUNCS:
                 return UFUNCS[ufunc](*args)
         _add_scipy(ufunc)

@@ -21,6 +21,7 @@ from ffverify.reference.engine.primitive import (
     has_nan,
     linear,
     reshape,
+    spread,
     sum_over,
 )
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
@@ -129,7 +130,7 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 # 1/m at each of the m elements of x that are equal to y, along axes, else 0.
 def _share(x: Any, y: Any, *, axis: tuple[int, ...]) -> Any:
-    attains = np.equal(x, y)
+    attains = np.equal(x, spread(y, shape_of(x)))
     dtype = dtype_of(x)
     if np.count_nonzero(attains) == y.size and not has_nan(y):  # every element of y attained once
         return attains.astype(dtype)
