@@ -27,7 +27,7 @@ from ffverify.strategies import edges_of
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.truth.adaptive import Truth
-from ffverify.verdicts.bounds import bound
+from ffverify.verdicts.bounds import rounding_of
 from ffverify.verdicts.verdict import Verdict, judge
 
 CHUNK = 10_000
@@ -131,6 +131,15 @@ def neighbours(exact: Array, fmt: Format) -> tuple[Array, Array]:
     below = near - np.array([d < 0 for d in off]) * steps
     above = below + np.array([d != 0 for d in off]) * steps
     return below.reshape(exact.shape), above.reshape(exact.shape)
+
+
+def bound(truth: Truth, fmt: Format) -> Array:
+    """Give the conditioning bound, an object array of balls (whose upper ends count)."""
+    limits = rounding_of(truth.exact.ravel().tolist(), truth.growth, fmt, 0.0)
+    moved = [m.abs_upper() if m.is_finite() else 0 for m in truth.motion.ravel().tolist()]
+    out = np.empty(truth.exact.size, dtype=object)
+    out[:] = [a + b for a, b in zip(limits, moved, strict=True)]
+    return out.reshape(truth.exact.shape)
 
 
 def measure(exact: Truth, fmt: Format, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -414,7 +414,7 @@ class Check:
             return
         explained = None
         if self._known.covering(part) or judgement.verdicts[judgement.worst] == Verdict.IMPRECISE:
-            judgement = explained = judge(computed, exact, self.fmt, scale=scale, running=explain())
+            judgement = explained = judge(computed, exact, self.fmt, scale=scale, running=explain)
         index = judgement.worst
         if index is None:
             return
@@ -422,7 +422,7 @@ class Check:
         again = self._replay()
 
         def make() -> Finding:
-            told = explained or judge(computed, exact, self.fmt, scale=scale, running=explain())
+            told = explained or judge(computed, exact, self.fmt, scale=scale, running=explain)
             kind, reason = Verdict(told.verdicts[index]), ""
             where, second = describe(index)
             ball = exact.exact[index]

@@ -44,17 +44,18 @@ def powers_of_two(point: Point, x: Array) -> Array:
     return np.clip(sizes, 2.0 ** (point.fmt.emin // 2), 2.0 ** (point.fmt.emax // 2))
 
 
-def random_direction(point: Point) -> list[Array | None]:
+def random_direction(point: Point, *, proportional: bool = False) -> list[Array | None]:
     """Draw a direction: signs of like size, or, for many inputs that spread far, proportional to them.
 
     A step has to be small beside the smallest input: the precision that this costs beside the largest
-    is only spent on few inputs.
+    is only spent on few inputs, and never in floats.
     """
     exponents = [
         np.frexp(x[x != 0])[1] for x, f in zip(point.points, point.floating, strict=True) if f
     ]
     found = np.concatenate([e.ravel() for e in exponents])
-    spread = found.size > _EVENLY and int(found.max()) - int(found.min()) > 30
+    far = found.size > _EVENLY and int(found.max()) - int(found.min()) > 30
+    spread = proportional or far
     return [
         signed(point, x.size).reshape(x.shape) * (powers_of_two(point, x) if spread else 1.0)
         if f

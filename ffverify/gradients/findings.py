@@ -19,7 +19,6 @@ from ffverify.verdicts.places import subscript
 from ffverify.verdicts.verdict import Verdict
 
 from .hints import hint
-from .judge.formula import slope_at
 from .judge.judged import Judged
 from .reporting.reproduction import code
 
@@ -29,8 +28,7 @@ _SECOND_OPINION = 4096  # input elements above which mpmath would take minutes
 def finding(judged: Judged) -> Finding:
     """Make the finding: measure the exact slope, also in the second arithmetic, and name the place."""
     if judged.point.formulas.forward is not None and judged.mode != "value":
-        exact = slope_at(judged.point, judged.weights, judged.directions)
-        judged = replace(judged, truth=exact)
+        judged = replace(judged, truth=judged.slope.truth)
     shown, reason, agree = _exact(judged)
     kind = judged.kind if agree else Verdict.INCONCLUSIVE
     if kind is Verdict.INCONCLUSIVE and agree and not judged.reason:
@@ -66,7 +64,7 @@ def _sentence(text: str) -> str:
 
 def _unit(judged: Judged) -> float:
     """Give the cotangent where one result stands alone: numbers are shown per unit of it."""
-    used = judged.weights[judged.weights != 0]
+    used = judged.slope.weights[judged.slope.weights != 0]
     return float(used[0]) if used.size == 1 and judged.mode in ("reverse", "rr", "rf") else 1.0
 
 
@@ -83,7 +81,7 @@ def _where(judged: Judged) -> str:
     if judged.argument < 0:
         return f"VJP of {name} along a direction{at}, {judged.mode}"
     label = point.subject.labels[judged.argument]
-    single = np.count_nonzero(judged.weights) == 1
+    single = np.count_nonzero(judged.slope.weights) == 1
     above = name if single else f"⟨v, {name}⟩"
     if single and point.points[judged.argument].size == 1 and len(point.points) == 1:
         return f"{name}'{at.removeprefix(' at ')}, {judged.mode}"
@@ -101,7 +99,7 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     ball, unit = judged.truth.exact[0], _unit(judged)
     if judged.point.formulas.forward is None:
         return (ball / arb(unit)).str(8, radius=True), judged.reason, True
-    program = projected(judged.point.vector, judged.weights)
+    program = projected(judged.point.vector, judged.slope.weights)
     if sum(x.size for x in judged.point.points) > _SECOND_OPINION:
         return (
             _ball_digits(ball, unit),
@@ -117,7 +115,7 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
         else:
             size = float(abs(ball).mid())
             left, right, noise = confirm.slope(
-                program, judged.point.points, judged.directions, size
+                program, judged.point.points, judged.slope.directions, size
             )
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
         left = right = noise = None

@@ -66,19 +66,21 @@ def _elsewhere(judged: Judged) -> tuple[Judged, float] | None:
         formulas = replace(judged.point.formulas, inputs=None, here=None)
         point = replace(judged.point, native=native, formulas=formulas, results=[], memo={})
         if judged.mode in ("forward", "fr", "ff"):
-            tangents = tangents_of(point, list(judged.directions), {})
-            array, place = tangents, int(np.flatnonzero(judged.weights)[0])
+            tangents = tangents_of(point, list(judged.slope.directions), {})
+            array, place = tangents, int(np.flatnonzero(judged.slope.weights)[0])
         else:
-            gradients = gradients_of(point, judged.weights)
+            gradients = gradients_of(point, judged.slope.weights)
             array = None if gradients is None else gradients[judged.argument]
             place = int(np.ravel_multi_index(judged.index, point.points[judged.argument].shape))
         if array is None:
             return None
         computed = float(array.ravel()[place])
-        exact = projection_slope(point.vector, judged.weights, point.inputs, judged.directions, 128)
+        exact = projection_slope(
+            point.vector, judged.slope.weights, point.inputs, judged.slope.directions, 128
+        )
     except Exception:  # noqa: BLE001 - foreign code at inputs that nobody gave
         return None
-    there = replace(judged, point=point, computed=computed)
+    there = replace(judged, slope=replace(judged.slope, point=point), computed=computed)
     return (there, float(exact.mid())) if exact.is_finite() and exact != 0 else None
 
 
@@ -107,8 +109,7 @@ def _zero(judged: Judged) -> str:
         "the result does not depend on this input as far as the framework sees (detached, or a "
         "branch without gradient)"
     )
-    gradient = judged.gradient
-    whole = gradient is not None and not np.any(gradient)
+    whole = judged.mode != "value" and not np.any(judged.array)
     return (
         f"zero gradient: {missing}."
         if whole
@@ -148,7 +149,7 @@ def _mirrored(judged: Judged, exact: float) -> str:
     if i == j or i >= x.shape[-1] or j >= x.shape[-2]:
         return ""
     direction = point.unit(judged.argument, int(np.ravel_multi_index(other, x.shape)))
-    slope: Any = projection_slope(point.vector, judged.weights, point.inputs, direction, 128)
+    slope: Any = projection_slope(point.vector, judged.slope.weights, point.inputs, direction, 128)
     opposite = float(slope.mid())
 
     def near(value: float) -> bool:

@@ -27,6 +27,9 @@ _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
 _UNEVEN = 12.944  # units, 8 times the golden ratio: multiples fall evenly between a format's floats
+_VANISHING = (
+    1024.0  # times a step is smaller with which a slope leaves next to nothing of its difference
+)
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 
 
@@ -49,7 +52,7 @@ def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple
     -------
     The derivative and an estimate of its error (infinite if no two rows agree).
     """
-    kept: list[tuple[float, float]] = []
+    kept: list[tuple[float, float, float]] = []
     previous: list[float] = []
     for row in range(_ROWS):
         h = step / _SHRINK**row
@@ -67,15 +70,18 @@ def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple
             candidates.append((estimate, current[-1]))
         previous = current
         if candidates:
-            kept.append(min(candidates))
+            kept.append((*min(candidates), h))
     if len(kept) < 2:
         return 0.0, np.inf
     best = min(range(len(kept)), key=lambda i: kept[i][0])
-    error, value = kept[best]
+    error, value, h = kept[best]
     beside = [kept[i] for i in (best - 1, best + 1) if 0 <= i < len(kept)]
     # An extrapolation that its neighbours in step do not bear out was a coincidence.
-    spread = max(abs(value - other) for _, other in beside)
-    return value, _SAFETY * max(error, min(spread, max(e for e, _ in beside)))
+    spread = min(max(abs(value - other) for _, other, _ in beside), max(e for e, *_ in beside))
+    # What a difference keeps when its step all but vanishes is a jump or noise, and no slope: the difference
+    # with the larger step has it as well, in h instead of h / 1024.
+    jump = max(0.0, abs(slope(h / _VANISHING)[0]) - abs(value)) / _VANISHING
+    return value, _SAFETY * max(error, spread, jump if np.isfinite(jump) else np.inf)
 
 
 class Opaque:

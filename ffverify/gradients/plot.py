@@ -36,7 +36,7 @@ def plot_error(judged: Judged, ax: Any = None) -> Any:
     offsets = np.linspace(-1.0, 1.0, _POINTS)
     moved = [
         np.abs(x[d != 0])
-        for x, d in zip(judged.point.points, judged.directions, strict=True)
+        for x, d in zip(judged.point.points, judged.slope.directions, strict=True)
         if d is not None
     ]
     size = float(np.concatenate(moved).max(initial=0.0)) or 1.0
@@ -55,14 +55,14 @@ def _error(judged: Judged, t: float) -> float:
     point = judged.point
     native = [
         a if d is None else like(a, (x + t * np.sign(d)).astype(x.dtype))
-        for a, x, d in zip(point.native, point.points, judged.directions, strict=True)
+        for a, x, d in zip(point.native, point.points, judged.slope.directions, strict=True)
     ]
     try:
         slope = projection_slope(
             point.vector,
-            judged.weights,
+            judged.slope.weights,
             Inputs([to_numpy(a) for a in native]),
-            judged.directions,
+            judged.slope.directions,
             _BITS,
         )
         computed = _computed(judged, native)
@@ -78,11 +78,15 @@ def _computed(judged: Judged, native: list[Any]) -> float:
     if judged.mode.startswith("f"):
         tangents = [
             None if d is None else like(a, d)
-            for a, d in zip(native, judged.directions, strict=True)
+            for a, d in zip(native, judged.slope.directions, strict=True)
         ]
-        return _dot(judged.weights, [point.subject.jvp(native, tangents)[k] for k in point.places])
-    gradients = point.subject.vjp(native, point.split(judged.weights))
-    pairs = [(g, d) for g, d in zip(gradients, judged.directions, strict=True) if d is not None]
+        return _dot(
+            judged.slope.weights, [point.subject.jvp(native, tangents)[k] for k in point.places]
+        )
+    gradients = point.subject.vjp(native, point.split(judged.slope.weights))
+    pairs = [
+        (g, d) for g, d in zip(gradients, judged.slope.directions, strict=True) if d is not None
+    ]
     return sum(0.0 if g is None else float(np.sum(to_numpy(g) * d)) for g, d in pairs)
 
 

@@ -17,6 +17,7 @@ from ffverify.exact.programs import Program, UnknownOperation, joined
 from ffverify.frameworks.arrays import coarsest, to_numpy
 from ffverify.truth import textbook
 from ffverify.truth.slopes import Inputs, exact_value
+from ffverify.verdicts.bounds import running_bounds
 
 from .function_under_test import Fault, FunctionUnderTest
 from .opaque import Opaque, limits_by_differences, slope_by_differences
@@ -170,8 +171,6 @@ def hold_to(
     ValueError
         If the exact program does not give the computed values.
     """
-    from ffverify.verdicts.bounds import running_bound
-
     if not formulas.code:
         return
     places = [k for k, r in enumerate(results) if is_floating(r)]
@@ -187,8 +186,9 @@ def hold_to(
     allowed = half * largest + 2.0**fmt.smallest_exponent
     if not np.all(off <= allowed):
         assert formulas.forward is not None  # noqa: S101 - callers asked
-        bounds = running_bound(formulas.forward, [to_numpy(a) for a in native], fmt)
-        radii = np.array([float(b) for p in places for b in np.ravel(bounds[p])])
+        vector, here = joined(formulas.forward, places), [to_numpy(a) for a in native]
+        (bounds,) = running_bounds(vector, [here], fmt, [exact])
+        radii = np.array([float(b) for b in bounds])
         if not np.all((off <= allowed) | (off <= radii)):
             raise ValueError(_OFF)
 

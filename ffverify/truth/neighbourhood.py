@@ -1,9 +1,9 @@
-"""Slopes that rounding cannot tell from the given one: at ties, at kinks, and within some ulps of them.
+"""Limits of slopes beside a point: at a tie or a kink each of them is as right as another.
 
 At a kink a framework's gradient is a limit of gradients nearby, an element of Clarke's generalised
 gradient (Optimization and Nonsmooth Analysis, 1983, §2.5): along a single input it need not lie between
-the one-sided derivatives, as where three numbers tie in a sort. And a kink within the rounding of the
-inputs may be met or missed. ``nearby_slopes`` gives the hull of exact slopes at inputs around the point.
+the one-sided derivatives, as where three numbers tie in a sort. ``nearby_slopes`` gives the hull of exact
+slopes at inputs around the point.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from ffverify.exact.programs import Program
 from .derivatives import CEILING
 from .slopes import Inputs, Weights, central
 
-_POINTS, _FEW = 48, 6  # points tried, and beside inputs of many elements
-_MANY = 1024
+_FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
 _BEYOND = (
-    60  # bits between what a format holds and a limit, and between a move and the difference step
+    60  # bits from what a format holds down to a move, and from a move down to the difference step
 )
 _DIGITS = 160  # bits that are left of a difference, at first and beside values around 1
 
@@ -36,54 +35,44 @@ def nearby_slopes(
     inputs: Inputs,
     directions: Weights,
     fmt: Format,
-    moving: Sequence[Array | None],
+    moving: Sequence[bool],
     *,
-    units: int,
     width: float,
-    points: int = _POINTS,
+    points: int,
 ) -> tuple[float, float] | None:
-    """Give the hull of slopes of a scalar program at inputs that move by up to units·u (or subnormals).
+    """Give the hull of slopes of a scalar program at inputs that move by less than a format could hold.
 
-    With ``units`` 0 they move by nothing that a format could hold: it is then the hull of limits.
-    ``moving`` tells which elements of each argument move; all of them in another order at every point,
-    so that ties are broken every way round, at up to ``points`` of them. None if no slope there is finite.
+    ``moving`` tells which arguments move: all of their elements, in another order at each of ``points``
+    points at most, so that ties are broken every way round. None if no slope there is finite.
 
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
     """
-    places = [np.flatnonzero(m) if m is not None else np.zeros(0, int) for m in moving]
-    count = sum(p.size for p in places)
-    points = min(points, _POINTS if count <= _MANY else _FEW)
-    limit = 2.0 ** (0 if units else -_BEYOND)
-    relative = max(units, 1) * fmt.unit_roundoff * limit
     sizes = [
-        np.abs(x.ravel()[p].astype(np.float64)) for x, p in zip(inputs.arrays, places, strict=True)
+        np.abs(x.astype(np.float64)) if m else None
+        for x, m in zip(inputs.arrays, moving, strict=True)
     ]
-    least = arb(2) ** fmt.smallest_exponent * max(units, 1) * limit
-    smallest = min((float(s.min()) for s in sizes if s.size), default=1.0)
+    count = sum(s.size for s in sizes if s is not None)
+    points = points if count <= _MANY else min(points, _FEW)
+    relative = fmt.unit_roundoff * 2.0**-_BEYOND
+    least = arb(2) ** (fmt.smallest_exponent - _BEYOND)
+    smallest = min((float(s.min()) for s in sizes if s is not None and s.size), default=1.0)
     step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
 
     rng = np.random.default_rng(count)
-    # Half of the points are a unit away: between kinks that lie close there is little room.
-    moves = np.stack(
-        [
-            spread_moves(count, k, points, rng) / (max(units, 1) if k // 2 % 2 else 1)
-            for k in range(points)
-        ]
-    )
+    moves = np.stack([spread_moves(count, k, points, rng) for k in range(points)])
 
     def slopes_around(bits: int) -> list[Any]:
         with BALLS.precision(bits):
             start, x = 0, []
-            for a, p, size in zip(inputs.balls, places, sizes, strict=True):
-                if p.size:
-                    values = np.repeat(a.values.ravel()[None], points, axis=0)
-                    far = BALLS.array(size).values * relative + least
-                    here = moves[:, start : start + p.size]
-                    values[:, p] = values[:, p] + far * BALLS.array(here).values
-                    start += p.size
-                    a = PreciseArray(values.reshape(points, *a.shape), BALLS, points)  # noqa: PLW2901 - moved, else as it was
-                x.append(a)
+            for a, size in zip(inputs.balls, sizes, strict=True):
+                if size is None:
+                    x.append(a)
+                    continue
+                far = BALLS.array(size).values * relative + least
+                here = BALLS.array(moves[:, start : start + size.size].reshape(points, *size.shape))
+                x.append(PreciseArray(a.values + far * here.values, BALLS, points))
+                start += size.size
             found = _decided_slopes(program, x, directions, np.asarray(step), points)
             return [s for s in found if s.is_finite()]
 

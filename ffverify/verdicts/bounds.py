@@ -1,6 +1,6 @@
 """Bounds on what rounding may do to a computed number.
 
-The *conditioning bound*, ``bound``, is what a good algorithm reaches:
+The *conditioning bound* is what a good algorithm reaches:
 
     g·u·|t| + (how far t moves when every input moves by g·u relative) + g subnormals [+ g·u·scale]
 
@@ -11,6 +11,7 @@ for probabilities. The *running bound* is what the roundings of one program can 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,20 +21,9 @@ from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program, at_rows, in_halves, listed, together
+from ffverify.exact.programs import Program, at_rows, in_halves, joined, listed, together
 from ffverify.exact.rounding_arithmetic import rounded
-from ffverify.truth.adaptive import Truth
-
-_CEILING = 2048
-
-
-def bound(truth: Truth, fmt: Format, *, scale: float = 0.0) -> Array:
-    """Give the conditioning bound, an object array of balls (whose upper ends count)."""
-    limits = rounding_of(truth.exact.ravel().tolist(), truth.growth, fmt, scale)
-    moved = [m.abs_upper() if m.is_finite() else 0 for m in truth.motion.ravel().tolist()]
-    out = np.empty(truth.exact.size, dtype=object)
-    out[:] = [a + b for a, b in zip(limits, moved, strict=True)]
-    return out.reshape(truth.exact.shape)
+from ffverify.truth.adaptive import CEILING
 
 
 def rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> list[Any]:
@@ -43,9 +33,7 @@ def rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> li
     return [unit * t.abs_upper() + absolute for t in exacts]
 
 
-def running_bound(
-    program: Program, args: Sequence[Array], fmt: Format, *, exact: list[Any] | None = None
-) -> tuple[Array, ...]:
+def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple[Array, ...]:
     """Bound how far a program's results, computed in a format, can be from the exact ones.
 
     Every number that the program can compute, in this format and in any order of its sums, lies
@@ -59,40 +47,36 @@ def running_bound(
         A shadow's ``forward``, ``backward`` or ``jvp``, or any program of precise arrays.
     args
         Its arguments; those of floating dtype are exact numbers.
-    exact
-        Its exact results, if they are known.
 
     Returns
     -------
     tuple
         One object array of balls (upper bounds of the error) per result.
     """
-    arithmetic = rounded(fmt)
-    bits = 2 * fmt.precision + 64
-    if exact is None:
-        exact = _results(program, [BALLS.array(a) if is_floating(a) else a for a in args], bits)
-    with np.errstate(all="ignore"):
-        wide = _results(
-            program,
-            [
-                PreciseArray(BALLS.array(a).values, arithmetic) if is_floating(a) else a
-                for a in args
-            ],
-            bits,
-        )
-    if exact is None:  # mpmath, which always decides, tells the shapes
-        exact = listed(program(*(MPMATH.array(a) if is_floating(a) else a for a in args)))
-        wide = None
-    if wide is None:
-        return tuple(_infinite(np.shape(r)) for r in exact)
-    with BALLS.precision(bits):
-        return tuple(_distance(w, r) for w, r in zip(wide, exact, strict=True))
+    exact = _results(program, args, fmt)
+    flat = np.concatenate([np.ravel(BALLS.array(r).values) for r in exact])
+    (bounds,) = running_bounds(joined(program), [args], fmt, [flat])
+    parts = np.split(bounds, np.cumsum([np.size(r) for r in exact])[:-1])
+    return tuple(part.reshape(np.shape(r)) for part, r in zip(parts, exact, strict=True))
+
+
+def _results(program: Program, args: Sequence[Array], fmt: Format) -> list[Any]:
+    """Run a program exactly; where no precision decides a branch, in mpmath, which always decides."""
+    bits = _precision(fmt)
+    while bits <= CEILING:
+        with BALLS.precision(bits), contextlib.suppress(Undecided):
+            return listed(program(*(BALLS.array(a) if is_floating(a) else a for a in args)))
+        bits *= 2
+    return listed(program(*(MPMATH.array(a) if is_floating(a) else a for a in args)))
 
 
 def running_bounds(
     vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format, exact: Sequence[Array]
 ) -> list[Array]:
-    """Give `running_bound` of a program whose result is one vector, at many points, from one run."""
+    """Give `running_bound` of a program whose result is one vector, at many points, from one run.
+
+    ``exact`` are its exact results there.
+    """
     arithmetic = rounded(fmt)
 
     def run(some: Sequence[int]) -> list[Array]:
@@ -104,40 +88,17 @@ def running_bounds(
         with np.errstate(all="ignore"):
             out = at_rows(vector, given)
         wide = np.broadcast_to(out.elements, (len(some), out.shape[-1]))
-        return [np.asarray(_largest_distance(wide[k], exact[i])) for k, i in enumerate(some)]
+        return [_largest_distance(wide[k], exact[i]) for k, i in enumerate(some)]
 
-    with BALLS.precision(2 * fmt.precision + 64):
+    with BALLS.precision(_precision(fmt)):
         found = in_halves(run, range(len(arguments)))
-    return [
-        _infinite(exact[i].shape) if bounds is None else bounds for i, bounds in enumerate(found)
-    ]
+    undecided = [np.full(e.shape, arb.pos_inf(), dtype=object) for e in exact]
+    return [u if bounds is None else bounds for u, bounds in zip(undecided, found, strict=True)]
 
 
-def _results(program: Program, points: Sequence[Any], bits: int) -> list[Any] | None:
-    while bits <= _CEILING:
-        try:
-            with BALLS.precision(bits):
-                return listed(program(*points))
-        except Undecided:
-            bits *= 2
-    return None
-
-
-def _infinite(shape: tuple[int, ...]) -> Array:
-    return np.full(shape, arb.pos_inf(), dtype=object)
-
-
-def _distance(wide: Any, exact: Any) -> Array:
-    if not isinstance(exact, PreciseArray):  # integers and truth values, equal or not at all
-        same = np.equal(wide, exact)
-        return np.where(same, _zeros(np.shape(exact)), _infinite(np.shape(exact)))
-    return np.asarray(_largest_distance(wide.values, exact.values), dtype=object).reshape(
-        exact.shape
-    )
-
-
-def _zeros(shape: tuple[int, ...]) -> Array:
-    return np.full(shape, arb(0), dtype=object)
+def _precision(fmt: Format) -> int:
+    """Give bits whose own roundings are nothing: twice the format's, and 64 for sums and powers."""
+    return 2 * fmt.precision + 64
 
 
 def _apart(ball: Any, exact: Any) -> Any:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,7 @@ def judge(
     *,
     scale: float = 0.0,
     inputs_exact: bool = False,
-    running: Array | None = None,
+    running: Callable[[], Array | None] | None = None,
 ) -> Judgement:
     """Compare computed numbers with the truth, element by element.
 
@@ -93,8 +92,8 @@ def judge(
     inputs_exact
         Leave the motion of the inputs out of the bound.
     running
-        Object array: the running bound. None: unknown, then rounding is blamed for at most half
-        the digits.
+        Gives the running bound, an object array, when it is asked for. None: unknown, then rounding is
+        blamed for at most half the digits.
 
     Raises
     ------
@@ -113,48 +112,53 @@ def judge(
     if not (inputs_exact or correct.all()):
         motions = truth.motion.ravel()
         for i in np.flatnonzero(~correct).tolist():
-            if motions[i].is_finite():
+            if not motions[i].is_nan():
                 limits[i] = limits[i] + motions[i].abs_upper()
     exponents = fmt.ulp_exponents(np.maximum(np.abs(midpoints(exacts)), scale))
     with np.errstate(over="ignore"):
         errors, allowances = (
             np.ldexp(np.abs(midpoints(x)), -exponents) for x in (distances, limits)
         )
-    verdicts = np.full(computed.size, Verdict.CORRECT, dtype=object)
-    runnings = [None] * computed.size if running is None else running.ravel().tolist()
+    verdicts = np.array([Verdict.CORRECT] * computed.size, dtype=object)
     resolved, two = truth.resolved.ravel().tolist(), arb(2)
+    bounds: list[Any] | None = None  # asked for where it decides: it is dear
     for i in np.flatnonzero(~correct).tolist():
-        verdicts[i], errors[i] = decide(
-            numbers[i], exacts[i], limits[i], fmt, ulp=two ** int(exponents[i]),
-            resolved=resolved[i], running=partial(runnings.__getitem__, i),
-        )  # fmt: skip
+        kind, errors[i] = _decide(
+            numbers[i],
+            exacts[i],
+            limits[i],
+            fmt,
+            ulp=two ** int(exponents[i]),
+            resolved=resolved[i],
+        )
+        if kind is Verdict.IMPRECISE:
+            if bounds is None:
+                found = None if running is None else running()
+                bounds = [None] * computed.size if found is None else found.ravel().tolist()
+            if bounds[i] is None:
+                explained = errors[i] <= 2.0 ** (fmt.precision / 2)
+            else:
+                most = bounds[i] + limits[i]
+                explained = not most.is_finite() or distances[i].abs_lower() <= most
+            kind = kind if explained else Verdict.WRONG
+        verdicts[i] = kind
     shape = computed.shape
     return Judgement(verdicts.reshape(shape), errors.reshape(shape), allowances.reshape(shape))
 
 
-def decide(
+def _decide(
     computed: float,
     exact: Any,
     allowed: Any,
     fmt: Format,
     *,
     ulp: Any,
-    running: Callable[[], Any],
-    resolved: bool = True,
+    resolved: bool,
 ) -> tuple[Verdict, float]:
-    """Judge one number: the verdict, and the error in ulps, infinite where the number is not finite.
+    """Judge one number, imprecise where it is off: the verdict, and the error in ulps.
 
-    Parameters
-    ----------
-    exact, allowed
-        A ball around the exact number, and the error that is allowed.
-    ulp
-        One ulp, as a number.
-    running
-        Gives the running bound when it is asked for; None: unknown, then rounding is blamed for at most
-        half the digits.
-    resolved
-        Whether the ball is as narrow as can be: what it holds is then right, and not merely possible.
+    ``resolved`` tells whether the ball around the exact number is as narrow as can be: what it holds is then
+    right, and not merely possible. The error of what is not finite is infinite.
     """
     c, t = computed, exact
     if t.is_nan():
@@ -172,9 +176,4 @@ def decide(
     if not least > allowed:
         certain = resolved or distance.abs_upper() <= allowed
         return (Verdict.CORRECT if certain else Verdict.INCONCLUSIVE), error
-    run = running()
-    if run is None:
-        explained = error <= 2.0 ** (fmt.precision / 2)
-    else:
-        explained = not run.is_finite() or bool(least <= run + allowed)
-    return (Verdict.IMPRECISE if explained else Verdict.WRONG), error
+    return Verdict.IMPRECISE, error

@@ -90,44 +90,41 @@ MUTANTS = {
     ),
     "elements on kinks are not judged": Mutant("judge.questions._on_kinks", _constant(None)),
     "no limit of slopes is right": Mutant(
-        "judge.formula.is_limit", _constant(False), "sort-tangent twin"
+        "judge.slope.Slope.is_limit", _constant(False), "sort-tangent twin"
+    ),
+    "what is computed on a kink is no limit": Mutant(
+        "judge.slope.Slope.is_limit", _constant(False), "torch-topk-places twin"
     ),
     "any number is a limit of slopes": Mutant(
-        "judge.formula.is_limit", _constant(True), "torch_double_backward buggy"
+        "judge.slope.Slope.is_limit", _constant(True), "torch_double_backward buggy"
     ),
-    "constants are not rounded": Mutant("judge.formula._constants_along", _constant(0.0)),
+    "constants are not rounded": Mutant("judge.slope.Slope.constants", _constant(0.0)),
     "whole directions are not judged": Mutant(
         "judge.formula._whole_direction", _constant(None), "max_ties buggy"
     ),
-    "no tail is cut off": Mutant("judge.questions.is_cut_off", _constant(False)),
+    "no tail is cut off": Mutant("judge.slope.Slope.hides_in_tail", _constant(False)),
     # execution and accuracy
     "values are not judged": Mutant("judge.questions._values", _constant(None)),
     "neither execution nor accuracy": Mutant(
         "judge.questions.execution_and_accuracy", _constant(None), "sinc_near_zero buggy"
     ),
-    "what is computed on a kink is no limit": Mutant(
-        "judge.execution.is_limit", _constant(False), "torch-topk-places twin"
-    ),
     "no natural scale": Mutant(
-        "judge.execution._NaturalScale.excuses", _constant(False), "mixture-responsibility twin"
+        "judge.natural_scale.NaturalScale.excuses", _constant(False), "mixture-responsibility twin"
     ),
     "natural scales excuse all": Mutant(
-        "judge.execution._NaturalScale.excuses", _constant(True), "variance_by_squares buggy"
+        "judge.natural_scale.NaturalScale.excuses", _constant(True), "variance_by_squares buggy"
     ),
     # code without an exact form
     "unknown tangents are not judged": Mutant("judge.questions.judge_tangents", _constant(None)),
     "unknown VJPs are not judged": Mutant(
         "judge.questions.judge_vjp", _constant(None), "determinant-singular buggy"
     ),
-    "unknown tails are none": Mutant("judge.unknown.is_tail", _constant(False)),
-    "unknown noise is none": Mutant("judge.unknown.is_noise", _constant(False)),
-    "opaque kinks have no limits": Mutant("judge.by_differences._is_limit", _constant(False)),
-    "opaque code has no noise beside zero": Mutant(
-        "judge.by_differences.is_noise", _constant(False)
+    "nothing cancels": Mutant(
+        "judge.natural_scale.NaturalScale._of_values", _constant(0.0), "mixture-responsibility twin"
     ),
-    "opaque large inputs are not bisected": Mutant(
-        "judge.by_differences._bisected_by_differences", _constant(([], 0.0))
-    ),
+    "opaque kinks have no limits": Mutant("judge.unknown._is_limit", _constant(False)),
+    "opaque code is not judged": Mutant("judge.unknown._by_differences", _constant(None)),
+    "sums that are off lead nowhere": Mutant("judge.unknown._led_to", _constant(([], 0.0))),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,31 @@ def test_rounding_in_a_gradient_that_nobody_can_run_is_no_fault(name, dtype):
         assert right.ok, str(right)
         assert right.truth == "differences"
         assert wrong.verdict is Verdict.WRONG
+
+
+def test_a_jump_is_no_slope_however_steadily_it_is_divided_by_the_step():
+    """The mantissa of h over h is the same over a binade of steps: it passed for a slope of 19153.967."""
+    torch = pytest.importorskip("torch")
+    report = gradcheck(
+        lambda x: torch.frexp(x)[0], torch.zeros(1, dtype=torch.float32), raise_exception=False
+    )
+    assert report.truth == "differences"
+    assert str(report.verdict) == "inconclusive"
+
+
+@pytest.mark.parametrize("factor", [1, 1.01])
+def test_inputs_of_very_different_sizes_are_moved_in_proportion(factor):
+    """A step that is small beside 9e6 is large beside 0: a right tangent was wrong, should be 0."""
+
+    def one_by_one(x):
+        return np.array([math.tanh(float(each)) for each in x])
+
+    report = gradcheck(
+        one_by_one,
+        np.array([0.0, 0.0, 9e6]),
+        vjp=lambda v, x: (v * (1 - np.tanh(x) ** 2),),
+        jvp=lambda dots, x: factor * dots[0] * (1 - np.tanh(x) ** 2),
+        raise_exception=False,
+    )
+    assert report.truth == "differences"
+    assert str(report.verdict) == ("correct" if factor == 1 else "wrong")

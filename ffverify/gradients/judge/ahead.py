@@ -1,4 +1,4 @@
-"""Many points at once: what the judge will ask of the exact programs at each of them, run as batches.
+"""What the judge asks of the exact programs along a direction: at one point, or at many as batches.
 
 ``look_ahead(points)`` gives every point what was found at it (``Point.ahead``), and to judge it needs no run
 of its own unless something is in doubt. What a batch does not settle is left to be run alone.
@@ -15,25 +15,30 @@ from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction
 from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, tangents_at
 from ffverify.gradients.truth_sources import hold_to
-from ffverify.truth.slopes import Slopes, slopes_together
+from ffverify.truth.slopes import Slopes, slopes, slopes_together
 
-from .exactly import Row, Together, balls_together
+from .exactly import Run, run_together, runs
 
 
 @dataclass
 class Ahead:
-    """What was run at a point together with others.
+    """A direction, the exact slopes of all results along it, and cotangents of those that have one slope.
 
-    The direction, and the exact slopes of all results along it; cotangents; and the exact values, VJP and
-    JVP, None where their program is not known.
+    ``values``, ``gradients`` and ``tangents`` are what was run already, together with other points.
     """
 
     directions: list[Array | None]
     slopes: Slopes
     weights: Array
-    values: Row | None = None
-    gradients: Row | None = None
-    tangents: Row | None = None
+    values: Run | None = None
+    gradients: Run | None = None
+    tangents: Run | None = None
+
+
+def ahead_along(point: Point, directions: list[Array | None], usable: Array) -> Ahead:
+    """Measure along a direction at one point; the ``usable`` results are those that have derivatives."""
+    exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
+    return Ahead(directions, exact, chosen_cotangents(point, usable & exact.smooth))
 
 
 def look_ahead(points: Sequence[Point]) -> None:
@@ -43,8 +48,8 @@ def look_ahead(points: Sequence[Point]) -> None:
     """
     directions, fmt = [random_direction(p) for p in points], points[0].fmt
     some: list[tuple[Point, Ahead]] = []
-    slopes = slopes_together(points[0].vector, [p.inputs for p in points], directions, fmt)
-    for point, direction, exact in zip(points, directions, slopes, strict=True):
+    each = slopes_together(points[0].vector, [p.inputs for p in points], directions, fmt)
+    for point, direction, exact in zip(points, directions, each, strict=True):
         if exact is None:
             continue
         with contextlib.suppress(Exception):  # it is told when the point is checked alone
@@ -59,21 +64,16 @@ def look_ahead(points: Sequence[Point]) -> None:
 
     def run(
         program: Program | None, more: Callable[[Point, Ahead], list[Array]]
-    ) -> Together | None:
+    ) -> Sequence[Run | None]:
         if program is not None:
-            with contextlib.suppress(
-                Exception
-            ):  # code of the caller's that exact numbers do not suit
+            with contextlib.suppress(Exception):  # code of the caller's, not for exact numbers
                 given = [[*p.inputs.arrays, *more(p, a)] for p, a in some]
-                vector = joined(program)
-                return Together(vector, given, fmt, balls_together(vector, given, fmt))
-        return None
+                return run_together(joined(program), given, fmt)
+        return [None] * len(some)
 
-    here = [p.exact for p, _ in some]
-    values = Together(some[0][0].vector, [p.inputs.arrays for p, _ in some], fmt, here)
+    at, here = [p.inputs.arrays for p, _ in some], [p.exact for p, _ in some]
+    values = runs(some[0][0].vector, at, fmt, here)
     gradients = run(formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
     tangents = run(formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
     for i, (_, ahead) in enumerate(some):
-        ahead.values = Row(values, i)
-        ahead.gradients = None if gradients is None else Row(gradients, i)
-        ahead.tangents = None if tangents is None else Row(tangents, i)
+        ahead.values, ahead.gradients, ahead.tangents = values[i], gradients[i], tangents[i]

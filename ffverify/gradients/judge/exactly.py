@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -16,87 +16,86 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray, batch
 from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
-from ffverify.exact.programs import Program, at_rows, in_halves, joined, together
+from ffverify.exact.programs import Program, at_rows, in_halves, together
+from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
 from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
-from ffverify.verdicts.bounds import running_bound, running_bounds
+from ffverify.verdicts.bounds import running_bounds
 
-_BITS = (128, 256, 512)
-# Wider than float64's range: sums of the lowest float, as which code writes log 0, are exact with this many.
+from .slope import NEAR
+
+_SPARE = 8  # bits beyond the format's: a 256th of its rounding is nothing beside 8 of them
+_BITS = (FIRST_PRECISION, 2 * FIRST_PRECISION, 4 * FIRST_PRECISION)
+# Wider than float64's range, 2^1024 to 2^-1074: sums of the lowest float, written for log 0, are exact.
 _WHOLE_RANGE = 2200
 # ‖·‖₁ ≤ √m ‖·‖₂ for m inputs; of rounding errors that are independent, eight times the 2-norm is exceeded
 # with a probability below 2 exp(-8² / 2) = 3e-14 (Higham & Mary, A new approach to probabilistic rounding
 # error analysis, 2019).
 _PROBABLE = 8.0
-# Constants move by so much less than a rounding that no threshold among them crosses a float; what they
-# move is scaled up.
-NEAR = 1024
-_FEW = 2  # patterns of signs beside inputs of many elements
-_MANY = 4096
-
-
-def _root_mean_square(sizes: Array) -> Array:
-    """Give the root mean square over rows, whatever the range of the numbers."""
-    largest = sizes.max(axis=0)
-    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-    out: Array = unit * np.sqrt(np.mean((sizes / unit) ** 2, axis=0))
-    return out
-
-
-@dataclass
-class Together:
-    """One program at many points, with what else it takes there: a batch of what `Exactly` gives of one.
-
-    ``balls`` are None where the program cannot be run. What nobody asks for is not run.
-    """
-
-    vector: Program
-    arguments: Sequence[Sequence[Array]]
-    fmt: Format
-    balls: Sequence[Array | None]
-
-    @cached_property
-    def running(self) -> list[Array | None]:
-        """What roundings can add up to at each point, from one run; None where there are no balls."""
-        known = [i for i, b in enumerate(self.balls) if b is not None]
-        exact = [b for b in self.balls if b is not None]
-        given = [self.arguments[i] for i in known]
-        found: list[Array | None] = [None] * len(self.balls)
-        for i, bounds in zip(
-            known, running_bounds(self.vector, given, self.fmt, exact), strict=True
-        ):
-            found[i] = bounds
-        return found
+_FEW, _MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
 
 
 @dataclass(frozen=True)
-class Row:
-    """One point of a batch."""
+class Run:
+    """What a program gives at a point, and what its roundings can add up to there, run if asked for."""
 
-    together: Together
-    place: int
-
-    @property
-    def balls(self) -> Array | None:  # noqa: D102 - see `Together`
-        return self.together.balls[self.place]
-
-    @property
-    def running(self) -> Array | None:  # noqa: D102 - see `Together`
-        return self.together.running[self.place]
+    balls: Array
+    running: Callable[[], Array]
 
 
-def balls_together(
+def runs(
+    vector: Program,
+    arguments: Sequence[Sequence[Array]],
+    fmt: Format,
+    balls: Sequence[Array | None],
+) -> list[Run | None]:
+    """Give what a program gives at many points, None where it gives nothing; its roundings are one run."""
+    known = {i: b for i, b in enumerate(balls) if b is not None}
+
+    @cache
+    def running() -> dict[int, Array]:
+        given = [arguments[i] for i in known]
+        found = running_bounds(vector, given, fmt, list(known.values()))
+        return dict(zip(known, found, strict=True))
+
+    def of(i: int) -> Callable[[], Array]:
+        return lambda: running()[i]
+
+    return [Run(known[i], of(i)) if i in known else None for i in range(len(balls))]
+
+
+def run_together(
     vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format
-) -> list[Array | None]:
-    """Give `Exactly.balls` of one program at many points, with what else it takes; None where that fails."""
-    found: list[Array | None] = [None] * len(arguments)
-    pending = list(range(len(arguments)))
+) -> list[Run | None]:
+    """Run a program at many points, with what else it takes; None where that fails."""
 
     def run(some: Sequence[int]) -> Sequence[Array]:
         args = [together(arrays) for arrays in zip(*(arguments[i] for i in some), strict=True)]
         out = at_rows(vector, args)
         return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
 
+    return runs(vector, arguments, fmt, _as_narrow(run, len(arguments), fmt))
+
+
+def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format) -> Run | None:
+    """Run a program at one point, with what else it takes; None where that fails."""
+    given = [*inputs.balls, *map(BALLS.array, more)]
+    try:
+        (found,) = _as_narrow(lambda _: [vector(*given).values], 1, fmt)
+        if found is None:
+            with BALLS.precision(_WHOLE_RANGE):
+                found = vector(*given).values
+    except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
+        return None
+    return runs(vector, [[*inputs.arrays, *more]], fmt, [found])[0]
+
+
+def _as_narrow(
+    run: Callable[[Sequence[int]], Sequence[Array]], count: int, fmt: Format
+) -> list[Array | None]:
+    """Run with more and more bits; None where results are not finite: these may need the whole range."""
+    found: list[Array | None] = [None] * count
+    pending = list(range(count))
     for bits in _BITS:
         with BALLS.precision(bits):
             for i, balls in zip(pending, in_halves(run, pending), strict=True):
@@ -107,74 +106,63 @@ def balls_together(
     for i in pending:
         balls = found[i]
         if balls is not None and not all(map(arb.is_finite, balls.tolist())):
-            found[i] = None  # it may need the whole range
+            found[i] = None
     return found
 
 
 def _is_narrow(balls: Array | None, fmt: Format, bits: int) -> bool:
     if balls is None:
         return False
-    return min(map(arb.rel_accuracy_bits, balls.tolist()), default=bits) >= fmt.precision + 8
+    return min(map(arb.rel_accuracy_bits, balls.tolist()), default=bits) >= fmt.precision + _SPARE
 
 
+def _root_mean_square(sizes: Array) -> Array:
+    """Give the root mean square over rows, whatever the range of the numbers."""
+    largest = sizes.max(axis=0)
+    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    out: Array = unit * np.sqrt(np.mean((sizes / unit) ** 2, axis=0))
+    return out
+
+
+@dataclass(eq=False)
 class Exactly:
     """A program at a point, its results raveled and joined.
 
-    Parameters
+    Attributes
     ----------
-    program
+    vector
         Of precise arrays; takes the inputs, then ``more``.
     inputs
         The point. Its floating elements carry rounding errors.
     more
         Cotangents or tangents: exact numbers.
+    run
+        What it gives there.
     fmt, growth
         The format of what was computed, and the growth factor g.
-    row
-        The point among others that the program was run at already.
     code
         Whether the program is the code that computed them: only its own roundings are known then.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        inputs: Inputs,
-        more: Sequence[Array],
-        fmt: Format,
-        growth: int,
-        *,
-        row: Row | None = None,
-        code: bool = True,
-    ) -> None:
-        self._row, self._code = row, code
-        self.program, self.inputs, self.more = program, inputs, list(more)
-        self.fmt, self.growth = fmt, growth
-        self._vector = joined(program)
+    vector: Program
+    inputs: Inputs
+    more: Sequence[Array]
+    run: Run
+    fmt: Format
+    growth: int
+    code: bool = True
+
+    def __post_init__(self) -> None:
         self._exact = [BALLS.array(a) for a in self.more]
 
-    @cached_property
-    def balls(self) -> Array | None:
-        """The exact results, as narrow as the format needs; None if the program cannot be run here."""
-        found = None if self._row is None else self._row.balls
-        for bits in () if found is not None else (*_BITS, _WHOLE_RANGE):
-            try:
-                with BALLS.precision(bits):
-                    found = self._vector(*self.inputs.balls, *self._exact).values
-            except Undecided:
-                continue
-            except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
-                return None
-            if _is_narrow(found, self.fmt, bits):
-                break
-            if bits == _BITS[-1] and all(map(arb.is_finite, found.tolist())):
-                break
-        return found
+    @property
+    def balls(self) -> Array:
+        """The exact results."""
+        return self.run.balls
 
     @cached_property
     def floats(self) -> Array:
         """The exact results as the floats nearest to them."""
-        assert self.balls is not None  # noqa: S101 - callers asked
         return midpoints(self.balls)
 
     @cached_property
@@ -205,7 +193,7 @@ class Exactly:
     def _apart(self, moved: Sequence[Any], rows: int) -> Array:
         """Give how far the results at rows of inputs are from those at the point, as floats."""
         try:
-            out = at_rows(self._vector, moved)
+            out = at_rows(self.vector, moved)
         except Undecided:  # a branch within the roundings: nothing is promised there
             return np.full((rows, self.floats.size), np.inf)
         difference = np.broadcast_to(out.elements, (rows, self.floats.size)) - self.balls
@@ -235,15 +223,10 @@ class Exactly:
 
         Of code that is not this program they are unknown: then half the digits are taken for rounding.
         """
-        if not self._code:
+        if not self.code:
             out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
             return out
-        bounds = None if self._row is None else self._row.running
-        if bounds is None:
-            exact = PreciseArray(self.balls, BALLS)
-            (bounds,) = running_bound(
-                self._vector, [*self.inputs.arrays, *self.more], self.fmt, exact=[exact]
-            )
+        bounds = self.run.running()
         return np.array([float(b.upper()) if b.is_finite() else np.inf for b in bounds])
 
     def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:
@@ -251,7 +234,7 @@ class Exactly:
         rows = [batch([BALLS.array(a) for a in same]) for same in zip(*mores, strict=True)]
         try:
             with BALLS.precision(_BITS[0]):
-                out = at_rows(self._vector, [*Inputs(arrays).balls, *rows])
+                out = at_rows(self.vector, [*Inputs(arrays).balls, *rows])
                 return midpoints(out.elements).reshape(-1, self.floats.size)
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
             return None

@@ -1,182 +1,186 @@
-"""Derivatives whose code has no exact form: what was computed is compared with exact slopes of the function.
+"""Derivatives whose code has no exact form: the formula question is asked of what was computed.
 
-Where the code is unknown the formula question is asked of the computed numbers, with their rounding as
-noise; an error of less than half the digits is taken for rounding.
+Its rounding is noise then, and an error of less than half the digits is taken for it. The slopes that it is
+compared with are exact; or, as a last resort, they are differences of a function that is unknown as well
+(see `ffverify.gradients.opaque`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
-from ffverify.exact.programs import projected
-from ffverify.gradients.evaluation import Point, forward_motion, result_index
-from ffverify.truth.slopes import Slopes, along, projection_slope
+from ffverify.gradients.directions import cotangents, random_direction
+from ffverify.gradients.evaluation import Point, attached
+from ffverify.gradients.function_under_test import Fault
+from ffverify.truth.adaptive import Truth
+from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
 
-from .formula import is_limit
-from .judged import Judged, Screening
-from .natural_scale import is_noise, is_tail
+from .formula import Identity
+from .judged import Screening
+from .natural_scale import NaturalScale
+from .numbers import Numbers, gradients, tangents
 
+# What is measured of a point. More of the same costs more, and says the same of one function.
 _SUSPECTS = 4  # of one array, judged one by one
+_SINGLY = 32  # elements of an input that differences check one by one
+_PROJECTIONS = 3  # of an input that is larger than that
+
+_OFF = (Verdict.WRONG, Verdict.IMPRECISE)
 
 
-def judge_tangents(
-    point: Point,
-    found: Screening,
-    tangents: Array,
-    directions: Sequence[Array | None],
-    exact: Slopes,
-    smooth: Array,
-) -> None:
+def judge_tangents(jvp: Numbers, exact: Slopes, smooth: Array) -> None:
     """Judge a JVP against the exact slopes of the results."""
     expected = midpoints(exact.exact)
-    suspects = _suspects(point, tangents, expected, smooth)
-    unit = point.growth * point.fmt.unit_roundoff
-    unseen = np.where(smooth, unit, np.nan)
-    if suspects:
-        motion = forward_motion(point, directions)
+    unseen = np.where(smooth, jvp.point.growth * jvp.point.fmt.unit_roundoff, np.nan)
+    suspects = _suspects(jvp, expected, smooth)
+    if suspects and jvp.motion is not None:
         largest = float(np.abs(expected[smooth]).max())
-        if motion is not None and largest:
-            unseen = np.maximum(unseen, motion / largest)
-    found.unseen(point, point.subject.forward, unseen)
-    if not suspects:
-        return
-    for o in _suspects(point, tangents, expected, smooth, motion):
-        weights = np.zeros(tangents.size)
-        weights[o] = 1.0
-        k, index = result_index(point, o)
-        judge_one(
-            point, found, point.subject.forward, k, index, float(tangents[o]), weights, directions,
-            tangents,
-        )  # fmt: skip
-
-
-def judge_vjp(
-    point: Point,
-    found: Screening,
-    gradients: Sequence[Array | None],
-    weights: Array,
-    directions: Sequence[Array | None],
-    undefined: Array,
-) -> None:
-    """Judge a VJP by its projection on a direction; bisection leads to an element that is off.
-
-    Elements that are ``undefined`` have no derivative.
-    """
-    computed = np.concatenate([np.ravel(g).astype(np.float64) for g in gradients if g is not None])
-    step = np.concatenate([np.ravel(d) for d in directions if d is not None])
-    owner = np.concatenate([np.full(g.size, j) for j, g in enumerate(gradients) if g is not None])
-    place = np.concatenate([np.arange(g.size) for g in gradients if g is not None])
-    broken = np.flatnonzero(~np.isfinite(computed) & ~undefined)
-
-    def tell(i: int) -> None:
-        j, flat = int(owner[i]), int(place[i])
-        g = gradients[j]
-        assert g is not None  # noqa: S101 - as listed
-        index = tuple(int(n) for n in np.unravel_index(flat, g.shape))
-        judge_one(
-            point, found, point.subject.reverse, j, index, float(computed[i]), weights,
-            point.unit(j, flat), g,
-        )  # fmt: skip
-
-    for i in broken[:_SUSPECTS].tolist():
-        tell(i)
-    step = np.where(np.isfinite(computed), step, 0.0)
-    part = np.flatnonzero(step)
-    if not part.size:
-        return
-
-    def residual(chosen: Array) -> float:
-        masked: list[Array | None] = []
-        for j, x in enumerate(point.points):
-            here = chosen[owner[chosen] == j]
-            d = np.zeros(x.size)
-            d[place[here]] = step[here]
-            masked.append(d.reshape(x.shape) if here.size else None)
-        slope = projection_slope(point.vector, weights, point.inputs, masked, 128)
-        with BALLS.precision(256):
-            total = sum(
-                (arb(c) * s for c, s in zip(computed[chosen], step[chosen], strict=True)), arb(0)
-            )
-        apart = total - slope
-        return float(apart.abs_lower()) if apart.is_finite() else np.inf
-
-    tolerance = point.growth * point.fmt.unit_roundoff * np.abs(computed * step)
-
-    def noise(chosen: Array) -> float:
-        """Add up roundings, which meet random signs, as their root sum of squares."""
-        return float(np.sqrt(np.sum(tolerance[chosen] ** 2))) + 2.0**point.fmt.smallest_exponent
-
-    smallest = float(np.abs(step[part]).min())
-    largest = float(np.abs(computed[part]).max(initial=0.0))
-    if largest:
-        unseen = np.full(computed.size, np.nan)
-        unseen[part] = noise(part) / smallest / largest
-        found.unseen(point, point.subject.reverse, unseen)
-    if residual(part) <= noise(part):
-        return
-    while part.size > 1:
-        left, right = np.split(part, [part.size // 2])
-        part = max((left, right), key=lambda p: residual(p) / noise(p))
-    tell(int(part[0]))
-
-
-def judge_one(
-    point: Point,
-    found: Screening,
-    mode: str,
-    argument: int,
-    index: tuple[int, ...],
-    computed: float,
-    weights: Array,
-    directions: Sequence[Array | None],
-    gradient: Array,
-) -> None:
-    """Judge one number against its own exact slope and keep it if it fails."""
-    moving = [(x != 0) if f else None for x, f in zip(point.points, point.floating, strict=True)]
-    program = projected(point.vector, weights)
-    exact = along(program, point.inputs, directions, point.fmt, growth=point.growth, moving=moving)
-    judgement = judge(np.array([computed]), exact, point.fmt)
-    verdict = Verdict(judgement.verdicts[0])
-    error, allowed = float(judgement.error_ulps[0]), float(judgement.allowed_ulps[0])
-    if np.isfinite(error) and not exact.exact[0].contains(0):
-        found.worst_ulps = max(found.worst_ulps, error)
-    if verdict is Verdict.CORRECT:
-        return
-    tail = False
-    if verdict in (Verdict.WRONG, Verdict.IMPRECISE):
-        if is_limit(point, weights, directions, computed):
-            return
-        tail = is_tail(point, weights, directions, computed, exact, gradient) or is_noise(
-            point, weights, directions, computed, exact
-        )
-        verdict = Verdict.IMPRECISE if tail else verdict
-    found.failed.append(
-        Judged(
-            point, mode, argument, index, verdict, computed, exact, error, allowed, tail, weights,
-            directions, gradient,
-        )
-    )  # fmt: skip
+        unseen = np.maximum(unseen, jvp.motion / (largest or 1.0))
+        suspects = _suspects(jvp, expected, smooth, jvp.motion)
+    jvp.unseen(unseen)
+    for o in suspects:
+        judge_one(jvp, o)
 
 
 def _suspects(
-    point: Point, computed: Array, expected: Array, wanted: Array, motion: Array | None = None
+    jvp: Numbers, expected: Array, wanted: Array, motion: Array | None = None
 ) -> list[int]:
     """Give elements that differ from what is expected by more than plain rounding, the worst first."""
+    fmt, g, computed = jvp.point.fmt, jvp.point.growth, jvp.computed
     with np.errstate(all="ignore"):
         error = np.abs(computed - expected)
         error[computed == expected] = 0.0
-        allowed = point.growth * (
-            point.fmt.unit_roundoff * np.abs(expected) + 2.0**point.fmt.smallest_exponent
-        )
-        bad = wanted & ~(error <= allowed)
-        if motion is not None:
-            bad &= ~(error <= motion)
+        allowed = g * (fmt.unit_roundoff * np.abs(expected) + 2.0**fmt.smallest_exponent)
+        bad = wanted & ~(error <= (allowed if motion is None else np.maximum(allowed, motion)))
         rank = np.nan_to_num(np.where(bad, error / allowed, -1.0), nan=np.inf, posinf=np.inf)
     order = np.argsort(-rank, kind="stable")
     return [int(i) for i in order[:_SUSPECTS] if bad[i]]
+
+
+def judge_vjp(vjp: Numbers, step: Array, undefined: Array) -> None:
+    """Judge a VJP by its sum along a direction; elements that are ``undefined`` have no derivative."""
+    chosen, unseen = _led_to(vjp, [step], ~undefined)
+    for i in chosen:
+        judge_one(vjp, i)
+    vjp.unseen(unseen)
+
+
+def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[int], Array]:
+    """Give elements that are not finite, and those to which sums along directions lead that are off.
+
+    Beside them stands the smallest error of a single element that would have shown, in units of the largest.
+    """
+    finite = np.isfinite(vjp.computed)
+    chosen = np.flatnonzero(~finite & defined)[:_SUSPECTS].tolist()
+    largest = float(np.abs(vjp.computed[finite]).max(initial=0.0)) or 1.0
+    balls = np.array([arb(c) for c in vjp.computed.tolist()], dtype=object)
+    unseen = np.full(finite.size, np.nan)
+    for step in steps:
+        identity = Identity(vjp, balls, step)
+        part = identity.whole
+        if part.size:
+            slope, noise = identity.slope(part), identity.rounding(part)
+            width = 2 * float(slope.rad()) if slope.is_finite() else np.inf
+            seen = (noise + width) / np.abs(step[part]) / largest
+            unseen[part] = np.fmin(unseen[part], seen)
+            if identity.residual(part, slope) > noise:
+                chosen.append(int(identity.lead(part, 2, 1)[0]))
+    return chosen, unseen
+
+
+def judge_one(numbers: Numbers, i: int) -> None:
+    """Judge one number against its own exact slope and keep it if it fails."""
+    slope = numbers.slope(i)
+    kind, error, allowed = _judged(numbers, i, slope.truth)
+    if np.isfinite(error) and not slope.truth.exact[0].contains(0):
+        numbers.found.worst_ulps = max(numbers.found.worst_ulps, error)
+    if kind is Verdict.CORRECT or (kind in _OFF and slope.is_limit(numbers.computed[i])):
+        return
+    tail = kind in _OFF and NaturalScale(numbers, None).excuses(i, slope.truth.exact[0])
+    kind = Verdict.IMPRECISE if tail else kind
+    numbers.fail(i, kind, slope.truth, error, allowed, tail=tail)
+
+
+def _judged(numbers: Numbers, i: int, truth: Truth) -> tuple[Verdict, float, float]:
+    found = judge(numbers.computed[i : i + 1], truth, numbers.point.fmt)
+    return found.verdicts[0], float(found.error_ulps[0]), float(found.allowed_ulps[0])
+
+
+# ---------------------------------------------------------------------------------------------
+# The function is unknown too
+# ---------------------------------------------------------------------------------------------
+
+
+def screen_by_differences(point: Point, found: Screening) -> None:
+    """Check against extrapolated differences: every element of a small input, else sums of them."""
+    usable = np.isfinite(point.computed) & attached(point)
+    if not usable.any():
+        raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
+    weights = np.where(usable, cotangents(point, usable.size), 0.0)
+    vjp = gradients(point, found, weights)
+    if vjp is not None:
+        size = vjp.computed.size
+        chosen, unseen = list(range(size)), np.full(size, np.inf)
+        if size > _SINGLY:
+            found.judged += size
+            drawn = [random_direction(point, proportional=True) for _ in range(_PROJECTIONS)]
+            steps = [np.concatenate([d.ravel() for d in each if d is not None]) for each in drawn]
+            chosen, unseen = _led_to(vjp, steps, np.ones(size, dtype=bool))
+        for i in chosen:
+            unseen[i] = _judge_by_differences(vjp, i)
+        vjp.unseen(unseen)
+    jvp = tangents(point, found, random_direction(point, proportional=True))
+    if jvp is not None:
+        unseen = np.full(usable.size, np.nan)
+        for o in np.flatnonzero(usable)[:_SINGLY].tolist():
+            unseen[o] = _judge_by_differences(jvp, o)
+        jvp.unseen(unseen)
+
+
+def _judge_by_differences(numbers: Numbers, i: int) -> float:
+    """Judge one number; give the error that it might have unaccused, beside the largest of its array."""
+    point, slope, computed = numbers.point, numbers.slope(i), float(numbers.computed[i])
+    assert point.formulas.differences is not None  # noqa: S101 - there is always one of the two
+    ball, kink = point.formulas.differences(slope.weights, slope.directions)
+    no = np.array([False])
+
+    def motion() -> Array:
+        return np.array([arb(0 if numbers.motion is None else numbers.motion[i])], dtype=object)
+
+    truth = Truth(np.array([ball], dtype=object), motion, no, no, growth=point.growth)
+    kind, error, allowed = _judged(numbers, i, truth)
+    reason, tail = "", False
+    if kind is Verdict.INCONCLUSIVE and ball.is_finite():
+        kind = Verdict.CORRECT  # as far as these differences can tell: `sensitivity` says how far
+    if kind is not Verdict.CORRECT and (
+        # A limit of gradients nearby need not lie between the two sides along one of several inputs.
+        (kink and sum(x.size for x in point.points) > 1) or _is_limit(numbers, i)
+    ):
+        kind = Verdict.INCONCLUSIVE
+        reason = "It lies at a kink, and only differences are known of this function."
+    elif kind in _OFF and NaturalScale(numbers, None).excuses(i, ball):
+        kind, tail = Verdict.IMPRECISE, True
+    numbers.found.judged += kind is not Verdict.INCONCLUSIVE
+    if kind is not Verdict.CORRECT:
+        numbers.fail(i, kind, truth, error, allowed, tail=tail, reason=reason)
+    if not ball.is_finite() or kind is Verdict.INCONCLUSIVE:
+        return np.nan
+    excused = np.isfinite(computed) and (tail or kind is Verdict.CORRECT)
+    error = float((ball - computed).abs_upper() if excused else ball.rad())
+    return error / (float(numbers.of_largest(numbers.computed)[i]) or 1.0)
+
+
+def _is_limit(numbers: Numbers, i: int) -> bool:
+    """Tell whether a number lies between slopes nearby that do not draw together at the point."""
+    point, slope, computed = numbers.point, numbers.slope(i), float(numbers.computed[i])
+    assert point.formulas.limits is not None  # noqa: S101 - there beside the differences
+    if not np.isfinite(computed):
+        return False
+    hull = point.formulas.limits(slope.weights, slope.directions)
+    own = point.growth * point.fmt.unit_roundoff * abs(computed)
+    return hull is not None and hull[0] - own <= computed <= hull[1] + own

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ffverify.exact.formats import Array
-from ffverify.gradients.judge.formula import slope_at
 from ffverify.gradients.judge.judged import Judged
+from ffverify.gradients.judge.slope import Slope
 
 _MOST = 32  # elements whose exact slopes are measured one by one
 
@@ -16,7 +16,7 @@ def extent(judged: Judged) -> str:
 
     Nothing is said of large gradients, of JVPs, and where no exact program is known.
     """
-    point, gradient = judged.point, judged.gradient
+    point, gradient = judged.point, judged.array
     if (
         judged.mode != point.subject.reverse
         or point.formulas.forward is None
@@ -25,12 +25,11 @@ def extent(judged: Judged) -> str:
         return ""
     if gradient is None or not 1 < gradient.size <= _MOST:
         return ""
-    exact = np.array(
-        [
-            float(slope_at(point, judged.weights, point.unit(judged.argument, i)).exact[0].mid())
-            for i in range(gradient.size)
-        ]
-    ).reshape(gradient.shape)
+    each = [
+        Slope(point, judged.slope.weights, point.unit(judged.argument, i))
+        for i in range(gradient.size)
+    ]
+    exact = np.array([float(s.truth.exact[0].mid()) for s in each]).reshape(gradient.shape)
     computed = gradient.astype(np.float64)
     finite = np.isfinite(exact)
     half = 2.0 ** (-point.fmt.precision / 2)

@@ -42,10 +42,10 @@ def code(call: Call, inputs: Any) -> str:
 def along(judged: Judged) -> str:
     """Give the cotangent, or the tangents, at which a number failed, as comments to paste."""
     if judged.mode.startswith("f"):
-        named = zip(judged.point.subject.labels, judged.directions, strict=True)
+        named = zip(judged.point.subject.labels, judged.slope.directions, strict=True)
         what, parts = "tangent", {f"{label}: ": d for label, d in named if d is not None}
     else:
-        results = judged.point.split(judged.weights)
+        results = judged.point.split(judged.slope.weights)
         what, parts = (
             "cotangent",
             {
