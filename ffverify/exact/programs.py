@@ -28,13 +28,18 @@ class Draw(UnknownOperation):
 Known = dict[Any, Program | UnknownOperation]
 
 
+_MOST = 64  # programs of one function that are known
+
+
 def remembered(known: Known, key: Any, make: Callable[[], Program]) -> Program:
     """Give what is known under a key, a program or that there is none; make it the first time."""
     if key not in known:
+        if len(known) == _MOST:
+            known.clear()
         try:
             known[key] = make()
         except UnknownOperation as unknown:
-            known[key] = unknown
+            known[key] = UnknownOperation(*unknown.args)  # without the frames that it came through
     found = known[key]
     if isinstance(found, UnknownOperation):
         raise UnknownOperation(*found.args)

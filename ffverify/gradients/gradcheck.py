@@ -212,7 +212,7 @@ class Check:
     second: int = 0
 
     def __post_init__(self) -> None:
-        self.oracles = TruthSources(self.truth)
+        self.oracles = TruthSources(self.truth, self.fn)
 
     def subject(self, inputs: Any) -> tuple[FunctionUnderTest, list[Any]]:
         """Take inputs apart; the function is given copies, whatever it does with them."""
@@ -388,11 +388,13 @@ class Check:
             raise Fault(f"{made.name} has no numbers to differentiate by: its inputs are empty")
         if not any(to_numpy(r).size for r in results if is_floating(r)):
             raise Fault(f"{made.name} returns no numbers: its results are empty")
-        found = self._supposed(begun)
+        found = self._supposed(made, native, results, begun, of)
         if found is None:
             formulas = self.oracles.at(made, native, results)
             point = self._point(made, native, formulas, results, of)
             found = judge(point, values=not of)
+            if not found.failed:
+                self.oracles.keep(made, native, formulas)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )
@@ -414,19 +416,31 @@ class Check:
         warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
         return Point(made, native, formulas, self.seed, self.strict, results, warned, of=of)
 
-    def _supposed(self, point: Point | None) -> Screening | None:
+    def _supposed(
+        self,
+        made: FunctionUnderTest,
+        native: list[Any],
+        results: list[Any],
+        point: Point | None,
+        of: Sequence[Any],
+    ) -> Screening | None:
         """Judge a point by exact programs that are only supposed to hold there; None if they do not.
 
         Where all that was computed is right beside them they do. Nothing is accused by others than those
         that the function is seen to execute there.
         """
-        if point is None or point.ahead is None:
-            return None
         with contextlib.suppress(Exception):  # it is told when the input is checked alone
-            found = judge(point)
+            if point is None:
+                formulas = self.oracles.of_an_earlier_check(made, native)
+                if formulas is None:
+                    return None
+                point = self._point(made, native, formulas, results, of)
+            elif point.ahead is None:
+                return None
+            found = judge(point, values=not of)
             if not found.failed:
                 return found
-            seen = self.oracles.at(point.subject, point.native, point.results)
+            seen = self.oracles.at(made, native, results)
             if seen.programs == point.formulas.programs:
                 return found
         return None

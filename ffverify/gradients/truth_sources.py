@@ -1,14 +1,17 @@
 """Where the truth about a function comes from: its shadow, a definition, or differences.
 
-``TruthSources(truth).at(subject, native, results)`` gives the exact programs that hold at a point. A traced
-program holds as long as the same branches are taken, and is kept for as long.
+``TruthSources(truth, fn).at(subject, native, results)`` gives the exact programs that hold at a point. A
+traced program holds as long as the same branches are taken. It is kept for as long as the function lives,
+beyond the check: one of torch's is seen to run at every point, one of JAX's only supposed to (`keep`).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -21,6 +24,27 @@ from ffverify.verdicts.bounds import running_bounds
 
 from .function_under_test import Fault, FunctionUnderTest
 from .opaque import Opaque, limits_by_differences, slope_by_differences
+
+_SMALL = (
+    2**16
+)  # numbers of a point whose programs are kept: of more, tracing is not what a check costs
+_KINDS = 16  # kinds of points whose programs are kept, of one function
+_kept: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def _kept_of(fn: Callable[..., Any]) -> dict[Any, Any]:
+    """Give the programs that earlier checks of a function have traced, by kind of point, to be added to.
+
+    Those of a method are its owner's: methods are made at every access.
+    """
+    owner = fn.__self__ if inspect.ismethod(fn) else fn
+    try:
+        found = _kept.setdefault(owner, {})
+    except TypeError:  # it has no weak references, or no hash
+        return {}
+    if len(found) > _KINDS:
+        found.clear()
+    return found
 
 
 @dataclass(frozen=True)
@@ -61,6 +85,8 @@ class TruthSources:
     ----------
     truth
         The caller's definition, a name of the textbook catalogue, or None: then the function's shadow.
+    fn
+        The function that is checked.
 
     Attributes
     ----------
@@ -75,7 +101,7 @@ class TruthSources:
         If the catalogue has no such name.
     """
 
-    def __init__(self, truth: Callable[..., Any] | str | None) -> None:
+    def __init__(self, truth: Callable[..., Any] | str | None, fn: Callable[..., Any]) -> None:
         self.name = "shadow"
         self.reasons: dict[str, None] = {}
         if isinstance(truth, str) and truth not in textbook.CATALOGUE:
@@ -84,7 +110,8 @@ class TruthSources:
                 f"use one of {', '.join(sorted(textbook.CATALOGUE))}, or give a NumPy function"
             )
         self._truth = truth
-        self._known: dict[Any, Any] = {}  # by kind of point
+        self._own: dict[Any, Any] = {}  # by kind of point
+        self._kept = _kept_of(fn)
         self._last: dict[Any, ExactPrograms] = {}
 
     def at(
@@ -106,6 +133,34 @@ class TruthSources:
             return None
         return replace(last, inputs=None, here=None)
 
+    def of_an_earlier_check(
+        self, subject: FunctionUnderTest, native: Sequence[Any]
+    ) -> ExactPrograms | None:
+        """Give what `keep` kept, at the first point of this kind; it may not hold here."""
+        kind = _kind(subject, native)
+        if subject.framework.name != "jax" or kind in self._last or kind not in self._kept:
+            return None
+        forward, backward, tangent = self._kept[kind]
+        self._last[kind] = ExactPrograms("shadow", forward, lambda: backward, lambda: tangent)
+        return self._last[kind]
+
+    def keep(
+        self, subject: FunctionUnderTest, native: Sequence[Any], formulas: ExactPrograms
+    ) -> None:
+        """Keep programs by which all was right for the next check of the function.
+
+        JAX takes a function for the same as long as it is the same object. So does this: until something
+        that it computes is not what its programs give.
+        """
+        if self._lasts(subject, native) and subject.framework.name == "jax" and formulas.code:
+            self._kept[_kind(subject, native)] = formulas.programs
+
+    def _lasts(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
+        """Tell whether programs are kept beyond the check: NumPy's may be the function itself."""
+        own = subject.caller_vjp or subject.caller_jvp or self._truth is not None
+        few = sum(to_numpy(a).size for a in native) <= _SMALL
+        return subject.framework.name != "numpy" and few and not own
+
     def _definition(self) -> tuple[str, Callable[..., Any]]:
         if isinstance(self._truth, str):
             return "textbook", getattr(textbook.namespace, self._truth)
@@ -118,10 +173,12 @@ class TruthSources:
         from ffverify.frameworks.shadow import shadow
 
         fallback = _by_differences(subject, native, results)
+        seen = subject.framework.name == "torch" and self._lasts(subject, native)
+        known = self._kept if seen else self._own
         made = shadow(
             subject.fn, native,
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
-            known=self._known.setdefault(_kind(subject, native), {}),
+            known=known.setdefault(_kind(subject, native), {}),
         )  # fmt: skip
         if made.draws:
             raise Fault(
@@ -155,7 +212,7 @@ class TruthSources:
 def _kind(subject: FunctionUnderTest, native: Sequence[Any]) -> Any:
     """Give what points have in common that one program may serve."""
     shapes = ((to_numpy(a).shape, str(a.dtype)) for a in native)
-    return (subject.name, subject.arguments.key, *shapes)
+    return (subject.name, subject.reverse, subject.forward, subject.arguments.key, *shapes)
 
 
 def hold_to(

@@ -45,13 +45,29 @@ def _lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     unknown = sorted(_unknown(jaxpr))
     if unknown:
         raise UnknownOperation(*unknown)
+    jaxpr, consts = _bare(jaxpr), closed.consts
     places: dict[Any, Any] = {}
 
     def run(*given: Value) -> tuple[Any, ...]:
         arithmetic = arithmetic_of(given) or BALLS
-        return tuple(_run(jaxpr, closed.consts, given, arithmetic, places))
+        return tuple(_run(jaxpr, consts, given, arithmetic, places))
 
     return run
+
+
+def _bare(jaxpr: Any) -> Any:
+    """Give a jaxpr, closed or not, without the rules of custom functions: it would keep these alive."""
+    if hasattr(jaxpr, "consts"):
+        return jaxpr.replace(jaxpr=_bare(jaxpr.jaxpr))
+    equations = []
+    for equation in jaxpr.eqns:
+        params = equation.params
+        if equation.primitive.name not in _CONTROL and _called(params) is not None:
+            params = {"jaxpr": _called(params)}
+        inner = {k: _bare(params[k]) for k in _PROGRAMS if k in params}
+        branches = {k: tuple(map(_bare, params[k])) for k in ("branches",) if k in params}
+        equations.append(equation.replace(params=params | inner | branches))
+    return jaxpr.replace(eqns=equations)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -155,13 +171,12 @@ def _called(params: Any) -> Any:
     return None
 
 
+_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
+
+
 def _inner(params: Any) -> list[Any]:
     """Give all jaxprs that an equation runs."""
-    found = [
-        params[k]
-        for k in ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
-        if k in params
-    ]
+    found = [params[k] for k in _PROGRAMS if k in params]
     return [getattr(j, "jaxpr", j) for j in (*found, *params.get("branches", ()))]
 
 
