@@ -17,6 +17,9 @@ from ffverify.exact.formats import Array
 from ffverify.exact.programs import Known, Program
 
 Function = Callable[..., Any]
+Pullback = Callable[
+    [Sequence[Any]], list[Any]
+]  # cotangents to gradients, as `Framework.vjp` has them
 
 
 class Framework(Protocol):
@@ -93,10 +96,13 @@ class Framework(Protocol):
         the gradients can be differentiated again.
         """
 
-    def vjp_twice(
-        self, fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
-    ) -> list[list[Any]] | None:
-        """Pull cotangents back twice through one graph; None where no graph is kept."""
+    def pullback(
+        self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
+    ) -> Pullback:
+        """Run a function once; give what pulls cotangents of the results to be kept back, as often as asked.
+
+        torch's goes through one and the same graph.
+        """
 
     def jvp(
         self, fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False

@@ -27,7 +27,7 @@ from ffverify.frameworks.arguments import (
     zeros_for_none,
 )
 from ffverify.frameworks.arrays import ones_like
-from ffverify.frameworks.framework import Framework, framework_of
+from ffverify.frameworks.framework import Framework, Pullback, framework_of
 from ffverify.frameworks.trees import Tree, flatten, is_leaf
 from ffverify.time_limit import Overran, within
 from ffverify.verdicts.verdict import Verdict
@@ -229,15 +229,19 @@ class FunctionUnderTest:
         none = [n for n, g in pairs if g is None]
         return none if len(none) < len(pairs) else []
 
-    def vjp_twice(
-        self, args: Sequence[Any], cotangents: Sequence[Any | None]
-    ) -> list[list[Any]] | None:
-        """Pull cotangents back twice through one graph; None where no graph is kept."""
+    @property
+    def keeps_graph(self) -> bool:
+        """Whether `pullback` goes through one graph again and again."""
+        return self.framework.name == "torch" and self.caller_vjp is None
+
+    def pullback(self, args: Sequence[Any], results: Sequence[Any]) -> Pullback:
+        """Give what pulls cotangents back as `vjp` does, as often as asked, from one run of the function."""
         if self.caller_vjp is not None:
-            return None
-        what = f"a second backward through {self.name}"
-        pull = self.framework.vjp_twice
-        return self._limited(lambda: pull(self.fn, args, cotangents, self.wrt), args, what)  # type: ignore[no-any-return]  # two lists
+            return lambda cotangents: self.vjp(args, cotangents)
+        make, kept = self.framework.pullback, [is_floating(r) for r in results]
+        pull = self._limited(lambda: make(self.fn, args, self.wrt, kept), args, self.name)
+        what = f"another backward through {self.name}"
+        return lambda cotangents: self._limited(lambda: pull(cotangents), args, what)
 
     def jvp(self, args: Sequence[Any], tangents: Sequence[Any | None]) -> list[Any]:
         """Push tangents forward; one tangent per result."""

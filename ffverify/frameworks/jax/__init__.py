@@ -15,6 +15,7 @@ import numpy as np
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, restricted, spread
+from ffverify.frameworks.framework import Pullback
 
 Function = Callable[..., Any]
 name, gradual = "jax", False  # XLA flushes subnormals to zero, on CPUs too
@@ -128,15 +129,17 @@ def vjp(
 ) -> list[Any]:
     del graph  # JAX's derivatives are functions like any other
     chosen = floating(args) if wrt is None else wrt
-    of_chosen, points = restricted(fn, args, chosen, [v is not None for v in cotangents])
-    _, pullback = jax.vjp(of_chosen, *points)
-    return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
+    pull: Pullback = pullback(fn, args, chosen, [v is not None for v in cotangents])
+    return pull(cotangents)
 
 
-def vjp_twice(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
-) -> None:
-    del fn, args, cotangents, wrt  # no graph is kept
+@_scoped
+def pullback(
+    fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
+) -> Pullback:
+    of_chosen, points = restricted(fn, args, wrt, kept)
+    _, pull = jax.vjp(of_chosen, *points)
+    return lambda cotangents: spread(pull(tuple(v for v in cotangents if v is not None)), wrt)
 
 
 @_scoped

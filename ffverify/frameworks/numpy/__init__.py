@@ -11,6 +11,7 @@ import numpy as np
 from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, restricted, spread
+from ffverify.frameworks.framework import Pullback
 
 Function = Callable[..., Any]
 name, gradual = "numpy", True
@@ -99,19 +100,19 @@ def vjp(
     wrt: Sequence[bool] | None = None,
     graph: bool = False,
 ) -> list[Any]:
-    from ffverify import reference
-
     del graph  # the engine's derivatives are always graphs of the derivative around them
     chosen = floating(args) if wrt is None else wrt
-    of_chosen, points = restricted(fn, args, chosen, [v is not None for v in cotangents])
-    _, pullback = reference.vjp(of_chosen, *points)
-    return spread(pullback(tuple(v for v in cotangents if v is not None)), chosen)
+    return pullback(fn, args, chosen, [v is not None for v in cotangents])(cotangents)
 
 
-def vjp_twice(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
-) -> None:
-    del fn, args, cotangents, wrt  # the engine keeps no graph
+def pullback(
+    fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
+) -> Pullback:
+    from ffverify import reference
+
+    of_chosen, points = restricted(fn, args, wrt, kept)
+    _, pull = reference.vjp(of_chosen, *points)
+    return lambda cotangents: spread(pull(tuple(v for v in cotangents if v is not None)), wrt)
 
 
 def jvp(

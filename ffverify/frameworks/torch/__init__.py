@@ -16,6 +16,7 @@ from torch.autograd.graph import _engine_run_backward
 from ffverify.exact.formats import FORMATS, Array, is_floating
 from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, restricted, spread
+from ffverify.frameworks.framework import Pullback
 
 Function = Callable[..., Any]
 name, gradual = "torch", True
@@ -121,26 +122,27 @@ def vjp(
     wrt: Sequence[bool] | None = None,
     graph: bool = False,
 ) -> list[Any]:
-    chosen = floating(args) if wrt is None else wrt
-    return _walks(fn, args, cotangents, chosen, graph=graph, times=1)[0]
+    walk = _recorded(fn, args, floating(args) if wrt is None else wrt, graph=graph)
+    return walk(cotangents, keep=graph)
 
 
-def vjp_twice(
-    fn: Function, args: Sequence[Any], cotangents: Sequence[Any], wrt: Sequence[bool]
-) -> list[list[Any]] | None:
-    return _walks(fn, args, cotangents, wrt, graph=False, times=2)
+def pullback(
+    fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
+) -> Pullback:
+    del kept  # results that are not have no cotangent
+    walk = _recorded(fn, args, wrt, graph=False)
+
+    def pull(cotangents: Sequence[Any]) -> list[Any]:
+        # The next walk may write to what this one gave.
+        return [None if g is None else g.clone() for g in walk(cotangents, keep=True)]
+
+    return pull
 
 
-def _walks(
-    fn: Function,
-    args: Sequence[Any],
-    cotangents: Sequence[Any],
-    chosen: Sequence[bool],
-    *,
-    graph: bool,
-    times: int,
-) -> list[list[Any]]:
-    """Pull cotangents back some times through one and the same graph."""
+def _recorded(
+    fn: Function, args: Sequence[Any], chosen: Sequence[bool], *, graph: bool
+) -> Callable[..., list[Any]]:
+    """Run a function; give what pulls cotangents back through its graph, which is lost if it is not kept."""
 
     def leaf(a: Any) -> Any:
         if graph:  # clone keeps the tangent of a surrounding forward mode
@@ -148,32 +150,31 @@ def _walks(
         return a.detach().clone().requires_grad_()
 
     with _differentiating(), torch.enable_grad():
-        cotangents = _able(cotangents)
         leaves = [leaf(a) if c else a for a, c in zip(_able(args), chosen, strict=True)]
         results = listed(fn(*leaves))
-        pairs = [
-            (r, v)
-            for r, v in zip(results, cotangents, strict=True)
-            if v is not None and r.requires_grad
-        ]
-        if not pairs:
-            return [[None] * len(args)] * times
-        walks = []
-        for walk in range(times):
+
+    def walk(cotangents: Sequence[Any], *, keep: bool) -> list[Any]:
+        with _differentiating(), torch.enable_grad():
+            pairs = [
+                (r, v)
+                for r, v in zip(results, _able(cotangents), strict=True)
+                if v is not None and r.requires_grad
+            ]
+            if not pairs:
+                return [None] * len(args)
             # What torch.autograd.grad calls, which loads SymPy to compare shapes; here the engine does.
             gradients: tuple[Any, ...] = _engine_run_backward(
                 tuple(r for r, _ in pairs),
                 tuple(v for _, v in pairs),
-                graph or walk + 1 < times,
+                keep,
                 graph,
                 tuple(a for a, c in zip(leaves, chosen, strict=True) if c),
                 allow_unreachable=True,
                 accumulate_grad=False,
             )
-            if times > 1:  # the next walk may write to what this one gave
-                gradients = tuple(None if g is None else g.clone() for g in gradients)
-            walks.append(spread(gradients, chosen))
-    return walks
+            return spread(gradients, chosen)
+
+    return walk
 
 
 @cache
