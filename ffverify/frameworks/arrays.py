@@ -34,7 +34,8 @@ def ones_like(template: Any) -> Any:
 
 def device_of(value: Any) -> str:
     """Give the kind of device on which a native array lies."""
-    return str(getattr(getattr(value, "device", None), "type", "cpu"))
+    device = getattr(value, "device", None)  # torch's has a type, JAX's a platform
+    return str(getattr(device, "type", None) or getattr(device, "platform", "cpu"))
 
 
 def coarsest(values: Sequence[Any]) -> Format:

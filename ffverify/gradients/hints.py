@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.arrays import device_of, to_numpy
 from ffverify.truth.slopes import projection_slope
 from ffverify.verdicts.verdict import Verdict
 
@@ -22,6 +22,13 @@ from .evaluation import gradients_of, tangents_of
 from .judge.judged import Judged
 from .laws import stirred
 
+# TF32 rounds or cuts the operands of a product to 11 bits: each is off by up to 2^-10 of itself.
+_TF32 = 2 * 2.0**-10 + 2.0**-20
+_NARROWED = (
+    "products of float32 may run in TF32 here, with 11 bits: see whether it holds under "
+    "jax.default_matmul_precision('highest'), or torch.set_float32_matmul_precision('highest') with "
+    "torch.backends.cudnn.allow_tf32 = False."
+)
 _CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
 
 
@@ -34,16 +41,25 @@ def hint(judged: Judged) -> str:
     exact = float(judged.truth.exact[0].mid())
     if not (math.isfinite(exact) and math.isfinite(judged.computed)):
         return ""
+    narrowed = _NARROWED if _is_narrowed(judged, exact) else ""
     if judged.kind is Verdict.IMPRECISE:
-        return _imprecise(judged, exact)
+        return narrowed or _imprecise(judged, exact)
     if judged.computed == 0:
         return _zero(judged)
     found = _pattern(judged, exact)
     if found and exact != 0 and judged.point.formulas.forward is not None:
         other = _elsewhere(judged)
         if other is None or _pattern(*other) != found:
-            return ""
-    return found
+            return narrowed
+    return found or narrowed
+
+
+def _is_narrowed(judged: Judged, exact: float) -> bool:
+    """Tell whether an error on a device is as small as what products in TF32 lose beside their array."""
+    on_device = any(device_of(a) not in ("", "cpu") for a in judged.point.native)
+    if judged.point.fmt.name != "float32" or judged.array is None or not on_device:
+        return False
+    return abs(judged.computed - exact) <= _TF32 * float(np.abs(judged.array).max())
 
 
 def _pattern(judged: Judged, exact: float) -> str:

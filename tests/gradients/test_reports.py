@@ -184,3 +184,33 @@ def test_a_structure_is_suggested_where_the_failure_has_its_pattern():
     )
     assert "declare ffverify.simplex(p)" in report.suggestion
     assert quiet(lambda x: np.sum(x * x), symmetric, vjp=lambda v, x: v * x).suggestion == ""
+
+
+@pytest.mark.parametrize(("device", "told"), [("cuda", True), ("gpu", True), ("cpu", False)])
+def test_what_products_in_tf32_lose_on_a_device_has_a_hint(monkeypatch, device, told):
+    """JAX's default on a GPU: each operand has 11 bits. No device is here: the loss is planted."""
+    monkeypatch.setattr("ffverify.gradients.hints.device_of", lambda _: device)
+    w = (1 + np.arange(12.0).reshape(3, 4) / 37).astype(np.float32)
+
+    def short(a):
+        a = np.asarray(a)
+        return ((a.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
+
+    def vjp(ct, x):
+        if ct.dtype != np.float32:  # in exact arithmetic the formula is right
+            return (w.T @ ct,)
+        return (short(w).T @ short(ct),)
+
+    x = np.array([0.5, -1.5, 2.5, 0.7], dtype=np.float32)
+    report = ffverify.gradcheck(lambda x: w @ x, x, vjp=vjp, raise_exception=False)
+    assert not report.ok
+    assert all(("TF32" in f.hint) == told for f in report.findings)
+
+
+def test_a_device_of_jax_is_a_platform():
+    from types import SimpleNamespace
+
+    from ffverify.frameworks.arrays import device_of
+
+    assert device_of(SimpleNamespace(device=SimpleNamespace(platform="gpu"))) == "gpu"
+    assert device_of(np.ones(2)) == "cpu"
