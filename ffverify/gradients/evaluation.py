@@ -38,7 +38,8 @@ class Point:
 
     Of the arrays in ``warned``, by mode and position, it was said already that they lose digits. ``ahead`` is
     what was run here together with other points, ``memo`` what was measured here, by what was asked. A
-    derivative ``of`` results in a narrower format, as under autocast, passes through that format.
+    derivative ``of`` results in a narrower format, as under autocast, passes through that format. ``refused``
+    says why forward mode could not be run at other inputs, if it is not to be tried here.
     """
 
     subject: FunctionUnderTest
@@ -51,6 +52,7 @@ class Point:
     ahead: Ahead | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
     of: Sequence[Any] = ()
+    refused: str = ""
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]
@@ -169,6 +171,9 @@ def tangents_of(
     """Compute the JVP as one vector over the floating results; None if there is no such mode."""
     mode = point.subject.forward
     if not mode or mode in skipped:
+        return None
+    if point.refused:
+        skipped[mode] = point.refused
         return None
     tangents = [
         None if d is None else like(a, d) for d, a in zip(directions, point.native, strict=True)

@@ -48,6 +48,10 @@ from .truth_sources import ExactPrograms, TruthSources
 
 _SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
+_TRIED, _AGAIN = (
+    3,
+    8,
+)  # inputs at which forward mode is tried first, and every how many later, once refused
 _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 
 
@@ -210,6 +214,8 @@ class Check:
     native: list[Any] = field(default_factory=list)
     beside: bool = False
     second: int = 0
+    known: dict[Any, Any] = field(default_factory=dict)
+    refusals: dict[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.oracles = TruthSources(self.truth, self.fn)
@@ -236,7 +242,9 @@ class Check:
             fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
         )
         reverse, forward = self.own.checked()
-        made = replace(made, reverse=reverse, forward=forward, call=self._call())
+        # What the framework does anew at every call is asked of at the first input, by the laws as well.
+        known = self.known if self.points > 1 else None
+        made = replace(made, reverse=reverse, forward=forward, call=self._call(), known=known)
         return made, [framework_of(a).copied(a) for a in native]
 
     def _call(self) -> Call:
@@ -392,7 +400,7 @@ class Check:
         if found is None:
             formulas = self.oracles.at(made, native, results)
             point = self._point(made, native, formulas, results, of)
-            found = judge(point, values=not of)
+            found = self._judged(point, values=not of)
             if not found.failed:
                 self.oracles.keep(made, native, formulas)
         self.modes |= dict.fromkeys(
@@ -416,6 +424,19 @@ class Check:
         warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
         return Point(made, native, formulas, self.seed, self.strict, results, warned, of=of)
 
+    def _judged(self, point: Point, *, values: bool = True) -> Screening:
+        """Judge a point; forward mode that a program refuses wherever it is tried is not tried everywhere."""
+        forward = point.subject.forward
+        key = (point.formulas.forward, forward)
+        rarely = self.refusals.get(key, 0) >= _TRIED and self.points % _AGAIN
+        point.refused = self.found.skipped.get(forward, "") if rarely else ""
+        found = judge(point, values=values)
+        if forward not in found.skipped or point.formulas.forward is None:
+            self.refusals.pop(key, None)
+        elif not point.refused:
+            self.refusals[key] = self.refusals.get(key, 0) + 1
+        return found
+
     def _supposed(
         self,
         made: FunctionUnderTest,
@@ -437,7 +458,7 @@ class Check:
                 point = self._point(made, native, formulas, results, of)
             elif point.ahead is None:
                 return None
-            found = judge(point, values=not of)
+            found = self._judged(point, values=not of)
             if not found.failed:
                 return found
             seen = self.oracles.at(made, native, results)

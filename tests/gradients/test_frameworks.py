@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ffverify.gradients.gradcheck import gradcheck
+from ffverify.strategies import arrays
 
 torch = pytest.importorskip("torch")
 
@@ -72,6 +73,39 @@ def test_forward_mode_that_is_not_there_is_named():
     report = quiet(torch.sin, torch.tensor(X))
     assert not report.skipped
     assert "jvp" in quiet(Tripled.apply, torch.tensor(X)).skipped["forward"]
+
+
+class Backwards(torch.autograd.Function):
+    """sin without forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, v):
+        return v * ctx.saved_tensors[0].cos()
+
+
+class Forwards(Backwards):
+    """sin, whose forward mode gives three times the tangent."""
+
+    @staticmethod
+    def jvp(ctx, t):
+        return 3 * t * ctx.saved_tensors[0].cos()
+
+
+def test_forward_mode_that_is_refused_at_some_inputs_is_checked_at_others():
+    """At the first inputs it is refused; where another program runs it is tried anew."""
+
+    def fn(x):
+        return Forwards.apply(x) if float(x.sum()) < -8 else 2 * Backwards.apply(x)
+
+    given = arrays("float64", 2, framework="torch", min_value=-10, max_value=10)
+    report = quiet(fn, given, max_examples=200)
+    assert any("JVP" in f.where and str(f.kind) == "wrong" for f in report.findings)
 
 
 def test_integer_inputs_are_data():
