@@ -22,11 +22,13 @@ def _rows(kind: str) -> Any:
 
 
 def _torch(name: str) -> Callable[..., Any]:
-    functional = pytest.importorskip("torch").nn.functional
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
     return {
         "picked": lambda x, y: x[_rows("torch"), y].exp(),
         "gathered": lambda x, y: x.gather(1, y[:, None]).sin(),
         "selected": lambda x, y: x.index_select(1, y).exp(),
+        "masked": lambda x, y: torch.where((x > 0) & ~(y[:, None] == 3) | (x < -1), x.sin(), x),
         "cross-entropy": lambda x, y: functional.cross_entropy(x, y, ignore_index=3),
     }[name]
 
@@ -51,7 +53,7 @@ def _numpy(name: str) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in ("numpy", "torch", "jax") for name in ("picked", "gathered")]
-    + [("torch", "selected"), ("torch", "cross-entropy")],
+    + [("torch", "selected"), ("torch", "masked"), ("torch", "cross-entropy")],
 )
 def test_indices_of_their_own(kind: str, name: str, mode: str) -> None:
     fn = {"numpy": _numpy, "torch": _torch, "jax": _jax}[kind](name)

@@ -284,11 +284,7 @@ def _drawn(tape: Tape) -> list[str]:
 
 
 # What batches of truth values are taken by as they are.
-_OF_PLAIN = frozenset(
-    str.split(
-        "where logical_and logical_or logical_not eq ne lt le gt ge bitwise_and bitwise_or bitwise_not"
-    )
-)
+_OF_PLAIN = frozenset(str.split("where logical_and logical_or logical_not eq ne lt le gt ge"))
 
 
 # What torch wraps reference formulas in, to compute as its kernels do where formats mix or are narrow.
