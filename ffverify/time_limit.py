@@ -53,13 +53,9 @@ class _Call:
         if as_ctrl_c:
             signal.pthread_kill(self.thread, signal.SIGINT)
         else:
-            _raise_in(self.thread, _Overdue)
-
-
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Raise in another thread at its next instruction; None: take back what has not been raised yet."""
-    what = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self.thread), ctypes.py_object(_Overdue)
+            )
 
 
 _calls: dict[int, _Call] = {}
@@ -84,9 +80,10 @@ def within(seconds: float, call: Callable[[], T]) -> T:
             one.done = True
             with _guard:  # an interrupt has been sent by now, or never will be
                 pass
-            if one.overdue:
-                _raise_in(one.thread, None)
-                time.sleep(0)  # a signal that has just come is raised here
+            for _ in range(2 if one.overdue else 0):
+                # An interrupt that is still to come is raised here. It cannot be taken back: CPython goes on
+                # looking for it at every instruction, and where those are traced it gets no further.
+                time.sleep(0)
     except BaseException:
         one.done = True
         if not one.overdue:

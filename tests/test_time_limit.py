@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +51,37 @@ def test_in_another_thread_python_code_is_interrupted():
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(overruns).result(30) == "next"
+
+
+TRACED = """
+import sys, threading
+from ffverify.time_limit import Overran, within
+
+def loops():
+    while True:
+        pass
+
+def overruns():
+    try:
+        within(0.1, loops)
+    except Overran:
+        print("overran")
+
+overruns()
+thread = threading.Thread(target=overruns)
+thread.start()
+thread.join()
+sys.settrace(lambda *_: None)
+(lambda: print("traced"))()
+"""
+
+
+def test_what_is_traced_after_an_overrun_goes_on():
+    """Coverage and debuggers trace. Where an exception was to be taken back, CPython hung in the next call."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED], timeout=60, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["overran", "overran", "traced"]
 
 
 def test_what_swallows_an_interrupt_is_interrupted_again(monkeypatch):
