@@ -77,7 +77,7 @@ sys.settrace(lambda *_: None)
 
 
 def test_what_is_traced_after_an_overrun_goes_on():
-    """Coverage and debuggers trace. Where an exception was to be taken back, CPython hung in the next call."""
+    """Coverage and debuggers trace. Once an exception was taken back CPython hung in the next call."""
     done = subprocess.run(
         [sys.executable, "-c", TRACED], timeout=60, capture_output=True, text=True, check=True
     )

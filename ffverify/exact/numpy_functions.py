@@ -109,13 +109,15 @@ def _where(condition: Any, x: Any, y: Any) -> PreciseArray:
     return PreciseArray(np.where(*values), arithmetic, rows)
 
 
-def _along(function: Callable[..., Any], *, flat: bool = False) -> Callable[..., Any]:
+def _along(
+    function: Callable[..., Any], *, flat: bool = False, default: int | None = None
+) -> Callable[..., Any]:
     """Let a function along axes pass over the hidden axis of a batch.
 
-    ``flat`` tells that without an axis it takes the elements as one vector.
+    ``flat`` tells that with the axis None it takes the elements as one vector.
     """
 
-    def along(x: PreciseArray, axis: Any = None, **options: Any) -> Any:
+    def along(x: PreciseArray, axis: Any = default, **options: Any) -> Any:
         if not x.rows:
             return function(x, axis, **options)
         if axis is None and flat:
@@ -167,7 +169,7 @@ FUNCTIONS |= {
     np.prod: _along(_folded("multiply")), np.cumprod: _along(_cumulative_product, flat=True),
     np.max: _along(_folded("maximum")), np.min: _along(_folded("minimum")),
     np.argmax: _along(arg_extremum(1), flat=True), np.argmin: _along(arg_extremum(-1), flat=True),
-    np.sort: _along(sort, flat=True), np.argsort: _along(argsort, flat=True),
+    np.sort: _along(sort, flat=True, default=-1), np.argsort: _along(argsort, flat=True, default=-1),
     np.median: rowwise(_median), np.clip: _clip, np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,

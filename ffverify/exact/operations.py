@@ -443,7 +443,6 @@ TABLE = (
     _row("any", "any", "", lambda x, **axes: np.any(np.not_equal(x, 0), **axes), "reduce"),
     _row("all", "all", "", lambda x, **axes: np.all(np.not_equal(x, 0), **axes), "reduce"),
     _numpys("argmax", "argmax", "argmax", kind="place"), _numpys("argmin", "argmin", "argmin", kind="place"),
-    _numpys("sort", kind="own"), _numpys("argsort", kind="own"),
     _numpys("cumsum", "cumsum", "cumsum", kind="scan"), _numpys("cumprod", "cumprod", "cumprod", kind="scan"),
     _row("cummax", "", "cummax", _cumulative("maximum"), "scan"),
     _row("cummin", "", "cummin", _cumulative("minimum"), "scan"),

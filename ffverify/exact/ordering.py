@@ -8,12 +8,13 @@ are one and the same object: one object is one number, however wide its ball, so
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .elements import Undecided, is_nan, shown
+from .elements import Undecided, is_nan, midpoints, shown
 from .formats import Array
 
 # Each relation, the one that denies it, and whether a number has it to itself.
@@ -65,14 +66,27 @@ def order(x: Any, y: Any) -> int:
     raise Undecided(f"whether {shown(x)} or {shown(y)} is larger")
 
 
-def _places(row: Array) -> Array:
-    """Sort one row indirectly; equal elements keep their order."""
+def _in_order(row: Array) -> bool:
+    """Tell whether the elements of a row rise: that neighbours do is a proof for all of them."""
+    return all(order(x, y) <= 0 for x, y in itertools.pairwise(row))
+
+
+def _places(row: Array, first: Array) -> Array:
+    """Sort one row indirectly, by the places ``first`` if these do; else equal elements keep their order.
+
+    Which of equal elements comes first is for whoever sorts floats to choose. Balls that overlap are not
+    less than each other; a sort by that alone has them side by side, where `_in_order` finds them.
+    """
+    if _in_order(row[first]):
+        return first
+    rising = np.array(sorted(range(len(row)), key=row.__getitem__), dtype=np.int64)
+    if _in_order(row[rising]):
+        return rising
 
     def by_value(i: int, j: int) -> int:
         return order(row[i], row[j])
 
-    places = sorted(range(len(row)), key=functools.cmp_to_key(by_value))
-    return np.array(places, dtype=np.int64)
+    return np.array(sorted(range(len(row)), key=functools.cmp_to_key(by_value)), dtype=np.int64)
 
 
 def _place_of_extremum(sign: int, row: Array) -> int:
@@ -86,27 +100,28 @@ def _place_of_extremum(sign: int, row: Array) -> int:
     return best
 
 
-def _along(function: Callable[[Array], Array], values: Array, axis: int) -> Array:
-    """Apply a function of rows along an axis; places of an empty array are empty."""
-    if not values.size:
-        return np.zeros(values.shape, np.int64)
-    return np.asarray(np.apply_along_axis(function, axis, values))
-
-
 # What NumPy has under these names, of precise arrays.
 
 
-def argsort(x: Any, axis: int | None = -1, **_kind: Any) -> Array:
-    """Sort indirectly; equal elements keep their order."""
-    values = x.values.ravel() if axis is None else x.values
-    return _along(_places, values, 0 if axis is None else axis)
+def argsort(x: Any, axis: int | None = -1, kind: Any = None, **_stable: Any) -> Array:
+    """Sort indirectly; equal elements in the order in which ``kind`` has the floats nearest to them.
+
+    That is a kind of NumPy's, or a function of floats and an axis.
+    """
+    values, axis = (x.values.ravel(), 0) if axis is None else (x.values, axis)
+    floats = midpoints(values).reshape(values.shape)
+    first = kind(floats, axis) if callable(kind) else np.argsort(floats, axis, kind)
+    if not values.size:
+        return np.zeros(values.shape, np.int64)
+    rows, firsts = (np.moveaxis(a, axis, -1) for a in (values, first))
+    found = [_places(rows[i], firsts[i]) for i in np.ndindex(rows.shape[:-1])]
+    return np.moveaxis(np.reshape(found, rows.shape), -1, axis)
 
 
-def sort(x: Any, axis: int | None = -1, **_kind: Any) -> Any:
+def sort(x: Any, axis: int | None = -1, **options: Any) -> Any:
     """Sort along an axis, or all elements."""
     values = x.values.ravel() if axis is None else x.values
-    axis = 0 if axis is None else axis
-    return x.like(np.take_along_axis(values, _along(_places, values, axis), axis))
+    return x.like(np.take_along_axis(values, argsort(x, axis, **options), axis or 0))
 
 
 def arg_extremum(sign: int) -> Callable[..., Array]:

@@ -276,6 +276,7 @@ def limits_by_differences(
     if scales.size < 2 or not np.any(steps):
         return None
     rng = np.random.default_rng(scales.size)
+    apart = np.arange(scales.size)
     hulls = []
     for nearness in (1.0, 0.125):
         far = min(64 * scales.size * unit**0.5, 2.0**-6) * nearness
@@ -285,7 +286,7 @@ def limits_by_differences(
             return None
         slopes, noise = [], 0.0
         for k in range(_BESIDE):
-            moves = far * scales * spread_moves(scales.size, k, _BESIDE, rng)
+            moves = far * scales * spread_moves(apart, k, _BESIDE, rng)
             parts = iter(np.split(moves, np.cumsum([s.size for s in sizes])[:-1]))
             there = [
                 shifted(w, next(parts).reshape(w.shape), 1.0) if is_floating(w) else w for w in wide

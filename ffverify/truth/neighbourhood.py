@@ -24,6 +24,7 @@ from .derivatives import CEILING
 from .slopes import Inputs, Weights, central
 
 _FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
+_LARGEST = 64  # of so many equal numbers, each is tried at every place among them
 _BEYOND = (
     60  # bits from what a format holds down to a move, and from a move down to the difference step
 )
@@ -42,8 +43,9 @@ def nearby_slopes(
 ) -> tuple[float, float] | None:
     """Give the hull of slopes of a scalar program at inputs that move by less than a format could hold.
 
-    ``moving`` tells which arguments move: all of their elements, in another order at each of ``points``
-    points at most, so that ties are broken every way round. None if no slope there is finite.
+    ``moving`` tells which arguments move: all of their elements, in another order at each of some ``points``
+    or more, so that ties are broken every way round. None if no slope there is finite. Among very many equal
+    numbers not every place is tried: if slopes differ at all, the hull is then unknown, the whole line.
 
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
@@ -52,15 +54,22 @@ def nearby_slopes(
         np.abs(x.astype(np.float64)) if m else None
         for x, m in zip(inputs.arrays, moving, strict=True)
     ]
-    count = sum(s.size for s in sizes if s is not None)
-    points = points if count <= _MANY else min(points, _FEW)
+    numbers = np.concatenate([s.ravel() for s in sizes if s is not None])
+    asked = [
+        np.zeros(s.size, dtype=bool) if d is None else d.ravel() != 0
+        for d, s in zip(directions, sizes, strict=True)
+        if s is not None
+    ]
+    _, ties = np.unique(numbers, return_inverse=True)
+    most, count = int(np.bincount(ties)[ties[np.concatenate(asked)]].max(initial=1)), numbers.size
+    points = max(points, 3 * min(most, _LARGEST)) if count <= _MANY else min(points, _FEW)
     relative = fmt.unit_roundoff * 2.0**-_BEYOND
     least = arb(2) ** (fmt.smallest_exponent - _BEYOND)
     smallest = min((float(s.min()) for s in sizes if s is not None and s.size), default=1.0)
     step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
 
     rng = np.random.default_rng(count)
-    moves = np.stack([spread_moves(count, k, points, rng) for k in range(points)])
+    moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
 
     def slopes_around(bits: int) -> list[Any]:
         with BALLS.precision(bits):
@@ -83,7 +92,10 @@ def nearby_slopes(
         found = slopes_around(bits)
     if not found:
         return None
-    return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+    low, high = min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+    if 3 * most > points and high - low > 4 * width:
+        return -np.inf, np.inf
+    return low, high
 
 
 def _decided_slopes(
@@ -105,11 +117,21 @@ def _exponent_of(size: Any) -> int:
     return int(exponent) + int(mantissa).bit_length()
 
 
-def spread_moves(count: int, k: int, points: int, rng: np.random.Generator) -> Array:
-    """Give numbers between -1 and 1, none of them 0 and no two alike: rising, falling and mixed by turns."""
+def spread_moves(ties: Array, k: int, points: int, rng: np.random.Generator) -> Array:
+    """Give numbers between -1 and 1, none of them 0 and no two alike: rising, falling and mixed by turns.
+
+    Elements with the same number in ``ties`` are equal. Of up to a third of all points each of them gets
+    every place among these once.
+    """
+    count = ties.size
     if count == 1:
         return np.array([(-1.0) ** k * (k + 1) / points])
     ranks = (2 * np.arange(count) + 1.5) / (count + 1) - 1
     if k % 3 == 2:
         return rng.permutation(ranks)
-    return np.roll(ranks[::-1] if k % 3 else ranks, k // 3)
+    moves = np.roll(ranks[::-1] if k % 3 else ranks, k // 3)
+    together = np.argsort(ties, kind="stable")
+    for members in np.split(together, np.flatnonzero(np.diff(ties[together])) + 1):
+        if members.size > 1:
+            moves[members] = np.roll(np.sort(moves[members])[:: -1 if k % 3 else 1], k // 3)
+    return moves

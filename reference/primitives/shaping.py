@@ -252,7 +252,11 @@ def cumprod(x: Value, axis: int) -> Value:
     return x
 
 
-argsort = constant("argsort", lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"))
+def _argsort(x: Value, *, axis: int) -> Value:
+    return np.argsort(x, axis=axis, kind="stable")
+
+
+argsort = constant("argsort", _argsort, exact=_argsort)
 
 
 def sort(x: Value, axis: int = -1) -> Value:

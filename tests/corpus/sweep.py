@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from ffverify.conformance.backends import load
+from ffverify.exact.formats import FORMATS
 from ffverify.gradients.gradcheck import gradcheck
 from ffverify.gradients.report import GradcheckReport
 from ffverify.search import search
@@ -100,7 +101,9 @@ def main() -> None:
     """Check them all and print the errors, what could not be judged, and the sums."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--framework", choices=FRAMEWORKS, help="one of them; all by default")
-    parser.add_argument("--dtype", choices=DTYPES, help="one of them; both by default")
+    parser.add_argument(
+        "--dtype", choices=FORMATS, help="one format; float64 and float32 by default"
+    )
     parser.add_argument("--only", default="", help="functions whose name contains this")
     parser.add_argument("--examples", type=int, default=4, help="inputs per function")
     options = parser.parse_args()

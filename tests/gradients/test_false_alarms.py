@@ -188,6 +188,56 @@ def to_sorted_places(v, x, factor=1.0):
     return (g,)
 
 
+def many_ties(dtype):
+    return (np.random.default_rng(0).integers(0, 6, 90) / 8 - 0.5).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("name", ["sort", "msort", "topk", "median"])
+def test_which_of_many_equal_numbers_comes_first_is_the_frameworks_to_choose(name, dtype):
+    """torch.sort is not stable, and torch.median gives each of equal middle numbers an equal share."""
+    torch = pytest.importorskip("torch")
+    own, arguments = getattr(torch, name), {"topk": (20,)}.get(name, ())
+
+    def fn(x):
+        result = own(x, *arguments)
+        return result if isinstance(result, torch.Tensor) else result[0]
+
+    class Doubled(torch.autograd.Function):
+        """The gradient of one number of many that are equal is twice what it is."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return fn(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            (x,) = ctx.saved_tensors
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                (g,) = torch.autograd.grad(fn(x), x, v)
+            return torch.where(abs(g) == abs(g).max(), 2 * g, g)
+
+    x = torch.from_numpy(many_ties(dtype))
+    report = check(fn, x)
+    assert report.verdict == "correct", report
+    assert check(Doubled.apply, x).verdict == "wrong"
+
+
+def test_a_sort_of_many_equal_numbers_by_numpy():
+    def vjp(v, x, factor=1.0):
+        bar = np.zeros_like(x)
+        bar[np.argsort(x, kind="stable")] = v
+        bar[3] *= factor
+        return (bar,)
+
+    x = many_ties("float64")
+    assert check(np.sort, x, vjp=vjp).verdict == "correct"
+    assert check(np.sort, x, vjp=lambda v, x: vjp(v, x, 2.0)).verdict == "wrong"
+    assert check(np.sort, x.reshape(9, 10), truth=np.sort).verdict == "correct"
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("tied", [np.ones(3), np.zeros(8)])
 def test_three_and_more_ties_of_a_sort(seed, tied):

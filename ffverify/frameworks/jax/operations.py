@@ -60,7 +60,8 @@ def _sort(*xs: Any, dimension: int, num_keys: int, **_: Any) -> list[Any]:
 
 
 def _top_k(x: Any, *, k: int, axis: int = -1, **_: Any) -> list[Any]:
-    order = np.moveaxis(np.moveaxis(np.argsort(-x, axis=axis), axis, -1)[..., :k], -1, axis)
+    order = np.argsort(-x, axis=axis, kind="stable")
+    order = np.moveaxis(np.moveaxis(order, axis, -1)[..., :k], -1, axis)
     return [np.take_along_axis(x, order, axis), order.astype(np.int32)]
 
 

@@ -138,23 +138,41 @@ def _log_softmax(x: Any, dim: int, _to_float: bool = False) -> Any:
     return rest - np.log(total)
 
 
-def _sort(x: Any, *args: Any, dim: int = -1, descending: bool = False, **_stable: Any) -> Any:
+def _sort(x: Any, *args: Any, dim: int = -1, descending: bool = False, stable: Any = None) -> Any:
     if args and (args[0] is None or isinstance(args[0], bool)):
-        args = args[1:]  # the overload with `stable` first
+        stable, args = args[0], args[1:]  # the overload with `stable` first
     given = [*args, *[dim, descending][len(args) :]]
     dim, descending = given[0], given[1]
-    if x.ndim == 0:
-        return x, np.zeros((), np.int64)
-    order = np.argsort(-x if descending else x, axis=dim)
-    return np.take_along_axis(x, order, dim), order
+
+    def of_floats(floats: Any, axis: int) -> Any:
+        numbers = torch.from_numpy(-floats if descending else floats)
+        return torch.sort(numbers, dim=axis, descending=descending, stable=bool(stable))[1].numpy()
+
+    return _ordered(x, dim, descending, of_floats)
 
 
 def _topk(x: Any, k: int, dim: int = -1, largest: bool = True, _sorted: bool = True) -> Any:
-    values, order = _sort(x, dim, largest)
+    def of_floats(floats: Any, axis: int) -> Any:
+        numbers = torch.from_numpy(-floats if largest else floats)
+        first = torch.topk(numbers, k, axis, largest)[1].numpy()
+        rest = np.ones(floats.shape, dtype=bool)
+        np.put_along_axis(rest, first, values=False, axis=axis)
+        rising = np.lexsort((floats, rest), axis)
+        return np.concatenate([first, np.delete(rising, np.s_[:k], axis)], axis)
+
+    values, order = _ordered(x, dim, largest, of_floats)
     if x.ndim == 0:
         return values, order
     first = (slice(None),) * (dim % x.ndim) + (slice(k),)
     return values[first], order[first]
+
+
+def _ordered(x: Any, dim: int, descending: bool, of_floats: Any) -> Any:
+    """Sort along an axis, with the places; torch says which of equal elements comes first."""
+    if x.ndim == 0:
+        return x, np.zeros((), np.int64)
+    order = np.argsort(-x if descending else x, axis=dim, kind=of_floats)
+    return np.take_along_axis(x, order, dim), order
 
 
 def _cumulative_extremum(better: np.ufunc) -> Callable[..., Any]:

@@ -153,7 +153,7 @@ def reverse_faults(
     few = identity.lead(part, 2 if large else _PARTS, _SINGLY)
     off = _faults(vjp, own, zip(few.tolist(), _slopes_of(vjp, own, few.tolist()), strict=True))
     if not off and tied:
-        _whole_direction(identity, part, whole, size)
+        judge_sum(identity, part)
     return faults | off
 
 
@@ -194,14 +194,16 @@ def _slopes_of(vjp: Numbers, own: Exactly, chosen: list[int]) -> list[Any]:
     return [found[i] for i in chosen]
 
 
-def _whole_direction(identity: Identity, part: Array, whole: Any, size: float) -> None:
-    """Keep a direction in which elements are wrong together that are right one by one.
+def judge_sum(identity: Identity, part: Array | None = None) -> None:
+    """Keep a direction in which elements, all or some, are wrong together that are right one by one.
 
     At a tie every element of a maximum's gradient may be anything from 0 to 1, but their sum is 1. The
     bound allows each element half its digits: only a term too many or too few goes beyond that.
     """
+    part = identity.whole if part is None else part
     vjp, fmt, terms = identity.vjp, identity.vjp.point.fmt, identity.terms[part]
-    allowed = fmt.unit_roundoff**0.5 * float(np.abs(terms).sum())
+    whole = identity.slope(part)
+    size, allowed = identity.residual(part, whole), fmt.unit_roundoff**0.5 * float(abs(terms).sum())
     if size <= allowed:
         return
     ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(whole.mid())]))[0])

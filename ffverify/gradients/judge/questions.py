@@ -96,7 +96,7 @@ def _along(
         step = np.concatenate([np.ravel(d) for d in directions if d is not None])
         without = undefined(vjp, usable & (exact.smooth | exact.kink))
         if own is None:
-            judge_vjp(vjp, step, without)
+            judge_vjp(vjp, step, without, tied=tied)
         else:
             _tell(vjp, own, reverse_faults(vjp, own, exact, step, without, tied=tied), ~without)
     return bool((exact.kink & usable).any())

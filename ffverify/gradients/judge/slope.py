@@ -61,8 +61,7 @@ class Slope:
 
         The slopes are known to a fraction of how far the number is from them: where the function is smooth
         their hull is as narrow, and holds nothing else. Where the slope at the point is no hull, and is that
-        at a few points around as well, it is smooth: ties are broken there by rising, falling and mixed
-        numbers, which cannot all be alike beside a jump of slopes.
+        at a few points around as well, it is smooth: ties are broken there every way round.
         """
         number, point = arb(number), self.point
         if not number.is_finite():

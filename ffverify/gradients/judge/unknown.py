@@ -20,7 +20,7 @@ from ffverify.truth.adaptive import Truth
 from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
 
-from .formula import Identity
+from .formula import Identity, judge_sum
 from .judged import Screening
 from .natural_scale import NaturalScale
 from .numbers import Numbers, gradients, tangents
@@ -62,12 +62,18 @@ def _suspects(
     return [int(i) for i in order[:_SUSPECTS] if bad[i]]
 
 
-def judge_vjp(vjp: Numbers, step: Array, undefined: Array) -> None:
-    """Judge a VJP by its sum along a direction; elements that are ``undefined`` have no derivative."""
+def judge_vjp(vjp: Numbers, step: Array, undefined: Array, *, tied: bool) -> None:
+    """Judge a VJP by its sum along a direction; elements that are ``undefined`` have no derivative.
+
+    Where the direction keeps ties they may be wrong together that are right one by one.
+    """
     chosen, unseen = _led_to(vjp, [step], ~undefined)
+    before = len(vjp.found.failed)
     for i in chosen:
         judge_one(vjp, i)
     vjp.unseen(unseen)
+    if tied and chosen and len(vjp.found.failed) == before:
+        judge_sum(Identity(vjp, _as_balls(vjp.computed), step))
 
 
 def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[int], Array]:
@@ -78,8 +84,7 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
     finite = np.isfinite(vjp.computed)
     chosen = np.flatnonzero(~finite & defined)[:_SUSPECTS].tolist()
     largest = float(np.abs(vjp.computed[finite]).max(initial=0.0)) or 1.0
-    balls = np.array([arb(c) for c in vjp.computed.tolist()], dtype=object)
-    unseen = np.full(finite.size, np.nan)
+    balls, unseen = _as_balls(vjp.computed), np.full(finite.size, np.nan)
     for step in steps:
         identity = Identity(vjp, balls, step)
         part = identity.whole
@@ -91,6 +96,10 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
             if identity.residual(part, slope) > noise:
                 chosen.append(int(identity.lead(part, 2, 1)[0]))
     return chosen, unseen
+
+
+def _as_balls(computed: Array) -> Array:
+    return np.array([arb(c) for c in computed.tolist()], dtype=object)
 
 
 def judge_one(numbers: Numbers, i: int) -> None:
