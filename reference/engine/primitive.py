@@ -35,7 +35,7 @@ Rule = Callable[..., Value]
 # A slope that is 1 or -1 everywhere is given as the number: it costs no multiplication.
 Slope = Rule | int | None
 ELEMENTARY = 10
-FILLED = 512  # elements: fewer are filled faster than viewed
+FILLED = 4096  # elements: fewer are filled faster than viewed
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,7 +118,12 @@ class Primitive:
         if self.variadic:
             k, params = 0, {**params, "k": k}
         rule: Any = self.transposes[k]
-        x_bar = y_bar if rule is unchanged else rule(y_bar, y, *xs, **params)
+        if rule is unchanged:
+            x_bar = y_bar
+        elif params:
+            x_bar = rule(y_bar, y, *xs, **params)
+        else:  # an empty dictionary, too, takes its time
+            x_bar = rule(y_bar, y, xs[0]) if len(xs) == 1 else rule(y_bar, y, *xs)
         if (
             type(x) is type(x_bar) is np.ndarray
             and x.shape == x_bar.shape
@@ -142,7 +147,8 @@ def elementwise(
     `singular` says that a slope can be infinite or NaN at a point of the domain's closure; an exact
     zero cotangent (or tangent) then still gives zero, as it must for an unselected branch.
     """
-    rules = tuple(_scaling(slope, singular=singular, alone=len(slopes) == 1) for slope in slopes)
+    plain = isinstance(forward, np.ufunc) and len(slopes) == 1
+    rules = tuple(_scaling(slope, singular=singular, plain=plain) for slope in slopes)
     return Primitive(name, forward, slopes, rules, rules, **options)
 
 
@@ -151,10 +157,10 @@ def unchanged(v: Value, *_: Any, **__: Any) -> Value:
     return v
 
 
-def _scaling(slope: Slope, *, singular: bool, alone: bool) -> Rule | None:
+def _scaling(slope: Slope, *, singular: bool, plain: bool) -> Rule | None:
     """Make the rule that multiplies by the slope, which is both map and transpose.
 
-    `alone`: there is one argument, which is quicker to pass on than any number.
+    `plain`: of one argument and without parameters, which are quicker to pass on than any number.
     """
     if slope is None:
         return None
@@ -168,8 +174,8 @@ def _scaling(slope: Slope, *, singular: bool, alone: bool) -> Rule | None:
             return _scale(v, by) if number else scale(v, by)
 
         return scaled
-    if alone:
-        return lambda v, y, x, **params: v * slope(y, x, **params)
+    if plain:
+        return lambda v, y, x: v * slope(y, x)
     return lambda v, y, *xs, **params: v * slope(y, *xs, **params)
 
 
@@ -238,7 +244,7 @@ def _exact_scale(v: Any, slope: Any) -> Any:
 
 
 def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
-    if shape_of(x) and prod(shape) > FILLED:
+    if prod(shape) > FILLED and shape_of(x):
         return np.broadcast_to(x, shape)
     y = np.empty(shape, dtype_of(x))
     y[...] = x
@@ -289,11 +295,11 @@ def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any = False) -> Any
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _sum_transpose(
+def sum_transpose(
     y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False
 ) -> Value:
     shape = shape_of(x)
-    plain = type(y_bar) is np.ndarray  # the usual case, quickly
+    plain = type(y_bar) is not Var  # the usual case, quickly
     if not keepdims and shape_of(y_bar) != ():
         to = kept(shape, axis)
         y_bar = y_bar.reshape(to) if plain else reshape(y_bar, shape=to)
@@ -303,7 +309,7 @@ def _sum_transpose(
 sum_over = linear(
     "sum",
     _sum_forward,
-    _sum_transpose,
+    sum_transpose,
     flops=lambda _y, x, **_: float(prod(shape_of(x))),
     source=lambda _x, *, keepdims=False, **_: (
         f"np.add.reduce({{0}}, axis={{axis}}{', keepdims=True' if keepdims else ''}{{out}})"

@@ -23,6 +23,7 @@ from ffverify.reference.engine.primitive import (
     reshape,
     spread,
     sum_over,
+    sum_transpose,
 )
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
@@ -61,11 +62,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 
 
 def _mean_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
-    shape = shape_of(x)
-    part = y_bar / _count(shape, axis)
-    if not keepdims and len(axis) < len(shape):
-        part = expand(part, x, axis)
-    return broadcast_to(part, shape=shape)
+    return sum_transpose(y_bar / _count(shape_of(x), axis), _y, x, axis=axis, keepdims=keepdims)
 
 
 def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any) -> Any:
@@ -157,7 +154,7 @@ def _extreme(name: str, ufunc: np.ufunc) -> Any:
 
     def transpose_(y_bar: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
         y_bar = y_bar if keepdims else expand(y_bar, x, axis)
-        return y_bar * shares(y, x, axis, keepdims)
+        return spread(y_bar, shape_of(x)) * shares(y, x, axis, keepdims)
 
     return general(
         name,
