@@ -295,9 +295,7 @@ def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any = False) -> Any
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def sum_transpose(
-    y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False
-) -> Value:
+def sum_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False) -> Value:
     shape = shape_of(x)
     plain = type(y_bar) is not Var  # the usual case, quickly
     if not keepdims and shape_of(y_bar) != ():
@@ -311,8 +309,10 @@ sum_over = linear(
     _sum_forward,
     sum_transpose,
     flops=lambda _y, x, **_: float(prod(shape_of(x))),
-    source=lambda _x, *, keepdims=False, **_: (
-        f"np.add.reduce({{0}}, axis={{axis}}{', keepdims=True' if keepdims else ''}{{out}})"
+    # NumPy 2.0 adds in another order where a result is given, unless memory's order is the axes'.
+    source=lambda x, *, keepdims=False, **_: (
+        f"np.add.reduce({{0}}, axis={{axis}}{', keepdims=True' if keepdims else ''}"
+        f"{'{out}' if type(x) is np.ndarray and x.flags.c_contiguous else ''})"
     ),
 )
 
