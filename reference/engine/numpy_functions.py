@@ -27,7 +27,7 @@ from ffverify.reference.primitives.elementary import (
     power_number,
 )
 
-from . import numpy_shapes, numpy_statistics  # noqa: F401  # which fill the tables
+from . import complex_numbers, numpy_shapes, numpy_statistics  # noqa: F401  # which fill the tables
 from .primitive import Primitive, astype, constant, elementwise
 from .var import FUNCTIONS, PRIMITIVES, UFUNCS, Value, Var, concrete, dtype_of, implements, shape_of
 

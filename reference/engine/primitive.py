@@ -296,6 +296,7 @@ def _sum_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any = False) -> Any
 
 
 def sum_transpose(y_bar: Value, _y: Value, x: Value, *, axis: Any, keepdims: bool = False) -> Value:
+    """Spread a sum's cotangent over the axes that were summed."""
     shape = shape_of(x)
     plain = type(y_bar) is not Var  # the usual case, quickly
     if not keepdims and shape_of(y_bar) != ():

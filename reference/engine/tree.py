@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .var import Var
+from .var import BEYOND, Var
 
 # A structure is hashable: LEAF, NONE, or (kind, what else is needed, child structures).
 LEAF, NONE = "leaf", "none"
@@ -39,6 +39,11 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     elif isinstance(tree, dict):
         names, children = tuple(tree), tree.values()
     elif not isinstance(tree, (list, tuple)):
+        if kind in BEYOND:
+            raise TypeError(
+                "a complex value among the arguments or results of a derivative: only real ones are "
+                "differentiated: return its .real and .imag, or np.abs of it"
+            )
         if not dataclasses.is_dataclass(tree) or isinstance(tree, type):
             leaves.append(tree)
             return LEAF

@@ -34,6 +34,9 @@ ACCUMULATIONS: dict[np.ufunc, Callable[..., Value]] = {}
 # SciPy's special functions, by name: SciPy need not be installed, and is not imported for them.
 SPECIAL: dict[str, Callable[..., Value]] = {}
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
+# Types that take over where one of them meets a `Var`: complex values made of `Var`s, and their ufuncs.
+BEYOND: set[type] = set()
+COMPLEX: dict[np.ufunc, Callable[..., Any]] = {}
 
 
 def implements(
@@ -55,6 +58,11 @@ def _is_foreign(value: Any) -> bool:
     return getattr(type(value), "__array_ufunc__", numpys) not in (numpys, Var.__array_ufunc__)
 
 
+def _is_complex(value: Any) -> bool:
+    kind = type(value)
+    return value.dtype.kind == "c" if kind is ndarray else kind is complex or kind is np.complex128
+
+
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(a: Any, b: Any) -> Any:
         if type(b) not in USUAL and _is_foreign(b):
@@ -62,6 +70,8 @@ def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
         primitive = PRIMITIVES.get(ufunc)
         if primitive is None:
             return UFUNCS[ufunc](a, b)
+        if type(b) is not Var and _is_complex(b) and ufunc in COMPLEX:
+            return COMPLEX[ufunc](a, b)
         return a.owner.apply(primitive, (a, b), {})
 
     return operator
@@ -72,6 +82,8 @@ def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
         primitive = PRIMITIVES.get(ufunc)
         if primitive is None:
             return UFUNCS[ufunc](a, b)
+        if _is_complex(a) and ufunc in COMPLEX:
+            return COMPLEX[ufunc](a, b)
         return b.owner.apply(primitive, (a, b), {})
 
     return operator
@@ -156,9 +168,13 @@ class Var:
     # NumPy's protocols -----------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        if type(args[-1]) in BEYOND:
+            return NotImplemented
         if method == "__call__" and not kwargs:
             primitive = PRIMITIVES.get(ufunc)
             if primitive is not None:
+                if len(args) == 2 and ufunc in COMPLEX and any(map(_is_complex, args)):
+                    return COMPLEX[ufunc](*args)
                 return self.owner.apply(primitive, args, {})
             if ufunc in UFUNCS:
                 return UFUNCS[ufunc](*args)
@@ -182,8 +198,10 @@ class Var:
         return table[ufunc](*args, **kwargs)
 
     def __array_function__(
-        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if not BEYOND.isdisjoint(types):
+            return NotImplemented
         function = FUNCTIONS.get(func)
         if function is None:
             _unsupported(func.__name__, [known.__name__ for known in FUNCTIONS])
@@ -234,6 +252,16 @@ class Var:
     def T(self) -> Any:
         """As `ndarray.T`."""
         return FUNCTIONS[np.transpose](self)
+
+    @property
+    def real(self) -> Any:
+        """Itself."""
+        return self
+
+    @property
+    def imag(self) -> Any:
+        """Zeros."""
+        return FUNCTIONS[np.imag](self)
 
     @property
     def mT(self) -> Any:
@@ -298,6 +326,8 @@ class Var:
     def copy(self) -> Any:
         """As `ndarray.copy`."""
         return UFUNCS[np.positive](self)
+
+    conj = conjugate = copy
 
     # Operators -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from . import (
     activations,
     elementary,
     factorisations,
+    fourier,
     linalg,
     losses,
     reductions,
@@ -18,7 +19,7 @@ from . import (
 
 MODULES = (
     primitive, elementary, shaping, reductions, linalg, factorisations, activations, losses,
-    scipy_functions, numpy_functions, numpy_statistics,
+    scipy_functions, numpy_functions, numpy_statistics, fourier,
 )  # fmt: skip
 
 

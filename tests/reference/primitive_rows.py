@@ -41,6 +41,24 @@ def derivative(f):
     return lambda z: (f(z + STEP) - f(z - STEP)) / (2 * STEP)
 
 
+def text_dft(z, axis, inverse):
+    """Σ_j z_j exp(∓2πi jk/n) along the first axis, in real and imaginary parts."""
+    turns = np.outer(np.arange(z.shape[1]), np.arange(z.shape[1])) * (1 if inverse else -1)
+    angles = 2 * mp.pi * turns / z.shape[1]
+    c, s = each(mp.cos)(angles), each(mp.sin)(angles)
+    return np.stack([c @ z[0] - s @ z[1], s @ z[0] + c @ z[1]])
+
+
+def text_rdft(x, axis):
+    return text_dft(np.stack([x, 0 * x]), axis, inverse=False)[:, : len(x) // 2 + 1]
+
+
+def text_irdft(z, axis, n):
+    ends = z[1] * np.array([0, *[1] * (z.shape[1] - 2), n % 2])[:, None]
+    full = np.stack([np.r_[z[0], z[0][-2:0:-1]], np.r_[ends, -ends[-2:0:-1]]])
+    return text_dft(full, axis, inverse=True)[0] / n
+
+
 ONE_ARGUMENT = {  # textbook function of one number
     "deg2rad": lambda x: x * mp.pi / 180,
     "rad2deg": lambda x: x * 180 / mp.pi,
@@ -279,6 +297,9 @@ ARRAYS = {
     ),
     "concatenate": (lambda *x, axis: np.concatenate(x, axis), (A, B, A), {"axis": 1}),
     "cumsum": (np.cumsum, (A,), {"axis": 1}),
+    "dft": (text_dft, (reals(2, 5, 3),), {"axis": 0, "inverse": True}),
+    "rdft": (text_rdft, (reals(5, 3),), {"axis": 0}),
+    "irdft": (text_irdft, (reals(2, 4, 3),), {"axis": 0, "n": 6}),
     "det": (lambda a: np.array(mp.det(mp.matrix(a.tolist())), dtype=object), (M,), {}),
     "betainc": (
         np.frompyfunc(lambda a, b, x: mp.betainc(a, b, 0, x, regularized=True), 3, 1),

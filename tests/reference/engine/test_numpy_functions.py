@@ -9,7 +9,14 @@ import pytest
 import scipy.special
 
 from ffverify import reference
-from ffverify.reference import grad, jvp, trace, vjp
+from ffverify.reference import (
+    compile,  # noqa: A004  # the engine's name
+    grad,
+    hvp,
+    jvp,
+    trace,
+    vjp,
+)
 
 rng = np.random.default_rng(0)
 M = rng.uniform(0.2, 0.9, (3, 4))
@@ -217,6 +224,19 @@ CALLS = {
     "roll of axes": lambda x: np.roll(x, (1, 2), (0, 1)),
     "fftshift": np.fft.fftshift,
     "ifftshift of an axis": lambda x: np.fft.ifftshift(x, axes=1),
+    "fft power": lambda x: np.abs(np.fft.fft(x, norm="forward")) ** 2,
+    "fft phase": lambda x: np.angle(np.fft.rfft(x)[:, 1]),
+    "fft filter": lambda x: np.fft.ifft(np.exp(1j * M) * np.fft.fft(x) / (2 + 1j)).imag,
+    "fft of Wiener": lambda x: np.fft.irfft(np.fft.rfft(x) / (np.fft.rfft(x[::-1]) + 9.0)),
+    "fft of exp": lambda x: np.imag(np.exp(np.fft.ifft(x, axis=0))),
+    "fft norm": lambda x: np.linalg.norm(np.fft.fft(x, norm="forward"), axis=1),
+    "fft cube": lambda x: np.real(np.fft.fftshift(np.fft.fft(x, norm="forward")).conj() ** 3),
+    "fft fft2": lambda x: np.fft.fft2(x, s=(2, 5), norm="ortho").imag,
+    "fft fftn": lambda x: (1 - np.fft.ifftn(np.fft.ifft(x))).mean(axis=0).real,
+    "fft rfftn": lambda x: np.fft.irfftn(np.fft.rfftn(x)[:, :2] - x[:, :2], (3, 5), (0, 1)),
+    "fft hfft": lambda x: np.fft.hfft(np.fft.ihfft(x) * 1j, 5, norm="forward"),
+    "fft matmul": lambda x: (np.fft.ifft(x) @ np.fft.ifft(x.T).reshape(4, 3)).T.sum(axis=1).imag,
+    "fft stack": lambda x: np.hstack([np.fft.ifft(x), x, -np.fft.ifft(x) / (x + 1j)]).imag,
     "repeats": lambda x: np.repeat(x, [1, 0, 2], axis=0),
     "tile of integers": lambda x: np.tile(x, (np.int64(2), 1, 2)),
     "tile of nothing": lambda x: np.concatenate([np.tile(x, 0).ravel(), x[0]]),
@@ -321,7 +341,7 @@ ROUNDED = frozenset(
     str.split("""
     prod average norm std einsum tensordot inner cov corrcoef gradient convolve correlate kron logsumexp
     trapezoid var linspace nanvar nanstd logaddexp median quantile percentile interp polyval cumprod
-    multi_dot matrix_power vdot multiply.accumulate mean dot matmul trace initial
+    multi_dot matrix_power vdot multiply.accumulate mean dot matmul trace initial fft
 """)
 )
 EXACTER = frozenset(["sinc"])  # than NumPy's, which rounds π to the narrow format
@@ -399,7 +419,7 @@ def test_integer_casts_end_the_derivative():
         (np.unwrap, r"numpy.unwrap has no derivative rule here. What has one: diff, where\."),
         (np.frexp, r"What has one: floor, log2\."),
         (lambda x: np.linalg.lstsq(np.outer(x, x), x), r"linalg\.pinv, linalg\.solve"),
-        (np.fft.fft, r"rule here\. Write"),  # nothing is near
+        (np.packbits, r"rule here\. Write"),  # nothing is near
         (lambda x: np.exp(x, out=np.zeros(4)), "out="),
         (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
         (lambda x: np.mean(x, where=x > 0), "mean: .*where="),
@@ -479,10 +499,96 @@ def test_uneven_sections_are_for_array_split_alone():
         grad(lambda x: np.sum(np.split(x, 3)[0]))(V)
 
 
-@pytest.mark.parametrize("mode", [grad, lambda f: lambda x: jvp(f, (x,), (x,))])
-def test_complex_values_on_the_way_are_refused(mode):
-    with pytest.raises(TypeError, match="only real functions are differentiated"):
-        mode(lambda x: np.abs(np.sum(np.exp(1j * x))))(V)
+def test_complex_values_on_the_way_are_pairs_of_real_ones():
+    waves = np.exp(1j * V)
+    total = np.sum(waves)
+    found = grad(lambda x: np.abs(np.sum(np.exp(1j * x))))(V)
+    np.testing.assert_allclose(found, (1j * waves * total.conj()).real / abs(total), rtol=1e-14)
+
+
+def test_a_spectral_loss_is_compiled_and_nests():
+    target = np.abs(np.fft.rfft(M)) ** 2
+
+    def loss(x):
+        return np.mean((np.abs(np.fft.rfft(x)) ** 2 - target) ** 2)
+
+    x, v = rng.uniform(0.2, 0.9, (2, 3, 4))
+    np.testing.assert_array_equal(compile(grad(loss))(x), grad(loss)(x))
+    orders = [
+        hvp(loss, x, v),
+        grad(lambda x: np.sum(grad(loss)(x) * v))(x),
+        grad(lambda x: jvp(loss, (x,), (v,))[1])(x),
+        jvp(lambda t: grad(loss)(x + t * v), (0.0,), (1.0,))[1],
+    ]
+    h = (
+        2.0**-13
+    )  # truncation and rounding of the difference are below 1e-7 of a gradient of size 100
+    for found in orders:
+        np.testing.assert_allclose(found, orders[0], rtol=1e-12)
+        true = (grad(loss)(x + h * v) - grad(loss)(x - h * v)) / (2 * h)
+        np.testing.assert_allclose(found, true, rtol=1e-5)
+
+
+COMPLEX_RESULTS = {
+    "fft": np.fft.fft,
+    "sum": lambda x: np.sum(np.fft.fft(x)),
+    "in a tuple": lambda x: (x[0], 1j * x),
+}
+
+
+@pytest.mark.parametrize("f", COMPLEX_RESULTS.values(), ids=COMPLEX_RESULTS)
+@pytest.mark.parametrize(
+    "mode", [grad, lambda f: lambda x: jvp(f, (x,), (x,)), lambda f: lambda x: vjp(f, x), compile]
+)
+def test_a_complex_result_is_refused_with_what_to_write(mode, f):
+    with pytest.raises(TypeError, match=r"return its \.real and \.imag, or np\.abs of it"):
+        mode(f)(V)
+
+
+def test_what_complex_values_do_not_have_says_so():
+    for f in (np.sin, np.sort, np.add.reduce):
+        with pytest.raises(TypeError, match="of a complex value has no derivative rule here"):
+            grad(lambda x, f=f: np.abs(f(np.fft.fft(x))))(V)
+    with pytest.raises(TypeError, match=r"to the power of 0\.5"):
+        grad(lambda x: np.abs(np.fft.fft(x) ** 0.5))(V)
+
+
+TRANSFORMS = [
+    (name, options)
+    for name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
+    for options in ({}, {"n": 3}, {"n": 6}, {"axis": 0}, {"norm": "ortho"}, {"norm": "forward", "n": 5})
+] + [
+    (name + end, options)
+    for name in ("fft", "ifft", "rfft", "irfft")
+    for end in ("2", "n")
+    for options in ({}, {"s": (3, 6), "axes": (0, 1)}, {"axes": (1, 2), "norm": "ortho"})
+]  # fmt: skip
+
+
+OF_COMPLEX = [row for row in TRANSFORMS if not row[0].startswith(("rfft", "ihfft"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "complex_input"),
+    [(*row, False) for row in TRANSFORMS] + [(*row, True) for row in OF_COMPLEX],
+    ids=str,
+)
+def test_transforms_are_numpys_and_linear_in_both_modes(name, options, complex_input):
+    """A linear function's derivative in direction v is its value at v."""
+    x, v = rng.normal(size=(2, 2, 4, 5, 4))
+
+    def f(x):
+        z = x[0] + 1j * x[1] if complex_input else x[0]
+        y = getattr(np.fft, name)(z, **options)
+        return np.stack([y.real, y.imag])
+
+    y, y_dot = jvp(f, (x,), (v,))
+    # The sum of 80 numbers of size 1, in at most 7 levels with a few roundings each.
+    np.testing.assert_allclose(y, f(x), rtol=0, atol=80 * 2.0**-50)
+    np.testing.assert_allclose(y_dot, f(v), rtol=0, atol=80 * 2.0**-50)
+    w = rng.normal(size=y.shape)
+    x_bar = grad(lambda x: np.sum(w * f(x)))(x)
+    np.testing.assert_allclose(np.sum(x_bar * v), np.sum(w * y_dot), rtol=0, atol=80**2 * 2.0**-50)
 
 
 class Labelled:

@@ -50,6 +50,10 @@ def dims(f):
     return lambda x, axis, keepdims=False: f(x, dim=axis, keepdim=keepdims)
 
 
+def parts(z):
+    return torch.stack([z.real, z.imag])
+
+
 SAME_NAME = """
     cos cosh erf erfc exp exp2 expm1 log log10 log1p log2 negative positive reciprocal relu
     sigmoid sin sinh sqrt square tan tanh arccos arccosh arcsin arcsinh arctan arctanh
@@ -72,6 +76,13 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "copysign": lambda a, b: torch.where((a > 0) == (b > 0), a, -a),
     "cumsum": torch.cumsum,
     "det": torch.linalg.det,
+    "dft": lambda z, axis, inverse: parts(
+        torch.fft.ifft(torch.complex(*z), dim=axis, norm="forward")
+        if inverse
+        else torch.fft.fft(torch.complex(*z), dim=axis)
+    ),
+    "rdft": lambda x, axis: parts(torch.fft.rfft(x, dim=axis)),
+    "irdft": lambda z, axis, n: torch.fft.irfft(torch.complex(*z), n, axis),
     "einsum": lambda *xs, subscripts: torch.einsum(subscripts, *xs),
     "gather": lambda x, i, index: x[:, i],
     "gauss": lambda z: torch.exp(-z * z),
