@@ -9,7 +9,8 @@ slopes at inputs around the point.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Program, at_rows
 
 from .derivatives import CEILING
 from .slopes import Inputs, Weights, central
 
+_POINTS = 48  # that are tried
 _FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
 _BEYOND = (
@@ -50,65 +52,130 @@ def nearby_slopes(
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
     """
+    beside = around(inputs, fmt, moving, points, directions)
+
+    def slopes_at(x: Sequence[Any]) -> Array:
+        return central(program, x, directions, np.asarray(beside.step))
+
+    bits = beside.bits
+    while True:
+        with BALLS.precision(bits):
+            found = [s for s in _decided(slopes_at, beside) if s.is_finite()]
+        bits *= 2
+        if bits > CEILING or not any(s.rad() > width for s in found):
+            break
+    if not found:
+        return None
+    low, high = min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+    if not beside.every and high - low > 4 * width:
+        return -np.inf, np.inf
+    return low, high
+
+
+def nearby_values(
+    vector: Program, inputs: Inputs, more: Sequence[Any], fmt: Format, moving: Sequence[bool]
+) -> tuple[Array, Array]:
+    """Give the hulls of a program's results, taking ``more`` too, at inputs that move as in `nearby_slopes`.
+
+    nan where nothing there is finite.
+    """
+    beside = around(inputs, fmt, moving, _POINTS)
+
+    def values_at(x: Sequence[Any]) -> Array:
+        rows = max(a.rows for a in x if isinstance(a, PreciseArray))
+        out = at_rows(vector, [*x, *more])
+        return np.broadcast_to(out.elements, (rows or 1, out.shape[-1]))
+
+    with BALLS.precision(beside.bits):
+        found = np.array(_decided(values_at, beside), dtype=object)
+    ends = [
+        np.array([[float(e) if e.is_finite() else np.nan for e in row] for row in rows])
+        for rows in (np.frompyfunc(arb.lower, 1, 1)(found), np.frompyfunc(arb.upper, 1, 1)(found))
+    ]
+    low, high = np.fmin.reduce(ends[0], 0), np.fmax.reduce(ends[1], 0)
+    if not beside.every:
+        unknown = high - low > fmt.unit_roundoff * np.fmax(abs(low), abs(high))
+        low, high = np.where(unknown, -np.inf, low), np.where(unknown, np.inf, high)
+    return low, high
+
+
+@dataclass(frozen=True)
+class Around:
+    """Inputs that move by less than a format could hold, in another order at every point.
+
+    Attributes
+    ----------
+    rows
+        Makes them at the working precision: a batch for every argument that moves.
+    points
+        How many there are.
+    every
+        Whether each of equal numbers among those asked about takes every place among these.
+    step, bits
+        An exponent far below that of the moves, and the precision that tells such steps apart.
+    """
+
+    rows: Callable[[], list[Any]]
+    points: int
+    every: bool
+    step: int
+    bits: int
+
+
+def around(
+    inputs: Inputs,
+    fmt: Format,
+    moving: Sequence[bool],
+    points: int,
+    directions: Weights | None = None,
+) -> Around:
+    """Give inputs beside a point; equal numbers, if a direction moves any, are tried at every place."""
     sizes = [
         np.abs(x.astype(np.float64)) if m else None
         for x, m in zip(inputs.arrays, moving, strict=True)
     ]
     numbers = np.concatenate([s.ravel() for s in sizes if s is not None])
     asked = [
-        np.zeros(s.size, dtype=bool) if d is None else d.ravel() != 0
-        for d, s in zip(directions, sizes, strict=True)
-        if s is not None
-    ]
+        np.ones(s.size, dtype=bool) if directions is None
+        else np.zeros(s.size, dtype=bool) if (d := directions[j]) is None
+        else d.ravel() != 0
+        for j, s in enumerate(sizes) if s is not None
+    ]  # fmt: skip
     _, ties = np.unique(numbers, return_inverse=True)
     most, count = int(np.bincount(ties)[ties[np.concatenate(asked)]].max(initial=1)), numbers.size
     points = max(points, 3 * min(most, _LARGEST)) if count <= _MANY else min(points, _FEW)
     relative = fmt.unit_roundoff * 2.0**-_BEYOND
     least = arb(2) ** (fmt.smallest_exponent - _BEYOND)
-    smallest = min((float(s.min()) for s in sizes if s is not None and s.size), default=1.0)
+    smallest = float(numbers.min(initial=np.inf)) if numbers.size else 1.0
     step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
-
     rng = np.random.default_rng(count)
     moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
 
-    def slopes_around(bits: int) -> list[Any]:
-        with BALLS.precision(bits):
-            start, x = 0, []
-            for a, size in zip(inputs.balls, sizes, strict=True):
-                if size is None:
-                    x.append(a)
-                    continue
-                far = BALLS.array(size).values * relative + least
-                here = BALLS.array(moves[:, start : start + size.size].reshape(points, *size.shape))
-                x.append(PreciseArray(a.values + far * here.values, BALLS, points))
-                start += size.size
-            found = _decided_slopes(program, x, directions, np.asarray(step), points)
-            return [s for s in found if s.is_finite()]
+    def rows() -> list[Any]:
+        start, x = 0, []
+        for a, size in zip(inputs.balls, sizes, strict=True):
+            if size is None:
+                x.append(a)
+                continue
+            far = BALLS.array(size).values * relative + least
+            here = BALLS.array(moves[:, start : start + size.size].reshape(points, *size.shape))
+            x.append(PreciseArray(a.values + far * here.values, BALLS, points))
+            start += size.size
+        return x
 
-    bits = max(_DIGITS, _DIGITS - step)
-    found = slopes_around(bits)
-    while bits < CEILING and any(s.rad() > width for s in found):
-        bits *= 2
-        found = slopes_around(bits)
-    if not found:
-        return None
-    low, high = min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
-    if 3 * most > points and high - low > 4 * width:
-        return -np.inf, np.inf
-    return low, high
+    return Around(rows, points, 3 * most <= points, step, max(_DIGITS, _DIGITS - step))
 
 
-def _decided_slopes(
-    program: Program, x: Sequence[Any], directions: Weights, step: Array, points: int
-) -> list[Any]:
-    """Give the slopes at all rows, without those whose branches are not decided."""
+def _decided(run: Callable[[Sequence[Any]], Array], beside: Around) -> list[Any]:
+    """Run at all rows; without those whose branches are not decided."""
+    x = beside.rows()
     try:
-        return central(program, x, directions, step).tolist()  # type: ignore[no-any-return]  # a list
+        return list(run(x))
     except Undecided:
-        found = []
-        for i in range(points):
+        found: list[Any] = []
+        for i in range(beside.points):
             with contextlib.suppress(Undecided):
-                found += central(program, row_of(list(x), i), directions, step).tolist()
+                found += list(run(row_of(x, i)))
         return found
 
 

@@ -193,11 +193,11 @@ def many_ties(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-@pytest.mark.parametrize("name", ["sort", "msort", "topk", "median"])
+@pytest.mark.parametrize("name", ["sort", "msort", "topk", "kthvalue", "median"])
 def test_which_of_many_equal_numbers_comes_first_is_the_frameworks_to_choose(name, dtype):
     """torch.sort is not stable, and torch.median gives each of equal middle numbers an equal share."""
     torch = pytest.importorskip("torch")
-    own, arguments = getattr(torch, name), {"topk": (20,)}.get(name, ())
+    own, arguments = getattr(torch, name), {"topk": (20,), "kthvalue": (45,)}.get(name, ())
 
     def fn(x):
         result = own(x, *arguments)
@@ -225,10 +225,11 @@ def test_which_of_many_equal_numbers_comes_first_is_the_frameworks_to_choose(nam
     assert check(Doubled.apply, x).verdict == "wrong"
 
 
-def test_a_sort_of_many_equal_numbers_by_numpy():
+@pytest.mark.parametrize("kind", ["quicksort", "stable"])
+def test_a_sort_of_many_equal_numbers_by_numpy(kind):
     def vjp(v, x, factor=1.0):
         bar = np.zeros_like(x)
-        bar[np.argsort(x, kind="stable")] = v
+        bar[np.argsort(x, kind=kind)] = v
         bar[3] *= factor
         return (bar,)
 

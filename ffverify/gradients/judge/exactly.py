@@ -19,6 +19,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
+from ffverify.truth.neighbourhood import nearby_values
 from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
 from ffverify.verdicts.bounds import running_bounds
 
@@ -199,6 +200,17 @@ class Exactly:
         difference = np.broadcast_to(out.elements, (rows, self.floats.size)) - self.balls
         sizes = [float(abs(x).upper()) if x.is_finite() else np.inf for x in difference.ravel()]
         return np.array(sizes).reshape(difference.shape)
+
+    @cached_property
+    def _limits(self) -> tuple[Array, Array]:
+        moving = [isinstance(b, PreciseArray) for b in self.inputs.balls]
+        return nearby_values(self.vector, self.inputs, self._exact, self.fmt, moving)
+
+    def is_limit(self, i: int, number: float) -> bool:
+        """Tell whether a number is among what result i is beside the point, where ties are broken."""
+        low, high = (float(ends[i]) for ends in self._limits)
+        size = self.growth * self.fmt.unit_roundoff * max(abs(low), abs(high))
+        return low - size <= number <= high + size
 
     @cached_property
     def constants(self) -> Array:

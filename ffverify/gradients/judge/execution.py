@@ -63,9 +63,9 @@ def execution_and_accuracy(numbers: Numbers, own: Exactly, asked: Array) -> None
                 numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
             failing.append((k, i, kind, size))
         elif finite and largest[i]:
-            # At a tie, where no motion can be told, any of the slopes beside it is right.
-            tied = np.isinf(allowed[k]) and numbers.mode != "value"
-            if not (tied and numbers.slope(i).is_limit(computed[i])):
+            # At a tie any of the slopes beside it is right, however far apart they are.
+            lost = allowed[k] > fmt.unit_roundoff**0.5 * largest[i]
+            if not (lost and numbers.mode != "value" and own.is_limit(i, computed[i])):
                 with np.errstate(over="ignore"):
                     unseen[i] = max(unit, allowed[k] / largest[i])
     numbers.unseen(unseen)
