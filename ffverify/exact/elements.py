@@ -33,6 +33,11 @@ def integer(x: Any) -> int:
     return int(x.unique_fmpz() if isinstance(x, arb) else x)
 
 
+def are_finite(balls: Array) -> Array:
+    """Tell which balls are finite."""
+    return np.fromiter(map(arb.is_finite, balls.tolist()), dtype=bool, count=balls.size)
+
+
 def midpoints(balls: Array | list[Any]) -> Array:
     """Give the floats that are nearest to the centres of balls, as one vector."""
     flat = balls.ravel().tolist() if isinstance(balls, np.ndarray) else balls

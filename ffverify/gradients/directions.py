@@ -9,6 +9,9 @@ from ffverify.exact.formats import Array
 from .evaluation import Point
 
 _EVENLY = 64  # inputs up to which a direction moves all of them by like amounts
+_SPREAD = (
+    24  # octaves that more inputs may spread over: slopes need no more than the first precision
+)
 
 
 def signed(point: Point, size: int) -> Array:
@@ -54,7 +57,7 @@ def random_direction(point: Point, *, proportional: bool = False) -> list[Array 
         np.frexp(x[x != 0])[1] for x, f in zip(point.points, point.floating, strict=True) if f
     ]
     found = np.concatenate([e.ravel() for e in exponents])
-    far = found.size > _EVENLY and int(found.max()) - int(found.min()) > 30
+    far = found.size > _EVENLY and int(found.max()) - int(found.min()) > _SPREAD
     spread = proportional or far
     return [
         signed(point, x.size).reshape(x.shape) * (powers_of_two(point, x) if spread else 1.0)

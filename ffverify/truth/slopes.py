@@ -18,7 +18,7 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
-from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.elements import Undecided, arb, are_finite
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 
@@ -59,8 +59,7 @@ class Slopes:
     @property
     def smooth(self) -> Array:
         """Where there is one slope, and a finite one."""
-        finite = np.array([bool(e.is_finite()) for e in self.exact], dtype=bool)
-        return np.asarray(finite & ~self.kink)
+        return are_finite(self.exact) & ~self.kink
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def slopes(
             found = Slopes(exact, kink, stencil[1].values)
             known |= kink
             if rounds >= _HOPELESS:
-                known |= np.array([not e.is_finite() for e in exact], dtype=bool)
+                known |= ~are_finite(exact)
             if known.all():
                 break
             rounds += 1

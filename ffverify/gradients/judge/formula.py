@@ -9,12 +9,13 @@ kink the slope is the hull of the slopes beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import arb, are_finite, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import Point, attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
@@ -79,10 +80,14 @@ class Identity:
 
     def __init__(self, vjp: Numbers, numbers: Array, step: Array) -> None:
         self.vjp, self.numbers = vjp, numbers
-        finite = np.array([b.is_finite() for b in numbers], dtype=bool)
-        self.step = np.where(finite, step, 0.0)
+        self.finite = are_finite(numbers)
+        self.step = np.where(self.finite, step, 0.0)
         self.whole = np.flatnonzero(self.step)
-        self.terms = np.where(finite, self.step * [float(b.mid()) for b in numbers], 0.0)
+
+    @cached_property
+    def terms(self) -> Array:
+        """What is summed up, as floats."""
+        return np.where(self.finite, self.step * midpoints(self.numbers), 0.0)
 
     def masked(self, chosen: Array) -> Array:
         """Give the step as far as it moves some elements."""
@@ -130,7 +135,7 @@ def reverse_faults(
     """
     point, balls = vjp.point, own.balls
     identity = Identity(vjp, balls, step)
-    broken = np.array([i for i, b in enumerate(balls) if not b.is_finite()], dtype=int)
+    broken = np.flatnonzero(~identity.finite)
     some = broken[~undefined[broken]][:_SINGLY].tolist()
     faults = {
         i: t for i, t in zip(some, _slopes_of(vjp, own, some), strict=True)
