@@ -31,7 +31,7 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed.), §1.6,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -345,11 +345,11 @@ def shifted(x: Sequence[Any], shifts: Sequence[Any], c: int) -> list[Any]:
     ]
 
 
-@cache
-def sign_patterns(count: int) -> Array:
-    """Give sign patterns, one per row, whose columns are orthogonal up to 8 inputs."""
-    if count > 8:
-        return np.random.default_rng(0).choice([-1.0, 1.0], size=(8, count))
+@lru_cache(64)
+def sign_patterns(count: int, most: int = 8) -> Array:
+    """Give sign patterns, one per row, ``most`` at the most; columns are orthogonal up to 8 inputs."""
+    if count > most:
+        return np.random.default_rng(0).choice([-1.0, 1.0], size=(most, count))
     signs = np.ones((1, 1))
     while len(signs) < count:
         signs = np.block([[signs, signs], [signs, -signs]])

@@ -268,3 +268,19 @@ def test_rounding_in_the_first_derivative_does_not_hide_a_wrong_second_one():
     assert wrong.verdict is Verdict.WRONG
     assert right.verdict is Verdict.IMPRECISE
     assert right.ok
+
+
+@pytest.mark.parametrize("size", [8, 5000])
+def test_lost_digits_are_seen_among_many_inputs_as_among_few(size):
+    """1 - cos x has lost half of them at 1e-4; among 5,000 inputs floats tell how far gradients move."""
+    x = np.random.default_rng(0).uniform(1e-4, 1e-3, size)
+    x[0] = 3.0  # where nothing is lost
+
+    def fn(x):
+        return np.sum(x - np.sin(x))
+
+    lossy = check(fn, x, vjp=lambda v, x: v * (1 - np.cos(x)), strict=True)
+    right = check(fn, x, vjp=lambda v, x: v * 2 * np.sin(x / 2) ** 2, strict=True)
+    assert lossy.verdict is Verdict.IMPRECISE
+    assert not lossy.ok
+    assert not [f for f in right.findings if f.mode == "reverse"]

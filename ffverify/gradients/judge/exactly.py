@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray, batch
+from ffverify.exact.arrays import PreciseArray, batch, row_of
 from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
@@ -32,8 +32,8 @@ _WHOLE_RANGE = 2200
 # ‖·‖₁ ≤ √m ‖·‖₂ for m inputs; of rounding errors that are independent, eight times the 2-norm is exceeded
 # with a probability below 2 exp(-8² / 2) = 3e-14 (Higham & Mary, A new approach to probabilistic rounding
 # error analysis, 2019).
-_PROBABLE = 8.0
-_FEW, _MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
+PROBABLE = 8.0
+_FEW, MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
 
 
 @dataclass(frozen=True)
@@ -166,38 +166,44 @@ class Exactly:
         """The exact results as the floats nearest to them."""
         return midpoints(self.balls)
 
-    @cached_property
-    def motion(self) -> Array:
-        """How far each result moves when the inputs move by g·u: the conditioning term of its bound.
+    def motion(self, chosen: Array) -> Array:
+        """Give how far chosen results move when the inputs move by g·u: the conditioning term of their bound.
 
         Inputs move with patterns of signs; the root mean square of what the results move by is the 2-norm
-        of their sensitivities, and that times λ bounds what independent errors do (see `_PROBABLE`).
+        of their sensitivities, and that times λ bounds what independent errors do (see `PROBABLE`).
         """
         places = [
             np.flatnonzero(x) if isinstance(b, PreciseArray) else np.zeros(0, int)
             for x, b in zip(self.inputs.arrays, self.inputs.balls, strict=True)
         ]
         count = sum(p.size for p in places)
-        zero = np.zeros(self.floats.size)
         if not count:
-            return zero
-        patterns = sign_patterns(count)[: _FEW if count > _MANY else None]
+            return np.zeros(chosen.size)
+        patterns = sign_patterns(count, _FEW) if count > MANY else sign_patterns(count)
+        together = (
+            1 if count > MANY else len(patterns)
+        )  # matrices of balls are whole in single rows
         size = self.growth * self.fmt.unit_roundoff
         least = arb(self.growth) * arb(2) ** self.fmt.smallest_exponent
         with BALLS.precision(_BITS[0]):
-            moved = with_rounding(self.inputs, places, patterns, size, least)
-            apart = self._apart([*moved, *self._exact], len(patterns))
+            parts = []
+            for start in range(0, len(patterns), together):
+                some = patterns[start : start + together]
+                moved = with_rounding(self.inputs, places, some, size, least)
+                parts.append(self._apart([*moved, *self._exact], len(some), chosen))
+        apart = np.concatenate(parts)
         norm = np.sqrt(count) * _root_mean_square(apart)
-        out: Array = norm * min(1.0, _PROBABLE / np.sqrt(count))
+        out: Array = norm * min(1.0, PROBABLE / np.sqrt(count))
         return out
 
-    def _apart(self, moved: Sequence[Any], rows: int) -> Array:
-        """Give how far the results at rows of inputs are from those at the point, as floats."""
+    def _apart(self, moved: Sequence[Any], rows: int, chosen: Any) -> Array:
+        """Give how far chosen results at rows of inputs are from those at the point, as floats."""
+        here = self.balls[chosen]
         try:
-            out = at_rows(self.vector, moved)
+            out = at_rows(self.vector, row_of(list(moved), 0) if rows == 1 else moved)
         except Undecided:  # a branch within the roundings: nothing is promised there
-            return np.full((rows, self.floats.size), np.inf)
-        difference = np.broadcast_to(out.elements, (rows, self.floats.size)) - self.balls
+            return np.full((rows, here.size), np.inf)
+        difference = np.broadcast_to(out.elements[..., chosen], (rows, here.size)) - here
         sizes = [float(abs(x).upper()) if x.is_finite() else np.inf for x in difference.ravel()]
         return np.array(sizes).reshape(difference.shape)
 
@@ -223,7 +229,7 @@ class Exactly:
                 for b in (*self.inputs.balls, *self._exact)
             ]
             with BALLS.precision(_BITS[0]):
-                apart = self._apart(given, 1)[0]
+                apart = self._apart(given, 1, slice(None))[0]
             if not met:
                 return np.zeros(self.floats.size)
             moves.append(np.where(np.isfinite(apart), NEAR * apart, 0.0) * np.sqrt(len(met)))
