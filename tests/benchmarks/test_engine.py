@@ -5,8 +5,8 @@
 prints, before pytest-benchmark's own table, each one's time as a multiple of hand-written NumPy:
 medians of interleaved repetitions, CPU time of all threads, float64; first of a loss in plain NumPy, as
 autograd's and torch's are, then of one that calls this engine's fused `affine` and `softmax_nll`; the time
-that compiling takes; and ADBench's Gaussian mixture as a multiple of torch's eager mode. Nothing here asserts
-a time.
+that compiling takes; and GradBench's objectives as a multiple of torch's eager mode. Nothing here asserts a
+time.
 """
 
 import importlib.util
@@ -160,8 +160,50 @@ def contenders(name):
     return found
 
 
-def mixture(xp, largest, alphas, means, factors, x, lower):
-    """ADBench's Gaussian mixture up to constants, in a framework's plain functions.
+# The objectives of GradBench that give one real number, in a framework's plain functions -----------------
+
+
+def lse(xp, x):
+    top = xp.max(x)
+    return top + xp.log(xp.sum(xp.exp(x - top)))
+
+
+def ode(xp, x, zero, one):
+    """RK4 for y_0' = x_0, y_i' = x_i y_{i-1}, from y = 0 to time 2."""
+
+    def slope(y):
+        return x * xp.concatenate([one, y[:-1]])
+
+    steps, y = 10, zero
+    h = 2.0 / steps
+    for _ in range(steps):
+        k1 = slope(y)
+        k2 = slope(y + h / 2 * k1)
+        k3 = slope(y + h / 2 * k2)
+        k4 = slope(y + h * k3)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return y[-1]
+
+
+def ba(xp, cameras, points, weights, features):
+    """Half the squared reprojection errors of as many cameras as points, with radial distortion."""
+    rotation, moved = cameras[:, :3], points - cameras[:, 3:6]
+    theta = xp.sqrt(xp.sum(rotation**2, axis=1))[:, None]
+    axis = rotation / theta
+    u, v, w = axis[:, 0:1], axis[:, 1:2], axis[:, 2:3]
+    x, y, z = moved[:, 0:1], moved[:, 1:2], moved[:, 2:3]
+    crossed = xp.concatenate([v * z - w * y, w * x - u * z, u * y - v * x], axis=1)
+    along = xp.sum(axis * moved, axis=1)[:, None] * (1 - xp.cos(theta))
+    p = moved * xp.cos(theta) + crossed * xp.sin(theta) + axis * along
+    flat = p[:, :2] / p[:, 2:3]
+    r2 = xp.sum(flat**2, axis=1)[:, None]
+    distorted = flat * (1 + cameras[:, 9:10] * r2 + cameras[:, 10:] * r2**2)
+    errors = weights * (cameras[:, 6:7] * distorted + cameras[:, 7:9] - features)
+    return 0.5 * xp.sum(errors**2)
+
+
+def gmm(xp, alphas, means, factors, x, lower):
+    """ADBench's Gaussian mixture up to constants.
 
     Each component's factor has the logs of its diagonal first, then what `lower` puts below it.
     """
@@ -171,37 +213,56 @@ def mixture(xp, largest, alphas, means, factors, x, lower):
     white = centred * scales[:, None] + centred @ (below @ lower).reshape(-1, d, d).swapaxes(1, 2)
     log_weights = alphas + xp.sum(factors[:, :d], axis=1)
     terms = log_weights[:, None] - 0.5 * xp.sum(white**2, axis=2)
+    largest = xp.amax if xp.__name__ == "torch" else xp.max
 
     def lse(z):
-        top = largest(z)
+        top = largest(z, axis=0)
         return xp.log(xp.sum(xp.exp(z - top), axis=0)) + top
 
     prior = 0.5 * (xp.sum(scales**2) + xp.sum(below**2))
     return xp.sum(lse(terms)) - x.shape[0] * lse(alphas) + prior
 
 
-def mixture_contenders(n=1000, d=10, k=25):
-    """Gradients of the mixture; torch's first, of which the others' times are multiples."""
+def objectives():
+    """Return (function, arguments, data) of each, by name and size."""
     rng = np.random.default_rng(0)
-    shapes = [(k,), (k, d), (k, d * (d + 1) // 2)]
-    at = [0.3 * rng.normal(size=shape) for shape in shapes]
+    n, d, k, observed = 1000, 10, 25, 100
     lower = np.zeros((d * (d - 1) // 2, d, d))
     lower[(np.arange(len(lower)), *np.tril_indices(d, -1))] = 1
-    given = rng.normal(size=(n, d)), lower.reshape(len(lower), -1)
+    mixture = [0.3 * rng.normal(size=shape) for shape in [(k,), (k, d), (k, d * (d + 1) // 2)]]
+    camera = np.array([0.1, -0.2, 0.3, 0.2, 0.1, 5.0, 2.0, 0.3, -0.1, 0.02, -0.01])
+    cameras = camera * rng.uniform(0.9, 1.1, (observed, 11))
+    points = np.array([0.5, -0.4, -1.0]) * rng.uniform(0.9, 1.1, (observed, 3))
+    return {
+        "lse, n=1000": (lse, [rng.normal(size=1000)], ()),
+        "ode, n=100": (ode, [rng.uniform(0.5, 1.5, 100)], (np.zeros(100), np.ones(1))),
+        "ba, 100 observations": (
+            ba,
+            [cameras, points, rng.uniform(0.5, 1.0, (observed, 1))],
+            (rng.normal(size=(observed, 2)),),
+        ),
+        "gmm, n=1000, d=10, k=25": (
+            gmm,
+            mixture,
+            (rng.normal(size=(n, d)), lower.reshape(len(lower), -1)),
+        ),
+    }
 
-    def of(xp):
-        return lambda *at: mixture(xp, lambda z: xp.max(z, axis=0), *at, *given)
 
+def objective_contenders(name):
+    """Values and gradients of an objective; torch's first, of which the others' times are multiples."""
+    f, at, given = objectives()[name]
+    places = tuple(range(len(at)))
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     tensors = [torch.tensor(a, requires_grad=True) for a in at]
     constant = [torch.tensor(a) for a in given]
 
     def in_torch():
-        cost = mixture(torch, lambda z: torch.amax(z, 0), *tensors, *constant)
+        cost = f(torch, *tensors, *constant)
         return cost, torch.autograd.grad(cost, tensors)
 
-    eager = value_and_grad(of(np), (0, 1, 2))
+    eager = value_and_grad(lambda *at: f(np, *at, *given), places)
     program = compile(eager)
     found = {
         "torch": in_torch,
@@ -210,26 +271,29 @@ def mixture_contenders(n=1000, d=10, k=25):
     }
     if importlib.util.find_spec("autograd"):
         autograd = importlib.import_module("autograd")
-        theirs = autograd.value_and_grad(of(importlib.import_module("autograd.numpy")), (0, 1, 2))
+        anp = importlib.import_module("autograd.numpy")
+        theirs = autograd.value_and_grad(lambda *at: f(anp, *at, *given), places)
         found["autograd"] = lambda: theirs(*at)
     if importlib.util.find_spec("jax"):
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", True)
-        jitted = jax.jit(jax.value_and_grad(of(jax.numpy), (0, 1, 2)))
+        jitted = jax.jit(jax.value_and_grad(lambda *at: f(jax.numpy, *at, *given), places))
         arrays = [jax.numpy.asarray(a) for a in at]
         found["jax jit"] = lambda: jax.block_until_ready(jitted(*arrays))
     return found
 
 
-def test_engine_agrees_with_torch_on_the_mixture():
-    found = mixture_contenders()
-    cost, gradients = found["torch"]()
-    for name in ("compiled", "eager"):
-        value, ours = found[name]()
-        # Sums of n k d = 250,000 terms, each of a few roundings of at most the largest entry: 10^6 in all.
+@pytest.mark.parametrize("name", list(objectives()))
+def test_all_agree_on_the_objectives(name):
+    found = objective_contenders(name)
+    cost, gradients = found.pop("torch")()
+    for contender in found.values():
+        value, ours = contender()
+        # Sums of up to n k d = 250,000 terms, each of a few roundings of the largest entry at most: 10^6 in all.
         np.testing.assert_allclose(value, cost.item(), rtol=1e6 * 2**-53)
         for a, b in zip(ours, gradients, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e6 * 2**-53 * np.abs(a).max())
+            largest = float(abs(b).max())
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e6 * 2**-53 * largest)
 
 
 def interleaved(functions, *, seconds=1.0, minimum=5):
@@ -279,9 +343,12 @@ def test_engine_ratios(benchmark, capsys):
                 f"{k} {v / base:5.2f}" for k, v in row.items() if k != "hand-written"
             )
             print(f"{name:24s} {base * 1e6:10.1f} µs  {ratios}")  # noqa: T201  # this is its purpose
-        row = interleaved(mixture_contenders())
-        ratios = "  ".join(f"{k} {v / row['torch']:5.2f}" for k, v in row.items() if k != "torch")
-        print(f"mixture, n=1000, d=10, k=25: {row['torch'] * 1e6:.1f} µs in torch  {ratios}")  # noqa: T201  # this is its purpose
+        print("objectives of GradBench, as a multiple of torch's eager mode")  # noqa: T201  # as above
+        for name in objectives():
+            row = interleaved(objective_contenders(name))
+            base = row.pop("torch")
+            ratios = "  ".join(f"{k} {v / base:5.2f}" for k, v in row.items())
+            print(f"{name:24s} {base * 1e6:10.1f} µs  {ratios}")  # noqa: T201  # as above
         print("compiling takes")  # noqa: T201  # this is its purpose
         for name in SHAPES:
             args = problem(name)
