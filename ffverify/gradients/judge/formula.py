@@ -63,8 +63,12 @@ def _differs(numbers: Numbers, own: Exactly, i: int, exact: Any) -> bool:
     if not apart > allowed:
         return False
     # The constants of either side may be rounded up where those of the other are rounded down.
-    constants = 2 * (float(own.constants[i]) + numbers.slope(i).constants())
-    return not apart <= allowed + arb(constants)
+    mine = float(own.constants[i])
+    if apart <= allowed + arb(
+        2 * mine
+    ):  # those of the code alone, which cost the least, explain it
+        return False
+    return not apart <= allowed + arb(2 * (mine + numbers.slope(i).constants()))
 
 
 def _is_representable(point: Point, exact: Any) -> bool:
@@ -146,12 +150,14 @@ def reverse_faults(
         return faults
     whole = identity.slope(part) if broken.size else _sum(exact.exact, vjp.weights)
     size = identity.residual(part, whole)
-    if size and size <= _constants(identity, own, part):
+    if size and _constants_explain(size, identity, own, part):
         # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
-        part = part[own.constants[part] < np.abs(own.floats[part])]
-        whole = identity.slope(part)
+        settled = part[own.constants[part] < np.abs(own.floats[part])]
+        if settled.size == part.size:
+            return faults
+        part, whole = settled, identity.slope(settled)
         size = identity.residual(part, whole)
-        size = 0.0 if size <= _constants(identity, own, part) else size
+        size = 0.0 if _constants_explain(size, identity, own, part) else size
     if not size:
         return faults
     large = sum(x.size for x in point.points) > TOGETHER
@@ -169,11 +175,13 @@ def _sum(slopes: Array, weights: Array | None) -> Any:
         return sum((slopes[used] * weights[used]).tolist(), arb(0))
 
 
-def _constants(identity: Identity, own: Exactly, chosen: Array) -> float:
-    """Give how far the constants of either side, as they are rounded, put the two apart."""
-    theirs = identity.vjp.along(identity.masked(chosen)).constants()
+def _constants_explain(size: float, identity: Identity, own: Exactly, chosen: Array) -> bool:
+    """Tell whether the constants of either side, as they are rounded, put the two so far apart."""
     mine = float(np.linalg.norm(own.constants[chosen] * identity.step[chosen]))
-    return 2 * float(np.hypot(theirs, mine))
+    if size <= 2 * mine:
+        return True
+    theirs = identity.vjp.along(identity.masked(chosen)).constants()
+    return size <= 2 * float(np.hypot(theirs, mine))
 
 
 def _slopes_of(vjp: Numbers, own: Exactly, chosen: list[int]) -> list[Any]:
