@@ -84,7 +84,7 @@ def to_numpy(value: Any) -> Array:
 
 @_scoped
 def like(template: Any, values: Array) -> Any:
-    return jnp.asarray(values, dtype=template.dtype)
+    return jnp.asarray(values.astype(template.dtype))  # NumPy converts without compiling anything
 
 
 def copied(value: Any) -> Any:
