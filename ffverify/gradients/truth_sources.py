@@ -172,7 +172,6 @@ class TruthSources:
     ) -> ExactPrograms:
         from ffverify.frameworks.shadow import shadow
 
-        fallback = _by_differences(subject, native, results)
         seen = subject.framework.name == "torch" and self._lasts(subject, native)
         known = self._kept if seen else self._own
         made = shadow(
@@ -187,7 +186,7 @@ class TruthSources:
             )
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
-            return fallback
+            return _by_differences(subject, native, results)
         formulas = ExactPrograms(
             "shadow",
             made.forward,
@@ -206,7 +205,7 @@ class TruthSources:
             self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
         except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
             self.reasons[str(error)] = None
-        return fallback
+        return _by_differences(subject, native, results)
 
 
 def _kind(subject: FunctionUnderTest, native: Sequence[Any]) -> Any:

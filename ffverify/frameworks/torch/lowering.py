@@ -56,9 +56,9 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
         seen = record(
             lambda *a: tuple(listed(fn(*a))), _copied(examples), FACTORED | _custom_operations()
         )
-    if drawn := _drawn(seen):
-        raise Draw(*drawn)
     new = seen.key not in known
+    if new and (drawn := _drawn(seen)):
+        raise Draw(*drawn)
     program = remembered(known, seen.key, lambda: _lowered(seen, examples))
     if new and not _is_complete(fn, seen, examples):
         del known[seen.key]  # at the edge of a branch it does not show: another input may do
@@ -328,5 +328,5 @@ _AS_EXECUTED = {
 
 def _custom_operations() -> dict[Any, Any]:
     """Give the Python code of operations that a user has declared to torch as whole ones."""
-    own = {k: d for k, d in OPDEFS.items() if not k.startswith("prims::")}
-    return {d._opoverload: d._init_fn for d in own.values()}  # noqa: SLF001 - torch has no public way
+    own = [OPDEFS[k] for k in list(OPDEFS) if not k.startswith("prims::")]
+    return {d._opoverload: d._init_fn for d in own}  # noqa: SLF001 - torch has no public way
