@@ -289,7 +289,7 @@ def test_all_agree_on_the_objectives(name):
     cost, gradients = found.pop("torch")()
     for contender in found.values():
         value, ours = contender()
-        # Sums of up to n k d = 250,000 terms, each of a few roundings of the largest entry at most: 10^6 in all.
+        # Sums of up to n k d = 250,000 terms, with a few roundings of the largest entry each: 10^6 in all.
         np.testing.assert_allclose(value, cost.item(), rtol=1e6 * 2**-53)
         for a, b in zip(ours, gradients, strict=True):
             largest = float(abs(b).max())
