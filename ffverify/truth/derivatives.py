@@ -347,13 +347,16 @@ def shifted(x: Sequence[Any], shifts: Sequence[Any], c: int) -> list[Any]:
 
 @lru_cache(64)
 def sign_patterns(count: int, most: int = 8) -> Array:
-    """Give sign patterns, one per row, ``most`` at the most; columns are orthogonal up to 8 inputs."""
-    if count > most:
+    """Give sign patterns, one per row, ``most``, a power of two, at the most.
+
+    Up to ``most`` - 1 inputs their columns are orthogonal, and each has as many of either sign.
+    """
+    if count >= most:
         return np.random.default_rng(0).choice([-1.0, 1.0], size=(most, count))
     signs = np.ones((1, 1))
-    while len(signs) < count:
+    while len(signs) <= count:
         signs = np.block([[signs, signs], [signs, -signs]])
-    return signs[:, :count]
+    return signs[:, 1 : count + 1]
 
 
 def _motion(
@@ -378,7 +381,7 @@ def _motion(
     )
     here = np.frompyfunc(arb.mid, 1, 1)(exact)
     patterns = sign_patterns(inputs)
-    total: Any = 0
+    moves = []
     for pattern in patterns:
         pieces = np.split(pattern, np.cumsum(sizes)[:-1])
         moved = [
@@ -386,8 +389,11 @@ def _motion(
             for a, b, piece, f in zip(up, down, pieces, floating, strict=True)
         ]
         apart = run(moved) - here
-        total = total + apart * apart  # Arb's own square of a ball around 0 is nan
+        moves.append((apart * apart).ravel().tolist())  # Arb's own square of a ball around 0 is nan
     factor = arb(inputs) / len(patterns)
     out = np.empty(exact.shape, dtype=object)
-    out.ravel()[:] = [(square * factor).abs_upper().sqrt() for square in total.ravel().tolist()]
+    for i, row in enumerate(zip(*moves, strict=True)):
+        squares = [s.abs_upper() for s in row]
+        # No less than any of the moves did: beyond a kink there are other sensitivities.
+        out.ravel()[i] = max((sum(squares, arb(0)) * factor).abs_upper(), *squares).sqrt()
     return out

@@ -380,10 +380,10 @@ def _motion(
     if len(patterns):
         moved = with_rounding(inputs, places, patterns, size, least)
         apart = central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
-        total = sum(
-            (a * a for a in apart.tolist()), arb(0)
-        )  # Arb's own square of a ball around 0 is nan
-    total = total * count / max(len(patterns), 1)
+        # Arb's own square of a ball around 0 is nan.
+        squares = [(a * a).abs_upper() for a in apart.tolist()]
+        # No less than any of the moves did: beyond a kink there are other sensitivities.
+        total = max(sum(squares, arb(0)) * count / len(patterns), *squares)
     for k in range(CONSTANT_PATTERNS):
         arithmetic, met = constants_moved(fmt, growth, k)
         x = [

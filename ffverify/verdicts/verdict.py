@@ -67,7 +67,8 @@ class Judgement:
                 break
         else:
             return None
-        rank = np.where(failed, self.error_ulps / np.maximum(self.allowed_ulps, 1e-300), -1.0)
+        with np.errstate(invalid="ignore"):  # both are infinitely many ulps of an exact 0
+            rank = np.where(failed, self.error_ulps / np.maximum(self.allowed_ulps, 1e-300), -1.0)
         rank = np.where(failed & np.isnan(rank), np.inf, rank)
         return tuple(int(i) for i in np.unravel_index(np.argmax(rank), rank.shape))
 

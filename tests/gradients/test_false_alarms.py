@@ -247,6 +247,33 @@ def test_three_and_more_ties_of_a_sort(seed, tied):
     assert str(doubled.verdict) == "wrong"
 
 
+def test_a_kink_that_rounding_meets_below_a_single_input():
+    """torch's erf in float16 is 0 at the smallest number, where the other slope begins."""
+    torch = pytest.importorskip("torch")
+
+    def fn(x, slope=0.25):
+        return torch.nn.functional.leaky_relu(torch.erf(x), slope)
+
+    def with_slope(slope):
+        class Leaky(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return fn(x)
+
+            @staticmethod
+            def backward(ctx, v):
+                (x,) = ctx.saved_tensors
+                return v * 2 / np.sqrt(np.pi) * torch.where(torch.erf(x) > 0, 1.0, slope)
+
+        return Leaky.apply
+
+    x = torch.tensor([2.0**-24], dtype=torch.float16)
+    assert check(fn, x).ok
+    assert check(with_slope(0.25), x).ok
+    assert not check(with_slope(3.0), -x).ok
+
+
 def test_a_kink_that_rounding_meets():
     """One ulp above 1 the sum x + 1 rounds to 2, where the clip begins."""
     jax = pytest.importorskip("jax")

@@ -170,7 +170,8 @@ class Exactly:
         """Give how far chosen results move when the inputs move by g·u: the conditioning term of their bound.
 
         Inputs move with patterns of signs; the root mean square of what the results move by is the 2-norm
-        of their sensitivities, and that times λ bounds what independent errors do (see `PROBABLE`).
+        of their sensitivities, and that times λ bounds what independent errors do (see `PROBABLE`). No
+        less is allowed than what any of the moves did: beyond a kink there are other sensitivities.
         """
         places = [
             np.flatnonzero(x) if isinstance(b, PreciseArray) else np.zeros(0, int)
@@ -193,7 +194,7 @@ class Exactly:
                 parts.append(self._apart([*moved, *self._exact], len(some), chosen))
         apart = np.concatenate(parts)
         norm = np.sqrt(count) * _root_mean_square(apart)
-        out: Array = norm * min(1.0, PROBABLE / np.sqrt(count))
+        out: Array = np.maximum(norm * min(1.0, PROBABLE / np.sqrt(count)), apart.max(axis=0))
         return out
 
     def _apart(self, moved: Sequence[Any], rows: int, chosen: Any) -> Array:
