@@ -134,7 +134,8 @@ def test_what_is_measured_of_a_program_at_a_point():
     assert of_squares.floats.tolist() == [9.0, 0.25]
     u = F64.unit_roundoff
     # Either input alone moves its own square by 2 g u: the 2-norm of one, times √2 for two inputs.
-    assert of_squares.motion == pytest.approx(2**0.5 * 2 * 8 * u * np.array([9.0, 0.25]), rel=1e-9)
+    moved = 2**0.5 * 2 * 8 * u * np.array([9.0, 0.25])
+    assert of_squares.motion(np.arange(2)) == pytest.approx(moved, rel=1e-9)
     assert of_squares.running.tolist() == [0.0, 0.0]  # these squares are floats
     assert 0 < exactly(lambda x: (x * x,), np.array([0.1])).running[0] < 1e-17
     assert not of_squares.constants.any()
