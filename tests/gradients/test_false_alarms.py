@@ -51,7 +51,7 @@ def test_a_wrong_formula_beside_an_exact_zero_is_wrong():
 
 
 def test_a_wrong_formula_does_not_hide_in_how_far_slopes_move():
-    """Over 1,000 inputs sin(1e9 x) has slopes that move by 1e-4 with the rounding that sums may have."""
+    """Over 250 inputs sin(1e9 x) has slopes that move by 3e-5 with the rounding that sums may have."""
 
     def fn(x):
         return np.sum(np.sin(1e9 * x))
@@ -59,9 +59,9 @@ def test_a_wrong_formula_does_not_hide_in_how_far_slopes_move():
     def vjp(factor):
         return lambda v, x: (factor * v * 1e9 * np.cos(1e9 * x),)
 
-    x = np.random.default_rng(3).uniform(0.5, 1.0, 1000)
+    x = np.random.default_rng(3).uniform(0.5, 1.0, 250)
     assert check(fn, x, vjp=vjp(1.0)).ok
-    assert str(check(fn, x, vjp=vjp(1 + 8e-5)).verdict) == "wrong"
+    assert str(check(fn, x, vjp=vjp(1 + 2e-5)).verdict) == "wrong"
 
 
 def test_cancellation_beside_rounded_constants_is_imprecise_not_wrong():

@@ -52,8 +52,8 @@ def test_wrong_gradient_raises_with_value_reason_and_replay():
     assert not caught.value.report.replay().ok
 
 
-def test_one_sign_of_1e5_is_found():  # at 20 seeds in the benchmark
-    x = np.random.default_rng(0).normal(size=100_000)
+def test_one_sign_of_many_is_found():  # of 100,000, at 20 seeds, in the benchmark
+    x = np.random.default_rng(0).normal(size=30_000)
     place = int(np.random.default_rng(100).integers(x.size))
 
     def vjp(v, x):
