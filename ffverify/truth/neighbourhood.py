@@ -74,10 +74,10 @@ def nearby_slopes(
 
 def nearby_values(
     vector: Program, inputs: Inputs, more: Sequence[Any], fmt: Format, moving: Sequence[bool]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array] | None:
     """Give the hulls of a program's results, taking ``more`` too, at inputs that move as in `nearby_slopes`.
 
-    nan where nothing there is finite.
+    nan where nothing there is finite; None if branches are decided nowhere.
     """
     beside = around(inputs, fmt, moving, _POINTS)
 
@@ -87,10 +87,13 @@ def nearby_values(
         return np.broadcast_to(out.elements, (rows or 1, out.shape[-1]))
 
     with BALLS.precision(beside.bits):
-        found = np.array(_decided(values_at, beside), dtype=object)
+        rows = _decided(values_at, beside)
+    if not rows:
+        return None
+    found = np.array(rows, dtype=object)
     ends = [
-        np.array([[float(e) if e.is_finite() else np.nan for e in row] for row in rows])
-        for rows in (np.frompyfunc(arb.lower, 1, 1)(found), np.frompyfunc(arb.upper, 1, 1)(found))
+        np.array([[float(e) if e.is_finite() else np.nan for e in row] for row in side])
+        for side in (np.frompyfunc(arb.lower, 1, 1)(found), np.frompyfunc(arb.upper, 1, 1)(found))
     ]
     low, high = np.fmin.reduce(ends[0], 0), np.fmax.reduce(ends[1], 0)
     if not beside.every:

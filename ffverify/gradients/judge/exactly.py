@@ -209,12 +209,14 @@ class Exactly:
         return np.array(sizes).reshape(difference.shape)
 
     @cached_property
-    def _limits(self) -> tuple[Array, Array]:
+    def _limits(self) -> tuple[Array, Array] | None:
         moving = [isinstance(b, PreciseArray) for b in self.inputs.balls]
         return nearby_values(self.vector, self.inputs, self._exact, self.fmt, moving)
 
     def is_limit(self, i: int, number: float) -> bool:
         """Tell whether a number is among what result i is beside the point, where ties are broken."""
+        if self._limits is None:
+            return False
         low, high = (float(ends[i]) for ends in self._limits)
         size = self.growth * self.fmt.unit_roundoff * max(abs(low), abs(high))
         return low - size <= number <= high + size
