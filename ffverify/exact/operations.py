@@ -169,6 +169,11 @@ def _ball_polygamma(n: Any, x: Any) -> Any:
     return x.digamma() if k == 0 else (-1) ** (k + 1) * arb(k).fac() * arb(k + 1).zeta(x)
 
 
+def _zeta(function: Callable[..., Any], undefined: Any) -> Callable[[Any, Any], Any]:
+    """Give Hurwitz' zeta function as libraries define it, by its sum, which converges to the right of 1."""
+    return lambda s, q: function(s, q) if s > 1 else undefined
+
+
 def _mp_real(function: Callable[..., Any]) -> Callable[..., Any]:
     def real(*operands: Any) -> Any:
         result = function(*operands)
@@ -405,7 +410,7 @@ TABLE = (
     _elementary("digamma", "digamma", "digamma", arb.digamma, mp.digamma, SPECIAL, scipy="psi", rooted=True),
     _elementary("polygamma", "polygamma", "polygamma", _ball_polygamma, lambda n, x: mp.psi(int(n), x),
                 SPECIAL),
-    _elementary("zeta", "special_zeta", "zeta", arb.zeta, mp.zeta, SPECIAL),
+    _elementary("zeta", "special_zeta", "zeta", _zeta(arb.zeta, _NAN), _zeta(mp.zeta, mp.nan), SPECIAL),
     _elementary("gamma", "", "", arb.gamma, _mp_poled(mp.gamma), SPECIAL),
     _elementary("rgamma", "", "", arb.rgamma, mp.rgamma, SPECIAL, rooted=True),
     _elementary("i0", "i0", "", *_bessel("i", 0), SPECIAL),
