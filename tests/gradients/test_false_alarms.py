@@ -536,3 +536,34 @@ def test_what_is_drawn_in_the_format_of_the_inputs_is_another_function_in_a_wide
     report = check(pooled, x)
     assert report.truth == "differences"
     assert not [f for f in report.findings if f.severity == "error"]
+
+
+def test_code_that_is_undefined_here_and_rounds_to_a_number_has_no_wrong_formula():
+    """All elements equal: the deviation is 0, its gradient 0/0, which a rounded mean turns into numbers."""
+
+    def deviation(x):
+        return np.sqrt(np.mean((x - np.mean(x)) ** 2))
+
+    def vjp(v, x):
+        return (v * (x - np.mean(x)) / (x.size * deviation(x)),)
+
+    x = np.full(3, 0.1)
+    assert np.all(np.isfinite(vjp(1.0, x)[0]))  # of 3 times 0.1 the mean is not 0.1
+    assert check(deviation, x, vjp=vjp).ok  # -1/3 is one of the slopes beside
+    far = check(deviation, x, vjp=lambda v, x: (vjp(v, x)[0] + v,))
+    assert [str(f.kind) for f in far.findings] == ["imprecise"]
+    assert far.findings[0].severity == "error"
+    apart = np.array([0.1, 0.1, 0.2])
+    assert check(deviation, apart, vjp=lambda v, x: (vjp(v, x)[0] + v,)).verdict is Verdict.WRONG
+
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        same = jax.numpy.asarray(np.full((3, 3), 0.1))
+        assert check(jax.numpy.std, same).ok
+        assert check(jax.numpy.nanstd, same).ok
+
+
+def test_zeta_is_undefined_where_libraries_say_so():
+    torch = pytest.importorskip("torch")
+    x, q = (torch.tensor(a, dtype=torch.float64) for a in ([0.1, -0.5, 2.0], [0.1, 2.0, 1.5]))
+    assert check(lambda q: torch.special.zeta(x, q), q).ok

@@ -41,9 +41,7 @@ class NaturalScale:
         numbers, own = self.numbers, self.own
         if own is None:
             return numbers.of_largest(numbers.computed)
-        # Cotangents are drawn at random: with other signs they do not cancel in the same way.
-        signs = [np.resize([1.0, -1.0], v.size).reshape(v.shape) * v for v in own.more]
-        cut = own.at(nearer(self.point, None), own.more, signs)
+        cut = own.at(nearer(self.point, None), own.more, [_other_signs(v) for v in own.more])
         every = [own.floats, *(() if cut is None else cut)]
         return np.max([numbers.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
 
@@ -68,7 +66,9 @@ class NaturalScale:
             size = float(exact.abs_upper())
             nothing = size <= small or exact.contains(0) or size <= 2 * self.own.constants[i]
             return bool(nothing and distance <= self.own.running[i])
-        return self.point.formulas.forward is not None and slope.hides_in_tail(distance, unit)
+        if self.point.formulas.forward is None:
+            return False
+        return bool(distance <= unit * _uncancelled(slope)) or slope.hides_in_tail(distance, unit)
 
     def _of_values(self, slope: Slope, exact: Any) -> Any:
         """Give the slope that changes the results by their own size.
@@ -91,3 +91,15 @@ class NaturalScale:
                 ):  # beside subnormal inputs a slope may be of any size
                     reach += float(np.sum(np.abs(d) / scale))
         return values * reach
+
+
+def _other_signs(numbers: Array) -> Array:
+    """Give cotangents or tangents, drawn at random, with other signs: they do not cancel in the same way."""
+    return np.resize([1.0, -1.0], numbers.size).reshape(numbers.shape) * numbers
+
+
+def _uncancelled(slope: Slope) -> Any:
+    """Give the size of a slope whose cotangents and tangents do not cancel; 0 where it is unknown."""
+    directions = [None if d is None else _other_signs(d) for d in slope.directions]
+    size = Slope(slope.point, _other_signs(slope.weights), directions).truth.exact[0].abs_upper()
+    return size if size.is_finite() else arb(0)

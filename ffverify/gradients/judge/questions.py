@@ -139,15 +139,19 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
 
 def _tell(numbers: Numbers, own: Exactly, wrong: dict[int, Any], asked: Array) -> None:
     """Keep of each array the element whose formula is off the most; ask the other questions of the rest."""
-    worst: dict[int, tuple[float, float, int]] = {}
+    worst: dict[tuple[int, bool], tuple[float, float, int]] = {}
     fmt = numbers.point.fmt
     for i, t in wrong.items():
         c, k = float(numbers.computed[i]), int(numbers.which[i])
         ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(t.mid())]))[0])
         error = float(abs(arb(c) - t).lower()) / ulp if np.isfinite(c) else np.inf
-        if k not in worst or error > worst[k][0]:
-            worst[k] = error, ulp, i
-    for error, ulp, i in worst.values():
+        key = k, bool(np.isfinite(c)) and not own.balls[i].is_finite()
+        if key not in worst or error > worst[key][0]:
+            worst[key] = error, ulp, i
+    for (_, by_rounding), (error, ulp, i) in worst.items():
+        if by_rounding:
+            judge_one(numbers, i, by_rounding=True)
+            continue
         c, t, unit = float(numbers.computed[i]), wrong[i], own.growth * fmt.unit_roundoff
         # A formula that gives 0 below a rounding of its scale cuts a tail off.
         tail = c == 0 == own.floats[i] and numbers.slope(i).hides_in_tail(t.abs_upper(), unit)

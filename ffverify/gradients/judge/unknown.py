@@ -102,8 +102,12 @@ def _as_balls(computed: Array) -> Array:
     return np.array([arb(c) for c in computed.tolist()], dtype=object)
 
 
-def judge_one(numbers: Numbers, i: int) -> None:
-    """Judge one number against its own exact slope and keep it if it fails."""
+def judge_one(numbers: Numbers, i: int, *, by_rounding: bool = False) -> None:
+    """Judge one number against its own exact slope and keep it if it fails.
+
+    Code that is 0/0 here and computed a number all the same did so ``by_rounding``: that may be anything, and
+    says nothing of the formula.
+    """
     slope = numbers.slope(i)
     kind, error, allowed = _judged(numbers, i, slope.truth)
     if np.isfinite(error) and not slope.truth.exact[0].contains(0):
@@ -111,7 +115,7 @@ def judge_one(numbers: Numbers, i: int) -> None:
     if kind is Verdict.CORRECT or (kind in _OFF and slope.is_limit(numbers.computed[i])):
         return
     tail = kind in _OFF and NaturalScale(numbers, None).excuses(i, slope.truth.exact[0])
-    kind = Verdict.IMPRECISE if tail else kind
+    kind = Verdict.IMPRECISE if tail or (by_rounding and kind in _OFF) else kind
     numbers.fail(i, kind, slope.truth, error, allowed, tail=tail)
 
 
