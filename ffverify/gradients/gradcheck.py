@@ -42,7 +42,7 @@ from .judge.ahead import look_ahead
 from .judge.judged import Judged, Screening
 from .judge.questions import judge
 from .laws import RANDOM, is_random, mutations, side_checks
-from .report import GradcheckError, GradcheckReport, listeners
+from .report import GradcheckError, GradcheckReport, Told, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code
 from .truth_sources import ExactPrograms, TruthSources
@@ -521,16 +521,20 @@ class Check:
             self.found.skipped[f"{derived.reverse} mode"] = few
 
     def _keep(self, judged: Judged) -> None:
-        quick = Finding(
-            judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
-            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=self.strict,
-        )  # fmt: skip
-        if quick.severity == "error":
+        if not self._is_mild(judged):
             self.errors.append((judged, lambda: finding(judged)))
             return
         key = (judged.mode, judged.kind, judged.argument)
         if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
             self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
+
+    def _is_mild(self, judged: Judged) -> bool:
+        """Tell whether what failed is a warning by its numbers alone."""
+        quick = Finding(
+            judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
+            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=self.strict,
+        )  # fmt: skip
+        return quick.severity == "warning"
 
     def gravest(self) -> int:
         """Give the place in `GRAVITY` of the worst error so far."""
@@ -577,32 +581,33 @@ class Check:
     def report(self, seconds: float) -> GradcheckReport:
         """Make the findings and the report."""
         kept = _distinct([*self.errors, *((j, m) for _, j, m in self.warnings.values())])
-        with framework(self.framework).scope(self.native):
-            made = [self._told(judged, make) for judged, make in kept]
-        order = sorted(
-            range(len(made)),
-            key=lambda i: (made[i].severity != "error", GRAVITY.index(made[i].kind)),
-        )
-        findings = [made[i] for i in order]
-        first = kept[order[0]][0] if order else None
-        again = [findings[0].replay] if findings else []
-        reproduction = "\n".join(
-            again + ([along(first)] if first is not None and first.mode != "value" else [])
-        )
-        failed = tuple(
-            j for j in (kept[i][0] for i in order) if j is not None and j.mode != "value"
-        )
-        if not findings and self.found.sensitivity > self.found.half:
+        mild: list[tuple[Judged, Callable[[], Finding]]] = []
+        grave: list[tuple[Judged | None, Finding]] = []
+        native = self.native
+        with framework(self.framework).scope(native):
+            for judged, make in kept:
+                if judged is not None and self._is_mild(judged):
+                    mild.append((judged, make))  # it is confirmed when somebody reads it
+                else:
+                    grave.append((judged, self._told(judged, make)))
+        if not kept and self.found.sensitivity > self.found.half:
             sentence = (
                 f"an error of {self.found.sensitivity:.2g} of the largest would not have been seen in some "
                 "single element: the inputs' own rounding explains it, or differences are too coarse"
             )
-            findings = [
-                Finding(
-                    Verdict.INCONCLUSIVE, self.name, sentence, "", np.inf, 0.0,
-                    self.found.format, hint="Hint: give inputs of moderate size.",
-                )
-            ]  # fmt: skip
+            blind = Finding(
+                Verdict.INCONCLUSIVE, self.name, sentence, "", np.inf, 0.0,
+                self.found.format, hint="Hint: give inputs of moderate size.",
+            )  # fmt: skip
+            grave = [(None, blind)]
+
+        @alone
+        def told() -> Told:
+            with framework(self.framework).scope(native):
+                return _in_order([*grave, *((j, make()) for j, make in mild)])
+
+        findings = [f for _, f in grave]
+        kinds = [*(f.kind for f in findings), *(j.kind for j, _ in mild)]
         inputs = self.inputs if isinstance(self.inputs, dict) else tuple(self.inputs)
 
         def replayed() -> GradcheckReport:
@@ -614,12 +619,11 @@ class Check:
 
         return GradcheckReport(
             name=self.name,
-            verdict=min((f.kind for f in findings), key=GRAVITY.index, default=Verdict.CORRECT),
-            findings=tuple(findings),
+            verdict=min(kinds, key=GRAVITY.index, default=Verdict.CORRECT),
+            fails=any(f.severity == "error" for f in findings),
             framework=self.framework,
             dtype=", ".join(dict.fromkeys(dtype_name(a) for a in self.native if is_floating(a))),
             device=", ".join(dict.fromkeys(map(device_of, self.native))) or "cpu",
-            reproduction=reproduction,
             suggestion=self._suggestion(findings),
             truth=self.oracles.name,
             derivatives=self.own.said(self.framework),
@@ -634,8 +638,19 @@ class Check:
             notes=tuple(self.oracles.reasons),
             seconds=seconds,
             _again=replayed,
-            _failed=failed,
+            _told=told,
         )
+
+
+def _in_order(made: Sequence[tuple[Judged | None, Finding]]) -> Told:
+    """Put errors before warnings, and the gravest of either first; give the code that shows the first."""
+    ordered = sorted(
+        made, key=lambda each: (each[1].severity != "error", GRAVITY.index(each[1].kind))
+    )
+    failed = tuple(j for j, _ in ordered if j is not None and j.mode != "value")
+    again = [ordered[0][1].replay] if ordered else []
+    again += [along(failed[0])] if failed and failed[0] is ordered[0][0] else []
+    return Told(tuple(f for _, f in ordered), "\n".join(again), failed)
 
 
 def _distinct(kept: Sequence[Kept]) -> list[Kept]:

@@ -7,7 +7,8 @@ import math
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ffverify.exact.formats import FORMATS
@@ -29,6 +30,15 @@ class GradcheckError(AssertionError):
 
 
 @dataclass(frozen=True)
+class Told:
+    """Findings, the code that shows the first of them again, and what failed, to be drawn."""
+
+    findings: tuple[Finding, ...]
+    reproduction: str
+    failed: tuple[Judged, ...] = ()
+
+
+@dataclass(frozen=True)
 class GradcheckReport:
     """What a gradient check found.
 
@@ -38,12 +48,10 @@ class GradcheckReport:
         The function.
     verdict
         The worst that was found; ``correct`` if nothing was.
-    findings
-        Errors first, then warnings.
+    fails
+        Whether something is an error.
     framework, dtype, device
         Whose arrays were given, in which formats, and where they were.
-    reproduction
-        Code that shows the first finding again, with its cotangent or tangent.
     suggestion
         What to say of the inputs, where the failure has the pattern of a convention.
     truth
@@ -74,11 +82,10 @@ class GradcheckReport:
 
     name: str
     verdict: Verdict
-    findings: tuple[Finding, ...]
+    fails: bool
     framework: str
     dtype: str
     device: str
-    reproduction: str
     suggestion: str
     truth: str
     derivatives: str
@@ -93,12 +100,26 @@ class GradcheckReport:
     notes: tuple[str, ...]
     seconds: float
     _again: Callable[[], GradcheckReport] = field(repr=False, compare=False)
-    _failed: tuple[Judged, ...] = field(default=(), repr=False, compare=False)
+    _told: Callable[[], Told] = field(repr=False, compare=False)
+
+    @cached_property
+    def _found(self) -> Told:
+        return self._told()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Errors first, then warnings; those are confirmed in a second arithmetic when they are read."""
+        return self._found.findings
+
+    @property
+    def reproduction(self) -> str:
+        """Code that shows the first finding again, with its cotangent or tangent."""
+        return self._found.reproduction
 
     @property
     def ok(self) -> bool:
         """Whether something was judged and nothing is an error."""
-        return self.judged > 0 and not any(f.severity == "error" for f in self.findings)
+        return self.judged > 0 and not self.fails
 
     def __bool__(self) -> bool:
         return self.ok
@@ -168,7 +189,14 @@ class GradcheckReport:
             pickle.dumps(inputs)
         except Exception:  # noqa: BLE001 - a function among them, or whatever else has no copy elsewhere
             inputs = (repr(inputs),)
-        return {**vars(self), "inputs": inputs, "_again": _elsewhere, "_failed": ()}
+        found = replace(self._found, failed=())
+        return {
+            **vars(self),
+            "inputs": inputs,
+            "_again": _elsewhere,
+            "_told": None,
+            "_found": found,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -208,9 +236,9 @@ class GradcheckReport:
         """
         from .plot import plot_error
 
-        if not self._failed:
+        if not self._found.failed:
             raise ValueError("nothing failed, so there is no direction to draw: see print(report)")
-        return plot_error(self._failed[0], ax)
+        return plot_error(self._found.failed[0], ax)
 
 
 _FRAMEWORKS = {"numpy": "NumPy", "torch": "torch", "jax": "JAX"}
