@@ -10,9 +10,9 @@ by number. Far out, where a function is a line to within less than any format sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,10 +24,12 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import in_halves
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 
-DEGREE = 10
+DEGREE = 16
+FEW = 4  # so few numbers are cheaper one by one than a polynomial
 BITS = 256  # 1 + e^z keeps 30 bits of e^z down to the smallest float32
 # What a half format's numbers are computed in at the finest; a backend without bfloat16 takes float32.
 FINEST = {"float16": formats.of("float16"), "bfloat16": formats.of("float32")}
@@ -111,13 +113,15 @@ JETS = Arithmetic(
 )  # fmt: skip
 
 
-def _coefficients(function: Callable[..., Any], at: list[Any], count: int) -> list[list[Any]]:
-    """Give the first Taylor coefficients of a definition at numbers or balls."""
+def _coefficients(
+    function: Callable[..., Any], at: list[Any], count: int, radii: list[float] | None = None
+) -> list[list[Any]]:
+    """Give the first Taylor coefficients of a definition at numbers or balls, in units of the radii."""
     cap = flint.ctx.cap
     flint.ctx.cap = count
     try:
         points = np.empty(len(at), dtype=object)
-        points[:] = [Jet(series([x, 1])) for x in at]
+        points[:] = [Jet(series([x, r])) for x, r in zip(at, radii or [1] * len(at), strict=True)]
         found = function(PreciseArray(points, JETS)).values
         return [[jet.s[k] for k in range(count)] for jet in found]
     finally:
@@ -233,75 +237,100 @@ def table(name: str, half: str) -> Table:
     single = [i for kink in definition.kinks for i in np.flatnonzero(x == kink).tolist()]
     _fill_tails(made, name)
     with BALLS.precision(BITS):
-        ones = [
-            i
-            for start, stop in _unknown(made, starts)
-            for i in _fill(made, definition.function, start, stop)
-            if i not in single
-        ]
+        ones = _fill(made, definition.function, _unknown(made, starts))
     for bits in (BITS, 4 * BITS):  # the second for the exponential of what a cube makes huge
         with BALLS.precision(bits):
-            ones = [i for i in ones if not np.isfinite(made.errors[:, i]).all()]
+            ones = [i for i in ones if i not in single and not np.isfinite(made.errors[:, i]).all()]
             _fill_ones(made, definition.function, ones)
     _fill_exactly(made, definition.function, np.flatnonzero(~np.isfinite(made.errors).all(axis=0)))
     return made
 
 
-def _fill(made: Table, function: Callable[..., Any], start: int, stop: int) -> list[int]:
-    """Fill in an interval of numbers by polynomials; give the places that no polynomial serves."""
+def _fill(made: Table, function: Callable[..., Any], stretches: list[tuple[int, int]]) -> list[int]:
+    """Fill in stretches of numbers by polynomials; give the places that no polynomial serves."""
     ones: list[int] = []
-    todo = [(start, stop)]
-    while todo:
-        start, stop = todo.pop()
-        if stop - start <= 4:
-            ones += range(start, stop)
-            continue
-        excess = made.put(slice(start, stop), *_polynomial(function, made.x[start:stop]))
-        if excess <= 1:
-            continue
-        binades = np.flatnonzero(np.diff(np.frexp(made.x[start:stop])[1])) + start + 1
-        if excess <= (stop - start) ** DEGREE:  # halving gains 2^DEGREE each time
-            middle = (start + stop) // 2
-            todo += [(start, middle), (middle, stop)]
-        elif binades.size:
-            todo += pairwise([start, *binades.tolist(), stop])
-        else:
-            ones += range(start, stop)
-    return ones
+    todo = stretches
+    while True:
+        ones += [i for start, stop in todo if stop - start <= FEW for i in range(start, stop)]
+        todo = [(start, stop) for start, stop in todo if stop - start > FEW]
+        if not todo:
+            return ones
+        found = in_halves(partial(_polynomials, function, made.x), todo)
+        pairs, todo = zip(todo, found, strict=True), []
+        for (start, stop), polynomial in pairs:
+            excess = math.inf
+            if polynomial is not None:
+                # Where the ends and the middle show that halves are needed the rest is not computed.
+                for places in ([start, (start + stop) // 2, stop - 1], slice(start, stop)):
+                    excess = made.put(places, *polynomial(made.x[places]))
+                    if excess > 1:
+                        break
+            binades = np.flatnonzero(np.diff(np.frexp(made.x[start:stop])[1])) + start + 1
+            if excess <= 1:
+                continue
+            if excess <= (stop - start) ** DEGREE:  # halving gains 2^DEGREE each time
+                middle = (start + stop) // 2
+                todo += [(start, middle), (middle, stop)]
+            elif binades.size:
+                todo += pairwise([start, *binades.tolist(), stop])
+            else:
+                ones += range(start, stop)
 
 
-def _polynomial(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
-    """Give f, f', f'' on an interval by one Taylor polynomial, with bounds on their errors."""
-    unknown = np.zeros((3, len(x))), np.full((3, len(x)), np.inf)
-    low, high = float(x[0]), float(x[-1])
-    centre = 0.0 if low < 0 < high else float(x[len(x) // 2])
-    try:
-        (everywhere,) = _coefficients(function, [arb(low).union(arb(high))], DEGREE + 2)
-        if not all(c.is_finite() for c in everywhere):
-            return unknown
-        (a,) = _coefficients(function, [arb(centre)], DEGREE + 1)
-    except Undecided:
-        return unknown
-    d = x - centre
-    radius = float(np.max(np.abs(d)))
-    sized = [c * arb(radius) ** k for k, c in enumerate(a)]
-    scaled = np.array([float(c.mid()) for c in sized])
-    spread = np.array([float(c.rad()) for c in sized])
-    remainder = float((everywhere[-1].abs_upper() * arb(radius) ** (DEGREE + 1)).upper())
-    powers = (d / radius) ** np.arange(DEGREE + 2)[:, None]
-    found, bound = np.empty((3, len(x))), np.empty((3, len(x)))
-    with np.errstate(all="ignore"):  # what is not finite is marked so below
-        for order in range(3):
-            weights = np.array([float(math.perm(k, order)) for k in range(order, DEGREE + 2)])
-            terms = weights[:, None] * powers[: DEGREE + 2 - order]
-            found[order] = scaled[order:] @ terms[:-1] * radius**-order
-            # Rounded in float64: d and d / radius, ten times in a power, the power, its coefficient and
-            # weight, the product, a sum of eleven, and the last factor: below 64 · 2^-53 of each term.
-            sizes = np.abs(terms)
-            rough = (spread + np.abs(scaled) * 2.0**-47)[order:] @ sizes[:-1]
-            bound[order] = (rough + sizes[-1] * remainder) * radius**-order
-    good = np.isfinite(bound) & np.isfinite(found)
-    return np.where(good, found, 0.0), np.where(good, bound, np.inf)
+Polynomial = Callable[[Array], tuple[Array, Array]]
+
+
+def _polynomials(
+    function: Callable[..., Any], x: Array, stretches: Sequence[tuple[int, int]]
+) -> list[Polynomial | None]:
+    """Give f, f', f'' on stretches of numbers, each by a Taylor polynomial, with bounds on their errors."""
+    ends = [(float(x[start]), float(x[stop - 1])) for start, stop in stretches]
+    centres = [
+        0.0 if low < 0 < high else float(x[(start + stop) // 2])
+        for (low, high), (start, stop) in zip(ends, stretches, strict=True)
+    ]
+    radii = [max(c - low, high - c) for (low, high), c in zip(ends, centres, strict=True)]
+    balls = [arb(low).union(arb(high)) for low, high in ends]
+    found = _coefficients(function, [*balls, *map(arb, centres)], DEGREE + 2, radii * 2)
+    return [
+        _polynomial(c, radius, around, everywhere[-1])
+        if all(k.is_finite() for k in everywhere)
+        else None
+        for c, radius, everywhere, around in zip(
+            centres, radii, found[: len(radii)], found[len(radii) :], strict=True
+        )
+    ]
+
+
+def _polynomial(centre: float, radius: float, around: list[Any], last: Any) -> Polynomial:
+    """Give a polynomial in (x - centre) / radius; the last coefficient is that of the remainder."""
+    scaled = np.array([float(c.mid()) for c in around[:-1]])
+    spread = np.array([float(c.rad()) for c in around[:-1]])
+    # Rounded in float64: d and d / radius, sixteen times in a power, the power, its coefficient and
+    # weight, the product, a sum of seventeen, and the last factor: below 64 · 2^-53 of each term.
+    rough = np.append(spread + np.abs(scaled) * 2.0**-47, float(last.abs_upper()))
+
+    def at(x: Array) -> tuple[Array, Array]:
+        powers = np.empty((DEGREE + 2, len(x)))
+        powers[0], powers[1:] = 1.0, (x - centre) / radius
+        np.multiply.accumulate(powers, out=powers)
+        sizes = np.abs(powers)
+        found, bound = np.empty((3, len(x))), np.empty((3, len(x)))
+        with np.errstate(all="ignore"):  # what is not finite is marked so below
+            for order, weights in enumerate(_WEIGHTS):
+                factor = radius**-order
+                found[order] = (weights[:-1] * scaled[order:]) @ powers[: -1 - order] * factor
+                bound[order] = (weights * rough[order:]) @ sizes[: len(weights)] * factor
+        good = np.isfinite(bound) & np.isfinite(found)
+        return np.where(good, found, 0.0), np.where(good, bound, np.inf)
+
+    return at
+
+
+# k (k - 1) …, what derivatives of each order make of d^k.
+_WEIGHTS = [
+    np.array([float(math.perm(k, order)) for k in range(order, DEGREE + 2)]) for order in range(3)
+]
 
 
 def _fill_ones(made: Table, function: Callable[..., Any], places: list[int]) -> None:
