@@ -174,7 +174,7 @@ def _(f: Any, fn: Any, *, argnums: Any) -> Any:
                 return
             values = [x.value for x in node.inputs]
             for k, x in enumerate(node.inputs):
-                if node.primitive.differentiates(k) and x not in graph.constants:
+                if k in node.primitive.active and x not in graph.constants:
                     visit(x, node.primitive.pull(k, y_bar, node.value, values, node.params))
 
         visit(graph.outputs[0], np.ones(()))

@@ -35,7 +35,7 @@ def swept(
         return [
             (x, node.primitive.pull(k, y_bar, node.value, values, node.params))
             for k, x in enumerate(node.inputs)
-            if node.primitive is not None and node.primitive.differentiates(k)
+            if node.primitive is not None and k in node.primitive.active
         ]
 
     def pullback(y_bar: Any) -> tuple[Any, ...]:

@@ -337,7 +337,7 @@ def running_scale(f: Any, fn: Callable[..., Any], *args: Array) -> float:
         total += float(np.sum(np.abs(y_bar * node.value)))
         values = [x.value for x in node.inputs]
         for k, x in enumerate(node.inputs):
-            if node.primitive.differentiates(k):
+            if k in node.primitive.active:
                 x_bar = node.primitive.pull(k, y_bar, node.value, values, node.params)
                 adjoints[x] = adjoints[x] + x_bar if x in adjoints else x_bar
     return total

@@ -45,6 +45,8 @@ def _reduction(
         initial: Any = None,
         where: Any = True,
     ) -> Value:
+        if dtype is out is initial is None and where is True:  # the usual case, quickly
+            return function(x, axis=axis, keepdims=keepdims)
         if out is not None:
             raise TypeError("out= would write into an existing array: give the result a name")
         if where is not True:

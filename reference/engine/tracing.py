@@ -12,6 +12,7 @@ derivative program itself. This is what makes derivatives nest without confusing
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ class Forward(Trace):
         y = primitive(*values, **params)
         y_dot = None
         for k, arg in enumerate(args):
-            if type(arg) is Var and arg.owner is self and primitive.differentiates(k):
+            if type(arg) is Var and arg.owner is self and k in primitive.active:
                 term = primitive.push(k, arg.tangent, y, values, params)
                 y_dot = term if y_dot is None else y_dot + term
         if y_dot is None:
@@ -96,26 +97,38 @@ class Forward(Trace):
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
 
-# One application on a tape: (primitive, params, values, parents, places). `values` are its arguments as
-# the enclosing level sees them, `parents` the pairs (k, place on the tape) of those in which it is
-# differentiated; in a graph `places` has for each argument its place on the tape, or None.
-Record = tuple[
-    "Primitive", dict[str, Any], list[Value], list[tuple[int, int]], "list[int | None] | None"
-]
-# A tape is the list of all values, each with the application that made it, None for an input.
-Tape = list[tuple[Value, "Record | None"]]
+# One value on a tape and the application that made it: (y, primitive, params, values, parents). `values`
+# are its arguments as the enclosing level sees them, `parents` the pairs (k, place on the tape) of those
+# in which it is differentiated, in a graph of all that are on the tape. An input has no primitive.
+Record = tuple[Value, Any, dict[str, Any], list[Value], list[tuple[int, int]]]
+Tape = list[Record]
 SMALL = 4096  # bytes that are as quick to copy as to compare
+EVERY = range(sys.maxsize)
+
+
+class _Finished(list[Record]):
+    """Stands for the tape of a trace that is over."""
+
+    def append(self, _record: Record) -> None:
+        raise TypeError(
+            "a value of a finished derivative is used outside of it: "
+            "return it from the differentiated function (has_aux=True) instead of keeping it"
+        )
+
+
+FINISHED = _Finished()
 
 
 class Recording(Trace):
     """A tape of every application, in the order of execution, which is a topological order."""
 
-    __slots__ = ("branches", "copies", "records_all", "tape")
+    __slots__ = ("branches", "copies", "nested", "records_all", "tape")
 
     def __init__(self, *, records_all: bool = False) -> None:
         self.level = next(_levels)
-        self.tape: Tape | None = []
+        self.tape: Tape = []
         self.records_all = records_all  # a graph also keeps comparisons, rounding, argmax, ...
+        self.nested = records_all  # some value is another trace's, which is to see what is computed
         self.branches: list[int] = []
         self.copies: dict[int, tuple[Any, Any]] = {}
 
@@ -123,43 +136,39 @@ class Recording(Trace):
         """Take note that the program's path depends on this value."""
         self.branches.append(var.index)
 
-    def input(self, value: Value, record: Record | None = None) -> Var:
-        """Put a value on the tape: an input, unless `record` says which application made it."""
-        tape = self.tape
-        if tape is None:
-            raise TypeError(
-                "a value of a finished derivative is used outside of it: "
-                "return it from the differentiated function (has_aux=True) instead of keeping it"
-            )
-        var = Var(value, self, len(tape))
-        tape.append((value, record))
-        return var
+    def input(self, value: Value) -> Var:
+        """Put an input on the tape."""
+        return self._put(value, None, [])
 
     def constant(self, value: Value) -> Var:
         """Make a `Var` that does not depend on the inputs."""
-        return self.input(value, (positive, {}, [value], [], [None]))
+        return self._put(value, positive, [value])
+
+    def _put(self, value: Value, primitive: Primitive | None, values: list[Value]) -> Var:
+        if type(value) is Var:
+            self.nested = True
+        self.tape.append((value, primitive, {}, values, []))
+        return Var(value, self, len(self.tape) - 1)
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
         values, parents = list(args), []
-        nested = self.records_all
+        active = EVERY if self.records_all else primitive.active
         for k, arg in enumerate(args):
             if type(arg) is Var:
                 owner = arg.owner
                 if owner is self:
-                    if primitive.differentiates(k):
+                    values[k] = arg.value  # what the enclosing level sees
+                    if k in active:
                         parents.append((k, arg.index))
-                    values[k] = value = arg.value  # what the enclosing level sees
-                    if type(value) is Var:
-                        nested = True
                 elif owner.level > self.level:
                     return owner.apply(primitive, args, params)
                 else:
                     values[k] = arg.alias()  # the program may write into the `Var`
-                    nested = True
-            elif type(arg) is ndarray:
-                values[k] = self._copied(arg)
-        if nested:
+                    self.nested = True
+            elif type(arg) is ndarray and arg.flags.writeable:
+                values[k] = arg.copy("K") if arg.nbytes <= SMALL else self._copied(arg)
+        if self.nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
             y = primitive.forward(*values, **params)
@@ -168,18 +177,13 @@ class Recording(Trace):
             params["kept"] = kept
         if not (parents or self.records_all):
             return y
-        places = None
-        if self.records_all:
-            places = [a.index if type(a) is Var and a.owner is self else None for a in args]
-        var = self.input(y, (primitive, params, values, parents, places))
+        tape = self.tape
+        tape.append((y, primitive, params, values, parents))
+        var = Var(y, self, len(tape) - 1)
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
     def _copied(self, array: Any) -> Any:
         """Return what stays when the program later writes into an array that it brought along."""
-        if not array.flags.writeable:
-            return array
-        if array.nbytes <= SMALL:
-            return array.copy("K")
         known = self.copies.get(id(array))
         if known is None or known[1].tobytes() != array.tobytes():
             self.copies[id(array)] = known = array, array.copy("K")
@@ -187,9 +191,9 @@ class Recording(Trace):
 
     def close(self) -> Tape:
         """Return the tape; the `Var`s no longer refer to it, so no reference cycle remains."""
-        tape, self.tape = self.tape, None
+        tape, self.tape = self.tape, FINISHED
         self.copies = {}
-        return tape or []
+        return tape
 
 
 def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Var:
@@ -223,6 +227,7 @@ class _Explained:
 EXPLAINED = _Explained()
 
 
+@np.errstate(all="ignore")
 def pull_back(
     tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], n_inputs: int
 ) -> list[Value | None]:
@@ -240,28 +245,24 @@ def pull_back(
             present = bars[place]
             bars[place] = y_bar if present is None else present + y_bar
     for _ in range(n_inputs, len(tape)):
-        y, record = tape.pop()
+        y, primitive, params, values, parents = tape.pop()
         y_bar = bars.pop()  # this cotangent is complete and about to be used up
         if y_bar is None:
             continue
-        assert record is not None  # noqa: S101  # the inputs come first
-        primitive, params, values, parents, _ = record
-        for k, index in parents:
+        for k, place in parents:
             x_bar = primitive.pull(k, y_bar, y, values, params)
-            present = bars[index]
+            present = bars[place]
             # Never in place: x_bar may be another node's cotangent, or the caller's own array.
-            bars[index] = x_bar if present is None else present + x_bar
+            bars[place] = x_bar if present is None else present + x_bar
     return bars
 
 
+@np.errstate(all="ignore")
 def push_forward(tape: Tape, x_dots: Sequence[Value]) -> list[Value | None]:
     """Sweep the tape forwards once: the tangent of every place on it, None for zero."""
     dots: list[Value | None] = [*x_dots, *[None] * (len(tape) - len(x_dots))]
     for place in range(len(x_dots), len(tape)):
-        y, record = tape[place]
-        if record is None:
-            continue
-        primitive, params, values, parents, _ = record
+        y, primitive, params, values, parents = tape[place]
         for k, index in parents:
             x_dot = dots[index]
             if x_dot is not None:

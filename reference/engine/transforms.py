@@ -68,14 +68,12 @@ class _Run(NamedTuple):
 
     def pull(self, y_bars: list[Value]) -> list[Value]:
         """Cotangents of the inputs, in arrays that the caller may write to; uses up the tape."""
-        with np.errstate(all="ignore"):
-            x_bars = pull_back(self.tape, self.outputs, y_bars, len(self.inputs))
+        x_bars = pull_back(self.tape, self.outputs, y_bars, len(self.inputs))
         return _owned(x_bars, self.inputs, y_bars)
 
     def push(self, x_dots: list[Value]) -> list[Value]:
         """Tangents of the outputs, in arrays that the caller may write to."""
-        with np.errstate(all="ignore"):
-            dots = push_forward(self.tape, x_dots)
+        dots = push_forward(self.tape, x_dots)
         y_dots = [None if place is None else dots[place] for place in self.outputs]
         return _owned(y_dots, self.values, x_dots)
 
@@ -338,14 +336,14 @@ def _owned(found: list[Value | None], like: list[Value], given: list[Value]) -> 
     """Fill in zeros for None, and copy what is not an array of its own: the caller may write to it."""
     taken = set(map(id, given))
     for i, v in enumerate(found):
-        key = id(v)
-        if v is None:
+        if type(v) is np.ndarray:
+            if id(v) in taken or v.base is not None:
+                found[i] = v.copy()
+            taken.add(id(v))
+        elif v is None:
             found[i] = np.zeros(shape_of(like[i]), dtype_of(like[i]))
-        elif type(v) is np.ndarray and (key in taken or v.base is not None):
-            found[i] = v.copy()
         elif type(v) is Var:
             found[i] = v.alias()
-        taken.add(key)
     return found
 
 

@@ -65,26 +65,23 @@ def _is_complex(value: Any) -> bool:
 
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(a: Any, b: Any) -> Any:
-        if type(b) not in USUAL and _is_foreign(b):
-            return NotImplemented
+        if type(b) is not Var:
+            if type(b) not in USUAL and _is_foreign(b):
+                return NotImplemented
+            if _is_complex(b) and ufunc in COMPLEX:
+                return COMPLEX[ufunc](a, b)
         primitive = PRIMITIVES.get(ufunc)
-        if primitive is None:
-            return UFUNCS[ufunc](a, b)
-        if type(b) is not Var and _is_complex(b) and ufunc in COMPLEX:
-            return COMPLEX[ufunc](a, b)
-        return a.owner.apply(primitive, (a, b), {})
+        return a.owner.apply(primitive, (a, b), {}) if primitive else UFUNCS[ufunc](a, b)
 
     return operator
 
 
 def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(b: Any, a: Any) -> Any:
-        primitive = PRIMITIVES.get(ufunc)
-        if primitive is None:
-            return UFUNCS[ufunc](a, b)
         if _is_complex(a) and ufunc in COMPLEX:
             return COMPLEX[ufunc](a, b)
-        return b.owner.apply(primitive, (a, b), {})
+        primitive = PRIMITIVES.get(ufunc)
+        return b.owner.apply(primitive, (a, b), {}) if primitive else UFUNCS[ufunc](a, b)
 
     return operator
 
@@ -171,10 +168,10 @@ class Var:
         if type(args[-1]) in BEYOND:
             return NotImplemented
         if method == "__call__" and not kwargs:
+            if len(args) == 2 and ufunc in COMPLEX and any(map(_is_complex, args)):
+                return COMPLEX[ufunc](*args)
             primitive = PRIMITIVES.get(ufunc)
             if primitive is not None:
-                if len(args) == 2 and ufunc in COMPLEX and any(map(_is_complex, args)):
-                    return COMPLEX[ufunc](*args)
                 return self.owner.apply(primitive, args, {})
             if ufunc in UFUNCS:
                 return UFUNCS[ufunc](*args)
@@ -277,7 +274,7 @@ class Var:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> Any:
-        return FUNCTIONS[np.ndarray.__getitem__](self, index)
+        return FUNCTIONS[ndarray.__getitem__](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         write(self, FUNCTIONS[np.ndarray.__setitem__](self, index, value))
@@ -368,7 +365,7 @@ class Var:
         return self.copy()
 
 
-USUAL = frozenset({Var, ndarray, float, int})  # operands
+USUAL = frozenset({ndarray, float, int})  # operands
 
 
 def write(var: Var, value: Value) -> None:
@@ -410,10 +407,10 @@ def concrete(value: Value) -> Value:
 
 def shape_of(value: Value) -> tuple[int, ...]:
     """Return the shape of an array, number or `Var`."""
-    if type(value) is ndarray:  # the usual case, quickly
-        return value.shape  # type: ignore[no-any-return]  # as a Value it is Any
     while type(value) is Var:
         value = value.value
+    if type(value) is ndarray:  # the usual case, quickly
+        return value.shape  # type: ignore[no-any-return]  # as a Value it is Any
     if type(value) is float:
         return ()
     shape: tuple[int, ...] | None = getattr(value, "shape", None)
@@ -422,10 +419,10 @@ def shape_of(value: Value) -> tuple[int, ...]:
 
 def dtype_of(value: Value) -> np.dtype[Any]:
     """Return the dtype of an array, number or `Var`."""
-    if type(value) is ndarray:  # the usual case, quickly
-        return value.dtype  # type: ignore[no-any-return]  # as a Value it is Any
     while type(value) is Var:
         value = value.value
+    if type(value) is ndarray:  # the usual case, quickly
+        return value.dtype  # type: ignore[no-any-return]  # as a Value it is Any
     if type(value) is float:
         return FLOAT
     dtype: np.dtype[Any] | None = getattr(value, "dtype", None)

@@ -58,7 +58,7 @@ def _matmul(a: Any, b: Any) -> Any:
 
 def _is_dot(a: Any, b: Any) -> bool:
     """Whether `ndarray.dot`, called in half the time, is the same product of the BLAS."""
-    return type(a) is type(b) is np.ndarray and 1 <= a.ndim <= 2 >= b.ndim >= 1
+    return type(a) is type(b) is np.ndarray and a.ndim in {1, 2} and b.ndim in {1, 2}
 
 
 def _matmul_source(a: Value, b: Value) -> str:

@@ -21,7 +21,6 @@ from ffverify.reference.engine.primitive import (
     has_nan,
     linear,
     reshape,
-    spread,
     sum_over,
     sum_transpose,
 )
@@ -70,7 +69,7 @@ def _mean_forward(x: Any, *, axis: tuple[int, ...], keepdims: Any) -> Any:
     if dtype.char == "e":  # half precision: as NumPy does: the sum of many would overflow
         wide = _mean_forward(astype(x, dtype=np.float32), axis=axis, keepdims=keepdims)
         return astype(wide, dtype=dtype)
-    return np.add.reduce(x, axis=axis, keepdims=keepdims) / dtype.type(_count(shape_of(x), axis))
+    return np.add.reduce(x, axis=axis, keepdims=keepdims) / _count(shape_of(x), axis)
 
 
 mean_over = linear("mean", _mean_forward, _mean_transpose, flops=_elements, inline=True)
@@ -127,7 +126,7 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 # 1/m at each of the m elements of x that are equal to y, along axes, else 0.
 def _share(x: Any, y: Any, *, axis: tuple[int, ...]) -> Any:
-    attains = np.equal(x, spread(y, shape_of(x)))
+    attains = np.equal(x, y)
     dtype = dtype_of(x)
     if np.count_nonzero(attains) == y.size and not has_nan(y):  # every element of y attained once
         return attains.astype(dtype)
@@ -154,7 +153,7 @@ def _extreme(name: str, ufunc: np.ufunc) -> Any:
 
     def transpose_(y_bar: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
         y_bar = y_bar if keepdims else expand(y_bar, x, axis)
-        return spread(y_bar, shape_of(x)) * shares(y, x, axis, keepdims)
+        return y_bar * shares(y, x, axis, keepdims)
 
     return general(
         name,

@@ -138,11 +138,13 @@ def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """Part an index into its arrays of integers and all else, with ARRAY in their places."""
     template, arrays = [], []
     for part in index if isinstance(index, tuple) else (index,):
-        if isinstance(part, list | tuple):  # NumPy's own reading of them
+        if isinstance(part, (list, tuple)):  # NumPy's own reading of them
             part = np.asarray(part, None if len(part) else np.intp)  # noqa: PLW2901
-        if isinstance(part, np.ndarray | Var) and dtype_of(part).kind == "b":
+        if type(part) is not Var and not isinstance(part, np.ndarray):
+            template.append(part)
+        elif part.dtype.kind == "b":
             template.append(concrete(part))  # a mask decides the shape of the result
-        elif type(part) is Var or (isinstance(part, np.ndarray) and part.ndim):
+        elif part.ndim or type(part) is Var:
             template.append(ARRAY)
             arrays.append(part)
         else:

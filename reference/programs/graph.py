@@ -222,13 +222,13 @@ def _assemble(
             graph.constants.append(constants[id(value)])
         return constants[id(value)]
 
-    for value, record in tape:
-        if record is None:
+    for value, primitive, params, values, parents in tape:
+        if primitive is None:
             nodes.append(Node(names[len(nodes)], None, (), {}, value))
             graph.inputs.append(nodes[-1])
             continue
-        primitive, params, values, _, places = record
-        inputs = tuple(map(node_of, values, places or ()))
+        places = dict(parents)
+        inputs = tuple(node_of(x, places.get(k)) for k, x in enumerate(values))
         name = free.numbered(re.sub(r"\W", "_", primitive.name), counts)
         nodes.append(Node(name, primitive, inputs, params, value))
         graph.nodes.append(nodes[-1])

@@ -180,7 +180,7 @@ def linearised(f: Callable[..., Any], *args: float) -> Linearised:
         values = [source.value for source in node.inputs]
         for k, source in enumerate(node.inputs):
             assert node.primitive is not None  # noqa: S101 - nodes are applications
-            if node in alive and not source.is_constant and node.primitive.differentiates(k):
+            if node in alive and not source.is_constant and k in node.primitive.active:
                 partial = node.primitive.push(k, np.float64(1), node.value, values, node.params)
                 edge = (source.name, node.name)
                 edges[edge] = edges.get(edge, 0) + partial  # in x * x both factors are x
