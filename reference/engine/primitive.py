@@ -118,15 +118,10 @@ class Primitive:
         self, k: int, y_bar: Value, y: Value, xs: Sequence[Value], params: dict[str, Any]
     ) -> Value:
         """VJP: the cotangent J_kᵀ y_bar, in the shape and dtype of x_k."""
-        rule: Any = self.transposes[k]
-        if params:
-            x_bar = rule(y_bar, y, *xs, **params)
-        else:  # an empty dictionary, too, takes its time
-            x_bar = y_bar if rule is unchanged else rule(y_bar, y, *xs)
-        x = xs[k]
-        if type(x) is type(x_bar) is ndarray and x.dtype is x_bar.dtype and x.shape == x_bar.shape:
-            return x_bar  # the usual case, quickly
-        return unbroadcast(x_bar, x)
+        from .tracing import pull_back  # which rests on this module
+
+        tape = [(xs[k], None, {}, [], []), (y, self, params, list(xs), [(k, 0)])]
+        return pull_back(tape, [1], [y_bar], 1)[0]
 
     def count_flops(self, y: Value, xs: Sequence[Value], params: dict[str, Any]) -> float:
         """Return the number of floating-point operations of one application."""
@@ -353,12 +348,12 @@ def kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
 
 def unbroadcast(x_bar: Value, x: Value) -> Value:
     """Sum a cotangent over the axes along which x was broadcast, and give it x's dtype."""
-    shape, found = shape_of(x), shape_of(x_bar)
+    plain = type(x) is type(x_bar) is ndarray  # the usual case, quickly
+    shape, found = (x.shape, x_bar.shape) if plain else (shape_of(x), shape_of(x_bar))
     if found != shape:
         if len(found) == 2 and shape in (found[1:], (found[0], 1)) and x_bar.dtype.char in "fd":
-            add_up = _margin if type(x_bar) is np.ndarray else margin
-            x_bar = add_up(x_bar, axis=len(shape) - 1)
-            return x_bar if x_bar.dtype is dtype_of(x) else _cast_like(x_bar, x)
+            x_bar = (_margin if plain else margin)(x_bar, axis=len(shape) - 1)
+            return x_bar if plain and x_bar.dtype is x.dtype else _cast_like(x_bar, x)
         extra = len(found) - len(shape)
         axis = tuple(range(extra))
         if found[extra:] != shape:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .primitive import positive
+from .primitive import positive, unbroadcast, unchanged
 from .var import Value, Var, dtype_of, innermost, ndarray, shape_of
 
 if TYPE_CHECKING:
@@ -136,18 +136,16 @@ class Recording(Trace):
         """Take note that the program's path depends on this value."""
         self.branches.append(var.index)
 
-    def input(self, value: Value) -> Var:
-        """Put an input on the tape."""
-        return self._put(value, None, [])
+    def inputs(self, values: Sequence[Value]) -> list[Var]:
+        """Begin the tape with its inputs."""
+        self.nested = self.nested or Var in map(type, values)
+        self.tape = [(value, None, {}, [], []) for value in values]
+        return [Var(value, self, place) for place, value in enumerate(values)]
 
     def constant(self, value: Value) -> Var:
         """Make a `Var` that does not depend on the inputs."""
-        return self._put(value, positive, [value])
-
-    def _put(self, value: Value, primitive: Primitive | None, values: list[Value]) -> Var:
-        if type(value) is Var:
-            self.nested = True
-        self.tape.append((value, primitive, {}, values, []))
+        self.nested = self.nested or type(value) is Var
+        self.tape.append((value, positive, {}, [value], []))
         return Var(value, self, len(self.tape) - 1)
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
@@ -249,8 +247,22 @@ def pull_back(
         y_bar = bars.pop()  # this cotangent is complete and about to be used up
         if y_bar is None:
             continue
+        rules = primitive.transposes
         for k, place in parents:
-            x_bar = primitive.pull(k, y_bar, y, values, params)
+            rule = rules[k]
+            if rule is unchanged:
+                x_bar = y_bar
+            elif params:
+                x_bar = rule(y_bar, y, *values, **params)
+            else:  # an empty dictionary, too, takes its time
+                x_bar = rule(y_bar, y, *values)
+            x = values[k]
+            if not (
+                type(x) is type(x_bar) is ndarray
+                and x.dtype is x_bar.dtype
+                and x.shape == x_bar.shape
+            ):  # the unusual case
+                x_bar = unbroadcast(x_bar, x)
             present = bars[place]
             # Never in place: x_bar may be another node's cotangent, or the caller's own array.
             bars[place] = x_bar if present is None else present + x_bar

@@ -84,7 +84,7 @@ def _record(
     """Run f on a tape, with leaves that nobody writes to as long as the run is used."""
     _check_floats(leaves, "an argument")
     trace = Recording()
-    inputs = [trace.input(leaf) for leaf in leaves]
+    inputs = trace.inputs(leaves)
     try:
         with EXPLAINED:
             out = f(unflatten(structure, inputs))
@@ -300,7 +300,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
 # Checks -------------------------------------------------------------------------------------------------
 def _check_floats(leaves: list[Value], what: str) -> None:
     for leaf in leaves:
-        if type(leaf) is np.float64 or (type(leaf) is np.ndarray and leaf.dtype.kind == "f"):
+        if (type(leaf) is np.ndarray and leaf.dtype.kind == "f") or type(leaf) is np.float64:
             continue  # the usual case, quickly
         value = innermost(leaf)
         if isinstance(value, np.matrix | np.ma.MaskedArray):

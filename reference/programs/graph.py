@@ -155,7 +155,7 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     leaves, structure = flatten(args)
     dynamic, _ = dynamic_leaves(leaves)
     recording = Recording(records_all=True)
-    inputs = {i: recording.input(leaf) for i, leaf in dynamic.items()}
+    inputs = dict(zip(dynamic, recording.inputs(list(dynamic.values())), strict=True))
     try:
         with EXPLAINED:
             out = f(*unflatten(structure, [inputs.get(i, leaf) for i, leaf in enumerate(leaves)]))
@@ -243,7 +243,9 @@ def retrace(graph: Graph, apply: Callable[..., Value]) -> Graph:
     """Rebuild a graph, applying ``apply(primitive, *args, **params)`` in place of each node."""
     recording = Recording(records_all=True)
     values: dict[Node, Value] = {node: node.value for node in graph.constants}
-    values.update((node, recording.input(node.value)) for node in graph.inputs)
+    values.update(
+        zip(graph.inputs, recording.inputs([node.value for node in graph.inputs]), strict=True)
+    )
     try:
         for node in graph.nodes:
             values[node] = apply(node.primitive, *(values[x] for x in node.inputs), **node.params)
