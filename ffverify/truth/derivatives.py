@@ -345,14 +345,19 @@ def shifted(x: Sequence[Any], shifts: Sequence[Any], c: int) -> list[Any]:
     ]
 
 
-@lru_cache(64)
-def sign_patterns(count: int, most: int = 8) -> Array:
-    """Give sign patterns, one per row, ``most``, a power of two, at the most.
+PATTERNS = 8
 
-    Up to ``most`` - 1 inputs their columns are orthogonal, and each has as many of either sign.
+
+@lru_cache(64)
+def sign_patterns(count: int) -> Array:
+    """Give sign patterns of inputs, one per row, at most `PATTERNS`, a power of two.
+
+    Every input has as many of either sign: a kink on one side of a single one is met. The columns of fewer
+    than `PATTERNS` inputs are orthogonal, those of more are drawn.
     """
-    if count >= most:
-        return np.random.default_rng(0).choice([-1.0, 1.0], size=(most, count))
+    if count >= PATTERNS:
+        half = np.repeat([-1.0, 1.0], PATTERNS // 2)
+        return np.random.default_rng(0).permuted(np.tile(half, (count, 1)), axis=1).T
     signs = np.ones((1, 1))
     while len(signs) <= count:
         signs = np.block([[signs, signs], [signs, -signs]])

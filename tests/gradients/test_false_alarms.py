@@ -277,6 +277,9 @@ def test_a_kink_that_rounding_meets_below_a_single_input():
     assert check(fn, x).ok
     assert check(with_slope(0.25), x).ok
     assert not check(with_slope(3.0), -x).ok
+    many = torch.linspace(1, 2, 17, dtype=torch.float16)  # of many inputs as well
+    many[16] = 2.0**-24
+    assert check(fn, many).ok
 
 
 def test_a_kink_that_rounding_meets():

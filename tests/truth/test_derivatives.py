@@ -186,3 +186,10 @@ def test_an_undefined_value_is_left_unresolved() -> None:
     found = truth.value(np.log, [np.array([-1.0, 1.0])], F64, core=(0,))
     assert found.resolved.tolist() == [False, True]
     assert found.exact[0].is_nan()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 40, 1000])
+def test_every_input_is_moved_either_way_as_often(count: int) -> None:
+    signs = truth.sign_patterns(count)
+    assert np.all(np.abs(signs) == 1)
+    assert not np.any(signs.sum(axis=0))

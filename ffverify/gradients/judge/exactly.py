@@ -18,7 +18,7 @@ from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, PATTERNS, sign_patterns
 from ffverify.truth.neighbourhood import nearby_values
 from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
 from ffverify.verdicts.bounds import running_bounds
@@ -180,10 +180,11 @@ class Exactly:
         count = sum(p.size for p in places)
         if not count:
             return np.zeros(chosen.size)
-        patterns = sign_patterns(count, _FEW) if count > MANY else sign_patterns(count)
-        together = (
-            1 if count > MANY else len(patterns)
-        )  # matrices of balls are whole in single rows
+        if count <= MANY:
+            patterns, together = sign_patterns(count), PATTERNS
+        else:
+            patterns = np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, count))
+            together = 1  # matrices of balls are whole in single rows
         size = self.growth * self.fmt.unit_roundoff
         least = arb(self.growth) * arb(2) ** self.fmt.smallest_exponent
         with BALLS.precision(_BITS[0]):
