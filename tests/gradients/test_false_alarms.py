@@ -570,3 +570,25 @@ def test_zeta_is_undefined_where_libraries_say_so():
     torch = pytest.importorskip("torch")
     x, q = (torch.tensor(a, dtype=torch.float64) for a in ([0.1, -0.5, 2.0], [0.1, 2.0, 1.5]))
     assert check(lambda q: torch.special.zeta(x, q), q).ok
+
+
+def test_what_is_right_at_moderate_numbers_is_no_other_function_at_tiny_ones():
+    """torch's erf in bfloat16 is 0 up to 1e-8: a value that is off, beside a gradient that is right."""
+    torch = pytest.importorskip("torch")
+    report = check(torch.erf, torch.tensor([1e-10, -1e-19, 3e-38], dtype=torch.bfloat16))
+    assert report.truth == "shadow"
+    assert {f.mode for f in report.findings} == {"value"}
+
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.erf(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            (x,) = ctx.saved_tensors
+            return v / np.sqrt(np.pi) * torch.exp(-x * x)
+
+    halved = check(Halved.apply, torch.tensor([1e-10, -1e-19, 3e-38], dtype=torch.bfloat16))
+    assert "reverse" in {f.mode for f in halved.findings}
