@@ -31,6 +31,8 @@ _VANISHING = (
     1024.0  # times a step is smaller with which a slope leaves next to nothing of its difference
 )
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
+# Rows that may agree on another slope by chance where noise is more than was measured: one in ten does.
+_ASTRAY = 0.25
 
 
 _BESIDE = 24  # points around a point
@@ -38,20 +40,59 @@ _ZERO = 2.0**-400  # what is smaller moves as zeros do: by the size of the other
 _LEAST = 2.0**-500  # a step that divides numbers of any size
 
 
-def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple[float, float]:
+def ridders(
+    slope: Callable[[float], tuple[float, float]], *steps: float
+) -> tuple[float, float, float]:
     """Extrapolate central differences to step 0.
+
+    Large steps say of a bounded function that it is flat, and of one that is alike at all scales, such as
+    log |x| or the mantissa of a float, whatever its slope is on their own scale: by chance two of them agree.
+    A derivative is what small steps agree on, so most of all smaller steps have to bear it out.
 
     Parameters
     ----------
     slope
         ``slope(h)`` gives the central difference with step h and the rounding noise in it.
-    step
-        The first step.
+    steps
+        The first steps, falling: each begins a series that shrinks.
 
     Returns
     -------
-    The derivative and an estimate of its error (infinite if no two rows agree).
+    The derivative, an estimate of its error (infinite if no two rows agree), and the largest step that
+    it rests on.
     """
+    series = [_extrapolated(slope, step) for step in steps]
+    errors, values, sizes = np.array([row for rows in series for row in rows]).reshape(-1, 3).T
+
+    def is_borne_out(row: tuple[float, float, float]) -> bool:
+        error, value, h = row
+        finer = sizes < h
+        apart = np.abs(values - value) > _SAFETY * (errors + error)
+        return bool(np.sum(apart & finer) <= _ASTRAY * np.sum(finer))
+
+    found = [(np.inf, 0.0, 0.0)]
+    for rows in series:
+        settled = [i for i, row in enumerate(rows) if len(rows) > 1 and is_borne_out(row)]
+        if not settled:
+            continue
+        best = min(settled, key=lambda i: rows[i][0])
+        error, value, h = rows[best]
+        beside = [rows[i] for i in (best - 1, best + 1) if 0 <= i < len(rows)]
+        # An extrapolation that its neighbours in step do not bear out was a coincidence.
+        spread = min(max(abs(value - each[1]) for each in beside), max(each[0] for each in beside))
+        # What a difference keeps when its step all but vanishes is a jump or noise, and no slope: the
+        # difference with the larger step has it as well, in h instead of h / 1024.
+        jump = max(0.0, abs(slope(h / _VANISHING)[0]) - abs(value)) / _VANISHING
+        error = _SAFETY * max(error, spread, jump if np.isfinite(jump) else np.inf)
+        found.append((error, value, min(h * _SHRINK**_ORDERS, steps[0])))
+    error, value, step = min(found)
+    return value, error, step
+
+
+def _extrapolated(
+    slope: Callable[[float], tuple[float, float]], step: float
+) -> list[tuple[float, float, float]]:
+    """Give for every row an estimate of the error of its best extrapolation, this, and its step."""
     kept: list[tuple[float, float, float]] = []
     previous: list[float] = []
     for row in range(_ROWS):
@@ -71,17 +112,7 @@ def ridders(slope: Callable[[float], tuple[float, float]], step: float) -> tuple
         previous = current
         if candidates:
             kept.append((*min(candidates), h))
-    if len(kept) < 2:
-        return 0.0, np.inf
-    best = min(range(len(kept)), key=lambda i: kept[i][0])
-    error, value, h = kept[best]
-    beside = [kept[i] for i in (best - 1, best + 1) if 0 <= i < len(kept)]
-    # An extrapolation that its neighbours in step do not bear out was a coincidence.
-    spread = min(max(abs(value - other) for _, other, _ in beside), max(e for e, *_ in beside))
-    # What a difference keeps when its step all but vanishes is a jump or noise, and no slope: the difference
-    # with the larger step has it as well, in h instead of h / 1024.
-    jump = max(0.0, abs(slope(h / _VANISHING)[0]) - abs(value)) / _VANISHING
-    return value, _SAFETY * max(error, spread, jump if np.isfinite(jump) else np.inf)
+    return kept
 
 
 class Opaque:
@@ -186,14 +217,23 @@ def slope_by_differences(
         (above, size), (below, _) = total(h), total(-h)
         return float((above - below) / (2 * np.longdouble(h))), (4 * unit * size + noise) / h
 
-    sizes = [
-        float(np.abs(to_numpy(n)[d != 0]).max())
+    pairs = [
+        (np.abs(to_numpy(n)[d != 0].astype(np.float64)), np.abs(d[d != 0]))
         for n, d in zip(opaque.native, directions, strict=True)
-        if d is not None and np.any(d)
+        if d is not None
     ]
-    largest = [float(np.abs(d).max()) for d in directions if d is not None]
-    step = max([*sizes, 2.0**-10]) / 16 / max(largest)
-    value, error = ridders(slope, step)
+    sizes, moves = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    step = max(float(sizes.max()), 2.0**-10) / 16 / float(moves.max())
+    # Near a pole or a kink at zero a function changes on the scale of the smallest number that is moved.
+    own = float((sizes / moves)[sizes > 0].min(initial=np.inf)) / 16
+    steps = [step, own] if own < step * _SHRINK ** (-_ROWS / 2) else [step]
+
+    def told(h: float) -> tuple[float, float]:
+        """Leave out what is nothing because so small a step is rounded away or flushed to zero inside."""
+        found = slope(h)
+        return (np.nan, 0.0) if h <= steps[-1] < step and found[0] == 0 else found
+
+    value, error, step = ridders(told, *steps)
     if not np.isfinite(error):
         return arb.nan(), False
     center, _ = total(0.0)
@@ -214,6 +254,10 @@ def slope_by_differences(
         if kink or floor <= 2 * error:
             break
     if kink:
+        # What does not shrink with the step at all is a jump of the function's at the point: no slope.
+        jumps = [jump(step / inner / k)[0] / k for k in (1, 4, 16)]
+        if min(jumps) >= 7 / 8 * max(jumps):
+            return arb.nan(), False
         error += floor + (near * 17 / 32 if near >= 0.95 * far else max(near, far))
     return arb(value, error), kink
 

@@ -92,3 +92,59 @@ def test_inputs_of_very_different_sizes_are_moved_in_proportion(factor):
     )
     assert report.truth == "differences"
     assert str(report.verdict) == ("correct" if factor == 1 else "wrong")
+
+
+def one_by_one(function):
+    """Give a function of numbers that exact arithmetic cannot run, applied to each."""
+    return lambda x: np.array([function(float(each)) for each in x], dtype=np.float64)
+
+
+ALIKE_AT_ALL_SCALES = {
+    "the mantissa": (lambda x: math.frexp(x)[0], lambda x: 2.0 ** -math.frexp(x)[1], -3.0547380447e-07),
+    "a tiny number's mantissa": (lambda x: math.frexp(x)[0], lambda x: 2.0 ** -math.frexp(x)[1], 1.2e-30),
+    "a logarithm": (lambda x: math.log(abs(x)) if x else 0.0, lambda x: 1 / x, 1e-12),
+    "a wave of the logarithm": (
+        lambda x: math.sin(3 * math.log(abs(x))) if x else 0.0,
+        lambda x: 3 * math.cos(3 * math.log(abs(x))) / x,
+        3e-10,
+    ),
+    "a root": (lambda x: math.copysign(abs(x) ** (1 / 3), x), lambda x: x ** (-2 / 3) / 3, 1e-20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("factor", [1, 1.01])
+@pytest.mark.parametrize("name", ALIKE_AT_ALL_SCALES)
+def test_a_slope_is_what_small_steps_agree_on(name, factor):
+    """Of what is alike at all scales large steps tell another slope, and by chance two of them the same."""
+    value, slope, x = ALIKE_AT_ALL_SCALES[name]
+    inputs = np.zeros(20)
+    inputs[1] = x
+    report = check(
+        one_by_one(value),
+        inputs,
+        vjp=lambda v, given: (np.where(given, factor * v * slope(x), 0.0),),
+    )
+    assert report.truth == "differences"
+    judged = [f for f in report.findings if "x[1]" in f.where]
+    assert [str(f.kind) for f in judged] == ([] if factor == 1 else ["wrong"])
+
+
+def test_a_bounded_wave_is_not_flat_because_large_steps_say_so():
+    def fast(each):
+        return math.sin(1000 * each)
+
+    def vjp(v, x):
+        return (1000 * v * np.cos(1000 * x),)
+
+    report = check(one_by_one(fast), np.array([1000.1]), vjp=vjp)
+    assert report.truth == "differences"
+    assert str(report.verdict) != "wrong"
+
+
+def test_a_jump_at_the_point_has_no_slope():
+    """A remainder that jumps there: its bend does not shrink with the step, and passed for a kink."""
+    report = check(
+        one_by_one(lambda x: math.fmod(x, 0.1)), np.array([1000.1]), vjp=lambda v, x: (v,)
+    )
+    assert report.truth == "differences"
+    assert str(report.verdict) == "inconclusive"
