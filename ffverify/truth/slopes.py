@@ -10,7 +10,7 @@ Derivatives are the same high-precision central differences (`ffverify.truth.der
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,7 +45,7 @@ class Slopes:
     Attributes
     ----------
     exact
-        Object array of balls; at a kink the hull of the one-sided derivatives.
+        Object array of balls; at a kink the hull of the one-sided derivatives, nan where no precision tells.
     kink
         Where left and right derivative differ.
     value
@@ -139,7 +139,8 @@ def slopes(
         bits *= 2
     if found is None:
         raise Unresolved(last)
-    return found
+    # At a jump balls stay as wide as they are large: in a sum they would hide every other slope.
+    return replace(found, exact=np.where(known, found.exact, arb.nan()))
 
 
 def slopes_together(
@@ -328,7 +329,7 @@ def along(
                 continue
             balls, jump = truth.enclosure([y.reshape(1) for y in stencil], half)
             exact, used = balls[0], bits
-            narrow = bool(adaptive.narrow(balls, fmt)[0])
+            narrow = bool(adaptive.narrow_slopes(balls, fmt)[0])
             kink = not narrow and before is not None and bool(adaptive.stays(jump, before)[0])
             before = jump
             resolved = narrow or kink
@@ -522,13 +523,11 @@ def _stencil(
 
 def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:
     """Tell which slopes are known well enough: beside themselves or, unless each, the largest."""
-    finite = [b.abs_upper() for b in balls if b.is_finite()]
-    if not finite:
-        return np.zeros(balls.shape, dtype=bool)
-    margin = max(finite) * arb(2) ** -(fmt.precision + 8)
-    own: Array = adaptive.narrow(balls, fmt)
-    if each:
+    own: Array = adaptive.narrow_slopes(balls, fmt)
+    sizes = [b.abs_upper() for b in balls[own] if b.is_finite()]
+    if each or not sizes:
         return own
+    margin = max(sizes) * arb(2) ** -(fmt.precision + 8)
     near: Array = np.array([bool(b.is_finite() and b.rad() <= margin) for b in balls], dtype=bool)
 
     return own | near
