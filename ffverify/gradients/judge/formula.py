@@ -62,6 +62,8 @@ def _differs(numbers: Numbers, own: Exactly, i: int, exact: Any) -> bool:
     apart, allowed = abs(formula - exact).lower(), slack(point, exact)
     if not apart > allowed:
         return False
+    if formula.is_zero() and exact.abs_upper() < arb(2) ** point.fmt.emin:  # it may be flushed
+        return False
     # The constants of either side may be rounded up where those of the other are rounded down.
     mine = float(own.constants[i])
     if apart <= allowed + arb(
