@@ -147,6 +147,28 @@ def _half_even(floor: Callable[[Any], Any], half: Any) -> Callable[[Any], Any]:
     return rint
 
 
+def _ball_exponent(x: Any) -> Any:
+    """Give e where 2^(e-1) ≤ |x| < 2^e; 0 of 0 and of what is not finite."""
+    if x.is_zero() or not x.is_finite():
+        return arb(0)
+    low, high = (
+        int(exponent) + int(mantissa).bit_length() if mantissa else None
+        for mantissa, exponent in (x.abs_lower().man_exp(), x.abs_upper().man_exp())
+    )
+    if low is None or low != high:
+        raise Undecided(f"which powers of two {shown(x)} lies between")
+    return arb(low)
+
+
+def _mp_exponent(x: Any) -> Any:
+    return mp.mpf(mp.frexp(x)[1] if mp.isfinite(x) else 0)
+
+
+def _frexp(x: Any) -> tuple[Any, Any]:
+    exponent = elementwise("exponent", x)
+    return x / 2**exponent, exponent.astype(np.int32)
+
+
 def _ball_lgamma(x: Any) -> Any:
     if x > 0:
         return x.lgamma()
@@ -432,6 +454,7 @@ TABLE = (
     _elementary("ceil", "ceil", "ceil", _ball_step(arb.ceil), _mp_step(mp.ceil), EXACT),
     _elementary("rint", "", "", _half_even(_ball_step(arb.floor), arb(0.5)),
                 _half_even(_mp_step(mp.floor), mp.mpf(0.5)), EXACT),
+    _elementary("exponent", "", "", _ball_exponent, _mp_exponent, EXACT), _row("frexp", "frexp", "", _frexp),
     _row("trunc", "trunc", "", lambda x: np.sign(x) * np.floor(abs(x))),
     _row("remainder", "remainder", "", lambda x, y: x - np.floor(x / y) * y),
     _row("fmod", "fmod", "rem", lambda x, y: x - np.trunc(x / y) * y),

@@ -170,6 +170,8 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "var": lambda x: np.var(x, axis=1, ddof=1),
     "prod": lambda x: np.prod(x, axis=-1),
     "prod of all": np.prod,
+    "mantissa": lambda x: np.frexp(x)[0],
+    "exponent": lambda x: np.frexp(x)[1],
     "max": lambda x: np.max(x, axis=(0, 1)),
     "min": lambda x: np.min(x, axis=1, keepdims=True),
     "argmax": lambda x: np.argmax(x, axis=1),

@@ -237,3 +237,42 @@ def test_jax_functions_are_compiled_where_they_can_be():
         compiled(None)  # these arguments are to blame: it stays compiled
     compiled(x)
     assert len(calls) == 3  # the two were at None
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("factor", [1, 1.25])
+def test_the_mantissa_has_an_exact_form(dtype, factor):
+    """At -3e-7 its slope is 2^21; beside the largest floats it is subnormal, and flushed; zeros are jumps."""
+    torch = pytest.importorskip("torch")
+
+    class Mantissa(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            mantissa, exponent = torch.frexp(x)
+            ctx.save_for_backward(exponent)
+            return mantissa
+
+        @staticmethod
+        def backward(ctx, v):
+            (exponent,) = ctx.saved_tensors
+            return factor * v / exponent.exp2()
+
+    x = torch.zeros(20, dtype=getattr(torch, dtype))
+    x[1], x[2] = -3.05e-7, 3.0 if dtype == "float64" else -1.7014120374287884e38
+    for f in (Mantissa.apply, lambda x: torch.frexp(x)[0]):
+        report = gradcheck(f, x, raise_exception=False)
+        assert report.truth == "shadow"
+        wrong = factor != 1 and f == Mantissa.apply
+        assert str(report.verdict) == ("wrong" if wrong else "correct"), str(report)
+
+
+def test_torchs_ldexp_is_judged_where_it_killed_the_process():
+    """Its tangent holds zeros without memory, which torch's kernels read under a dispatch mode."""
+    torch = pytest.importorskip("torch")
+    exponents = torch.tensor([1, -2])
+    x = torch.tensor([1.3, -0.6], requires_grad=True)
+    (gradient,) = torch.autograd.grad((torch.ldexp(x, exponents) * x).sum(), x)
+    report = gradcheck(lambda x: torch.ldexp(x, exponents) * x, x.detach(), raise_exception=False)
+    found = [f for f in report.findings if "reverse" in f.where]
+    # Of integers torch takes 2 to the power of -2 for 0, which halves the second element.
+    assert bool(found) == (not torch.allclose(gradient, torch.tensor([5.2, -0.3])))

@@ -68,9 +68,8 @@ def test_rounding_in_a_gradient_that_nobody_can_run_is_no_fault(name, dtype):
 
 def test_a_jump_is_no_slope_however_steadily_it_is_divided_by_the_step():
     """The mantissa of h over h is the same over a binade of steps: it passed for a slope of 19153.967."""
-    torch = pytest.importorskip("torch")
-    report = gradcheck(
-        lambda x: torch.frexp(x)[0], torch.zeros(1, dtype=torch.float32), raise_exception=False
+    report = check(
+        one_by_one(lambda x: math.frexp(x)[0]), np.zeros(1), vjp=lambda v, x: (np.zeros(1),)
     )
     assert report.truth == "differences"
     assert str(report.verdict) == "inconclusive"

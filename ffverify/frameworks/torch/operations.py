@@ -26,7 +26,7 @@ DECOMPOSED = frozenset(
     str.split("""
     adaptive_max_pool2d adaptive_max_pool3d addcdiv addcmul addmm addmv addr affine_grid_generator aminmax
     baddbmm batch_norm binary_cross_entropy binary_cross_entropy_with_logits bucketize celu col2im complex
-    conj_physical count_nonzero deg2rad diagonal dist elu embedding embedding_dense floor_divide frac frexp
+    conj_physical count_nonzero deg2rad diagonal dist elu embedding embedding_dense floor_divide frac
     gcd gelu glu grid_sampler_2d hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss
     igamma igammac index_fill isin isneginf isposinf lcm ldexp leaky_relu lerp linalg_cross linalg_vector_norm
     linspace log_sigmoid logaddexp2 logit logspace logsumexp margin_ranking_loss max_pool2d_with_indices
