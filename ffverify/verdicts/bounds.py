@@ -23,7 +23,7 @@ from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, at_rows, in_halves, joined, listed, together
 from ffverify.exact.rounding_arithmetic import rounded
-from ffverify.truth.adaptive import CEILING
+from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 
 
 def rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> list[Any]:
@@ -53,16 +53,16 @@ def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple
     tuple
         One object array of balls (upper bounds of the error) per result.
     """
-    exact = _results(program, args, fmt)
+    exact = _results(program, args)
     flat = np.concatenate([np.ravel(BALLS.array(r).values) for r in exact])
     (bounds,) = running_bounds(joined(program), [args], fmt, [flat])
     parts = np.split(bounds, np.cumsum([np.size(r) for r in exact])[:-1])
     return tuple(part.reshape(np.shape(r)) for part, r in zip(parts, exact, strict=True))
 
 
-def _results(program: Program, args: Sequence[Array], fmt: Format) -> list[Any]:
+def _results(program: Program, args: Sequence[Array]) -> list[Any]:
     """Run a program exactly; where no precision decides a branch, in mpmath, which always decides."""
-    bits = _precision(fmt)
+    bits = FIRST_PRECISION
     while bits <= CEILING:
         with BALLS.precision(bits), contextlib.suppress(Undecided):
             return listed(program(*(BALLS.array(a) if is_floating(a) else a for a in args)))
@@ -90,15 +90,11 @@ def running_bounds(
         wide = np.broadcast_to(out.elements, (len(some), out.shape[-1]))
         return [_largest_distance(wide[k], exact[i]) for k, i in enumerate(some)]
 
-    with BALLS.precision(_precision(fmt)):
+    # Which holds products of floats as they are: its own roundings are nothing beside the format's.
+    with BALLS.precision(FIRST_PRECISION):
         found = in_halves(run, range(len(arguments)))
     undecided = [np.full(e.shape, arb.pos_inf(), dtype=object) for e in exact]
     return [u if bounds is None else bounds for u, bounds in zip(undecided, found, strict=True)]
-
-
-def _precision(fmt: Format) -> int:
-    """Give bits whose own roundings are nothing: twice the format's, and 64 for sums and powers."""
-    return 2 * fmt.precision + 64
 
 
 def _apart(ball: Any, exact: Any) -> Any:

@@ -125,8 +125,7 @@ TIDY = np.array([3.0, -0.5])
 
 def exactly(program, x=TIDY):
     vector, inputs = joined(program), Inputs([x])
-    run = run_alone(vector, inputs, [], F64)
-    return Exactly(vector, inputs, [], run, F64, growth=8)
+    return Exactly(vector, inputs, [], run_alone(vector, inputs, [], F64), F64, growth=8)
 
 
 def test_what_is_measured_of_a_program_at_a_point():

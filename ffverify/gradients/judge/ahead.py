@@ -17,22 +17,21 @@ from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, 
 from ffverify.gradients.truth_sources import hold_to
 from ffverify.truth.slopes import Slopes, slopes, slopes_together
 
-from .exactly import Run, run_together, runs
+from .exactly import run_together
 
 
 @dataclass
 class Ahead:
     """A direction, the exact slopes of all results along it, and cotangents of those that have one slope.
 
-    ``values``, ``gradients`` and ``tangents`` are what was run already, together with other points.
+    ``gradients`` and ``tangents`` are what the code gives, where it was run together with other points.
     """
 
     directions: list[Array | None]
     slopes: Slopes
     weights: Array
-    values: Run | None = None
-    gradients: Run | None = None
-    tangents: Run | None = None
+    gradients: Array | None = None
+    tangents: Array | None = None
 
 
 def ahead_along(point: Point, directions: list[Array | None], usable: Array) -> Ahead:
@@ -64,16 +63,14 @@ def look_ahead(points: Sequence[Point]) -> None:
 
     def run(
         program: Program | None, more: Callable[[Point, Ahead], list[Array]]
-    ) -> Sequence[Run | None]:
+    ) -> Sequence[Array | None]:
         if program is not None:
             with contextlib.suppress(Exception):  # code of the caller's, not for exact numbers
                 given = [[*p.inputs.arrays, *more(p, a)] for p, a in some]
                 return run_together(joined(program), given, fmt)
         return [None] * len(some)
 
-    at, here = [p.inputs.arrays for p, _ in some], [p.exact for p, _ in some]
-    values = runs(some[0][0].vector, at, fmt, here)
     gradients = run(formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
     tangents = run(formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
     for i, (_, ahead) in enumerate(some):
-        ahead.values, ahead.gradients, ahead.tangents = values[i], gradients[i], tangents[i]
+        ahead.gradients, ahead.tangents = gradients[i], tangents[i]

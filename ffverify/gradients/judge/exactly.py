@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,38 +36,9 @@ PROBABLE = 8.0
 _FEW, MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a program gives at a point, and what its roundings can add up to there, run if asked for."""
-
-    balls: Array
-    running: Callable[[], Array]
-
-
-def runs(
-    vector: Program,
-    arguments: Sequence[Sequence[Array]],
-    fmt: Format,
-    balls: Sequence[Array | None],
-) -> list[Run | None]:
-    """Give what a program gives at many points, None where it gives nothing; its roundings are one run."""
-    known = {i: b for i, b in enumerate(balls) if b is not None}
-
-    @cache
-    def running() -> dict[int, Array]:
-        given = [arguments[i] for i in known]
-        found = running_bounds(vector, given, fmt, list(known.values()))
-        return dict(zip(known, found, strict=True))
-
-    def of(i: int) -> Callable[[], Array]:
-        return lambda: running()[i]
-
-    return [Run(known[i], of(i)) if i in known else None for i in range(len(balls))]
-
-
 def run_together(
     vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format
-) -> list[Run | None]:
+) -> list[Array | None]:
     """Run a program at many points, with what else it takes; None where that fails."""
 
     def run(some: Sequence[int]) -> Sequence[Array]:
@@ -75,10 +46,10 @@ def run_together(
         out = at_rows(vector, args)
         return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
 
-    return runs(vector, arguments, fmt, _as_narrow(run, len(arguments), fmt))
+    return _as_narrow(run, len(arguments), fmt)
 
 
-def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format) -> Run | None:
+def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format) -> Array | None:
     """Run a program at one point, with what else it takes; None where that fails."""
     given = [*inputs.balls, *map(BALLS.array, more)]
     try:
@@ -88,7 +59,7 @@ def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Forma
                 found = vector(*given).values
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         return None
-    return runs(vector, [[*inputs.arrays, *more]], fmt, [found])[0]
+    return found
 
 
 def _as_narrow(
@@ -137,8 +108,8 @@ class Exactly:
         The point. Its floating elements carry rounding errors.
     more
         Cotangents or tangents: exact numbers.
-    run
-        What it gives there.
+    balls
+        The exact results there.
     fmt, growth
         The format of what was computed, and the growth factor g.
     code
@@ -148,18 +119,13 @@ class Exactly:
     vector: Program
     inputs: Inputs
     more: Sequence[Array]
-    run: Run
+    balls: Array
     fmt: Format
     growth: int
     code: bool = True
 
     def __post_init__(self) -> None:
         self._exact = [BALLS.array(a) for a in self.more]
-
-    @property
-    def balls(self) -> Array:
-        """The exact results."""
-        return self.run.balls
 
     @cached_property
     def floats(self) -> Array:
@@ -248,7 +214,8 @@ class Exactly:
         if not self.code:
             out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
             return out
-        bounds = self.run.running()
+        given = [*self.inputs.arrays, *self.more]
+        (bounds,) = running_bounds(self.vector, [given], self.fmt, [self.balls])
         return np.array([float(b.upper()) if b.is_finite() else np.inf for b in bounds])
 
     def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:

@@ -29,7 +29,7 @@ from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, 
 from ffverify.verdicts.verdict import Verdict
 
 from .ahead import Ahead, ahead_along
-from .exactly import Exactly, Run, run_alone, runs
+from .exactly import Exactly, run_alone
 from .execution import execution_and_accuracy
 from .formula import forward_faults, kinked_faults, reverse_faults, undefined
 from .judged import Screening
@@ -63,12 +63,8 @@ def judge(point: Point, *, values: bool = True) -> Screening:
 
 def _values(point: Point, found: Screening) -> None:
     """Ask the second and the third question of the function's own values."""
-    run = None if point.ahead is None else point.ahead.values
-    if run is None:
-        (run,) = runs(point.vector, [point.inputs.arrays], point.fmt, [point.exact])
-    assert run is not None  # noqa: S101 - the values are known
     code = point.formulas.code
-    own = Exactly(point.vector, point.inputs, [], run, point.fmt, point.growth, code)
+    own = Exactly(point.vector, point.inputs, [], point.exact, point.fmt, point.growth, code)
     computed = values(point, found)
     execution_and_accuracy(computed, own, np.ones(computed.computed.size, dtype=bool))
 
@@ -103,16 +99,16 @@ def _along(
 
 
 def _exactly(
-    numbers: Numbers, program: Program | None, more: Sequence[Array], run: Run | None = None
+    numbers: Numbers, program: Program | None, more: Sequence[Array], balls: Array | None = None
 ) -> Exactly | None:
     """Give the code of a mode in exact arithmetic; None where it is unknown or cannot be run."""
     if program is None:
         return None
     point, vector = numbers.point, joined(program)
-    run = run or run_alone(vector, point.inputs, more, point.fmt)
-    if run is None or run.balls.size != numbers.computed.size:
+    balls = run_alone(vector, point.inputs, more, point.fmt) if balls is None else balls
+    if balls is None or balls.size != numbers.computed.size:
         return None
-    return Exactly(vector, point.inputs, more, run, point.fmt, point.growth)
+    return Exactly(vector, point.inputs, more, balls, point.fmt, point.growth)
 
 
 def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
