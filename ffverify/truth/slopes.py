@@ -9,10 +9,10 @@ Derivatives are the same high-precision central differences (`ffverify.truth.der
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from . import derivatives as truth
 from .derivatives import CEILING, FIRST_PRECISION, Truth
 
 Weights = Sequence[Array | None]
+T = TypeVar("T")
 
 EACH = 1024
 CONSTANT_PATTERNS = 2
@@ -210,12 +211,7 @@ def glance(
         with BALLS.precision(bits):
             try:
                 exponent = _exponent(inputs, directions, bits)
-                x = [
-                    PreciseArray(b.values, arithmetic)
-                    if isinstance(b, PreciseArray) and arithmetic is not BALLS
-                    else b
-                    for b in inputs.balls
-                ]
+                x = [under(arithmetic, b) for b in inputs.balls]
                 return central(vector, x, directions, exponent)[0]  # type: ignore[no-any-return]  # an object array
             except Undecided:
                 bits *= 2
@@ -232,12 +228,14 @@ def projection_slope(
     arithmetic: Arithmetic = BALLS,
 ) -> Any:
     """Give the slope of ⟨weights, program⟩ at a glance: for bisection, where that suffices."""
-    each = glance(vector, inputs, directions, bits, arithmetic=arithmetic)
-    if each is None:
-        return arb.nan()
-    used = np.flatnonzero(weights)
     with BALLS.precision(bits):
-        return sum((each[used] * weights[used]).tolist(), arb(0))
+        return weighted(glance(vector, inputs, directions, bits, arithmetic=arithmetic), weights)
+
+
+def weighted(each: Array | None, weights: Array) -> Any:
+    """Give the weighted sum of the slopes of all results, without those of weight 0; nan without any."""
+    used = np.flatnonzero(weights)
+    return arb.nan() if each is None else sum((each[used] * weights[used]).tolist(), arb(0))
 
 
 def slopes_along(
@@ -276,9 +274,7 @@ def slopes_along(
             for j, b in enumerate(inputs.balls):
                 mine = [r for r, (k, _) in enumerate(elements) if k == j]
                 if not mine:
-                    moved.append(
-                        PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b
-                    )
+                    moved.append(under(arithmetic, b))
                     continue
                 rows = np.repeat(b.values.ravel()[None], 2 * count, axis=0)
                 for r in mine:
@@ -385,15 +381,35 @@ def _motion(
         squares = [(a * a).abs_upper() for a in apart.tolist()]
         # No less than any of the moves did: beyond a kink there are other sensitivities.
         total = max(sum(squares, arb(0)) * count / len(patterns), *squares)
-    for k in range(CONSTANT_PATTERNS):
-        arithmetic, met = constants_moved(fmt, growth, k)
-        x = [
-            PreciseArray(a.values, arithmetic) if isinstance(a, PreciseArray) else a
-            for a in inputs.balls
-        ]
+
+    def moved_by(arithmetic: Arithmetic) -> Any:
+        x = [under(arithmetic, b) for b in inputs.balls]
         (apart,) = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
-        total += apart * apart * len(met) / CONSTANT_PATTERNS
+        return apart * apart
+
+    total += sum(s * n for s, n in with_constants_moved(fmt, growth, moved_by)) / CONSTANT_PATTERNS
     return total.abs_upper().sqrt()
+
+
+def with_constants_moved(
+    fmt: Format, units: float, run: Callable[[Arithmetic], T]
+) -> list[tuple[T, int]]:
+    """Give what comes out with a program's constants moved, and how many there are; nothing without any."""
+    found = []
+    for pattern in range(CONSTANT_PATTERNS):
+        arithmetic, met = constants_moved(fmt, units, pattern)
+        out = run(arithmetic)
+        if not met:
+            break
+        found.append((out, len(met)))
+    return found
+
+
+def under(arithmetic: Arithmetic, x: Any) -> Any:
+    """Give a precise array in an arithmetic, and what is none as it is."""
+    if not isinstance(x, PreciseArray) or x.arithmetic is arithmetic:
+        return x
+    return PreciseArray(x.elements, arithmetic, x.rows)
 
 
 def constants_moved(fmt: Format, units: float, pattern: int) -> tuple[Arithmetic, set[Any]]:

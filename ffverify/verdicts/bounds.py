@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS, MPMATH
-from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, at_rows, in_halves, joined, listed, together
 from ffverify.exact.rounding_arithmetic import rounded
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
+from ffverify.truth.slopes import under
 
 
 def rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> list[Any]:
@@ -81,12 +81,8 @@ def running_bounds(
 
     def run(some: Sequence[int]) -> list[Array]:
         args = [together(arrays) for arrays in zip(*(arguments[i] for i in some), strict=True)]
-        given = [
-            PreciseArray(a.elements, arithmetic, a.rows) if isinstance(a, PreciseArray) else a
-            for a in args
-        ]
         with np.errstate(all="ignore"):
-            out = at_rows(vector, given)
+            out = at_rows(vector, [under(arithmetic, a) for a in args])
         wide = np.broadcast_to(out.elements, (len(some), out.shape[-1]))
         return [_largest_distance(wide[k], exact[i]) for k, i in enumerate(some)]
 

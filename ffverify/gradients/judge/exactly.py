@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray, batch, row_of
+from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
 from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, PATTERNS, sign_patterns
 from ffverify.truth.neighbourhood import nearby_values
-from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, constants_moved, with_rounding
+from ffverify.truth.slopes import Inputs, under, with_constants_moved, with_rounding
 from ffverify.verdicts.bounds import running_bounds
 
 from .slope import NEAR
@@ -191,19 +191,16 @@ class Exactly:
     @cached_property
     def constants(self) -> Array:
         """How far each result moves when the program's own constants, such as √2, are rounded otherwise."""
-        moves = []
-        for pattern in range(CONSTANT_PATTERNS):
-            arithmetic, met = constants_moved(self.fmt, LIBRARY_ROUNDINGS / NEAR, pattern)
-            given = [
-                PreciseArray(b.values, arithmetic) if isinstance(b, PreciseArray) else b
-                for b in (*self.inputs.balls, *self._exact)
-            ]
+
+        def moved(arithmetic: Arithmetic) -> Array:
+            given = [under(arithmetic, b) for b in (*self.inputs.balls, *self._exact)]
             with BALLS.precision(_BITS[0]):
                 apart = self._apart(given, 1, slice(None))[0]
-            if not met:
-                return np.zeros(self.floats.size)
-            moves.append(np.where(np.isfinite(apart), NEAR * apart, 0.0) * np.sqrt(len(met)))
-        return _root_mean_square(np.stack(moves))
+            return np.where(np.isfinite(apart), NEAR * apart, 0.0)
+
+        found = with_constants_moved(self.fmt, LIBRARY_ROUNDINGS / NEAR, moved)
+        sizes = [apart * np.sqrt(count) for apart, count in found]
+        return _root_mean_square(np.stack(sizes or [np.zeros(self.floats.size)]))
 
     @cached_property
     def running(self) -> Array:

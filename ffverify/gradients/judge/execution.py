@@ -15,7 +15,8 @@ from ffverify.verdicts.verdict import Verdict, judge
 
 from .exactly import MANY, PROBABLE, Exactly
 from .natural_scale import NaturalScale
-from .numbers import Numbers, known
+from .numbers import Numbers
+from .slope import known
 
 
 def execution_and_accuracy(numbers: Numbers, own: Exactly, asked: Array) -> None:
@@ -26,14 +27,10 @@ def execution_and_accuracy(numbers: Numbers, own: Exactly, asked: Array) -> None
     point, computed, exact = numbers.point, numbers.computed, own.floats
     fmt, g = point.fmt, point.growth
     unit, flushed = g * fmt.unit_roundoff, g * 2.0**fmt.emin
-    with np.errstate(all="ignore"):
-        error = np.abs(computed - exact)
-        error[computed == exact] = 0.0
-        # One unit of g is left for the midpoints, which are floats.
-        near = error <= (unit - fmt.unit_roundoff) * np.abs(exact) + g * 2.0**fmt.smallest_exponent
+    off, error = numbers.doubted(exact)
     largest = numbers.of_largest(exact)
     unseen = np.where(asked & np.isfinite(exact) & (largest > 0), unit, np.nan)
-    doubted = asked & ~near
+    doubted = asked & off
     # Of an array's losses that are rounding beside it the first is told. More are no news, as long as the
     # code's own roundings explain them: whether it ran right is asked of every number.
     warned = np.array([(numbers.mode, owner) in point.warned for owner in numbers.owners])

@@ -20,13 +20,13 @@ from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import Point, attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.derivatives import TOGETHER
-from ffverify.truth.slopes import Inputs, Slopes, projection_slope, slopes_along
+from ffverify.truth.slopes import Inputs, Slopes, slopes_along, weighted
 from ffverify.verdicts.verdict import Verdict
 
 from .exactly import Exactly
 from .judged import Judged
-from .numbers import Numbers, known
-from .slope import slack
+from .numbers import Numbers
+from .slope import known, slack
 
 # How much is done at a time: the slopes of as many elements from one run, of the rest sums in so many parts.
 _SINGLY, _PARTS = 64, 32
@@ -103,12 +103,7 @@ class Identity:
 
     def slope(self, chosen: Array) -> Any:
         """Give the exact slope that some elements together should be."""
-        point, along = self.vjp.point, self.vjp.along(self.masked(chosen))
-        if point.formulas.differences is not None:
-            return point.formulas.differences(along.weights, along.directions)[0]
-        return projection_slope(
-            point.vector, along.weights, point.inputs, along.directions, FIRST_PRECISION
-        )
+        return self.vjp.along(self.masked(chosen)).ball
 
     def residual(self, chosen: Array, slope: Any = None) -> float:
         """Give by how much the two sides differ at least; 0 where that is unknown."""
@@ -150,7 +145,9 @@ def reverse_faults(
     part = identity.whole
     if not part.size:
         return faults
-    whole = identity.slope(part) if broken.size else _sum(exact.exact, vjp.weights)
+    assert vjp.weights is not None  # noqa: S101 - of a VJP
+    with BALLS.precision(_BITS):
+        whole = identity.slope(part) if broken.size else weighted(exact.exact, vjp.weights)
     size = identity.residual(part, whole)
     if size and _constants_explain(size, identity, own, part):
         # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
@@ -168,13 +165,6 @@ def reverse_faults(
     if not off and tied:
         judge_sum(identity, part)
     return faults | off
-
-
-def _sum(slopes: Array, weights: Array | None) -> Any:
-    assert weights is not None  # noqa: S101 - of a VJP
-    used = np.flatnonzero(weights)
-    with BALLS.precision(_BITS):
-        return sum((slopes[used] * weights[used]).tolist(), arb(0))
 
 
 def _constants_explain(size: float, identity: Identity, own: Exactly, chosen: Array) -> bool:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.gradients.evaluation import (
@@ -104,6 +102,15 @@ class Numbers:
         parts = [part for j in self.owners if (part := found[j]) is not None]
         return np.concatenate(parts) if len(parts) == len(self.owners) else None
 
+    def doubted(self, exact: Array) -> tuple[Array, Array]:
+        """Tell which are off by more than rounding, and by how much; ``exact`` is rounded to floats."""
+        fmt, g = self.point.fmt, self.point.growth
+        with np.errstate(all="ignore"):
+            error = np.abs(self.computed - exact)
+            error[self.computed == exact] = 0.0
+            allowed = (g - 1) * fmt.unit_roundoff * np.abs(exact) + g * 2.0**fmt.smallest_exponent
+        return ~(error <= allowed), error
+
     def unseen(self, limits: Array) -> None:
         """Note the errors that these numbers might have without being accused (see `Screening.unseen`)."""
         self.found.unseen(self.point, self.mode, limits)
@@ -122,13 +129,6 @@ class Numbers:
                 truth, error, allowed, tail, reason,
             )
         )  # fmt: skip
-
-
-def known(exact: Any, growth: int) -> Truth:
-    """Give a number that is known as a ball, or several, as a truth."""
-    held = np.atleast_1d(np.asarray(exact, dtype=object))
-    no = np.zeros(held.shape, dtype=bool)
-    return Truth(held, lambda: np.full(held.shape, arb(0), dtype=object), no, ~no, growth)
 
 
 def values(point: Point, found: Screening) -> Numbers:

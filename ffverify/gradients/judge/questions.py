@@ -33,7 +33,8 @@ from .exactly import Exactly, run_alone
 from .execution import execution_and_accuracy
 from .formula import forward_faults, kinked_faults, reverse_faults, undefined
 from .judged import Screening
-from .numbers import Numbers, gradients, known, tangents, values
+from .numbers import Numbers, gradients, tangents, values
+from .slope import known
 from .unknown import judge_one, judge_tangents, judge_vjp, screen_by_differences
 
 _ON_KINKS = 4  # elements on kinks that are judged, of one argument

@@ -1,4 +1,7 @@
-"""The exact slope that one element of a VJP or a JVP should be, and what else may pass for it."""
+"""The slope that one element of a VJP or a JVP should be, and what else may pass for it.
+
+It is exact where the function has an exact program, else what differences leave open (`..opaque`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
@@ -17,7 +21,15 @@ from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.neighbourhood import nearby_slopes
-from ffverify.truth.slopes import CONSTANT_PATTERNS, Inputs, along, constants_moved, glance
+from ffverify.truth.slopes import (
+    CONSTANT_PATTERNS,
+    Inputs,
+    along,
+    glance,
+    projection_slope,
+    weighted,
+    with_constants_moved,
+)
 
 # Constants move by so much less than a rounding that no threshold among them crosses a float; what they
 # move is scaled up.
@@ -31,6 +43,13 @@ def slack(point: Point, exact: Any) -> Any:
     return LIBRARY_ROUNDINGS * (unit + arb(2) ** point.fmt.smallest_exponent)
 
 
+def known(exact: Any, growth: int) -> Truth:
+    """Give a number that is known as a ball, or several, as a truth."""
+    held = np.atleast_1d(np.asarray(exact, dtype=object))
+    no = np.zeros(held.shape, dtype=bool)
+    return Truth(held, lambda: np.full(held.shape, arb(0), dtype=object), no, ~no, growth)
+
+
 @dataclass(frozen=True)
 class Slope:
     """The slope of ⟨weights, results⟩ at a point along a direction through its inputs."""
@@ -41,8 +60,14 @@ class Slope:
 
     @cached_property
     def truth(self) -> Truth:
-        """The exact slope; at a kink the hull of the slopes on either side."""
+        """The exact slope, at a kink the hull of those on either side; or what differences leave open."""
         point = self.point
+        if point.formulas.differences is not None:
+            ball, kink = point.formulas.differences(self.weights, self.directions)
+            exact = known(ball, point.growth)
+            return Truth(
+                exact.exact, exact.measure, np.array([kink]), ~exact.resolved, exact.growth
+            )
         moving = [
             (x != 0) if f else None for x, f in zip(point.points, point.floating, strict=True)
         ]
@@ -50,6 +75,14 @@ class Slope:
             projected(point.vector, self.weights), point.inputs, self.directions, point.fmt,
             growth=point.growth, moving=moving,
         )  # fmt: skip
+
+    @property
+    def ball(self) -> Any:
+        """The slope at a glance, to two thirds of the first precision where the function is known."""
+        if self.point.formulas.differences is not None:
+            return self.truth.exact[0]
+        vector, inputs = self.point.vector, self.point.inputs
+        return projection_slope(vector, self.weights, inputs, self.directions, FIRST_PRECISION)
 
     def is_near(self, number: Any) -> bool:
         """Tell whether a number is the exact slope itself, up to rounding."""
@@ -59,17 +92,18 @@ class Slope:
     def is_limit(self, number: Any) -> bool:
         """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink may be.
 
-        The slopes are known to a fraction of how far the number is from them: where the function is smooth
-        their hull is as narrow, and holds nothing else. Where the slope at the point is no hull, and is that
-        at a few points around as well, it is smooth: ties are broken there every way round.
+        The slopes are known to an eighth of how far the number is from them: one slope's balls span half of
+        the way, so that where the function is smooth their hull holds nothing else. Where the slope at the
+        point is no hull, and is that at a few points around as well, it is smooth: ties are broken there
+        every way round.
         """
         number, point = arb(number), self.point
+        if point.formulas.limits is not None:
+            return self._is_limit_of_differences(number)
         if not number.is_finite():
             return False
         exact, program = self.truth.exact[0], projected(point.vector, self.weights)
-        width = (
-            float(abs(number - exact).abs_lower()) / 8
-        )  # far from covering the difference itself
+        width = float(abs(number - exact).abs_lower()) / 8
 
         def beside(points: int) -> Any:
             return nearby_slopes(
@@ -86,23 +120,37 @@ class Slope:
         slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
         return bool(abs(number - slopes).lower() <= slack(point, slopes))
 
+    def _is_limit_of_differences(self, number: Any) -> bool:
+        """Tell whether a number lies between slopes nearby that do not draw together at the point."""
+        point = self.point
+        if self.truth.kink[0] and sum(x.size for x in point.points) > 1:
+            return True  # along one of several inputs a limit need not lie between the two sides
+        if not number.is_finite():
+            return False
+        assert point.formulas.limits is not None  # noqa: S101 - the caller saw it
+        hull = point.formulas.limits(self.weights, self.directions)
+        own = point.growth * point.fmt.unit_roundoff * abs(number)
+        return hull is not None and bool(hull[0] - own <= number <= hull[1] + own)
+
     def constants(self) -> float:
         """Give how far the slope moves when the program's constants, such as √2, are rounded otherwise."""
-        point, used = self.point, np.flatnonzero(self.weights)
+        point, bits = self.point, FIRST_PRECISION
 
-        def sum_of(each: Array | None) -> Any:
-            if each is None:
-                return arb.nan()
-            return sum((each[used] * self.weights[used]).tolist(), start=arb(0))
+        def slopes(arithmetic: Arithmetic) -> Array | None:
+            return glance(point.vector, point.inputs, self.directions, bits, arithmetic=arithmetic)
 
-        bits = FIRST_PRECISION
         while True:
-            (each, _), *moved = _with_constants_moved(point, self.directions, bits)
+            key = (bits, *(None if d is None else d.tobytes() for d in self.directions))
+            if key not in point.memo:
+                units = LIBRARY_ROUNDINGS / NEAR
+                moved = with_constants_moved(point.fmt, units, slopes)
+                point.memo[key] = slopes(BALLS), moved
             with BALLS.precision(bits):
-                here = sum_of(each)
-                if here.rel_accuracy_bits() >= point.fmt.precision or 4 * bits > CEILING:
-                    apart = [(abs(sum_of(m) - here).upper(), count) for m, count in moved]
-                    break
+                each, moved = point.memo[key]
+                here = weighted(each, self.weights)
+                apart = [(abs(weighted(m, self.weights) - here).upper(), n) for m, n in moved]
+            if here.rel_accuracy_bits() >= point.fmt.precision or 4 * bits > CEILING:
+                break
             bits *= 4
         total = sum(float(a) ** 2 * n for a, n in apart if a.is_finite()) / CONSTANT_PATTERNS
         return NEAR * float(np.sqrt(total))
@@ -123,28 +171,6 @@ class Slope:
             each = glance(self.point.vector, Inputs(arrays), self.directions, FIRST_PRECISION)
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
             return arb(0)
-        if each is None:
-            return arb(0)
-        used = [
-            abs(s).lower() * abs(w) for s, w in zip(each, self.weights.tolist(), strict=True) if w
-        ]
-        size = sum(used, arb(0))
+        sizes = None if each is None else np.array([abs(s).lower() for s in each], dtype=object)
+        size = weighted(sizes, np.abs(self.weights))
         return size if size.is_finite() else arb(0)
-
-
-def _with_constants_moved(
-    point: Point, directions: Sequence[Array | None], bits: int
-) -> list[tuple[Array | None, int]]:
-    """Give the slopes of all results, and those with the program's constants moved, with their number."""
-    key = (bits, *(None if d is None else d.tobytes() for d in directions))
-    found: list[tuple[Array | None, int]] | None = point.memo.get(key)
-    if found is None:
-        found = [(glance(point.vector, point.inputs, directions, bits), 0)]
-        for pattern in range(CONSTANT_PATTERNS):
-            arithmetic, met = constants_moved(point.fmt, LIBRARY_ROUNDINGS / NEAR, pattern)
-            each = glance(point.vector, point.inputs, directions, bits, arithmetic=arithmetic)
-            if not met:
-                break
-            found.append((each, len(met)))
-        point.memo[key] = found
-    return found

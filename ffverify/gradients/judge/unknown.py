@@ -8,6 +8,7 @@ compared with are exact; or, as a last resort, they are differences of a functio
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from ffverify.exact.formats import Array
 from ffverify.gradients.directions import cotangents, random_direction
 from ffverify.gradients.evaluation import Point, attached
 from ffverify.gradients.function_under_test import Fault
-from ffverify.truth.adaptive import Truth
 from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
 
@@ -36,30 +36,18 @@ _OFF = (Verdict.WRONG, Verdict.IMPRECISE)
 def judge_tangents(jvp: Numbers, exact: Slopes, smooth: Array) -> None:
     """Judge a JVP against the exact slopes of the results."""
     expected = midpoints(exact.exact)
+    off, error = jvp.doubted(expected)
+    off &= smooth
     unseen = np.where(smooth, jvp.point.growth * jvp.point.fmt.unit_roundoff, np.nan)
-    suspects = _suspects(jvp, expected, smooth)
-    if suspects and jvp.motion is not None:
+    if off.any() and jvp.motion is not None:
         largest = float(np.abs(expected[smooth]).max())
         unseen = np.maximum(unseen, jvp.motion / (largest or 1.0))
-        suspects = _suspects(jvp, expected, smooth, jvp.motion)
+        off &= ~(error <= jvp.motion)
     jvp.unseen(unseen)
-    for o in suspects:
-        judge_one(jvp, o)
-
-
-def _suspects(
-    jvp: Numbers, expected: Array, wanted: Array, motion: Array | None = None
-) -> list[int]:
-    """Give elements that differ from what is expected by more than plain rounding, the worst first."""
-    fmt, g, computed = jvp.point.fmt, jvp.point.growth, jvp.computed
     with np.errstate(all="ignore"):
-        error = np.abs(computed - expected)
-        error[computed == expected] = 0.0
-        allowed = g * (fmt.unit_roundoff * np.abs(expected) + 2.0**fmt.smallest_exponent)
-        bad = wanted & ~(error <= (allowed if motion is None else np.maximum(allowed, motion)))
-        rank = np.nan_to_num(np.where(bad, error / allowed, -1.0), nan=np.inf, posinf=np.inf)
-    order = np.argsort(-rank, kind="stable")
-    return [int(i) for i in order[:_SUSPECTS] if bad[i]]
+        rank = np.nan_to_num(-error / np.abs(expected), nan=-np.inf)
+    for o in sorted(np.flatnonzero(off).tolist(), key=lambda o: float(rank[o]))[:_SUSPECTS]:
+        judge_one(jvp, o)
 
 
 def judge_vjp(vjp: Numbers, step: Array, undefined: Array, *, tied: bool) -> None:
@@ -102,26 +90,41 @@ def _as_balls(computed: Array) -> Array:
     return np.array([arb(c) for c in computed.tolist()], dtype=object)
 
 
-def judge_one(numbers: Numbers, i: int, *, by_rounding: bool = False) -> None:
-    """Judge one number against its own exact slope and keep it if it fails.
+def judge_one(numbers: Numbers, i: int) -> float:
+    """Judge one number against its own slope and keep it if it fails.
 
-    Code that is 0/0 here and computed a number all the same did so ``by_rounding``: that may be anything, and
-    says nothing of the formula.
+    Returns
+    -------
+    The error that it might have unaccused, beside the largest of its array; nan where nothing is known.
     """
-    slope = numbers.slope(i)
-    kind, error, allowed = _judged(numbers, i, slope.truth)
-    if np.isfinite(error) and not slope.truth.exact[0].contains(0):
+    point, slope, computed = numbers.point, numbers.slope(i), float(numbers.computed[i])
+    truth, is_exact = slope.truth, point.formulas.forward is not None
+    ball, reason, tail = truth.exact[0], "", False
+    if not is_exact:
+        motion = 0.0 if numbers.motion is None else numbers.motion[i]
+        truth = replace(truth, measure=lambda: np.array([arb(motion)], dtype=object))
+    found = judge(numbers.computed[i : i + 1], truth, point.fmt)
+    kind, error, allowed = (
+        found.verdicts[0],
+        *map(float, (found.error_ulps[0], found.allowed_ulps[0])),
+    )
+    if is_exact and np.isfinite(error) and not ball.contains(0):
         numbers.found.worst_ulps = max(numbers.found.worst_ulps, error)
-    if kind is Verdict.CORRECT or (kind in _OFF and slope.is_limit(numbers.computed[i])):
-        return
-    tail = kind in _OFF and NaturalScale(numbers, None).excuses(i, slope.truth.exact[0])
-    kind = Verdict.IMPRECISE if tail or (by_rounding and kind in _OFF) else kind
-    numbers.fail(i, kind, slope.truth, error, allowed, tail=tail)
-
-
-def _judged(numbers: Numbers, i: int, truth: Truth) -> tuple[Verdict, float, float]:
-    found = judge(numbers.computed[i : i + 1], truth, numbers.point.fmt)
-    return found.verdicts[0], float(found.error_ulps[0]), float(found.allowed_ulps[0])
+    if kind is Verdict.INCONCLUSIVE and not is_exact and ball.is_finite():
+        kind = Verdict.CORRECT  # as far as these differences can tell: `sensitivity` says how far
+    doubtful = kind in _OFF if is_exact else kind is not Verdict.CORRECT
+    if doubtful and slope.is_limit(computed):
+        kind = Verdict.CORRECT if is_exact else Verdict.INCONCLUSIVE
+        reason = "It lies at a kink, and only differences are known of this function."
+    elif kind in _OFF and NaturalScale(numbers, None).excuses(i, ball):
+        kind, tail = Verdict.IMPRECISE, True
+    if kind is not Verdict.CORRECT:
+        numbers.fail(i, kind, truth, error, allowed, tail=tail, reason=reason)
+    if not ball.is_finite() or kind is Verdict.INCONCLUSIVE:
+        return np.nan
+    excused = np.isfinite(computed) and (tail or kind is Verdict.CORRECT)
+    unseen = float((ball - computed).abs_upper() if excused else ball.rad())
+    return unseen / (float(numbers.of_largest(numbers.computed)[i]) or 1.0)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -144,56 +147,15 @@ def screen_by_differences(point: Point, found: Screening) -> None:
             drawn = [random_direction(point, proportional=True) for _ in range(_PROJECTIONS)]
             steps = [np.concatenate([d.ravel() for d in each if d is not None]) for each in drawn]
             chosen, unseen = _led_to(vjp, steps, np.ones(size, dtype=bool))
-        for i in chosen:
-            unseen[i] = _judge_by_differences(vjp, i)
-        vjp.unseen(unseen)
+        _judge_each(vjp, chosen, unseen)
     jvp = tangents(point, found, random_direction(point, proportional=True))
     if jvp is not None:
-        unseen = np.full(usable.size, np.nan)
-        for o in np.flatnonzero(usable)[:_SINGLY].tolist():
-            unseen[o] = _judge_by_differences(jvp, o)
-        jvp.unseen(unseen)
+        chosen = np.flatnonzero(usable)[:_SINGLY].tolist()
+        _judge_each(jvp, chosen, np.full(usable.size, np.nan))
 
 
-def _judge_by_differences(numbers: Numbers, i: int) -> float:
-    """Judge one number; give the error that it might have unaccused, beside the largest of its array."""
-    point, slope, computed = numbers.point, numbers.slope(i), float(numbers.computed[i])
-    assert point.formulas.differences is not None  # noqa: S101 - there is always one of the two
-    ball, kink = point.formulas.differences(slope.weights, slope.directions)
-    no = np.array([False])
-
-    def motion() -> Array:
-        return np.array([arb(0 if numbers.motion is None else numbers.motion[i])], dtype=object)
-
-    truth = Truth(np.array([ball], dtype=object), motion, no, no, growth=point.growth)
-    kind, error, allowed = _judged(numbers, i, truth)
-    reason, tail = "", False
-    if kind is Verdict.INCONCLUSIVE and ball.is_finite():
-        kind = Verdict.CORRECT  # as far as these differences can tell: `sensitivity` says how far
-    if kind is not Verdict.CORRECT and (
-        # A limit of gradients nearby need not lie between the two sides along one of several inputs.
-        (kink and sum(x.size for x in point.points) > 1) or _is_limit(numbers, i)
-    ):
-        kind = Verdict.INCONCLUSIVE
-        reason = "It lies at a kink, and only differences are known of this function."
-    elif kind in _OFF and NaturalScale(numbers, None).excuses(i, ball):
-        kind, tail = Verdict.IMPRECISE, True
-    numbers.found.judged += kind is not Verdict.INCONCLUSIVE
-    if kind is not Verdict.CORRECT:
-        numbers.fail(i, kind, truth, error, allowed, tail=tail, reason=reason)
-    if not ball.is_finite() or kind is Verdict.INCONCLUSIVE:
-        return np.nan
-    excused = np.isfinite(computed) and (tail or kind is Verdict.CORRECT)
-    error = float((ball - computed).abs_upper() if excused else ball.rad())
-    return error / (float(numbers.of_largest(numbers.computed)[i]) or 1.0)
-
-
-def _is_limit(numbers: Numbers, i: int) -> bool:
-    """Tell whether a number lies between slopes nearby that do not draw together at the point."""
-    point, slope, computed = numbers.point, numbers.slope(i), float(numbers.computed[i])
-    assert point.formulas.limits is not None  # noqa: S101 - there beside the differences
-    if not np.isfinite(computed):
-        return False
-    hull = point.formulas.limits(slope.weights, slope.directions)
-    own = point.growth * point.fmt.unit_roundoff * abs(computed)
-    return hull is not None and hull[0] - own <= computed <= hull[1] + own
+def _judge_each(numbers: Numbers, chosen: list[int], unseen: Array) -> None:
+    for i in chosen:
+        unseen[i] = judge_one(numbers, i)
+    numbers.found.judged += int(np.count_nonzero(~np.isnan(unseen[chosen])))
+    numbers.unseen(unseen)
