@@ -226,7 +226,9 @@ def slope_by_differences(
     step = max(float(sizes.max()), 2.0**-10) / 16 / float(moves.max())
     # Near a pole or a kink at zero a function changes on the scale of the smallest number that is moved.
     own = float((sizes / moves)[sizes > 0].min(initial=np.inf)) / 16
-    least = np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING  # so that none of its steps is 0
+    least = (
+        np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
+    )  # so that none of its steps is 0
     steps = [step, own] if least < own < step * _SHRINK ** (-_ROWS / 2) else [step]
 
     def told(h: float) -> tuple[float, float]:

@@ -13,19 +13,19 @@ from ffverify.exact.formats import Array
 from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.verdict import Verdict, judge
 
-from .exactly import MANY, PROBABLE, Exactly
-from .natural_scale import NaturalScale
+from .exactly import MANY, PROBABLE
+from .natural_scale import is_relative
 from .numbers import Numbers
 from .slope import known
 
 
-def execution_and_accuracy(numbers: Numbers, own: Exactly, asked: Array) -> None:
+def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
     """Compare what was computed with what the same code gives in exact arithmetic; keep the worst that fails.
 
     ``asked`` are the elements that are judged.
     """
-    point, computed, exact = numbers.point, numbers.computed, own.floats
-    fmt, g = point.fmt, point.growth
+    point, computed, own = numbers.point, numbers.computed, numbers.exactly
+    fmt, g, exact = point.fmt, point.growth, own.floats
     unit, flushed = g * fmt.unit_roundoff, g * 2.0**fmt.emin
     off, error = numbers.doubted(exact)
     largest = numbers.of_largest(exact)
@@ -49,7 +49,7 @@ def execution_and_accuracy(numbers: Numbers, own: Exactly, asked: Array) -> None
         return _as_balls(own.running[doubtful] + flushed)
 
     no = np.zeros(doubtful.size, dtype=bool)
-    truth = Truth(balls[doubtful], lambda: _as_balls(_motion(numbers, own, doubtful)), no, ~no, g)
+    truth = Truth(balls[doubtful], lambda: _as_balls(_motion(numbers, doubtful)), no, ~no, g)
     found = judge(computed[doubtful], truth, fmt, running=running)
     allowed = np.ldexp(found.allowed_ulps, fmt.ulp_exponents(exact[doubtful]))
     failing = []
@@ -66,28 +66,25 @@ def execution_and_accuracy(numbers: Numbers, own: Exactly, asked: Array) -> None
                 with np.errstate(over="ignore"):
                     unseen[i] = max(unit, allowed[k] / largest[i])
     numbers.unseen(unseen)
-    _tell(numbers, own, failing, found.allowed_ulps)
+    _tell(numbers, failing, found.allowed_ulps)
 
 
-def _tell(
-    numbers: Numbers, own: Exactly, failing: list[tuple[int, int, Verdict, float]], allowed: Array
-) -> None:
+def _tell(numbers: Numbers, failing: list[tuple[int, int, Verdict, float]], allowed: Array) -> None:
     """Keep the worst of what fails that is not right after all: one or none of the first two."""
-    balls = own.balls
-    scale, ranked = NaturalScale(numbers, own), []
+    balls, ranked = numbers.exactly.balls, []
     for k, i, kind, size in failing:
-        tail = kind is Verdict.IMPRECISE and scale.excuses(i, balls[i])
+        tail = kind is Verdict.IMPRECISE and is_relative(numbers, i, balls[i])
         ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, kind, float(allowed[k])))
     for _, tail, minus, i, kind, ulps in sorted(ranked)[:2]:
         # Code whose constants are rounded may be off itself where what it computed is right.
         slope, number = numbers.slope(i), float(numbers.computed[i])
         if numbers.mode != "value" and (slope.is_near if tail else slope.is_limit)(number):
             continue
-        numbers.fail(i, kind, known(balls[i], own.growth), -minus, ulps, tail=tail)
+        numbers.fail(i, kind, known(balls[i], numbers.point.growth), -minus, ulps, tail=tail)
         return
 
 
-def _motion(numbers: Numbers, own: Exactly, chosen: Array) -> Array:
+def _motion(numbers: Numbers, chosen: Array) -> Array:
     """Give how far chosen numbers move with the inputs: with many, as floats tell (`numbers.motion`).
 
     That costs three runs in floats in place of two in balls, half of a check of a million numbers. It is
@@ -100,7 +97,7 @@ def _motion(numbers: Numbers, own: Exactly, chosen: Array) -> Array:
     if floats is not None and np.all(floats[chosen] > 0):
         told: Array = floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))
         return told
-    return own.motion(chosen)
+    return numbers.exactly.motion(chosen)
 
 
 def _as_balls(sizes: Array) -> Array:

@@ -23,7 +23,6 @@ from ffverify.truth.derivatives import TOGETHER
 from ffverify.truth.slopes import Inputs, Slopes, slopes_along, weighted
 from ffverify.verdicts.verdict import Verdict
 
-from .exactly import Exactly
 from .judged import Judged
 from .numbers import Numbers
 from .slope import known, slack
@@ -38,25 +37,24 @@ _BESIDE = 2.0**-12
 _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 
 
-def forward_faults(tangents: Numbers, own: Exactly, exact: Slopes, smooth: Array) -> dict[int, Any]:
+def forward_faults(tangents: Numbers, exact: Slopes, smooth: Array) -> dict[int, Any]:
     """Give the results among ``smooth`` ones whose tangent has a wrong formula."""
-    return _faults(tangents, own, [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()])
+    return _faults(tangents, [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()])
 
 
-def _faults(numbers: Numbers, own: Exactly, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
+def _faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give the worst elements that are neither their exact slope nor a limit of slopes beside it."""
-    balls = own.balls
+    balls = numbers.exactly.balls
     off = [
-        (float(abs(balls[i] - t).abs_upper()), i, t)
-        for i, t in slopes
-        if _differs(numbers, own, i, t)
+        (float(abs(balls[i] - t).abs_upper()), i, t) for i, t in slopes if _differs(numbers, i, t)
     ]
     off.sort(key=lambda each: -each[0])  # the slopes beside each of hundreds take minutes
     return {i: t for _, i, t in off[:_PARTS] if not numbers.slope(i).is_limit(balls[i])}
 
 
-def _differs(numbers: Numbers, own: Exactly, i: int, exact: Any) -> bool:
-    formula, point = own.balls[i], numbers.point
+def _differs(numbers: Numbers, i: int, exact: Any) -> bool:
+    own, point = numbers.exactly, numbers.point
+    formula = own.balls[i]
     if not formula.is_finite():
         return _is_representable(point, exact)
     apart, allowed = abs(formula - exact).lower(), slack(point, exact)
@@ -127,19 +125,19 @@ class Identity:
 
 
 def reverse_faults(
-    vjp: Numbers, own: Exactly, exact: Slopes, step: Array, undefined: Array, *, tied: bool
+    vjp: Numbers, exact: Slopes, step: Array, undefined: Array, *, tied: bool
 ) -> dict[int, Any]:
     """Give the elements of a VJP that have a wrong formula; those that are ``undefined`` have none.
 
     Along a direction that keeps ties elements may be wrong together that are right one by one: that is
     kept as well.
     """
-    point, balls = vjp.point, own.balls
-    identity = Identity(vjp, balls, step)
+    point, own = vjp.point, vjp.exactly
+    identity = Identity(vjp, own.balls, step)
     broken = np.flatnonzero(~identity.finite)
     some = broken[~undefined[broken]][:_SINGLY].tolist()
     faults = {
-        i: t for i, t in zip(some, _slopes_of(vjp, own, some), strict=True)
+        i: t for i, t in zip(some, _slopes_of(vjp, some), strict=True)
         if _is_representable(point, t)
     }  # fmt: skip
     part = identity.whole
@@ -149,39 +147,39 @@ def reverse_faults(
     with BALLS.precision(_BITS):
         whole = identity.slope(part) if broken.size else weighted(exact.exact, vjp.weights)
     size = identity.residual(part, whole)
-    if size and _constants_explain(size, identity, own, part):
+    if size and _constants_explain(size, identity, part):
         # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
         settled = part[own.constants[part] < np.abs(own.floats[part])]
         if settled.size == part.size:
             return faults
         part, whole = settled, identity.slope(settled)
         size = identity.residual(part, whole)
-        size = 0.0 if _constants_explain(size, identity, own, part) else size
+        size = 0.0 if _constants_explain(size, identity, part) else size
     if not size:
         return faults
     large = sum(x.size for x in point.points) > TOGETHER
     few = identity.lead(part, 2 if large else _PARTS, _SINGLY)
-    off = _faults(vjp, own, zip(few.tolist(), _slopes_of(vjp, own, few.tolist()), strict=True))
+    off = _faults(vjp, zip(few.tolist(), _slopes_of(vjp, few.tolist()), strict=True))
     if not off and tied:
         judge_sum(identity, part)
     return faults | off
 
 
-def _constants_explain(size: float, identity: Identity, own: Exactly, chosen: Array) -> bool:
+def _constants_explain(size: float, identity: Identity, chosen: Array) -> bool:
     """Tell whether the constants of either side, as they are rounded, put the two so far apart."""
-    mine = float(np.linalg.norm(own.constants[chosen] * identity.step[chosen]))
+    mine = float(np.linalg.norm(identity.vjp.exactly.constants[chosen] * identity.step[chosen]))
     if size <= 2 * mine:
         return True
     theirs = identity.vjp.along(identity.masked(chosen)).constants()
     return size <= 2 * float(np.hypot(theirs, mine))
 
 
-def _slopes_of(vjp: Numbers, own: Exactly, chosen: list[int]) -> list[Any]:
+def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
     """Give the exact slopes along single elements, each known to a rounding of what it is compared with.
 
     A ball that holds whatever was computed because the slope is tiny beside its value would excuse it.
     """
-    point, balls, found = vjp.point, own.balls, dict[int, Any]()
+    point, balls, found = vjp.point, vjp.exactly.balls, dict[int, Any]()
     assert vjp.weights is not None  # noqa: S101 - of a VJP
     tiny = arb(2) ** (point.fmt.smallest_exponent - 3)
 
@@ -221,12 +219,12 @@ def judge_sum(identity: Identity, part: Array | None = None) -> None:
     )  # fmt: skip
 
 
-def kinked_faults(vjp: Numbers, own: Exactly, elements: Iterable[int]) -> dict[int, Any]:
+def kinked_faults(vjp: Numbers, elements: Iterable[int]) -> dict[int, Any]:
     """Give the elements among some, zeros and ties, that are no slope on either side nor a limit beside."""
-    balls = own.balls
+    balls = vjp.exactly.balls
     truths = [(i, vjp.slope(i).truth) for i in elements if balls[i].is_finite()]
     hulls = [(i, t.exact[0]) for i, t in truths if t.resolved[0] and t.exact[0].is_finite()]
-    return _faults(vjp, own, hulls)
+    return _faults(vjp, hulls)
 
 
 def undefined(vjp: Numbers, sloped: Array) -> Array:

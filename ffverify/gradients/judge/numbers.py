@@ -13,17 +13,22 @@ from functools import cached_property
 import numpy as np
 
 from ffverify.exact.formats import Array
+from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.gradients.evaluation import (
     Point,
+    cotangents_at,
     forward_motion,
     gradients_of,
+    nearer,
     reverse_motion,
+    tangents_at,
     tangents_of,
 )
 from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.verdict import Verdict
 
+from .exactly import Exactly, run_alone
 from .judged import Judged, Screening
 from .slope import Slope
 
@@ -33,7 +38,8 @@ class Numbers:
     """Arrays of one mode, raveled and joined; ``owners`` are their results, or for a VJP their arguments.
 
     ``weights`` are the cotangents of a VJP, ``directions`` the tangents of a JVP; what is None differs from
-    element to element: one result alone, one input alone.
+    element to element: one result alone, one input alone. ``program`` is the code that computed them, if it
+    is known, ``more`` what it takes besides the inputs, ``ran`` what it gave, if it was run already.
     """
 
     point: Point
@@ -44,6 +50,9 @@ class Numbers:
     shapes: Sequence[tuple[int, ...]]
     weights: Array | None = None
     directions: Sequence[Array | None] | None = None
+    program: Program | None = None
+    more: Sequence[Array] = ()
+    ran: Array | None = None
     _slopes: dict[int, Slope] = field(default_factory=dict)
 
     @cached_property
@@ -64,6 +73,26 @@ class Numbers:
     def places(self, chosen: Iterable[int]) -> list[tuple[int, int]]:
         """Give the result or argument that elements belong to, and where they are in it, raveled."""
         return [(self.owners[self.which[i]], int(self.place[i])) for i in chosen]
+
+    @cached_property
+    def own(self) -> Exactly | None:
+        """The code in exact arithmetic; None where it is unknown or cannot be run."""
+        if self.program is None:
+            return None
+        point, vector = self.point, joined(self.program)
+        balls = self.ran
+        if balls is None:
+            balls = run_alone(vector, point.inputs, self.more, point.fmt)
+        if balls is None or balls.size != self.computed.size:
+            return None
+        code = self.mode != "value" or point.formulas.code
+        return Exactly(vector, point.inputs, self.more, balls, point.fmt, point.growth, code)
+
+    @property
+    def exactly(self) -> Exactly:
+        """The code in exact arithmetic, which is known."""
+        assert self.own is not None  # noqa: S101 - the caller asked
+        return self.own
 
     def slope(self, i: int) -> Slope:
         """Give what element i should be."""
@@ -91,6 +120,17 @@ class Numbers:
         sizes = np.where(np.isfinite(numbers), np.abs(numbers), 0.0)
         parts = np.split(sizes, np.cumsum(self.sizes)[:-1])
         return np.repeat([p.max(initial=0.0) for p in parts], self.sizes)
+
+    @cached_property
+    def scale(self) -> Array:
+        """The largest magnitude in each element's own array, here and at the inputs cut off at ±1."""
+        if self.own is None:
+            return self.of_largest(self.computed)
+        # Cotangents are drawn at random: with other signs they do not cancel in the same way.
+        signs = [np.resize([1.0, -1.0], v.size).reshape(v.shape) * v for v in self.more]
+        cut = self.own.at(nearer(self.point, None), self.more, signs)
+        every = [self.own.floats, *(() if cut is None else cut)]
+        return np.max([self.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
 
     @cached_property
     def motion(self) -> Array | None:
@@ -145,22 +185,28 @@ def values(point: Point, found: Screening) -> Numbers:
         results = point.subject.value(unsigned)
         joined = np.concatenate([to_numpy(results[k]).ravel() for k in point.places])
         computed = joined.astype(np.float64)
-    still: list[Array | None] = [None] * len(point.points)
     return Numbers(
-        point, found, "value", computed, point.places, point.shapes, directions=still
+        point, found, "value", computed, point.places, point.shapes,
+        directions=[None] * len(point.points), program=point.vector, ran=point.exact,
     )  # fmt: skip
 
 
-def tangents(point: Point, found: Screening, directions: Sequence[Array | None]) -> Numbers | None:
+def tangents(
+    point: Point, found: Screening, directions: Sequence[Array | None], ran: Array | None = None
+) -> Numbers | None:
     """Compute a JVP; None if there is no such mode."""
     computed = tangents_of(point, directions, found.skipped)
     if computed is None:
         return None
-    mode = point.subject.forward
-    return Numbers(point, found, mode, computed, point.places, point.shapes, directions=directions)
+    return Numbers(
+        point, found, point.subject.forward, computed, point.places, point.shapes, directions=directions,
+        program=point.formulas.tangent(), more=tangents_at(point, directions), ran=ran,
+    )  # fmt: skip
 
 
-def gradients(point: Point, found: Screening, weights: Array) -> Numbers | None:
+def gradients(
+    point: Point, found: Screening, weights: Array, ran: Array | None = None
+) -> Numbers | None:
     """Compute a VJP; None if there is no such mode."""
     arrays = gradients_of(point, weights)
     if arrays is None:
@@ -169,4 +215,7 @@ def gradients(point: Point, found: Screening, weights: Array) -> Numbers | None:
     parts = [g for g in arrays if g is not None]
     computed = np.concatenate([g.ravel().astype(np.float64) for g in parts])
     shapes = [g.shape for g in parts]
-    return Numbers(point, found, point.subject.reverse, computed, owners, shapes, weights=weights)
+    return Numbers(
+        point, found, point.subject.reverse, computed, owners, shapes, weights=weights,
+        program=point.formulas.backward(), more=cotangents_at(point, weights), ran=ran,
+    )  # fmt: skip

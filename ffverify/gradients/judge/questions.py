@@ -16,20 +16,17 @@ is unknown the formula question is asked of ĝ (`.unknown`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
-from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
-from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, tangents_at
+from ffverify.gradients.evaluation import Point, finite_results
 from ffverify.verdicts.verdict import Verdict
 
 from .ahead import Ahead, ahead_along
-from .exactly import Exactly, run_alone
 from .execution import execution_and_accuracy
 from .formula import forward_faults, kinked_faults, reverse_faults, undefined
 from .judged import Screening
@@ -64,10 +61,8 @@ def judge(point: Point, *, values: bool = True) -> Screening:
 
 def _values(point: Point, found: Screening) -> None:
     """Ask the second and the third question of the function's own values."""
-    code = point.formulas.code
-    own = Exactly(point.vector, point.inputs, [], point.exact, point.fmt, point.growth, code)
     computed = values(point, found)
-    execution_and_accuracy(computed, own, np.ones(computed.computed.size, dtype=bool))
+    execution_and_accuracy(computed, np.ones(computed.computed.size, dtype=bool))
 
 
 def _along(
@@ -76,46 +71,28 @@ def _along(
     """Judge both modes along a direction; tell whether any result has a kink there."""
     exact, directions = ahead.slopes, ahead.directions
     smooth = usable & exact.smooth
-    jvp = tangents(point, found, directions) if smooth.any() else None
+    jvp = tangents(point, found, directions, ahead.tangents) if smooth.any() else None
     if jvp is not None:
         found.judged += int(smooth.sum())
-        dots = tangents_at(point, directions)
-        own = _exactly(jvp, point.formulas.tangent(), dots, ahead.tangents)
-        if own is None:
+        if jvp.own is None:
             judge_tangents(jvp, exact, smooth)
         else:
-            _tell(jvp, own, forward_faults(jvp, own, exact, smooth), smooth)
-    vjp = gradients(point, found, ahead.weights) if smooth.any() else None
+            _tell(jvp, forward_faults(jvp, exact, smooth), smooth)
+    vjp = gradients(point, found, ahead.weights, ahead.gradients) if smooth.any() else None
     if vjp is not None:
         found.judged += vjp.computed.size
-        cotangents = cotangents_at(point, ahead.weights)
-        own = _exactly(vjp, point.formulas.backward(), cotangents, ahead.gradients)
         step = np.concatenate([np.ravel(d) for d in directions if d is not None])
         without = undefined(vjp, usable & (exact.smooth | exact.kink))
-        if own is None:
+        if vjp.own is None:
             judge_vjp(vjp, step, without, tied=tied)
         else:
-            _tell(vjp, own, reverse_faults(vjp, own, exact, step, without, tied=tied), ~without)
+            _tell(vjp, reverse_faults(vjp, exact, step, without, tied=tied), ~without)
     return bool((exact.kink & usable).any())
-
-
-def _exactly(
-    numbers: Numbers, program: Program | None, more: Sequence[Array], balls: Array | None = None
-) -> Exactly | None:
-    """Give the code of a mode in exact arithmetic; None where it is unknown or cannot be run."""
-    if program is None:
-        return None
-    point, vector = numbers.point, joined(program)
-    balls = run_alone(vector, point.inputs, more, point.fmt) if balls is None else balls
-    if balls is None or balls.size != numbers.computed.size:
-        return None
-    return Exactly(vector, point.inputs, more, balls, point.fmt, point.growth)
 
 
 def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
     """Judge elements that sit on a kink, zeros and ties, against the slopes on either side and beside."""
-    weights = chosen_cotangents(point, usable)
-    vjp = gradients(point, found, weights)
+    vjp = gradients(point, found, chosen_cotangents(point, usable))
     if vjp is None:
         return
     asked = np.zeros(vjp.computed.size, dtype=bool)
@@ -125,19 +102,18 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
         tied = np.flatnonzero(np.isin(flat, numbers[counts > 1]) | (flat == 0))
         asked[np.flatnonzero(vjp.which == k)[tied[:_ON_KINKS]]] = True
     elements = np.flatnonzero(asked).tolist()
-    own = _exactly(vjp, point.formulas.backward(), cotangents_at(point, weights))
-    if own is None:
+    if vjp.own is None:
         for i in elements:
             judge_one(vjp, i)
     else:
         asked &= ~undefined(vjp, usable)
-        _tell(vjp, own, kinked_faults(vjp, own, elements), asked)
+        _tell(vjp, kinked_faults(vjp, elements), asked)
 
 
-def _tell(numbers: Numbers, own: Exactly, wrong: dict[int, Any], asked: Array) -> None:
+def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
     """Keep of each array the element whose formula is off the most; ask the other questions of the rest."""
-    worst: dict[tuple[int, bool], tuple[float, float, int]] = {}
-    fmt = numbers.point.fmt
+    worst: dict[int, tuple[float, float, int]] = {}
+    own, fmt = numbers.exactly, numbers.point.fmt
     for i, t in wrong.items():
         c, k = float(numbers.computed[i]), int(numbers.which[i])
         ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(t.mid())]))[0])
@@ -158,4 +134,4 @@ def _tell(numbers: Numbers, own: Exactly, wrong: dict[int, Any], asked: Array) -
         numbers.fail(i, kind, known(t, own.growth), error, allowed, tail=tail)
     rest = asked.copy()
     rest[list(wrong)] = False
-    execution_and_accuracy(numbers, own, rest)
+    execution_and_accuracy(numbers, rest)
