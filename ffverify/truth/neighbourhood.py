@@ -19,12 +19,11 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
-from ffverify.exact.programs import Program, at_rows
+from ffverify.exact.programs import Program
 
 from .derivatives import CEILING
 from .slopes import Inputs, Weights, central
 
-_POINTS = 48  # that are tried
 _FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
 _BEYOND = (
@@ -69,36 +68,6 @@ def nearby_slopes(
     low, high = min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
     if not beside.every and high - low > 4 * width:
         return -np.inf, np.inf
-    return low, high
-
-
-def nearby_values(
-    vector: Program, inputs: Inputs, more: Sequence[Any], fmt: Format, moving: Sequence[bool]
-) -> tuple[Array, Array] | None:
-    """Give the hulls of a program's results, taking ``more`` too, at inputs that move as in `nearby_slopes`.
-
-    nan where nothing there is finite; None if branches are decided nowhere.
-    """
-    beside = around(inputs, fmt, moving, _POINTS)
-
-    def values_at(x: Sequence[Any]) -> Array:
-        rows = max(a.rows for a in x if isinstance(a, PreciseArray))
-        out = at_rows(vector, [*x, *more])
-        return np.broadcast_to(out.elements, (rows or 1, out.shape[-1]))
-
-    with BALLS.precision(beside.bits):
-        rows = _decided(values_at, beside)
-    if not rows:
-        return None
-    found = np.array(rows, dtype=object)
-    ends = [
-        np.array([[float(e) if e.is_finite() else np.nan for e in row] for row in side])
-        for side in (np.frompyfunc(arb.lower, 1, 1)(found), np.frompyfunc(arb.upper, 1, 1)(found))
-    ]
-    low, high = np.fmin.reduce(ends[0], 0), np.fmax.reduce(ends[1], 0)
-    if not beside.every:
-        unknown = high - low > fmt.unit_roundoff * np.fmax(abs(low), abs(high))
-        low, high = np.where(unknown, -np.inf, low), np.where(unknown, np.inf, high)
     return low, high
 
 

@@ -16,7 +16,7 @@ def row(
     """Give the arguments of the application that an index belongs to, and the index within it."""
     if core is None:
         return list(args), index
-    batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
+    batch = _batch(args, core)
     here = index[: len(batch)]
     rows = [
         np.broadcast_to(a, batch + a.shape[a.ndim - c :])[here]
@@ -27,10 +27,11 @@ def row(
 
 def result_dims(result: Array, args: Sequence[Array], core: Sequence[int] | None) -> int:
     """Give how many axes of a result belong to one application."""
-    if core is None:
-        return result.ndim
-    batch = np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
-    return result.ndim - len(batch)
+    return result.ndim - (0 if core is None else len(_batch(args, core)))
+
+
+def _batch(args: Sequence[Array], core: Sequence[int]) -> tuple[int, ...]:
+    return np.broadcast_shapes(*(a.shape[: a.ndim - c] for a, c in zip(args, core, strict=True)))
 
 
 def show(x: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from ffverify import gradcheck
 from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.elements import arb
 from ffverify.exact.programs import joined
 from ffverify.gradients.function_under_test import Fault
 from ffverify.gradients.judge.exactly import Exactly, run_alone
@@ -138,17 +138,6 @@ def test_what_is_measured_of_a_program_at_a_point():
     assert of_squares.running.tolist() == [0.0, 0.0]  # these squares are floats
     assert 0 < exactly(lambda x: (x * x,), np.array([0.1])).running[0] < 1e-17
     assert not of_squares.constants.any()
-
-
-def test_where_no_branch_is_decided_beside_the_point_nothing_is_a_limit():
-    def branching(x):
-        raise Undecided("whether x > x")
-
-    beside = exactly(lambda x: (x * x,))
-    assert beside.is_limit(0, 9.0)
-    beside.vector = branching
-    del beside.__dict__["_limits"]
-    assert not beside.is_limit(0, 9.0)
 
 
 def test_constants_that_fill_their_format_are_rounded_and_thresholds_are_not():

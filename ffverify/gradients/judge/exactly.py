@@ -19,7 +19,6 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, PATTERNS, sign_patterns
-from ffverify.truth.neighbourhood import nearby_values
 from ffverify.truth.slopes import Inputs, under, with_constants_moved, with_rounding
 from ffverify.verdicts.bounds import running_bounds
 
@@ -53,39 +52,30 @@ def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Forma
     """Run a program at one point, with what else it takes; None where that fails."""
     given = [*inputs.balls, *map(BALLS.array, more)]
     try:
-        (found,) = _as_narrow(lambda _: [vector(*given).values], 1, fmt)
-        if found is None:
-            with BALLS.precision(_WHOLE_RANGE):
-                found = vector(*given).values
+        return _as_narrow(lambda _: [vector(*given).values], 1, fmt)[0]
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         return None
-    return found
 
 
 def _as_narrow(
     run: Callable[[Sequence[int]], Sequence[Array]], count: int, fmt: Format
 ) -> list[Array | None]:
-    """Run with more and more bits; None where results are not finite: these may need the whole range."""
+    """Run with more and more bits, at last those whose results are not finite; None where undecided."""
     found: list[Array | None] = [None] * count
     pending = list(range(count))
-    for bits in _BITS:
+    for bits in (*_BITS, _WHOLE_RANGE):
         with BALLS.precision(bits):
-            for i, balls in zip(pending, in_halves(run, pending), strict=True):
+            for i, balls in zip(pending, in_halves(run, pending) if pending else [], strict=True):
                 found[i] = balls
-        pending = [i for i in pending if not _is_narrow(found[i], fmt, bits)]
-        if not pending:
-            break
-    for i in pending:
-        balls = found[i]
-        if balls is not None and not all(map(arb.is_finite, balls.tolist())):
-            found[i] = None
+        digits = fmt.precision + _SPARE if bits < _BITS[-1] else -_WHOLE_RANGE
+        pending = [i for i in pending if not _is_narrow(found[i], digits)]
     return found
 
 
-def _is_narrow(balls: Array | None, fmt: Format, bits: int) -> bool:
-    if balls is None:
+def _is_narrow(balls: Array | None, digits: int) -> bool:
+    if balls is None or not all(map(arb.is_finite, balls.tolist())):
         return False
-    return min(map(arb.rel_accuracy_bits, balls.tolist()), default=bits) >= fmt.precision + _SPARE
+    return min(map(arb.rel_accuracy_bits, balls.tolist()), default=digits) >= digits
 
 
 def _root_mean_square(sizes: Array) -> Array:
@@ -174,19 +164,6 @@ class Exactly:
         difference = np.broadcast_to(out.elements[..., chosen], (rows, here.size)) - here
         sizes = [float(abs(x).upper()) if x.is_finite() else np.inf for x in difference.ravel()]
         return np.array(sizes).reshape(difference.shape)
-
-    @cached_property
-    def _limits(self) -> tuple[Array, Array] | None:
-        moving = [isinstance(b, PreciseArray) for b in self.inputs.balls]
-        return nearby_values(self.vector, self.inputs, self._exact, self.fmt, moving)
-
-    def is_limit(self, i: int, number: float) -> bool:
-        """Tell whether a number is among what result i is beside the point, where ties are broken."""
-        if self._limits is None:
-            return False
-        low, high = (float(ends[i]) for ends in self._limits)
-        size = self.growth * self.fmt.unit_roundoff * max(abs(low), abs(high))
-        return low - size <= number <= high + size
 
     @cached_property
     def constants(self) -> Array:

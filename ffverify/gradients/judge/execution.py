@@ -62,7 +62,7 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
         elif finite and largest[i]:
             # At a tie any of the slopes beside it is right, however far apart they are.
             lost = allowed[k] > fmt.unit_roundoff**0.5 * largest[i]
-            if not (lost and numbers.mode != "value" and own.is_limit(i, computed[i])):
+            if not (lost and numbers.mode != "value" and numbers.slope(i).is_limit(computed[i])):
                 with np.errstate(over="ignore"):
                     unseen[i] = max(unit, allowed[k] / largest[i])
     numbers.unseen(unseen)
@@ -77,8 +77,7 @@ def _tell(numbers: Numbers, failing: list[tuple[int, int, Verdict, float]], allo
         ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, kind, float(allowed[k])))
     for _, tail, minus, i, kind, ulps in sorted(ranked)[:2]:
         # Code whose constants are rounded may be off itself where what it computed is right.
-        slope, number = numbers.slope(i), float(numbers.computed[i])
-        if numbers.mode != "value" and (slope.is_near if tail else slope.is_limit)(number):
+        if numbers.mode != "value" and numbers.slope(i).is_limit(float(numbers.computed[i])):
             continue
         numbers.fail(i, kind, known(balls[i], numbers.point.growth), -minus, ulps, tail=tail)
         return

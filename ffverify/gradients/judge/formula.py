@@ -1,7 +1,7 @@
 """Is the formula right? What derivative code gives exactly is compared with exact slopes of the function.
 
-``forward_faults`` and ``reverse_faults`` give the elements of a JVP and a VJP that are off, ``kinked_faults``
-those on kinks, each with its exact slope. A truncated series is a legitimate formula, and so is one whose
+``faults`` gives the elements that are off their exact slopes, ``reverse_faults`` those of a VJP, each with
+its exact slope. A truncated series is a legitimate formula, and so is one whose
 constants are rounded: an element may be off by 8 u of itself and by as far as the constants move it. At a
 kink the slope is the hull of the slopes beside it.
 """
@@ -37,12 +37,7 @@ _BESIDE = 2.0**-12
 _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 
 
-def forward_faults(tangents: Numbers, exact: Slopes, smooth: Array) -> dict[int, Any]:
-    """Give the results among ``smooth`` ones whose tangent has a wrong formula."""
-    return _faults(tangents, [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()])
-
-
-def _faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
+def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give the worst elements that are neither their exact slope nor a limit of slopes beside it."""
     balls = numbers.exactly.balls
     off = [
@@ -136,13 +131,13 @@ def reverse_faults(
     identity = Identity(vjp, own.balls, step)
     broken = np.flatnonzero(~identity.finite)
     some = broken[~undefined[broken]][:_SINGLY].tolist()
-    faults = {
+    found = {
         i: t for i, t in zip(some, _slopes_of(vjp, some), strict=True)
         if _is_representable(point, t)
     }  # fmt: skip
     part = identity.whole
     if not part.size:
-        return faults
+        return found
     assert vjp.weights is not None  # noqa: S101 - of a VJP
     with BALLS.precision(_BITS):
         whole = identity.slope(part) if broken.size else weighted(exact.exact, vjp.weights)
@@ -151,18 +146,18 @@ def reverse_faults(
         # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
         settled = part[own.constants[part] < np.abs(own.floats[part])]
         if settled.size == part.size:
-            return faults
+            return found
         part, whole = settled, identity.slope(settled)
         size = identity.residual(part, whole)
         size = 0.0 if _constants_explain(size, identity, part) else size
     if not size:
-        return faults
+        return found
     large = sum(x.size for x in point.points) > TOGETHER
     few = identity.lead(part, 2 if large else _PARTS, _SINGLY)
-    off = _faults(vjp, zip(few.tolist(), _slopes_of(vjp, few.tolist()), strict=True))
+    off = faults(vjp, zip(few.tolist(), _slopes_of(vjp, few.tolist()), strict=True))
     if not off and tied:
         judge_sum(identity, part)
-    return faults | off
+    return found | off
 
 
 def _constants_explain(size: float, identity: Identity, chosen: Array) -> bool:
@@ -217,14 +212,6 @@ def judge_sum(identity: Identity, part: Array | None = None) -> None:
             reason="Elements that sit on a kink are right one by one, but not together.",
         )
     )  # fmt: skip
-
-
-def kinked_faults(vjp: Numbers, elements: Iterable[int]) -> dict[int, Any]:
-    """Give the elements among some, zeros and ties, that are no slope on either side nor a limit beside."""
-    balls = vjp.exactly.balls
-    truths = [(i, vjp.slope(i).truth) for i in elements if balls[i].is_finite()]
-    hulls = [(i, t.exact[0]) for i, t in truths if t.resolved[0] and t.exact[0].is_finite()]
-    return _faults(vjp, hulls)
 
 
 def undefined(vjp: Numbers, sloped: Array) -> Array:

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
 from ffverify.gradients.evaluation import Point, finite_results
 from ffverify.verdicts.verdict import Verdict
+from ffverify.verdicts.verdict import judge as judge_numbers
 
 from .ahead import Ahead, ahead_along
 from .execution import execution_and_accuracy
-from .formula import forward_faults, kinked_faults, reverse_faults, undefined
+from .formula import faults, reverse_faults, undefined
 from .judged import Screening
 from .numbers import Numbers, gradients, tangents, values
 from .slope import known
@@ -77,7 +77,8 @@ def _along(
         if jvp.own is None:
             judge_tangents(jvp, exact, smooth)
         else:
-            _tell(jvp, forward_faults(jvp, exact, smooth), smooth)
+            slopes = [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()]
+            _tell(jvp, faults(jvp, slopes), smooth)
     vjp = gradients(point, found, ahead.weights, ahead.gradients) if smooth.any() else None
     if vjp is not None:
         found.judged += vjp.computed.size
@@ -107,31 +108,28 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
             judge_one(vjp, i)
     else:
         asked &= ~undefined(vjp, usable)
-        _tell(vjp, kinked_faults(vjp, elements), asked)
+        truths = ((i, vjp.slope(i).truth) for i in elements if vjp.exactly.balls[i].is_finite())
+        hulls = [(i, t.exact[0]) for i, t in truths if t.resolved[0] and t.exact[0].is_finite()]
+        _tell(vjp, faults(vjp, hulls), asked)
 
 
 def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
     """Keep of each array the element whose formula is off the most; ask the other questions of the rest."""
-    worst: dict[int, tuple[float, float, int]] = {}
-    own, fmt = numbers.exactly, numbers.point.fmt
-    for i, t in wrong.items():
-        c, k = float(numbers.computed[i]), int(numbers.which[i])
-        ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(t.mid())]))[0])
-        error = float(abs(arb(c) - t).lower()) / ulp if np.isfinite(c) else np.inf
-        key = k, bool(np.isfinite(c)) and not own.balls[i].is_finite()
-        if key not in worst or error > worst[key][0]:
-            worst[key] = error, ulp, i
-    for (_, by_rounding), (error, ulp, i) in worst.items():
-        if by_rounding:
-            judge_one(numbers, i, by_rounding=True)
-            continue
-        c, t, unit = float(numbers.computed[i]), wrong[i], own.growth * fmt.unit_roundoff
+    point, chosen = numbers.point, np.array(list(wrong), dtype=int)
+    truth = known(list(wrong.values()), point.growth)
+    found = judge_numbers(numbers.computed[chosen], truth, point.fmt)
+    order = np.argsort(-found.error_ulps, kind="stable")
+    _, first = np.unique(numbers.which[chosen[order]], return_index=True)
+    for k in order[first].tolist():
+        i, c = int(chosen[k]), float(numbers.computed[chosen[k]])
         # A formula that gives 0 below a rounding of its scale cuts a tail off.
-        tail = c == 0 == own.floats[i] and numbers.slope(i).hides_in_tail(t.abs_upper(), unit)
+        tail = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
+            wrong[i].abs_upper(), point.growth * point.fmt.unit_roundoff
+        )
         kind = Verdict.WRONG if np.isfinite(c) else Verdict.NONFINITE
+        error, allowed = float(found.error_ulps[k]), float(found.allowed_ulps[k])
         kind = Verdict.IMPRECISE if tail else kind
-        allowed = unit * float(abs(t).mid()) / ulp
-        numbers.fail(i, kind, known(t, own.growth), error, allowed, tail=tail)
+        numbers.fail(i, kind, known(wrong[i], point.growth), error, allowed, tail=tail)
     rest = asked.copy()
-    rest[list(wrong)] = False
+    rest[chosen] = False
     execution_and_accuracy(numbers, rest)

@@ -84,11 +84,6 @@ class Slope:
         vector, inputs = self.point.vector, self.point.inputs
         return projection_slope(vector, self.weights, inputs, self.directions, FIRST_PRECISION)
 
-    def is_near(self, number: Any) -> bool:
-        """Tell whether a number is the exact slope itself, up to rounding."""
-        exact = self.truth.exact[0]
-        return bool(abs(arb(number) - exact).lower() <= slack(self.point, exact))
-
     def is_limit(self, number: Any) -> bool:
         """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink may be.
 
@@ -103,6 +98,8 @@ class Slope:
         if not number.is_finite():
             return False
         exact, program = self.truth.exact[0], projected(point.vector, self.weights)
+        if abs(number - exact).lower() <= slack(point, exact):
+            return True
         width = float(abs(number - exact).abs_lower()) / 8
 
         def beside(points: int) -> Any:
