@@ -15,25 +15,40 @@ import inspect
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact import formats
-from ffverify.exact.elements import arb
-from ffverify.exact.formats import Array, Format
+from ffverify.exact.arithmetic import BALLS, MPMATH
+from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.formats import Array, Format, is_floating
+from ffverify.exact.programs import Program, joined, listed
 from ffverify.strategies import edges_of
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
-from ffverify.truth.adaptive import Truth
-from ffverify.verdicts.bounds import rounding_of
+from ffverify.truth.adaptive import FIRST_PRECISION, Truth
+from ffverify.verdicts.bounds import rounding_of, running_bounds
 from ffverify.verdicts.verdict import Verdict, judge
 
 CHUNK = 10_000
 AXES = {"n": 4, "m": 3, "d": 2, "k": 3}
 POSITIVE = ("precision", "precisions", "sigma")
 OPTIONS: dict[str, dict[str, Any]] = {"maxout": {"k": 2}}
+
+
+def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple[Array, ...]:
+    """Give `running_bounds` of each result, at one point; mpmath decides branches that balls leave open."""
+    try:
+        with BALLS.precision(2 * FIRST_PRECISION):
+            exact = listed(program(*(BALLS.array(a) if is_floating(a) else a for a in args)))
+    except Undecided:
+        exact = listed(program(*(MPMATH.array(a) if is_floating(a) else a for a in args)))
+    flat = np.concatenate([np.ravel(BALLS.array(r).values) for r in exact])
+    (bounds,) = running_bounds(joined(program), [args], fmt, [flat])
+    parts = np.split(bounds, np.cumsum([np.size(r) for r in exact])[:-1])
+    return tuple(part.reshape(np.shape(r)) for part, r in zip(parts, exact, strict=True))
 
 
 def program(definition: textbook.Definition) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.frameworks.framework import framework as named
 from ffverify.frameworks.shadow import Shadow, shadow
 from ffverify.truth import derivatives as truth
-from ffverify.verdicts.bounds import running_bound
+from tests.bounds import running_bound
 from tests.corpus.catalogues import jax_functions, torch_functions
 
 # Not feedforward layers: what the second half of the name says is left to other shadows.

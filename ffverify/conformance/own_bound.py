@@ -14,10 +14,10 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program, UnknownOperation
+from ffverify.exact.programs import Program, UnknownOperation, joined
 from ffverify.frameworks.shadow import shadow
 from ffverify.truth.derivatives import Truth
-from ffverify.verdicts.bounds import running_bound
+from ffverify.verdicts.bounds import running_bounds
 
 from .backends import Backend
 
@@ -65,10 +65,11 @@ def own_bound(
     if own is None:
         return None
     try:
-        radii = running_bound(own, operands, fmt)[position]
+        vector = joined(own, [position])
         with BALLS.precision(FORMULA_PRECISION):
             points = [BALLS.array(a) if is_floating(a) else a for a in operands]
-            formula = own(*points)[position].values
+            formula = vector(*points).values
+        (radii,) = running_bounds(vector, [operands], fmt, [formula])
     except (ArithmeticError, Undecided, UnknownOperation, TypeError):  # or made for floats alone
         return None
     slack = exact.growth * arb(fmt.unit_roundoff)
@@ -77,8 +78,6 @@ def own_bound(
         # A formula's constants, such as 1/√2, are rounded as its inputs are.
         return bool(f.overlaps(t) or (f - t).abs_lower() <= slack * t.abs_upper() + motion)
 
-    verdicts = np.frompyfunc(is_right, 3, 1)(formula, exact.exact, exact.motion)
-    right = np.asarray(verdicts, dtype=bool)  # NumPy unwraps 0-d results
-    out = np.full(exact.exact.shape, arb(0), dtype=object)
-    out[right] = radii[right]
-    return out
+    verdicts = np.frompyfunc(is_right, 3, 1)(formula, exact.exact.ravel(), exact.motion.ravel())
+    right = np.asarray(verdicts, dtype=bool)
+    return np.where(right, radii, arb(0)).reshape(exact.exact.shape)

@@ -11,18 +11,17 @@ for probabilities. The *running bound* is what the roundings of one program can 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS, MPMATH
-from ffverify.exact.elements import Undecided, arb
-from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program, at_rows, in_halves, joined, listed, together
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import arb
+from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.exact.rounding_arithmetic import rounded
-from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
+from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.slopes import under
 
 
@@ -33,8 +32,10 @@ def rounding_of(exacts: list[Any], growth: int, fmt: Format, scale: float) -> li
     return [unit * t.abs_upper() + absolute for t in exacts]
 
 
-def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple[Array, ...]:
-    """Bound how far a program's results, computed in a format, can be from the exact ones.
+def running_bounds(
+    vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format, exact: Sequence[Array]
+) -> list[Array]:
+    """Bound how far a program's result, a vector, computed in a format, can be from the exact one.
 
     Every number that the program can compute, in this format and in any order of its sums, lies
     in the ball that `rounded` arithmetic gives (running error analysis: Higham, Accuracy and Stability of
@@ -43,39 +44,14 @@ def running_bound(program: Program, args: Sequence[Array], fmt: Format) -> tuple
 
     Parameters
     ----------
-    program
-        A shadow's ``forward``, ``backward`` or ``jvp``, or any program of precise arrays.
-    args
-        Its arguments; those of floating dtype are exact numbers.
+    arguments
+        Those of many points, which are run together; floats are exact numbers.
+    exact
+        The exact results there.
 
     Returns
     -------
-    tuple
-        One object array of balls (upper bounds of the error) per result.
-    """
-    exact = _results(program, args)
-    flat = np.concatenate([np.ravel(BALLS.array(r).values) for r in exact])
-    (bounds,) = running_bounds(joined(program), [args], fmt, [flat])
-    parts = np.split(bounds, np.cumsum([np.size(r) for r in exact])[:-1])
-    return tuple(part.reshape(np.shape(r)) for part, r in zip(parts, exact, strict=True))
-
-
-def _results(program: Program, args: Sequence[Array]) -> list[Any]:
-    """Run a program exactly; where no precision decides a branch, in mpmath, which always decides."""
-    bits = FIRST_PRECISION
-    while bits <= CEILING:
-        with BALLS.precision(bits), contextlib.suppress(Undecided):
-            return listed(program(*(BALLS.array(a) if is_floating(a) else a for a in args)))
-        bits *= 2
-    return listed(program(*(MPMATH.array(a) if is_floating(a) else a for a in args)))
-
-
-def running_bounds(
-    vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format, exact: Sequence[Array]
-) -> list[Array]:
-    """Give `running_bound` of a program whose result is one vector, at many points, from one run.
-
-    ``exact`` are its exact results there.
+    For each point an object array of balls (upper bounds of the error).
     """
     arithmetic = rounded(fmt)
 

@@ -18,7 +18,7 @@ from ffverify.frameworks.framework import framework  # noqa: E402
 from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
 from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
 from ffverify.strategies import arrays  # noqa: E402
-from ffverify.verdicts.bounds import running_bound  # noqa: E402
+from tests.bounds import running_bound  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 F64 = of("float64")

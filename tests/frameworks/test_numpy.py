@@ -16,7 +16,7 @@ from ffverify.exact.elements import arb
 from ffverify.frameworks.shadow import Shadow, shadow
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
-from ffverify.verdicts.bounds import running_bound
+from tests.bounds import running_bound
 
 F64 = formats.of("float64")
 RNG = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from ffverify.frameworks.torch import lowering  # noqa: E402
 from ffverify.frameworks.torch.tape import Tape  # noqa: E402
 from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
 from ffverify.truth import derivatives as truth  # noqa: E402 - after the skip
-from ffverify.verdicts.bounds import running_bound  # noqa: E402
+from tests.bounds import running_bound  # noqa: E402
 from tests.shadow_coverage import _beyond as beyond  # noqa: E402
 from tests.shadow_coverage import check as coverage_check  # noqa: E402
 
