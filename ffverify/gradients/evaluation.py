@@ -27,7 +27,7 @@ from .function_under_test import Fault, FunctionUnderTest
 from .truth_sources import ExactPrograms
 
 if TYPE_CHECKING:
-    from .judge.ahead import Ahead
+    from .judge.questions import Ahead
 
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 

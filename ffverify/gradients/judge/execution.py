@@ -14,7 +14,6 @@ from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.verdict import Verdict, judge
 
 from .exactly import MANY, PROBABLE
-from .natural_scale import is_relative
 from .numbers import Numbers
 from .slope import known
 
@@ -73,7 +72,7 @@ def _tell(numbers: Numbers, failing: list[tuple[int, int, Verdict, float]], allo
     """Keep the worst of what fails that is not right after all: one or none of the first two."""
     balls, ranked = numbers.exactly.balls, []
     for k, i, kind, size in failing:
-        tail = kind is Verdict.IMPRECISE and is_relative(numbers, i, balls[i])
+        tail = kind is Verdict.IMPRECISE and numbers.is_relative(i, balls[i])
         ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, kind, float(allowed[k])))
     for _, tail, minus, i, kind, ulps in sorted(ranked)[:2]:
         # Code whose constants are rounded may be off itself where what it computed is right.

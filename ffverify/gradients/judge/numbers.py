@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import like, to_numpy
@@ -150,6 +152,34 @@ class Numbers:
             error[self.computed == exact] = 0.0
             allowed = (g - 1) * fmt.unit_roundoff * np.abs(exact) + g * 2.0**fmt.smallest_exponent
         return ~(error <= allowed), error
+
+    def is_relative(self, i: int, exact: Any) -> bool:
+        """Tell whether an error is rounding beside the natural scale, or beside what cancels or underflows.
+
+        A derivative in the tail of a function, or one whose terms cancel, may have no right digit and
+        still serve: beside the scale on which it matters its error is rounding.
+        """
+        computed, point, own = float(self.computed[i]), self.point, self.own
+        fmt, is_known = point.fmt, point.formulas.forward is not None
+        if not np.isfinite(computed):
+            return False
+        distance = (arb(computed) - exact).abs_upper()
+        if distance <= point.growth * 2.0**fmt.emin:  # below it results may be flushed to zero
+            return True
+        unit, slope = point.growth * fmt.unit_roundoff, self.slope(i)
+        allowed = unit * float(self.scale[i])
+        if not is_known and self.motion is not None:
+            # What linear algebra gives may be off in each of an array as far as any of it moves.
+            allowed += float(self.of_largest(self.motion)[i])
+        if distance <= allowed or distance <= unit * slope.of_values(exact):
+            return True
+        if own is not None:
+            # So near to underflow that half of its digits are below what may be flushed.
+            small = 2.0**fmt.emin / fmt.unit_roundoff**0.5
+            size = float(exact.abs_upper())
+            nothing = size <= small or exact.contains(0) or size <= 2 * own.constants[i]
+            return bool(nothing and distance <= own.running[i])
+        return is_known and slope.hides_in_tail(distance, unit)
 
     def unseen(self, limits: Array) -> None:
         """Note the errors that these numbers might have without being accused (see `Screening.unseen`)."""

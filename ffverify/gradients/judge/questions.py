@@ -12,21 +12,30 @@ F is the function's exact program, G that of its derivative code, ĝ what this c
 ``wrong``: 1 or 2 fails. ``imprecise``: only 3 fails. ``nonfinite``: nan or infinity where the derivative is
 finite and representable. ``correct``: all three hold. Once 1 holds G is the truth of every element; where G
 is unknown the formula question is asked of ĝ (`.unknown`).
+
+``judge`` asks them at a point, along directions; ``look_ahead`` runs what is asked along the first of them
+at many points as batches, so that no point needs a run of its own unless something is in doubt.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ffverify.exact.formats import Array
+from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
-from ffverify.gradients.evaluation import Point, finite_results
+from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, tangents_at
+from ffverify.gradients.truth_sources import hold_to
+from ffverify.truth.slopes import Slopes, slopes, slopes_together
 from ffverify.verdicts.verdict import Verdict
 from ffverify.verdicts.verdict import judge as judge_numbers
 
-from .ahead import Ahead, ahead_along
+from .exactly import run_together
 from .execution import execution_and_accuracy
 from .formula import faults, reverse_faults, undefined
 from .judged import Screening
@@ -35,6 +44,26 @@ from .slope import known
 from .unknown import judge_one, judge_tangents, judge_vjp, screen_by_differences
 
 _ON_KINKS = 4  # elements on kinks that are judged, of one argument
+
+
+@dataclass
+class Ahead:
+    """A direction, the exact slopes of all results along it, and cotangents of those that have one slope.
+
+    ``gradients`` and ``tangents`` are what the code gives, where it was run together with other points.
+    """
+
+    directions: list[Array | None]
+    slopes: Slopes
+    weights: Array
+    gradients: Array | None = None
+    tangents: Array | None = None
+
+
+def ahead_along(point: Point, directions: list[Array | None], usable: Array) -> Ahead:
+    """Measure along a direction at one point; the ``usable`` results are those that have derivatives."""
+    exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
+    return Ahead(directions, exact, chosen_cotangents(point, usable & exact.smooth))
 
 
 def judge(point: Point, *, values: bool = True) -> Screening:
@@ -59,6 +88,42 @@ def judge(point: Point, *, values: bool = True) -> Screening:
     return found
 
 
+def look_ahead(points: Sequence[Point]) -> None:
+    """Run the exact programs that points share; one where that fails gets nothing.
+
+    The programs are only supposed to hold at all of them.
+    """
+    directions, fmt = [random_direction(p) for p in points], points[0].fmt
+    some: list[tuple[Point, Ahead]] = []
+    each = slopes_together(points[0].vector, [p.inputs for p in points], directions, fmt)
+    for point, direction, exact in zip(points, directions, each, strict=True):
+        if exact is None:
+            continue
+        with contextlib.suppress(Exception):  # it is told when the point is checked alone
+            hold_to(point.formulas, point.native, point.results, exact.value)
+            point.formulas = replace(point.formulas, inputs=point.inputs, here=exact.value)
+            smooth = finite_results(point) & exact.smooth
+            point.ahead = Ahead(direction, exact, chosen_cotangents(point, smooth))
+            some.append((point, point.ahead))
+    if not some:
+        return
+    formulas = points[0].formulas
+
+    def run(
+        program: Program | None, more: Callable[[Point, Ahead], list[Array]]
+    ) -> Sequence[Array | None]:
+        if program is not None:
+            with contextlib.suppress(Exception):  # code of the caller's, not for exact numbers
+                given = [[*p.inputs.arrays, *more(p, a)] for p, a in some]
+                return run_together(joined(program), given, fmt)
+        return [None] * len(some)
+
+    gradients = run(formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
+    tangents = run(formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
+    for i, (_, ahead) in enumerate(some):
+        ahead.gradients, ahead.tangents = gradients[i], tangents[i]
+
+
 def _values(point: Point, found: Screening) -> None:
     """Ask the second and the third question of the function's own values."""
     computed = values(point, found)
@@ -77,8 +142,8 @@ def _along(
         if jvp.own is None:
             judge_tangents(jvp, exact, smooth)
         else:
-            slopes = [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()]
-            _tell(jvp, faults(jvp, slopes), smooth)
+            each = [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()]
+            _tell(jvp, faults(jvp, each), smooth)
     vjp = gradients(point, found, ahead.weights, ahead.gradients) if smooth.any() else None
     if vjp is not None:
         found.judged += vjp.computed.size

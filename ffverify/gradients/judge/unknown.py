@@ -22,7 +22,6 @@ from ffverify.verdicts.verdict import Verdict, judge
 
 from .formula import Identity, judge_sum
 from .judged import Screening
-from .natural_scale import is_relative
 from .numbers import Numbers, gradients, tangents
 
 # What is measured of a point. More of the same costs more, and says the same of one function.
@@ -116,7 +115,7 @@ def judge_one(numbers: Numbers, i: int) -> float:
     if doubtful and slope.is_limit(computed):
         kind = Verdict.CORRECT if is_exact else Verdict.INCONCLUSIVE
         reason = "It lies at a kink, and only differences are known of this function."
-    elif kind in _OFF and is_relative(numbers, i, ball):
+    elif kind in _OFF and numbers.is_relative(i, ball):
         kind, tail = Verdict.IMPRECISE, True
     if kind is not Verdict.CORRECT:
         numbers.fail(i, kind, truth, error, allowed, tail=tail, reason=reason)
