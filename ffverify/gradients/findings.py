@@ -19,7 +19,7 @@ from ffverify.verdicts.places import subscript
 from ffverify.verdicts.verdict import Verdict
 
 from .hints import hint
-from .judge.judged import Judged
+from .judge.numbers import Judged
 from .reporting.reproduction import code
 
 _SECOND_OPINION = 4096  # input elements above which mpmath would take minutes

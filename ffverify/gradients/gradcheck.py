@@ -38,7 +38,7 @@ from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambd
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
 from .given.slots import Slots
-from .judge.judged import Judged, Screening
+from .judge.numbers import Judged, Screening
 from .judge.questions import judge, look_ahead
 from .laws import RANDOM, is_random, mutations, side_checks
 from .report import GradcheckError, GradcheckReport, Told, listeners

@@ -19,7 +19,7 @@ from ffverify.truth.slopes import projection_slope
 from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import gradients_of, tangents_of
-from .judge.judged import Judged
+from .judge.numbers import Judged
 from .laws import stirred
 
 # TF32 rounds or cuts the operands of a product to 11 bits: each is off by up to 2^-10 of itself.

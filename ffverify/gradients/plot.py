@@ -11,7 +11,7 @@ from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.truth.slopes import Inputs, projection_slope
 
 from .function_under_test import Fault
-from .judge.judged import Judged
+from .judge.numbers import Judged
 
 _POINTS = 41
 _BITS = 256

@@ -15,7 +15,7 @@ from ffverify.exact.formats import FORMATS
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
-from .judge.judged import Judged
+from .judge.numbers import Judged
 
 
 class GradcheckError(AssertionError):

@@ -23,8 +23,7 @@ from ffverify.truth.derivatives import TOGETHER
 from ffverify.truth.slopes import Inputs, Slopes, slopes_along, weighted
 from ffverify.verdicts.verdict import Verdict
 
-from .judged import Judged
-from .numbers import Numbers
+from .numbers import Judged, Numbers
 from .slope import known, slack
 
 # How much is done at a time: the slopes of as many elements from one run, of the rest sums in so many parts.

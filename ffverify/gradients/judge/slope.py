@@ -6,7 +6,7 @@ It is exact where the function has an exact program, else what differences leave
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,10 +64,8 @@ class Slope:
         point = self.point
         if point.formulas.differences is not None:
             ball, kink = point.formulas.differences(self.weights, self.directions)
-            exact = known(ball, point.growth)
-            return Truth(
-                exact.exact, exact.measure, np.array([kink]), ~exact.resolved, exact.growth
-            )
+            told = known(ball, point.growth)
+            return replace(told, kink=np.array([kink]), resolved=np.array([False]))
         moving = [
             (x != 0) if f else None for x, f in zip(point.points, point.floating, strict=True)
         ]

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.directions import cotangents, random_direction
@@ -21,8 +22,7 @@ from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
 
 from .formula import Identity, judge_sum
-from .judged import Screening
-from .numbers import Numbers, gradients, tangents
+from .numbers import Numbers, Screening, gradients, tangents
 
 # What is measured of a point. More of the same costs more, and says the same of one function.
 _SUSPECTS = 4  # of one array, judged one by one
@@ -60,7 +60,7 @@ def judge_vjp(vjp: Numbers, step: Array, undefined: Array, *, tied: bool) -> Non
         judge_one(vjp, i)
     vjp.unseen(unseen)
     if tied and chosen and len(vjp.found.failed) == before:
-        judge_sum(Identity(vjp, _as_balls(vjp.computed), step))
+        judge_sum(Identity(vjp, BALLS.array(vjp.computed).values, step))
 
 
 def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[int], Array]:
@@ -71,7 +71,7 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
     finite = np.isfinite(vjp.computed)
     chosen = np.flatnonzero(~finite & defined)[:_SUSPECTS].tolist()
     largest = float(np.abs(vjp.computed[finite]).max(initial=0.0)) or 1.0
-    balls, unseen = _as_balls(vjp.computed), np.full(finite.size, np.nan)
+    balls, unseen = BALLS.array(vjp.computed).values, np.full(finite.size, np.nan)
     for step in steps:
         identity = Identity(vjp, balls, step)
         part = identity.whole
@@ -83,10 +83,6 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
             if identity.residual(part, slope) > noise:
                 chosen.append(int(identity.lead(part, 2, 1)[0]))
     return chosen, unseen
-
-
-def _as_balls(computed: Array) -> Array:
-    return np.array([arb(c) for c in computed.tolist()], dtype=object)
 
 
 def judge_one(numbers: Numbers, i: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ffverify.exact.formats import Array
-from ffverify.gradients.judge.judged import Judged
+from ffverify.gradients.judge.numbers import Judged
 from ffverify.gradients.judge.slope import Slope
 
 _MOST = 32  # elements whose exact slopes are measured one by one

@@ -13,7 +13,7 @@ from ffverify.frameworks.declared import Declared
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
 from ffverify.gradients.function_under_test import Call
-from ffverify.gradients.judge.judged import Judged
+from ffverify.gradients.judge.numbers import Judged
 from ffverify.verdicts.finding import Finding
 
 _PASTED = 64  # elements of an array that is still written out
