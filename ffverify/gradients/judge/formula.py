@@ -30,15 +30,13 @@ from .slope import known, slack
 _SINGLY, _PARTS = 64, 32
 # Sums lose nothing of slopes, which are good to two thirds of the first precision.
 _BITS = 2 * FIRST_PRECISION
-# How far from the point inputs beside it are: near, and no numbers that programs single out.
-_BESIDE = 2.0**-12
 # Half of the bits that such slopes have: what is 0 to so many is 0.
 _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 
 
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give the worst elements that are neither their exact slope nor a limit of slopes beside it."""
-    balls = numbers.exactly.balls
+    balls = numbers.balls
     off = [
         (float(abs(balls[i] - t).abs_upper()), i, t) for i, t in slopes if _differs(numbers, i, t)
     ]
@@ -58,9 +56,7 @@ def _differs(numbers: Numbers, i: int, exact: Any) -> bool:
         return False
     # The constants of either side may be rounded up where those of the other are rounded down.
     mine = float(own.constants[i])
-    if apart <= allowed + arb(
-        2 * mine
-    ):  # those of the code alone, which cost the least, explain it
+    if apart <= allowed + arb(2 * mine):  # those of the code alone cost the least
         return False
     return not apart <= allowed + arb(2 * (mine + numbers.slope(i).constants()))
 
@@ -72,13 +68,12 @@ def _is_representable(point: Point, exact: Any) -> bool:
 class Identity:
     """⟨numbers, step⟩ = ⟨v, ∂F·step⟩ for the elements of a VJP, and the way from its failing to single ones.
 
-    The numbers are balls: what the code gives exactly, or what it computed. An element that is not finite
-    stays out.
+    An element that is not finite stays out.
     """
 
-    def __init__(self, vjp: Numbers, numbers: Array, step: Array) -> None:
-        self.vjp, self.numbers = vjp, numbers
-        self.finite = are_finite(numbers)
+    def __init__(self, vjp: Numbers, step: Array) -> None:
+        self.vjp, self.numbers = vjp, vjp.balls
+        self.finite = are_finite(self.numbers)
         self.step = np.where(self.finite, step, 0.0)
         self.whole = np.flatnonzero(self.step)
 
@@ -104,6 +99,16 @@ class Identity:
             apart = total - (self.slope(chosen) if slope is None else slope)
             return float(apart.abs_lower()) if apart.is_finite() else 0.0
 
+    def differs(self, chosen: Array, slope: Any = None) -> bool:
+        """Tell whether the two sides differ by more than constants explain, as either's are rounded."""
+        size = self.residual(chosen, slope)
+        if not size:
+            return False
+        mine = float(np.linalg.norm(self.vjp.exactly.constants[chosen] * self.step[chosen]))
+        if size <= 2 * mine:
+            return False
+        return size > 2 * float(np.hypot(self.vjp.along(self.masked(chosen)).constants(), mine))
+
     def rounding(self, chosen: Array) -> float:
         """Give what roundings of the terms add up to; they meet random signs in the step."""
         point = self.vjp.point
@@ -118,16 +123,9 @@ class Identity:
         return part
 
 
-def reverse_faults(
-    vjp: Numbers, exact: Slopes, step: Array, undefined: Array, *, tied: bool
-) -> dict[int, Any]:
-    """Give the elements of a VJP that have a wrong formula; those that are ``undefined`` have none.
-
-    Along a direction that keeps ties elements may be wrong together that are right one by one: that is
-    kept as well.
-    """
-    point, own = vjp.point, vjp.exactly
-    identity = Identity(vjp, own.balls, step)
+def reverse_faults(vjp: Numbers, exact: Slopes, step: Array, undefined: Array) -> dict[int, Any]:
+    """Give the elements of a VJP that have a wrong formula; those that are ``undefined`` have none."""
+    point, identity = vjp.point, Identity(vjp, step)
     broken = np.flatnonzero(~identity.finite)
     some = broken[~undefined[broken]][:_SINGLY].tolist()
     found = {
@@ -140,32 +138,16 @@ def reverse_faults(
     assert vjp.weights is not None  # noqa: S101 - of a VJP
     with BALLS.precision(_BITS):
         whole = identity.slope(part) if broken.size else weighted(exact.exact, vjp.weights)
-    size = identity.residual(part, whole)
-    if size and _constants_explain(size, identity, part):
-        # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
-        settled = part[own.constants[part] < np.abs(own.floats[part])]
-        if settled.size == part.size:
+    if not identity.differs(part, whole):
+        if not identity.residual(part, whole):
             return found
-        part, whole = settled, identity.slope(settled)
-        size = identity.residual(part, whole)
-        size = 0.0 if _constants_explain(size, identity, part) else size
-    if not size:
-        return found
+        # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
+        part = part[vjp.exactly.constants[part] < np.abs(vjp.exactly.floats[part])]
+        if part.size == identity.whole.size or not identity.differs(part):
+            return found
     large = sum(x.size for x in point.points) > TOGETHER
     few = identity.lead(part, 2 if large else _PARTS, _SINGLY)
-    off = faults(vjp, zip(few.tolist(), _slopes_of(vjp, few.tolist()), strict=True))
-    if not off and tied:
-        judge_sum(identity, part)
-    return found | off
-
-
-def _constants_explain(size: float, identity: Identity, chosen: Array) -> bool:
-    """Tell whether the constants of either side, as they are rounded, put the two so far apart."""
-    mine = float(np.linalg.norm(identity.vjp.exactly.constants[chosen] * identity.step[chosen]))
-    if size <= 2 * mine:
-        return True
-    theirs = identity.vjp.along(identity.masked(chosen)).constants()
-    return size <= 2 * float(np.hypot(theirs, mine))
+    return found | faults(vjp, zip(few.tolist(), _slopes_of(vjp, few.tolist()), strict=True))
 
 
 def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
@@ -173,7 +155,7 @@ def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
 
     A ball that holds whatever was computed because the slope is tiny beside its value would excuse it.
     """
-    point, balls, found = vjp.point, vjp.exactly.balls, dict[int, Any]()
+    point, balls, found = vjp.point, vjp.balls, dict[int, Any]()
     assert vjp.weights is not None  # noqa: S101 - of a VJP
     tiny = arb(2) ** (point.fmt.smallest_exponent - 3)
 
@@ -191,22 +173,22 @@ def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
     return [found[i] for i in chosen]
 
 
-def judge_sum(identity: Identity, part: Array | None = None) -> None:
-    """Keep a direction in which elements, all or some, are wrong together that are right one by one.
+def judge_sum(vjp: Numbers, step: Array) -> None:
+    """Keep a direction in which elements are wrong together that are right one by one.
 
     At a tie every element of a maximum's gradient may be anything from 0 to 1, but their sum is 1. The
     bound allows each element half its digits: only a term too many or too few goes beyond that.
     """
-    part = identity.whole if part is None else part
-    vjp, fmt, terms = identity.vjp, identity.vjp.point.fmt, identity.terms[part]
+    identity, fmt = Identity(vjp, step), vjp.point.fmt
+    part, terms = identity.whole, identity.terms
     whole = identity.slope(part)
     size, allowed = identity.residual(part, whole), fmt.unit_roundoff**0.5 * float(abs(terms).sum())
-    if size <= allowed:
+    if size <= allowed or (vjp.own is not None and not identity.differs(part, whole)):
         return
     ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(whole.mid())]))[0])
     vjp.found.failed.append(
         Judged(
-            vjp.along(identity.masked(part)), vjp.mode, -1, (), None, Verdict.WRONG, float(terms.sum()),
+            vjp.along(identity.step), vjp.mode, -1, (), None, Verdict.WRONG, float(terms.sum()),
             known(whole, vjp.point.growth), size / ulp, allowed / ulp,
             reason="Elements that sit on a kink are right one by one, but not together.",
         )
@@ -226,12 +208,13 @@ def undefined(vjp: Numbers, sloped: Array) -> Array:
         return out
     weights = np.zeros(sloped.size)
     weights[without] = np.sqrt(1.0 + np.arange(without.size))  # so that no slopes add up to 0
+    # Half of the digits away, and each its own way: at no numbers that programs single out.
+    near = point.fmt.unit_roundoff**0.5
     beside = [
-        np.where(np.isfinite(x), x, 1.0) + _BESIDE * (1 + np.arange(x.size).reshape(x.shape) % 64)
-        if f
-        else x
+        np.where(np.isfinite(x), x, 1.0) + near * (1 + np.arange(x.size).reshape(x.shape) / x.size)
+        if f else x
         for x, f in zip(point.points, point.floating, strict=True)
-    ]
+    ]  # fmt: skip
     try:
         places = vjp.places(broken.tolist())
         slopes = slopes_along(point.vector, weights, Inputs(beside), places, FIRST_PRECISION)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
@@ -75,29 +76,13 @@ class Screening:
     half: float = 0.0
     format: str = ""
 
-    def unseen(self, point: Point, mode: str, limits: Array) -> None:
-        """Note errors that these numbers might have without being accused, in units of their array's largest.
-
-        Of all inputs of one size those count that show the smallest error; NaN is for numbers beside which
-        nothing is relative. Every format is held to half its digits, or to what plain rounding adds up to.
-        """
-        u = point.fmt.unit_roundoff
-        self.half = max(self.half, u**0.5, point.growth * u)
-        self.format = point.fmt.name
-        self._lower(mode, limits)
-
-    def _lower(self, mode: str, limits: Array) -> None:
-        if limits.size:
-            key = (mode, limits.size)
-            self.power[key] = np.fmin(self.power.get(key, limits), limits)
-
     def add(self, other: Screening) -> None:
         """Add what was found at another point, except what failed."""
         self.judged += other.judged
         self.worst_ulps = max(self.worst_ulps, other.worst_ulps)
         self.skipped |= other.skipped
-        for (mode, _), limits in other.power.items():
-            self._lower(mode, limits)
+        for key, limits in other.power.items():
+            self.power[key] = np.fmin(self.power.get(key, limits), limits)
         self.half, self.format = max(self.half, other.half), other.format or self.format
 
     @property
@@ -170,6 +155,11 @@ class Numbers:
         """The code in exact arithmetic, which is known."""
         assert self.own is not None  # noqa: S101 - the caller asked
         return self.own
+
+    @cached_property
+    def balls(self) -> Array:
+        """What the code gives exactly; where it is unknown what it computed."""
+        return BALLS.array(self.computed).values if self.own is None else self.own.balls
 
     def slope(self, i: int) -> Slope:
         """Give what element i should be."""
@@ -257,8 +247,15 @@ class Numbers:
         return is_known and slope.hides_in_tail(distance, unit)
 
     def unseen(self, limits: Array) -> None:
-        """Note the errors that these numbers might have without being accused (see `Screening.unseen`)."""
-        self.found.unseen(self.point, self.mode, limits)
+        """Note errors that these numbers might have without being accused, in units of their array's largest.
+
+        Of all inputs of one size those count that show the smallest error; NaN is for numbers beside which
+        nothing is relative. Every format is held to half its digits, or to what plain rounding adds up to.
+        """
+        fmt, g = self.point.fmt, self.point.growth
+        power = {(self.mode, limits.size): limits} if limits.size else {}
+        half = max(fmt.unit_roundoff**0.5, g * fmt.unit_roundoff)
+        self.found.add(Screening(power=power, half=half, format=fmt.name))
 
     def fail(
         self, i: int, kind: Verdict, truth: Truth, error: float, allowed: float, *, tail: bool = False,
@@ -285,8 +282,8 @@ def values(point: Point, found: Screening) -> Numbers:
     given = list(zip(point.native, point.points, point.floating, strict=True))
     if any(f and np.any((x == 0) & np.signbit(x)) for _, x, f in given):
         results = point.subject.value([like(a, x + 0) if f else a for a, x, f in given])
-        joined = np.concatenate([to_numpy(results[k]).ravel() for k in point.places])
-        computed = joined.astype(np.float64)
+        parts = [to_numpy(results[k]).ravel() for k in point.places]
+        computed = np.concatenate(parts).astype(np.float64)
     return Numbers(
         point, found, "value", computed, point.places, point.shapes,
         directions=[None] * len(point.points), program=point.vector, ran=point.exact,

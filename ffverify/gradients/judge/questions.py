@@ -37,7 +37,7 @@ from ffverify.verdicts.verdict import Verdict
 from ffverify.verdicts.verdict import judge as judge_numbers
 
 from .exactly import MANY, PROBABLE, run_together
-from .formula import faults, reverse_faults, undefined
+from .formula import faults, judge_sum, reverse_faults, undefined
 from .numbers import Numbers, Screening, gradients, tangents, values
 from .slope import known
 from .unknown import judge_one, judge_tangents, judge_vjp, screen_by_differences
@@ -146,12 +146,15 @@ def _along(
     vjp = gradients(point, found, ahead.weights, ahead.gradients) if smooth.any() else None
     if vjp is not None:
         found.judged += vjp.computed.size
+        before = len(found.failed)
         step = np.concatenate([np.ravel(d) for d in directions if d is not None])
         without = undefined(vjp, usable & (exact.smooth | exact.kink))
         if vjp.own is None:
-            judge_vjp(vjp, step, without, tied=tied)
+            judge_vjp(vjp, step, without)
         else:
-            _tell(vjp, reverse_faults(vjp, exact, step, without, tied=tied), ~without)
+            _tell(vjp, reverse_faults(vjp, exact, step, without), ~without)
+        if tied and len(found.failed) == before:
+            judge_sum(vjp, step)
     return bool((exact.kink & usable).any())
 
 
@@ -172,7 +175,7 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
             judge_one(vjp, i)
     else:
         asked &= ~undefined(vjp, usable)
-        truths = ((i, vjp.slope(i).truth) for i in elements if vjp.exactly.balls[i].is_finite())
+        truths = ((i, vjp.slope(i).truth) for i in elements if vjp.balls[i].is_finite())
         hulls = [(i, t.exact[0]) for i, t in truths if t.resolved[0] and t.exact[0].is_finite()]
         _tell(vjp, faults(vjp, hulls), asked)
 
@@ -184,7 +187,7 @@ def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
     found = judge_numbers(numbers.computed[chosen], truth, point.fmt)
     order = np.argsort(-found.error_ulps, kind="stable")
     _, first = np.unique(numbers.which[chosen[order]], return_index=True)
-    for k in order[first].tolist():
+    for k in order[np.sort(first)].tolist():
         i, c = int(chosen[k]), float(numbers.computed[chosen[k]])
         # A formula that gives 0 below a rounding of its scale cuts a tail off.
         tail = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
@@ -217,7 +220,7 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
     old = doubted & warned[numbers.which] & (error <= unit * largest)
     if old.any():
         doubted &= ~(old & (error <= own.running + flushed))
-    balls = own.balls
+    balls = numbers.balls
     # What is undefined here is left out: the formula question was asked of it.
     doubtful = np.array([i for i in np.flatnonzero(doubted) if balls[i].is_finite()], dtype=int)
     if not doubtful.size:
@@ -228,19 +231,19 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
     truth = replace(truth, measure=lambda: BALLS.array(_motion(numbers, doubtful)).values)
     # Below the smallest normal number results may be flushed to zero: nothing is promised there.
     found = judge_numbers(
-        computed[doubtful],
-        truth,
-        fmt,
+        computed[doubtful], truth, fmt,
         running=lambda: BALLS.array(own.running[doubtful] + flushed).values,
-    )
+    )  # fmt: skip
     allowed = np.ldexp(found.allowed_ulps, fmt.ulp_exponents(exact[doubtful]))
-    failing = []
+    ranked = []
     for k, i in enumerate(doubtful.tolist()):
         kind, size, finite = found.verdicts[k], float(found.error_ulps[k]), np.isfinite(computed[i])
         if kind is not Verdict.CORRECT:
             if finite and not balls[i].contains(0):
                 numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
-            failing.append((k, i, kind, size))
+            imprecise = kind is Verdict.IMPRECISE
+            tail = imprecise and numbers.is_relative(i, balls[i])
+            ranked.append((imprecise, tail, -size, i, kind, float(found.allowed_ulps[k])))
         elif finite and largest[i]:
             # At a tie any of the slopes beside it is right, however far apart they are.
             lost = allowed[k] > fmt.unit_roundoff**0.5 * largest[i]
@@ -248,23 +251,11 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
                 with np.errstate(over="ignore"):
                     unseen[i] = max(unit, allowed[k] / largest[i])
     numbers.unseen(unseen)
-    _worst(numbers, failing, found.allowed_ulps)
-
-
-def _worst(
-    numbers: Numbers, failing: list[tuple[int, int, Verdict, float]], allowed: Array
-) -> None:
-    """Keep the worst of what fails that is not right after all: one or none of the first two."""
-    balls, ranked = numbers.exactly.balls, []
-    for k, i, kind, size in failing:
-        tail = kind is Verdict.IMPRECISE and numbers.is_relative(i, balls[i])
-        ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, kind, float(allowed[k])))
+    # Code whose constants are rounded may be off itself where what it computed is right.
     for _, tail, minus, i, kind, ulps in sorted(ranked)[:2]:
-        # Code whose constants are rounded may be off itself where what it computed is right.
-        if numbers.mode != "value" and numbers.slope(i).is_limit(float(numbers.computed[i])):
-            continue
-        numbers.fail(i, kind, known(balls[i], numbers.point.growth), -minus, ulps, tail=tail)
-        return
+        if numbers.mode == "value" or not numbers.slope(i).is_limit(float(computed[i])):
+            numbers.fail(i, kind, known(balls[i], g), -minus, ulps, tail=tail)
+            break
 
 
 def _motion(numbers: Numbers, chosen: Array) -> Array:
@@ -273,11 +264,9 @@ def _motion(numbers: Numbers, chosen: Array) -> Array:
     That costs three runs in floats in place of two in balls, half of a check of a million numbers. It is
     √m times a 2-norm, as are the moves in balls (see `PROBABLE`); what floats leave open these tell.
     """
-    count = sum(
-        x.size for x, f in zip(numbers.point.points, numbers.point.floating, strict=True) if f
-    )
+    point = numbers.point
+    count = sum(x.size for x, f in zip(point.points, point.floating, strict=True) if f)
     floats = numbers.motion if count > MANY and numbers.mode != "value" else None
-    if floats is not None and np.all(floats[chosen] > 0):
-        told: Array = floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))
-        return told
-    return numbers.exactly.motion(chosen)
+    if floats is None or not np.all(floats[chosen] > 0):
+        return numbers.exactly.motion(chosen)
+    return floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))  # type: ignore[no-any-return]  # an array

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.directions import cotangents, random_direction
@@ -21,7 +20,7 @@ from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
 
-from .formula import Identity, judge_sum
+from .formula import Identity
 from .numbers import Numbers, Screening, gradients, tangents
 
 # What is measured of a point. More of the same costs more, and says the same of one function.
@@ -49,18 +48,12 @@ def judge_tangents(jvp: Numbers, exact: Slopes, smooth: Array) -> None:
         judge_one(jvp, o)
 
 
-def judge_vjp(vjp: Numbers, step: Array, undefined: Array, *, tied: bool) -> None:
-    """Judge a VJP by its sum along a direction; elements that are ``undefined`` have no derivative.
-
-    Where the direction keeps ties they may be wrong together that are right one by one.
-    """
+def judge_vjp(vjp: Numbers, step: Array, undefined: Array) -> None:
+    """Judge a VJP by its sum along a direction; elements that are ``undefined`` have no derivative."""
     chosen, unseen = _led_to(vjp, [step], ~undefined)
-    before = len(vjp.found.failed)
     for i in chosen:
         judge_one(vjp, i)
     vjp.unseen(unseen)
-    if tied and chosen and len(vjp.found.failed) == before:
-        judge_sum(Identity(vjp, BALLS.array(vjp.computed).values, step))
 
 
 def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[int], Array]:
@@ -71,9 +64,9 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
     finite = np.isfinite(vjp.computed)
     chosen = np.flatnonzero(~finite & defined)[:_SUSPECTS].tolist()
     largest = float(np.abs(vjp.computed[finite]).max(initial=0.0)) or 1.0
-    balls, unseen = BALLS.array(vjp.computed).values, np.full(finite.size, np.nan)
+    unseen = np.full(finite.size, np.nan)
     for step in steps:
-        identity = Identity(vjp, balls, step)
+        identity = Identity(vjp, step)
         part = identity.whole
         if part.size:
             slope, noise = identity.slope(part), identity.rounding(part)
