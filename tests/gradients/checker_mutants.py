@@ -62,7 +62,7 @@ MUTANTS = {
     "random functions are judged": Mutant("laws.is_random", _constant(False)),
     "gradients may be of any kind": Mutant("laws._kinds", _nothing),
     "a VJP need not be linear": Mutant("laws._linearity", _nothing),
-    "a second backward may differ": Mutant("laws._retained", _nothing),
+    "a second backward may differ": Mutant("laws._changed_again", _constant([])),
     "layouts are not tried": Mutant("laws._layouts", _nothing),
     "rows are not tried alone": Mutant("laws._rows", _nothing),
     "rows that share memory are not tried": Mutant("laws._shared_memory", _nothing),
@@ -83,7 +83,7 @@ MUTANTS = {
         "judge.questions.reverse_faults", _constant({}), "torch_double_backward buggy"
     ),
     "no formula of a JVP is off": Mutant(
-        "judge.questions.forward_faults", _constant({}), "cumprod-tangent buggy"
+        "judge.questions.faults", _constant({}), "cumprod-tangent buggy"
     ),
     "ties are not kept": Mutant(
         "judge.questions.tied_directions", _constant([]), "norm-at-zero twin"
@@ -92,15 +92,12 @@ MUTANTS = {
     "no limit of slopes is right": Mutant(
         "judge.slope.Slope.is_limit", _constant(False), "sort-tangent twin"
     ),
-    "what is computed on a kink is no limit": Mutant(
-        "judge.slope.Slope.is_limit", _constant(False), "torch-topk-places twin"
-    ),
     "any number is a limit of slopes": Mutant(
         "judge.slope.Slope.is_limit", _constant(True), "torch_double_backward buggy"
     ),
     "constants are not rounded": Mutant("judge.slope.Slope.constants", _constant(0.0)),
     "whole directions are not judged": Mutant(
-        "judge.formula._whole_direction", _constant(None), "max_ties buggy"
+        "judge.questions.judge_sum", _constant(None), "max_ties buggy"
     ),
     "no tail is cut off": Mutant("judge.slope.Slope.hides_in_tail", _constant(False)),
     # execution and accuracy
@@ -109,10 +106,10 @@ MUTANTS = {
         "judge.questions.execution_and_accuracy", _constant(None), "sinc_near_zero buggy"
     ),
     "no natural scale": Mutant(
-        "judge.natural_scale.NaturalScale.excuses", _constant(False), "mixture-responsibility twin"
+        "judge.numbers.Numbers.is_relative", _constant(False), "mixture-responsibility twin"
     ),
     "natural scales excuse all": Mutant(
-        "judge.natural_scale.NaturalScale.excuses", _constant(True), "variance_by_squares buggy"
+        "judge.numbers.Numbers.is_relative", _constant(True), "variance_by_squares buggy"
     ),
     # code without an exact form
     "unknown tangents are not judged": Mutant("judge.questions.judge_tangents", _constant(None)),
@@ -120,11 +117,13 @@ MUTANTS = {
         "judge.questions.judge_vjp", _constant(None), "determinant-singular buggy"
     ),
     "nothing cancels": Mutant(
-        "judge.natural_scale.NaturalScale._of_values", _constant(0.0), "mixture-responsibility twin"
+        "judge.slope.Slope.of_values", _constant(0.0), "mixture-responsibility twin"
     ),
-    "opaque kinks have no limits": Mutant("judge.unknown._is_limit", _constant(False)),
-    "opaque code is not judged": Mutant("judge.unknown._by_differences", _constant(None)),
-    "sums that are off lead nowhere": Mutant("judge.unknown._led_to", _constant(([], 0.0))),
+    "opaque kinks have no limits": Mutant(
+        "judge.slope.Slope._is_limit_of_differences", _constant(False)
+    ),
+    "opaque code is not judged": Mutant("judge.unknown._judge_each", _constant(None)),
+    "sums that are off lead nowhere": Mutant("judge.unknown._led_to", _constant(([], np.zeros(0)))),
 }
 
 

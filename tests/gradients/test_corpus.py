@@ -6,7 +6,7 @@ import pytest
 
 from ffverify.gradients.gradcheck import gradcheck
 from tests.corpus import CORPORA
-from tests.gradients.checker_mutants import MUTANTS
+from tests.gradients.checker_mutants import MUTANTS, planted
 
 TELLING = {  # rows of the fresh and the sealed corpus that showed something on their first run
     "cauchy-loss-scale", "cotangent-masked-in-place", "float16-accumulator", "inverse-tangent-commuted",
@@ -42,6 +42,11 @@ def test_there_are_rows_enough_each_with_a_source():
     assert all(len(CORPORA[name]) >= 80 for name in ("first", "unseen", "blind"))
     assert all(row.source for rows in CORPORA.values() for row in rows)
     assert set(ROWS) >= TELLING | KILLERS
+
+
+def test_every_mutant_stands_where_a_rule_is():
+    with planted(*MUTANTS):  # raises for a name that is gone
+        pass
 
 
 ALLOWED = {
