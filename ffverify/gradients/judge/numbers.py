@@ -33,7 +33,7 @@ from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.verdict import Verdict
 
 from .exactly import Exactly, run_alone
-from .slope import Slope
+from .slope import Slope, other_signs
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,7 @@ class Numbers:
         """The largest magnitude in each element's own array, here and at the inputs cut off at ±1."""
         if self.own is None:
             return self.of_largest(self.computed)
-        # Cotangents are drawn at random: with other signs they do not cancel in the same way.
-        signs = [np.resize([1.0, -1.0], v.size).reshape(v.shape) * v for v in self.more]
-        cut = self.own.at(nearer(self.point, None), self.more, signs)
+        cut = self.own.at(nearer(self.point, None), self.more, list(map(other_signs, self.more)))
         every = [self.own.floats, *(() if cut is None else cut)]
         return np.max([self.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
 
@@ -224,7 +222,8 @@ class Numbers:
         A derivative in the tail of a function, or one whose terms cancel, may have no right digit and
         still serve: beside the scale on which it matters its error is rounding.
         """
-        computed, point, own = float(self.computed[i]), self.point, self.own
+        computed, point = float(self.computed[i]), self.point
+        own = None if self.own is None or not self.own.balls[i].is_finite() else self.own
         fmt, is_known = point.fmt, point.formulas.forward is not None
         if not np.isfinite(computed):
             return False
@@ -244,7 +243,9 @@ class Numbers:
             size = float(exact.abs_upper())
             nothing = size <= small or exact.contains(0) or size <= 2 * own.constants[i]
             return bool(nothing and distance <= own.running[i])
-        return is_known and slope.hides_in_tail(distance, unit)
+        if not is_known:
+            return False
+        return bool(distance <= unit * slope.uncancelled()) or slope.hides_in_tail(distance, unit)
 
     def unseen(self, limits: Array) -> None:
         """Note errors that these numbers might have without being accused, in units of their array's largest.

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import are_finite
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
@@ -186,9 +187,13 @@ def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
     truth = known(list(wrong.values()), point.growth)
     found = judge_numbers(numbers.computed[chosen], truth, point.fmt)
     order = np.argsort(-found.error_ulps, kind="stable")
-    _, first = np.unique(numbers.which[chosen[order]], return_index=True)
+    by_rounding = np.isfinite(numbers.computed[chosen]) & ~are_finite(numbers.balls[chosen])
+    _, first = np.unique(2 * numbers.which[chosen[order]] + by_rounding[order], return_index=True)
     for k in order[np.sort(first)].tolist():
         i, c = int(chosen[k]), float(numbers.computed[chosen[k]])
+        if by_rounding[k]:
+            judge_one(numbers, i)
+            continue
         # A formula that gives 0 below a rounding of its scale cuts a tail off.
         tail = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
             wrong[i].abs_upper(), point.growth * point.fmt.unit_roundoff

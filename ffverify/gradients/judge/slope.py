@@ -50,6 +50,11 @@ def known(exact: Any, growth: int) -> Truth:
     return Truth(held, lambda: np.full(held.shape, arb(0), dtype=object), no, ~no, growth)
 
 
+def other_signs(numbers: Array) -> Array:
+    """Give cotangents or tangents, drawn at random, with other signs: they do not cancel in the same way."""
+    return np.resize([1.0, -1.0], numbers.size).reshape(numbers.shape) * numbers
+
+
 @dataclass(frozen=True)
 class Slope:
     """The slope of ⟨weights, results⟩ at a point along a direction through its inputs."""
@@ -149,6 +154,12 @@ class Slope:
             bits *= 4
         total = sum(float(a) ** 2 * n for a, n in apart if a.is_finite()) / CONSTANT_PATTERNS
         return NEAR * float(np.sqrt(total))
+
+    def uncancelled(self) -> Any:
+        """Give the size of the slope if cotangents and tangents did not cancel; 0 where it is unknown."""
+        directions = [None if d is None else other_signs(d) for d in self.directions]
+        size = Slope(self.point, other_signs(self.weights), directions).truth.exact[0].abs_upper()
+        return size if size.is_finite() else arb(0)
 
     def hides_in_tail(self, distance: Any, unit: float) -> bool:
         """Tell whether an error is within rounding of a slope that falls exponentially to here.

@@ -81,6 +81,9 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
 def judge_one(numbers: Numbers, i: int) -> float:
     """Judge one number against its own slope and keep it if it fails.
 
+    Code that is known to be 0/0 here and computed a number all the same did so by rounding: that may be
+    anything, and says nothing of the formula.
+
     Returns
     -------
     The error that it might have unaccused, beside the largest of its array; nan where nothing is known.
@@ -106,6 +109,8 @@ def judge_one(numbers: Numbers, i: int) -> float:
         reason = "It lies at a kink, and only differences are known of this function."
     elif kind in _OFF and numbers.is_relative(i, ball):
         kind, tail = Verdict.IMPRECISE, True
+    elif kind in _OFF and numbers.own is not None:
+        kind = Verdict.IMPRECISE
     if kind is not Verdict.CORRECT:
         numbers.fail(i, kind, truth, error, allowed, tail=tail, reason=reason)
     if not ball.is_finite() or kind is Verdict.INCONCLUSIVE:
