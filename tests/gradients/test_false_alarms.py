@@ -592,3 +592,21 @@ def test_what_is_right_at_moderate_numbers_is_no_other_function_at_tiny_ones():
 
     halved = check(Halved.apply, torch.tensor([1e-10, -1e-19, 3e-38], dtype=torch.bfloat16))
     assert "reverse" in {f.mode for f in halved.findings}
+
+
+def test_where_no_result_has_one_slope_no_sum_of_elements_is_off():
+    """Groups on their threshold: a difference across it, good to its step, passed for an exact sum."""
+
+    def shrunk(x):
+        norms = np.sqrt((x * x).sum(axis=1, keepdims=True))
+        return x * np.where(norms > 1, 1 - 1 / np.where(norms > 1, norms, 1), 0)
+
+    def vjp(v, x):
+        norms = np.sqrt((x * x).sum(axis=1, keepdims=True))
+        n = np.where(norms > 1, norms, 1)
+        along = (v * x).sum(axis=1, keepdims=True) * x / n**3
+        return (np.where(norms > 1, v * (1 - 1 / n) + along, 0),)
+
+    x = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    assert check(shrunk, x, vjp=vjp).ok
+    assert not check(shrunk, 1.5 * x, vjp=lambda v, x: (vjp(v, x)[0] * 1.1,)).ok

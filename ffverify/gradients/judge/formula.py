@@ -68,11 +68,12 @@ def _is_representable(point: Point, exact: Any) -> bool:
 class Identity:
     """⟨numbers, step⟩ = ⟨v, ∂F·step⟩ for the elements of a VJP, and the way from its failing to single ones.
 
-    An element that is not finite stays out.
+    An element that is not finite stays out. ``exact`` are the slopes of all results along the step, if they
+    are known.
     """
 
-    def __init__(self, vjp: Numbers, step: Array) -> None:
-        self.vjp, self.numbers = vjp, vjp.balls
+    def __init__(self, vjp: Numbers, step: Array, exact: Slopes | None = None) -> None:
+        self.vjp, self.numbers, self.exact = vjp, vjp.balls, exact
         self.finite = are_finite(self.numbers)
         self.step = np.where(self.finite, step, 0.0)
         self.whole = np.flatnonzero(self.step)
@@ -88,20 +89,30 @@ class Identity:
         out[chosen] = self.step[chosen]
         return out
 
+    @cached_property
+    def total(self) -> Any:
+        """The exact slope that all elements together should be."""
+        if self.exact is None or not self.finite.all():
+            return self.vjp.along(self.step).ball
+        assert self.vjp.weights is not None  # noqa: S101 - of a VJP
+        with BALLS.precision(_BITS):
+            return weighted(self.exact.exact, self.vjp.weights)
+
     def slope(self, chosen: Array) -> Any:
         """Give the exact slope that some elements together should be."""
-        return self.vjp.along(self.masked(chosen)).ball
+        is_whole = chosen.size == self.whole.size
+        return self.total if is_whole else self.vjp.along(self.masked(chosen)).ball
 
-    def residual(self, chosen: Array, slope: Any = None) -> float:
+    def residual(self, chosen: Array) -> float:
         """Give by how much the two sides differ at least; 0 where that is unknown."""
         with BALLS.precision(_BITS):
             total = sum((self.numbers[chosen] * self.step[chosen]).tolist(), arb(0))
-            apart = total - (self.slope(chosen) if slope is None else slope)
+            apart = total - self.slope(chosen)
             return float(apart.abs_lower()) if apart.is_finite() else 0.0
 
-    def differs(self, chosen: Array, slope: Any = None) -> bool:
+    def differs(self, chosen: Array) -> bool:
         """Tell whether the two sides differ by more than constants explain, as either's are rounded."""
-        size = self.residual(chosen, slope)
+        size = self.residual(chosen)
         if not size:
             return False
         mine = float(np.linalg.norm(self.vjp.exactly.constants[chosen] * self.step[chosen]))
@@ -125,7 +136,7 @@ class Identity:
 
 def reverse_faults(vjp: Numbers, exact: Slopes, step: Array, undefined: Array) -> dict[int, Any]:
     """Give the elements of a VJP that have a wrong formula; those that are ``undefined`` have none."""
-    point, identity = vjp.point, Identity(vjp, step)
+    point, identity = vjp.point, Identity(vjp, step, exact)
     broken = np.flatnonzero(~identity.finite)
     some = broken[~undefined[broken]][:_SINGLY].tolist()
     found = {
@@ -133,14 +144,9 @@ def reverse_faults(vjp: Numbers, exact: Slopes, step: Array, undefined: Array) -
         if _is_representable(point, t)
     }  # fmt: skip
     part = identity.whole
-    if not part.size:
+    if not part.size or not identity.residual(part):
         return found
-    assert vjp.weights is not None  # noqa: S101 - of a VJP
-    with BALLS.precision(_BITS):
-        whole = identity.slope(part) if broken.size else weighted(exact.exact, vjp.weights)
-    if not identity.differs(part, whole):
-        if not identity.residual(part, whole):
-            return found
+    if not identity.differs(part):
         # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
         part = part[vjp.exactly.constants[part] < np.abs(vjp.exactly.floats[part])]
         if part.size == identity.whole.size or not identity.differs(part):
@@ -173,17 +179,16 @@ def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
     return [found[i] for i in chosen]
 
 
-def judge_sum(vjp: Numbers, step: Array) -> None:
+def judge_sum(vjp: Numbers, exact: Slopes, step: Array) -> None:
     """Keep a direction in which elements are wrong together that are right one by one.
 
     At a tie every element of a maximum's gradient may be anything from 0 to 1, but their sum is 1. The
     bound allows each element half its digits: only a term too many or too few goes beyond that.
     """
-    identity, fmt = Identity(vjp, step), vjp.point.fmt
-    part, terms = identity.whole, identity.terms
-    whole = identity.slope(part)
-    size, allowed = identity.residual(part, whole), fmt.unit_roundoff**0.5 * float(abs(terms).sum())
-    if size <= allowed or (vjp.own is not None and not identity.differs(part, whole)):
+    identity, fmt = Identity(vjp, step, exact), vjp.point.fmt
+    part, terms, whole = identity.whole, identity.terms, identity.total
+    size, allowed = identity.residual(part), fmt.unit_roundoff**0.5 * float(abs(terms).sum())
+    if size <= allowed or (vjp.own is not None and not identity.differs(part)):
         return
     ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(whole.mid())]))[0])
     vjp.found.failed.append(

@@ -155,7 +155,7 @@ def _along(
         else:
             _tell(vjp, reverse_faults(vjp, exact, step, without), ~without)
         if tied and len(found.failed) == before:
-            judge_sum(vjp, step)
+            judge_sum(vjp, exact, step)
     return bool((exact.kink & usable).any())
 
 

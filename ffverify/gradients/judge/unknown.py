@@ -69,11 +69,11 @@ def _led_to(vjp: Numbers, steps: Iterable[Array], defined: Array) -> tuple[list[
         identity = Identity(vjp, step)
         part = identity.whole
         if part.size:
-            slope, noise = identity.slope(part), identity.rounding(part)
+            slope, noise = identity.total, identity.rounding(part)
             width = 2 * float(slope.rad()) if slope.is_finite() else np.inf
             seen = (noise + width) / np.abs(step[part]) / largest
             unseen[part] = np.fmin(unseen[part], seen)
-            if identity.residual(part, slope) > noise:
+            if identity.residual(part) > noise:
                 chosen.append(int(identity.lead(part, 2, 1)[0]))
     return chosen, unseen
 
