@@ -39,11 +39,9 @@ def show(x: Any) -> str:
     if isinstance(x, str):
         return x
     if isinstance(x, np.ndarray) and x.ndim:
-        return (
-            str([show(v) for v in x]).replace("'", "")
-            if x.size <= 64
-            else f"array of shape {x.shape}"
-        )
+        if x.size > 64:
+            return f"array of shape {x.shape}"
+        return str([show(v) for v in x]).replace("'", "")
     if isinstance(x, np.floating | np.ndarray):
         return str(x)
     return repr(x)

@@ -18,7 +18,7 @@ from ffverify.exact.elements import Undecided, arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, PATTERNS, sign_patterns
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
 from ffverify.truth.slopes import Inputs, under, with_constants_moved, with_rounding
 from ffverify.verdicts.bounds import running_bounds
 
@@ -78,11 +78,6 @@ def _is_narrow(balls: Array | None, digits: int) -> bool:
     return min(map(arb.rel_accuracy_bits, balls.tolist()), default=digits) >= digits
 
 
-def _root_mean_square(sizes: Array) -> Array:
-    """Give the root mean square over rows, whatever the range of the numbers."""
-    return np.hypot.reduce(sizes, axis=0) / np.sqrt(len(sizes))  # type: ignore[no-any-return]  # an array
-
-
 @dataclass(eq=False)
 class Exactly:
     """A program at a point, its results raveled and joined.
@@ -134,20 +129,18 @@ class Exactly:
         if not count:
             return np.zeros(chosen.size)
         if count <= MANY:
-            patterns, together = sign_patterns(count), PATTERNS
-        else:
-            patterns = np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, count))
-            together = 1  # matrices of balls are whole in single rows
+            groups = [sign_patterns(count)]
+        else:  # matrices of balls are whole in single rows
+            groups = list(np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, 1, count)))
         size = self.growth * self.fmt.unit_roundoff
         least = arb(self.growth) * arb(2) ** self.fmt.smallest_exponent
+        parts = []
         with BALLS.precision(_BITS[0]):
-            parts = []
-            for start in range(0, len(patterns), together):
-                some = patterns[start : start + together]
+            for some in groups:
                 moved = with_rounding(self.inputs, places, some, size, least)
                 parts.append(self._apart([*moved, *self._exact], len(some), chosen))
         apart = np.concatenate(parts)
-        norm = np.sqrt(count) * _root_mean_square(apart)
+        norm = np.hypot.reduce(apart, axis=0) * np.sqrt(count / len(apart))
         out: Array = np.maximum(norm * min(1.0, PROBABLE / np.sqrt(count)), apart.max(axis=0))
         return out
 
@@ -173,8 +166,8 @@ class Exactly:
             return np.where(np.isfinite(apart), NEAR * apart, 0.0)
 
         found = with_constants_moved(self.fmt, LIBRARY_ROUNDINGS / NEAR, moved)
-        sizes = [apart * np.sqrt(count) for apart, count in found]
-        return _root_mean_square(np.stack(sizes or [np.zeros(self.floats.size)]))
+        sizes = [apart * np.sqrt(count) for apart, count in found] or [np.zeros(self.floats.size)]
+        return np.hypot.reduce(sizes, axis=0) / len(sizes) ** 0.5  # type: ignore[no-any-return]  # an array
 
     @cached_property
     def running(self) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, are_finite, midpoints
 from ffverify.exact.formats import Array
-from ffverify.gradients.evaluation import Point, attached
+from ffverify.gradients.evaluation import attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.derivatives import TOGETHER
 from ffverify.truth.slopes import Inputs, Slopes, slopes_along, weighted
@@ -48,7 +48,7 @@ def _differs(numbers: Numbers, i: int, exact: Any) -> bool:
     own, point = numbers.exactly, numbers.point
     formula = own.balls[i]
     if not formula.is_finite():
-        return _is_representable(point, exact)
+        return bool(exact.is_finite() and exact.abs_upper() < BALLS.exact(point.fmt.overflow))
     apart, allowed = abs(formula - exact).lower(), slack(point, exact)
     if not apart > allowed:
         return False
@@ -59,10 +59,6 @@ def _differs(numbers: Numbers, i: int, exact: Any) -> bool:
     if apart <= allowed + arb(2 * mine):  # those of the code alone cost the least
         return False
     return not apart <= allowed + arb(2 * (mine + numbers.slope(i).constants()))
-
-
-def _is_representable(point: Point, exact: Any) -> bool:
-    return bool(exact.is_finite() and exact.abs_upper() < BALLS.exact(point.fmt.overflow))
 
 
 class Identity:
@@ -94,7 +90,6 @@ class Identity:
         """The exact slope that all elements together should be."""
         if self.exact is None or not self.finite.all():
             return self.vjp.along(self.step).ball
-        assert self.vjp.weights is not None  # noqa: S101 - of a VJP
         with BALLS.precision(_BITS):
             return weighted(self.exact.exact, self.vjp.weights)
 
@@ -105,6 +100,8 @@ class Identity:
 
     def residual(self, chosen: Array) -> float:
         """Give by how much the two sides differ at least; 0 where that is unknown."""
+        if not chosen.size:
+            return 0.0
         with BALLS.precision(_BITS):
             total = sum((self.numbers[chosen] * self.step[chosen]).tolist(), arb(0))
             apart = total - self.slope(chosen)
@@ -136,24 +133,16 @@ class Identity:
 
 def reverse_faults(vjp: Numbers, exact: Slopes, step: Array, undefined: Array) -> dict[int, Any]:
     """Give the elements of a VJP that have a wrong formula; those that are ``undefined`` have none."""
-    point, identity = vjp.point, Identity(vjp, step, exact)
-    broken = np.flatnonzero(~identity.finite)
-    some = broken[~undefined[broken]][:_SINGLY].tolist()
-    found = {
-        i: t for i, t in zip(some, _slopes_of(vjp, some), strict=True)
-        if _is_representable(point, t)
-    }  # fmt: skip
-    part = identity.whole
-    if not part.size or not identity.residual(part):
-        return found
-    if not identity.differs(part):
+    own, identity = vjp.exactly, Identity(vjp, step, exact)
+    broken, part = np.flatnonzero(~identity.finite), identity.whole
+    chosen = broken[~undefined[broken]][:_SINGLY].tolist()
+    if identity.residual(part) and not identity.differs(part):
         # What constants that round otherwise move by its own size is on a threshold: it excuses itself alone.
-        part = part[vjp.exactly.constants[part] < np.abs(vjp.exactly.floats[part])]
-        if part.size == identity.whole.size or not identity.differs(part):
-            return found
-    large = sum(x.size for x in point.points) > TOGETHER
-    few = identity.lead(part, 2 if large else _PARTS, _SINGLY)
-    return found | faults(vjp, zip(few.tolist(), _slopes_of(vjp, few.tolist()), strict=True))
+        part = part[own.constants[part] < np.abs(own.floats[part])]
+    if identity.differs(part):
+        large = sum(x.size for x in vjp.point.points) > TOGETHER
+        chosen += identity.lead(part, 2 if large else _PARTS, _SINGLY).tolist()
+    return faults(vjp, zip(chosen, _slopes_of(vjp, chosen), strict=True))
 
 
 def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
@@ -162,7 +151,6 @@ def _slopes_of(vjp: Numbers, chosen: list[int]) -> list[Any]:
     A ball that holds whatever was computed because the slope is tiny beside its value would excuse it.
     """
     point, balls, found = vjp.point, vjp.balls, dict[int, Any]()
-    assert vjp.weights is not None  # noqa: S101 - of a VJP
     tiny = arb(2) ** (point.fmt.smallest_exponent - 3)
 
     def is_wide(i: int) -> bool:

@@ -99,9 +99,9 @@ class Screening:
 class Numbers:
     """Arrays of one mode, raveled and joined; ``owners`` are their results, or for a VJP their arguments.
 
-    ``weights`` are the cotangents of a VJP, ``directions`` the tangents of a JVP; what is None differs from
-    element to element: one result alone, one input alone. ``program`` is the code that computed them, if it
-    is known, ``more`` what it takes besides the inputs, ``ran`` what it gave, if it was run already.
+    ``weights`` are the cotangents of a VJP, ``directions`` the tangents of a JVP; those that are not there
+    differ from element to element: one result alone, one input alone. ``program`` is the code, if it is
+    known, ``more`` what it takes besides the inputs, ``ran`` what it gave, if it was run already.
     """
 
     point: Point
@@ -110,7 +110,7 @@ class Numbers:
     computed: Array
     owners: Sequence[int]
     shapes: Sequence[tuple[int, ...]]
-    weights: Array | None = None
+    weights: Array = field(default_factory=lambda: np.zeros(0))
     directions: Sequence[Array | None] | None = None
     program: Program | None = None
     more: Sequence[Array] = ()
@@ -165,7 +165,7 @@ class Numbers:
         """Give what element i should be."""
         if i not in self._slopes:
             weights, directions = self.weights, self.directions
-            if weights is None:
+            if not weights.size:
                 weights = np.zeros(self.computed.size)
                 weights[i] = 1.0
             if directions is None:
@@ -175,7 +175,6 @@ class Numbers:
 
     def along(self, step: Array) -> Slope:
         """Give what ⟨a VJP, step⟩ should be."""
-        assert self.weights is not None  # noqa: S101 - of a VJP
         directions: list[Array | None] = [None] * len(self.point.points)
         parts = np.split(step, np.cumsum(self.sizes)[:-1])
         for j, shape, part in zip(self.owners, self.shapes, parts, strict=True):
@@ -202,7 +201,6 @@ class Numbers:
         """How far each number moves when the inputs move by g·u, as floats tell; None if they do not."""
         if self.directions is not None:
             return forward_motion(self.point, self.directions)
-        assert self.weights is not None  # noqa: S101 - of a VJP
         found = reverse_motion(self.point, self.weights)
         parts = [part for j in self.owners if (part := found[j]) is not None]
         return np.concatenate(parts) if len(parts) == len(self.owners) else None
@@ -311,10 +309,9 @@ def gradients(
     arrays = gradients_of(point, weights)
     if arrays is None:
         return None
-    owners = [j for j, g in enumerate(arrays) if g is not None]
-    parts = [g for g in arrays if g is not None]
-    computed = np.concatenate([g.ravel().astype(np.float64) for g in parts])
-    shapes = [g.shape for g in parts]
+    parts = {j: g for j, g in enumerate(arrays) if g is not None}
+    computed = np.concatenate([g.ravel().astype(np.float64) for g in parts.values()])
+    owners, shapes = list(parts), [g.shape for g in parts.values()]
     return Numbers(
         point, found, point.subject.reverse, computed, owners, shapes, weights=weights,
         program=point.formulas.backward(), more=cotangents_at(point, weights), ran=ran,

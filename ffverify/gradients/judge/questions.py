@@ -72,16 +72,14 @@ def judge(point: Point, *, values: bool = True) -> Screening:
     if values and point.formulas.forward is not None:
         _values(point, found)
     flags = point.subject.attached(point.native, len(point.results))
-    for k in point.places:
-        if not flags[k]:
-            found.skipped[f"result {k}"] = "it is detached, and other results are not"
+    detached = [f"result {k}" for k in point.places if not flags[k]]
+    found.skipped |= dict.fromkeys(detached, "it is detached, and other results are not")
     if point.formulas.forward is None:
         screen_by_differences(point, found)
         return found
     usable = finite_results(point)
-    if _along(
-        point, point.ahead or ahead_along(point, random_direction(point), usable), usable, found
-    ):
+    ahead = point.ahead or ahead_along(point, random_direction(point), usable)
+    if _along(point, ahead, usable, found):
         for direction in tied_directions(point):
             _along(point, ahead_along(point, direction, usable), usable, found, tied=True)
         _on_kinks(point, usable, found)

@@ -95,10 +95,7 @@ def judge_one(numbers: Numbers, i: int) -> float:
         motion = 0.0 if numbers.motion is None else numbers.motion[i]
         truth = replace(truth, measure=lambda: np.array([arb(motion)], dtype=object))
     found = judge(numbers.computed[i : i + 1], truth, point.fmt)
-    kind, error, allowed = (
-        found.verdicts[0],
-        *map(float, (found.error_ulps[0], found.allowed_ulps[0])),
-    )
+    kind, error = found.verdicts[0], float(found.error_ulps[0])
     if is_exact and np.isfinite(error) and not ball.contains(0):
         numbers.found.worst_ulps = max(numbers.found.worst_ulps, error)
     if kind is Verdict.INCONCLUSIVE and not is_exact and ball.is_finite():
@@ -112,7 +109,7 @@ def judge_one(numbers: Numbers, i: int) -> float:
     elif kind in _OFF and numbers.own is not None:
         kind = Verdict.IMPRECISE
     if kind is not Verdict.CORRECT:
-        numbers.fail(i, kind, truth, error, allowed, tail=tail, reason=reason)
+        numbers.fail(i, kind, truth, error, float(found.allowed_ulps[0]), tail=tail, reason=reason)
     if not ball.is_finite() or kind is Verdict.INCONCLUSIVE:
         return np.nan
     excused = np.isfinite(computed) and (tail or kind is Verdict.CORRECT)
@@ -120,13 +117,8 @@ def judge_one(numbers: Numbers, i: int) -> float:
     return unseen / (float(numbers.of_largest(numbers.computed)[i]) or 1.0)
 
 
-# ---------------------------------------------------------------------------------------------
-# The function is unknown too
-# ---------------------------------------------------------------------------------------------
-
-
 def screen_by_differences(point: Point, found: Screening) -> None:
-    """Check against extrapolated differences: every element of a small input, else sums of them."""
+    """Judge a function that is unknown too: every element of a small input, else sums of them."""
     usable = np.isfinite(point.computed) & attached(point)
     if not usable.any():
         raise Fault(f"{point.subject.name} is not finite here, so it has no derivative")
