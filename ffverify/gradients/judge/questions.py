@@ -105,7 +105,6 @@ def look_ahead(points: Sequence[Point]) -> None:
             some.append((point, point.ahead))
     if not some:
         return
-    formulas = points[0].formulas
 
     def run(
         program: Program | None, more: Callable[[Point, Ahead], list[Array]]
@@ -116,8 +115,8 @@ def look_ahead(points: Sequence[Point]) -> None:
                 return run_together(joined(program), given, fmt)
         return [None] * len(some)
 
-    gradients = run(formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
-    tangents = run(formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
+    gradients = run(points[0].formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
+    tangents = run(points[0].formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
     for i, (_, ahead) in enumerate(some):
         ahead.gradients, ahead.tangents = gradients[i], tangents[i]
 
@@ -181,9 +180,12 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
 
 def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
     """Keep of each array the element whose formula is off the most; ask the other questions of the rest."""
+    if not wrong:
+        execution_and_accuracy(numbers, asked)
+        return
     point, chosen = numbers.point, np.array(list(wrong), dtype=int)
-    truth = known(list(wrong.values()), point.growth)
-    found = judge_numbers(numbers.computed[chosen], truth, point.fmt)
+    truths = known(list(wrong.values()), point.growth)
+    found = judge_numbers(numbers.computed[chosen], truths, point.fmt)
     order = np.argsort(-found.error_ulps, kind="stable")
     by_rounding = np.isfinite(numbers.computed[chosen]) & ~are_finite(numbers.balls[chosen])
     _, first = np.unique(2 * numbers.which[chosen[order]] + by_rounding[order], return_index=True)
@@ -196,13 +198,11 @@ def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
         tail = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
             wrong[i].abs_upper(), point.growth * point.fmt.unit_roundoff
         )
-        kind = Verdict.WRONG if np.isfinite(c) else Verdict.NONFINITE
+        off = Verdict.WRONG if np.isfinite(c) else Verdict.NONFINITE
         error, allowed = float(found.error_ulps[k]), float(found.allowed_ulps[k])
-        kind = Verdict.IMPRECISE if tail else kind
-        numbers.fail(i, kind, known(wrong[i], point.growth), error, allowed, tail=tail)
-    rest = asked.copy()
-    rest[chosen] = False
-    execution_and_accuracy(numbers, rest)
+        kind, truth = Verdict.IMPRECISE if tail else off, known(wrong[i], point.growth)
+        numbers.fail(i, kind, truth, error, allowed, tail=tail)
+    execution_and_accuracy(numbers, asked & ~np.isin(np.arange(asked.size), chosen))
 
 
 def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
@@ -244,9 +244,8 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
         if kind is not Verdict.CORRECT:
             if finite and not balls[i].contains(0):
                 numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
-            imprecise = kind is Verdict.IMPRECISE
-            tail = imprecise and numbers.is_relative(i, balls[i])
-            ranked.append((imprecise, tail, -size, i, kind, float(found.allowed_ulps[k])))
+            tail = kind is Verdict.IMPRECISE and numbers.is_relative(i, balls[i])
+            ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, k))
         elif finite and largest[i]:
             # At a tie any of the slopes beside it is right, however far apart they are.
             lost = allowed[k] > fmt.unit_roundoff**0.5 * largest[i]
@@ -255,9 +254,10 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
                     unseen[i] = max(unit, allowed[k] / largest[i])
     numbers.unseen(unseen)
     # Code whose constants are rounded may be off itself where what it computed is right.
-    for _, tail, minus, i, kind, ulps in sorted(ranked)[:2]:
+    for _, tail, minus, i, k in sorted(ranked)[:2]:
         if numbers.mode == "value" or not numbers.slope(i).is_limit(float(computed[i])):
-            numbers.fail(i, kind, known(balls[i], g), -minus, ulps, tail=tail)
+            kind, allowed_ulps = found.verdicts[k], float(found.allowed_ulps[k])
+            numbers.fail(i, kind, known(balls[i], g), -minus, allowed_ulps, tail=tail)
             break
 
 
