@@ -22,7 +22,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 
 from .derivatives import CEILING
-from .slopes import Inputs, Weights, central
+from .slopes import Inputs, Weights, central, weighted
 
 _FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
@@ -33,7 +33,8 @@ _DIGITS = 160  # bits that are left of a difference, at first and beside values 
 
 
 def nearby_slopes(
-    program: Program,
+    vector: Program,
+    weights: Array,
     inputs: Inputs,
     directions: Weights,
     fmt: Format,
@@ -42,11 +43,11 @@ def nearby_slopes(
     width: float,
     points: int,
 ) -> tuple[float, float] | None:
-    """Give the hull of slopes of a scalar program at inputs that move by less than a format could hold.
+    """Give the hull of slopes of ⟨weights, results⟩ at inputs that move by less than a format could hold.
 
     ``moving`` tells which arguments move: all of their elements, in another order at each of some ``points``
     or more, so that ties are broken every way round. None if no slope there is finite. Among very many equal
-    numbers not every place is tried: if slopes differ at all, the hull is then unknown, the whole line.
+    numbers not every place is tried: if slopes of any result differ, the hull is unknown, the whole line.
 
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
@@ -54,21 +55,30 @@ def nearby_slopes(
     beside = around(inputs, fmt, moving, points, directions)
 
     def slopes_at(x: Sequence[Any]) -> Array:
-        return central(program, x, directions, np.asarray(beside.step))
+        return central(vector, x, directions, np.asarray(beside.step))
 
     bits = beside.bits
     while True:
         with BALLS.precision(bits):
-            found = [s for s in _decided(slopes_at, beside) if s.is_finite()]
+            rows = _decided(slopes_at, beside)
+            found = [s for s in (weighted(row, weights) for row in rows) if s.is_finite()]
         bits *= 2
         if bits > CEILING or not any(s.rad() > width for s in found):
             break
     if not found:
         return None
-    low, high = min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
-    if not beside.every and high - low > 4 * width:
+    if not beside.every and any(_vary(each, fmt, width) for each in zip(*rows, strict=True)):
         return -np.inf, np.inf
-    return low, high
+    return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+
+
+def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:
+    """Tell whether slopes differ by more than those of a smooth function at moves far below a rounding."""
+    finite = [s for s in slopes if s.is_finite()]
+    if not finite:
+        return False
+    apart = max(float(s.lower()) for s in finite) - min(float(s.upper()) for s in finite)
+    return bool(apart > fmt.unit_roundoff * (max(float(s.abs_upper()) for s in finite) + width))
 
 
 @dataclass(frozen=True)

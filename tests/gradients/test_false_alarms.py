@@ -244,6 +244,27 @@ def test_a_sort_of_many_equal_numbers_by_numpy(kind):
     assert check(np.sort, x.reshape(9, 10), truth=np.sort).verdict == "correct"
 
 
+def test_a_sort_of_so_many_numbers_that_not_every_order_is_tried():
+    torch = pytest.importorskip("torch")
+    numbers = 3 * np.random.default_rng(0).normal(size=1100)
+    x = torch.from_numpy(numbers).to(torch.bfloat16)  # up to eight are equal
+    assert check(lambda x: torch.sort(x)[0], x).verdict == "correct"
+
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x + x
+
+        @staticmethod
+        def backward(ctx, v):
+            (x,) = ctx.saved_tensors
+            return v * (2 * x + torch.where(torch.arange(x.numel()) == 100, 1.25, 1.0))
+
+    zeros = torch.zeros(1100)  # where the function is smooth equal numbers excuse nothing
+    assert check(Square.apply, zeros).findings[-1].where.endswith("[100], reverse")
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("tied", [np.ones(3), np.zeros(8)])
 def test_three_and_more_ties_of_a_sort(seed, tied):

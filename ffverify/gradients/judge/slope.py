@@ -100,15 +100,15 @@ class Slope:
             return self._is_limit_of_differences(number)
         if not number.is_finite():
             return False
-        exact, program = self.truth.exact[0], projected(point.vector, self.weights)
+        exact = self.truth.exact[0]
         if abs(number - exact).lower() <= slack(point, exact):
             return True
         width = float(abs(number - exact).abs_lower()) / 8
 
         def beside(points: int) -> Any:
             return nearby_slopes(
-                program, point.inputs, self.directions, point.fmt, point.floating, width=width,
-                points=points,
+                point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating,
+                width=width, points=points,
             )  # fmt: skip
 
         smooth = bool(self.truth.resolved[0]) and not self.truth.kink[0]
