@@ -408,7 +408,7 @@ class Check:
             formulas = self.oracles.at(made, native, results)
             point = self._point(made, native, formulas, results, of)
             found = self._judged(point, values=not of)
-            if not found.failed:
+            if self._is_right(found):
                 self.oracles.keep(made, native, formulas)
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
@@ -454,8 +454,8 @@ class Check:
     ) -> Screening | None:
         """Judge a point by exact programs that are only supposed to hold there; None if they do not.
 
-        Where all that was computed is right beside them they do. Nothing is accused by others than those
-        that the function is seen to execute there.
+        Where all that was computed is right beside them, up to rounding at its natural scale, they do.
+        Nothing else is accused by others than those that the function is seen to execute there.
         """
         with contextlib.suppress(Exception):  # it is told when the input is checked alone
             if point is None:
@@ -466,7 +466,7 @@ class Check:
             elif point.ahead is None:
                 return None
             found = self._judged(point, values=not of)
-            if not found.failed:
+            if self._is_right(found):
                 return found
             seen = self.oracles.at(made, native, results)
             accused = {judged.mode for judged in found.failed}
@@ -526,6 +526,10 @@ class Check:
         key = (judged.mode, judged.kind, judged.argument)
         if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
             self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
+
+    def _is_right(self, found: Screening) -> bool:
+        """Tell whether all that was computed is right, up to rounding at its natural scale."""
+        return all(judged.tail and self._is_mild(judged) for judged in found.failed)
 
     def _is_mild(self, judged: Judged) -> bool:
         """Tell whether what failed is a warning by its numbers alone."""

@@ -1,8 +1,8 @@
 """Where the truth about a function comes from: its shadow, a definition, or differences.
 
 ``TruthSources(truth, fn).at(subject, native, results)`` gives the exact programs that hold at a point. A
-traced program holds as long as the same branches are taken. It is kept for as long as the function lives,
-beyond the check: one of torch's is seen to run at every point, one of JAX's only supposed to (`keep`).
+traced program holds as long as the same branches are taken. By which all was right is kept for as long as
+the function lives, beyond the check, and supposed to hold at the first point of the next one (`keep`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .opaque import Opaque, limits_by_differences, slope_by_differences
 _SMALL = (
     2**16
 )  # numbers of a point whose programs are kept: of more, tracing is not what a check costs
-_KINDS = 16  # kinds of points whose programs are kept, of one function
+_KINDS = 32  # kinds of points, twice, whose programs are kept, of one function
 _kept: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
 
@@ -111,7 +111,7 @@ class TruthSources:
             )
         self._truth = truth
         self._own: dict[Any, Any] = {}  # by kind of point
-        self._kept = _kept_of(fn)
+        self._kept = _kept_of(fn)  # what was right, and torch's programs by what is seen to run
         self._last: dict[Any, ExactPrograms] = {}
 
     def at(
@@ -138,9 +138,9 @@ class TruthSources:
     ) -> ExactPrograms | None:
         """Give what `keep` kept, at the first point of this kind; it may not hold here."""
         kind = _kind(subject, native)
-        if subject.framework.name != "jax" or kind in self._last or kind not in self._kept:
+        if kind in self._last or ("right", kind) not in self._kept:
             return None
-        forward, backward, tangent = self._kept[kind]
+        forward, backward, tangent = self._kept["right", kind]
         self._last[kind] = ExactPrograms("shadow", forward, lambda: backward, lambda: tangent)
         return self._last[kind]
 
@@ -152,8 +152,8 @@ class TruthSources:
         JAX takes a function for the same as long as it is the same object. So does this: until something
         that it computes is not what its programs give.
         """
-        if self._lasts(subject, native) and subject.framework.name == "jax" and formulas.code:
-            self._kept[_kind(subject, native)] = formulas.programs
+        if self._lasts(subject, native) and formulas.code:
+            self._kept["right", _kind(subject, native)] = formulas.programs
 
     def _lasts(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
         """Tell whether programs are kept beyond the check: NumPy's may be the function itself."""
