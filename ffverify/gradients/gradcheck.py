@@ -221,7 +221,6 @@ class Check:
     native: list[Any] = field(default_factory=list)
     beside: bool = False
     second: int = 0
-    known: dict[Any, Any] = field(default_factory=dict)
     refusals: dict[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -249,9 +248,7 @@ class Check:
             fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
         )
         reverse, forward = self.own.checked()
-        # What the framework does anew at every call is asked of at the first input, by the laws as well.
-        known = self.known if self.points > 1 else None
-        made = replace(made, reverse=reverse, forward=forward, call=self._call(), known=known)
+        made = replace(made, reverse=reverse, forward=forward, call=self._call())
         return made, [framework_of(a).copied(a) for a in native]
 
     def _call(self) -> Call:
