@@ -37,7 +37,7 @@ from ffverify.exact.programs import (
 )
 
 from .decompositions import FACTORED, FORMULAS
-from .operations import ATEN, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
+from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
 
 
@@ -167,6 +167,8 @@ class _Interpreter:
         return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
 
     def _run(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
+        if step.name in COPIES:
+            return xs[0]
         kinds = set(map(type, xs))
         if PreciseArray in kinds and step.name in MOVES:
             return self._move(i, step, xs, arithmetic)

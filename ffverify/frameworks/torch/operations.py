@@ -44,6 +44,11 @@ DECOMPOSED = frozenset(
 # Keywords that say nothing about numbers.
 IGNORED = frozenset(str.split("memory_format layout device pin_memory non_blocking dtype out"))
 
+# Operations that give their first argument: a functional program changes neither.
+COPIES = frozenset(str.split("""
+    clone detach detach_copy alias alias_copy lift lift_fresh lift_fresh_copy contiguous positive
+"""))  # fmt: skip
+
 # Operations that only move elements, or put zeros beside them: torch says where they go.
 MOVES = frozenset(
     str.split("""
@@ -341,9 +346,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "linalg_inv_ex": lambda a, _check_errors=False: (_op("inverse")(a), _info(a)),
     "_to_copy": _convert,
     **dict.fromkeys(("copy", "copy_"), lambda _x, y, *_: y),
-    **dict.fromkeys(str.split(
-        "clone detach detach_copy alias alias_copy lift lift_fresh lift_fresh_copy contiguous positive"
-    ), _identity),
+    **dict.fromkeys(COPIES, _identity),
     "full_like": _full_like, "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype),
     **dict.fromkeys(("zeros_like", "empty_like"), lambda x, dtype=None: _full_like(x, 0, dtype)),
     **dict.fromkeys(("new_zeros", "new_empty", "new_empty_strided"), _new(0)), "new_ones": _new(1),
