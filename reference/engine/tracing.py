@@ -154,13 +154,12 @@ class Recording(Trace):
         active = EVERY if self.records_all else primitive.active
         for k, arg in enumerate(args):
             if type(arg) is Var:
-                owner = arg.owner
-                if owner is self:
+                if arg.owner is self:
                     values[k] = arg.value  # what the enclosing level sees
                     if k in active:
                         parents.append((k, arg.index))
-                elif owner.level > self.level:
-                    return owner.apply(primitive, args, params)
+                elif arg.owner.level > self.level:
+                    return arg.owner.apply(primitive, args, params)
                 else:
                     values[k] = arg.alias()  # the program may write into the `Var`
                     self.nested = True
@@ -169,7 +168,7 @@ class Recording(Trace):
         if self.nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
-            y = primitive.forward(*values, **params)
+            y = primitive.forward(*values, **params) if params else primitive.forward(*values)
         else:
             y, kept = primitive.remembering(*values, **params)
             params["kept"] = kept

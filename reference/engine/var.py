@@ -170,9 +170,8 @@ class Var:
         if method == "__call__" and not kwargs:
             if len(args) == 2 and ufunc in COMPLEX and any(map(_is_complex, args)):
                 return COMPLEX[ufunc](*args)
-            primitive = PRIMITIVES.get(ufunc)
-            if primitive is not None:
-                return self.owner.apply(primitive, args, {})
+            if ufunc in PRIMITIVES:
+                return self.owner.apply(PRIMITIVES[ufunc], args, {})
             if ufunc in UFUNCS:
                 return UFUNCS[ufunc](*args)
         _add_scipy(ufunc)

@@ -126,8 +126,7 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 # 1/m at each of the m elements of x that are equal to y, along axes, else 0.
 def _share(x: Any, y: Any, *, axis: tuple[int, ...]) -> Any:
-    attains = np.equal(x, y)
-    dtype = dtype_of(x)
+    attains, dtype = np.equal(x, y), y.dtype
     if np.count_nonzero(attains) == y.size and not has_nan(y):  # every element of y attained once
         return attains.astype(dtype)
     return np.divide(
@@ -145,15 +144,14 @@ share = constant("share", _share, exact=_exact_share)
 
 # Extremes ------------------------------------------------------------------------------------------
 def _extreme(name: str, ufunc: np.ufunc) -> Any:
-    def shares(y: Value, x: Value, axis: tuple[int, ...], keepdims: bool) -> Value:
-        return share(x, y if keepdims else expand(y, x, axis), axis=axis)
-
     def map_(x_dot: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
-        return sum_over(x_dot * shares(y, x, axis, keepdims), axis=axis, keepdims=keepdims)
+        y = y if keepdims else expand(y, x, axis)
+        return sum_over(x_dot * share(x, y, axis=axis), axis=axis, keepdims=keepdims)
 
     def transpose_(y_bar: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
-        y_bar = y_bar if keepdims else expand(y_bar, x, axis)
-        return y_bar * shares(y, x, axis, keepdims)
+        if not keepdims:
+            y_bar, y = expand(y_bar, x, axis), expand(y, x, axis)
+        return y_bar * share(x, y, axis=axis)
 
     return general(
         name,
