@@ -147,3 +147,14 @@ def test_a_jump_at_the_point_has_no_slope():
     )
     assert report.truth == "differences"
     assert str(report.verdict) == "inconclusive"
+
+
+@pytest.mark.parametrize("factor", [1, 1.01])
+def test_tangents_whose_code_nobody_can_run_are_held_to_the_exact_slopes(factor):
+    def jvp(dots, x):
+        return factor * np.asarray(dots[0], dtype=float) * np.cos(np.asarray(x, dtype=float))
+
+    report = check(np.sin, np.array([0.3, -1.2, 2.5]), jvp=jvp)
+    assert report.truth == "shadow"
+    kinds = {(f.mode, str(f.kind)) for f in report.findings}
+    assert kinds == (set() if factor == 1 else {("forward", "wrong")})
