@@ -19,6 +19,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.frameworks.framework import framework_of
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.slopes import Inputs, exact_value
 from ffverify.verdicts.verdict import Verdict
@@ -210,10 +211,10 @@ def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:
 
 def reverse_motion(point: Point, weights: Array) -> list[Array | None]:
     """Estimate how far each gradient element moves when the inputs move by g·u; None if unknown."""
-    cotangents = point.split(weights)
     return _float_motion(
         point,
-        lambda native: [
+        point.split(weights),
+        lambda native, cotangents: [
             None if g is None else to_numpy(g).ravel()
             for g in point.subject.vjp(native, cotangents)
         ],
@@ -227,39 +228,56 @@ def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | 
         None if d is None else like(a, d) for d, a in zip(directions, point.native, strict=True)
     ]
 
-    def tangents(native: Sequence[Any]) -> list[Array | None]:
+    def tangents(native: Sequence[Any], dots: Sequence[Any]) -> list[Array | None]:
         parts = point.subject.jvp(native, dots)
         return [np.concatenate([to_numpy(parts[k]).ravel() for k in point.places])]
 
-    return _float_motion(point, tangents, 1)[0]
+    return _float_motion(point, dots, tangents, 1)[0]
 
 
 def _float_motion(
-    point: Point, compute: Callable[[Sequence[Any]], list[Array | None]], count: int
+    point: Point,
+    given: Sequence[Any],
+    compute: Callable[[Sequence[Any], Sequence[Any]], list[Array | None]],
+    count: int,
 ) -> list[Array | None]:
-    """Measure the conditioning term of the bound (see `ffverify.truth.derivatives`) in the format itself.
+    """Measure the conditioning term of the bound (see `ffverify.truth.derivatives`) as floats tell.
 
     Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
     it by g·u·√m/δ. They move the result by twice themselves at most: below a half of that an error cannot
-    excuse itself, and beyond nothing is said.
+    excuse itself. Beyond, in half precision, the same code in a wide format moves by g·u itself; where that
+    cannot be nothing is said.
     """
-    moved = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+    size = np.sqrt(sum(x.size for x, f in zip(point.points, point.floating, strict=True) if f))
     delta = 2.0 ** -(point.fmt.precision // 2)
-    scale = point.growth * point.fmt.unit_roundoff / delta * np.sqrt(sum(x.size for x in moved))
-    if scale >= 0.5:
-        return [None] * count
+    unit = point.growth * point.fmt.unit_roundoff
+    at, points = point.native, point.points
+    if unit / delta * size >= 0.5:
+        at, given = ([_widened(a) for a in some] for some in (at, given))
+        points, delta = [to_numpy(a) for a in at], unit
+        if coarsest(at).unit_roundoff > unit**2:  # the framework has none
+            return [None] * count
     squares: list[Any] = [0.0] * count
-    before = compute(point.native)
-    for _ in range(_PATTERNS):
-        native = [
-            like(a, (x * (1 + delta * point.rng.choice([-1.0, 1.0], x.shape))).astype(x.dtype))
-            if f
-            else a
-            for a, x, f in zip(point.native, point.points, point.floating, strict=True)
-        ]
-        with np.errstate(all="ignore"):
-            for k, (a, b) in enumerate(zip(compute(native), before, strict=True)):
-                if a is not None and b is not None:
-                    squares[k] = squares[k] + (a.astype(np.float64) - b) ** 2
-    roots = [scale * np.sqrt(q / _PATTERNS) for q in squares]
+    try:
+        before = compute(at, given)
+        for _ in range(_PATTERNS):
+            native = [
+                like(a, (x * (1 + delta * point.rng.choice([-1.0, 1.0], x.shape))).astype(x.dtype))
+                if f
+                else a
+                for a, x, f in zip(at, points, point.floating, strict=True)
+            ]
+            with np.errstate(all="ignore"):
+                for k, (a, b) in enumerate(zip(compute(native, given), before, strict=True)):
+                    if a is not None and b is not None:
+                        squares[k] = squares[k] + (a.astype(np.float64) - b) ** 2
+    except Fault:
+        if at is point.native:
+            raise
+        return [None] * count  # the code refuses wide numbers
+    roots = [unit / delta * size * np.sqrt(q / _PATTERNS) for q in squares]
     return [np.where(np.isfinite(r), r, 0.0) if np.ndim(r) else None for r in roots]
+
+
+def _widened(a: Any) -> Any:
+    return framework_of(a).widened(a) if a is not None and is_floating(a) else a

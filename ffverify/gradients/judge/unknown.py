@@ -92,7 +92,7 @@ def judge_one(numbers: Numbers, i: int) -> float:
     truth, is_exact = slope.truth, point.formulas.forward is not None
     ball, reason, tail = truth.exact[0], "", False
     if not is_exact:
-        motion = 0.0 if numbers.motion is None else numbers.motion[i]
+        motion = np.inf if numbers.motion is None else numbers.motion[i]
         truth = replace(truth, measure=lambda: np.array([arb(motion)], dtype=object))
     found = judge(numbers.computed[i : i + 1], truth, point.fmt)
     kind, error = found.verdicts[0], float(found.error_ulps[0])
