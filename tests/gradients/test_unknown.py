@@ -158,3 +158,48 @@ def test_tangents_whose_code_nobody_can_run_are_held_to_the_exact_slopes(factor)
     assert report.truth == "shadow"
     kinds = {(f.mode, str(f.kind)) for f in report.findings}
     assert kinds == (set() if factor == 1 else {("forward", "wrong")})
+
+
+def through_a_number(way_out, factor=1.0):
+    """Give exp(sum x) in torch, where the sum leaves the graph, and ``factor`` times its gradient."""
+    torch = pytest.importorskip("torch")
+
+    class Opaque(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = torch.exp(torch.as_tensor(way_out(x.detach().sum())).to(x))
+            ctx.save_for_backward(x, y)
+            return y
+
+        @staticmethod
+        def backward(ctx, v):
+            x, y = ctx.saved_tensors
+            return (factor * v * y).expand(x.shape)
+
+    return Opaque.apply
+
+
+@pytest.mark.parametrize(
+    "way_out", [lambda z: z.item(), lambda z: z.numpy().astype("float32"), lambda z: z.tolist()]
+)
+def test_a_number_that_leaves_the_graph_and_is_rounded_is_no_constant(way_out):
+    """torch.tensor of a Python float has float32: a step of half float64's digits does not show in it."""
+    torch = pytest.importorskip("torch")
+    x = torch.linspace(-0.3, 0.1, 4, dtype=torch.float64)
+    report = check(through_a_number(way_out), x)
+    assert report.truth == "differences"
+    assert not [f for f in report.findings if f.severity == "error"]
+    assert check(through_a_number(way_out, -1.0), x).verdict != "correct"
+
+
+def test_in_half_precision_conditioning_is_known_where_only_differences_are():
+    """A sum of -48 is rounded by an eighth in bfloat16, and e^z of it by as much of itself."""
+    torch = pytest.importorskip("torch")
+    x = torch.linspace(-3.1, -0.9, 24, dtype=torch.bfloat16)
+    report = check(through_a_number(lambda z: z.item()), x)
+    assert report.truth == "differences"
+    assert not [f for f in report.findings if f.severity == "error"]
+    few = torch.tensor([0.5, -0.25], dtype=torch.bfloat16)
+    assert check(through_a_number(lambda z: z.item()), few).ok
+    spoiled = check(through_a_number(lambda z: z.item(), 1.5), few)
+    assert spoiled.verdict == "wrong"

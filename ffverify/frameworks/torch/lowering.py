@@ -20,6 +20,7 @@ import torch
 from torch._decomp import decomposition_table
 from torch._library.custom_ops import OPDEFS
 from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
@@ -82,6 +83,7 @@ def _as_written() -> AbstractContextManager[Any]:
 
 
 _MARGIN = 64
+_FAR = 2.0**-4  # a step that a machine epsilon of bfloat16, 2⁻⁷, does not hide
 _HALF_PRECISION = 2.0**-12  # a machine epsilon between those of float32 and of the half formats
 
 
@@ -94,20 +96,54 @@ def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) ->
     some ulps aside. The worst of five places that few ulps aside is no bound on rounding: `_MARGIN` times
     it is allowed, and no more than the fourth root of all ulps: 2⁶ beside the 2²⁶ ulps of the step in
     float64 and the 2¹² in float32, 2² beside 2⁸ in float16, and 2 beside 2⁵ in bfloat16.
+
+    What is seen to leave, as for a branch, has no such allowance, and is tried so far aside as well that it
+    shows through any format to which it is rounded on the way.
     """
+    leaves = _leaves(fn, examples)
+    if leaves and not all(_near(*p, 0.0) for p in _aside(fn, tape, examples, _FAR, 0.0)):
+        return False
     eps = max((torch.finfo(a.dtype).eps for a in examples if is_floating(a)), default=0.0)
     margin = min(_MARGIN, eps**-0.25) if eps else _MARGIN
     pairs = _aside(fn, tape, examples, 1, 0.25 if eps > _HALF_PRECISION else 0.5)
     if all(_near(ours, theirs, 0.0) for ours, theirs in pairs):
         return True
+    if leaves:
+        return False
     near = [_aside(fn, tape, examples, ulps, 1.0) for ulps in (0, 0, 1, 2, 3)]
     alike = all(_near(a, b, 0.0) for (_, a), (_, b) in zip(*near[:2], strict=True))
     noise = [max(float((o - t).abs().max()) for o, t in found) for found in zip(*near, strict=True)]
     return alike and all(_near(*p, margin * n) for p, n in zip(pairs, noise, strict=True))
 
 
+class _Leaving(TorchFunctionMode):
+    """Sees what values are taken out of tensors of floats."""
+
+    seen = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _WAYS_OUT and is_floating(args[0]):
+            self.seen = True
+        return func(*args, **(kwargs or {}))
+
+
+_WAYS_OUT = {
+    getattr(torch.Tensor, name)
+    for name in ("item", "tolist", "numpy", "__array__", "__float__", "__dlpack__")
+}
+
+
+def _leaves(fn: Callable[..., Any], examples: Sequence[Any]) -> bool:
+    """Tell whether a function is seen to take values out of tensors."""
+    with _Leaving() as mode:
+        fn(*_copied(examples))
+    return bool(mode.seen)
+
+
 def _aside(
-    fn: Callable[..., Any], tape: Tape, examples: Sequence[Any], times: int, power: float
+    fn: Callable[..., Any], tape: Tape, examples: Sequence[Any], times: float, power: float
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Give the floating results of a trace and of its function, a step of times · εᵖ aside."""
 
