@@ -121,6 +121,12 @@ class Framework(Protocol):
     def compiled(self, fn: Function) -> Function:
         """Give the same function, compiled if the framework compiles and it can be."""
 
+    def replayed(self, function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
+        """Call a function of trees of arrays, or run again what it executed at other ones under a key.
+
+        Where that is no gain the function is called.
+        """
+
     def trace(self, fn: Function, args: Sequence[Any], known: Known) -> Program:
         """Give a function at a point as an exact program: one that is known, where that is what runs here.
 

@@ -147,6 +147,8 @@ class FunctionUnderTest:
         The caller's own derivatives, ``vjp(cotangents, *inputs)`` and ``jvp(tangents, *inputs)``.
     clock, call
         How much time there is, and how the check was called.
+    known
+        What VJPs were seen to execute at other inputs; None to call the framework every time.
     reverse, forward
         The names of the two modes in a report ("reverse", "forward"; "rr", "fr", … at order 2);
         empty for a mode that is not there to be checked.
@@ -162,6 +164,7 @@ class FunctionUnderTest:
     caller_jvp: Function | None = None
     clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     call: Call = field(default_factory=Call)
+    known: dict[Any, Any] | None = field(default=None, repr=False, compare=False)
     reverse: str = "reverse"
     forward: str = "forward"
 
@@ -205,6 +208,9 @@ class FunctionUnderTest:
         if rule is None:
             kind = Verdict.INCONCLUSIVE if self.framework.name == "numpy" else Verdict.WRONG
             call: Function = partial(self.framework.vjp, self.fn, wrt=self.wrt)
+            if self.known is not None:
+                key = (self.name, self.arguments.key)
+                call = partial(self.framework.replayed, call, self.known, key)
             return self._limited(lambda: call(args, cotangents), args, what, kind=kind)  # type: ignore[no-any-return]  # a list
         results = self.value(args)
         gradients: list[Any] = self._limited(
@@ -287,6 +293,7 @@ class FunctionUnderTest:
             fn=fn,
             caller_vjp=None,
             caller_jvp=None,
+            known=None,
             reverse=f"r{inner}" if self.reverse else "",
             forward=f"f{inner}" if self.forward else "",
         )
@@ -385,7 +392,7 @@ def subject(
         name, kind, flat, tuple(labels), tuple(wrt), given,
         None if vjp is None else _pulling(vjp, given, flat, name),
         None if jvp is None else _pushing(jvp, given),
-        clock or Clock(), Call(written(fn)), *modes,
+        clock or Clock(), Call(written(fn)), None, *modes,
     )  # fmt: skip
     return made, [*given.arrays, *extra]
 

@@ -47,6 +47,7 @@ from .reporting.reproduction import along, code
 from .truth_sources import ExactPrograms, TruthSources
 
 _SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
+_STAGED = 32  # inputs after which what a framework does anew at every call is kept
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
 _TRIED, _AGAIN = (
     3,
@@ -221,6 +222,7 @@ class Check:
     native: list[Any] = field(default_factory=list)
     beside: bool = False
     second: int = 0
+    known: dict[Any, Any] = field(default_factory=dict)
     refusals: dict[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -248,7 +250,9 @@ class Check:
             fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
         )
         reverse, forward = self.own.checked()
-        made = replace(made, reverse=reverse, forward=forward, call=self._call())
+        # At the first inputs the framework is called: to stage what it does costs as much as some tens do.
+        known = self.known if self.points > _STAGED else None
+        made = replace(made, reverse=reverse, forward=forward, call=self._call(), known=known)
         return made, [framework_of(a).copied(a) for a in native]
 
     def _call(self) -> Call:

@@ -14,6 +14,7 @@ from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402 - after the sk
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.exact.elements import arb  # noqa: E402 - after the skip
 from ffverify.exact.formats import of  # noqa: E402
+from ffverify.frameworks.framework import framework  # noqa: E402
 from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
 from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
 from ffverify.strategies import arrays  # noqa: E402
@@ -160,6 +161,50 @@ def test_the_dot_product_of_two_vectors_has_an_exact_form() -> None:
 
 
 # --- VJPs that are run again ---------------------------------------------------------------------
+
+
+def pulled(fn: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    def vjp(x: Any, v: Any) -> Any:
+        calls[0] += 1
+        return jax.vjp(fn, x)[1](v)
+
+    return vjp
+
+
+def test_a_vjp_is_staged_once_and_gives_the_same_bits() -> None:
+    calls, known = [0], dict[Any, Any]()
+    vjp = pulled(lambda x: jnp.tanh(x @ x.T).sum(), calls)
+    replayed = framework("jax").replayed
+    for seed in range(4):
+        x, v = normal(3, 3, seed=seed), normal(seed=9)
+        again, fresh = (
+            replayed(vjp, known, "f", x, v),
+            jax.vjp(lambda x: jnp.tanh(x @ x.T).sum(), x)[1](v),
+        )
+        assert again[0].tobytes() == fresh[0].tobytes()
+    assert calls == [2]  # called, and staged
+
+
+def test_a_vjp_that_branches_on_a_value_is_called() -> None:
+    calls, known = [0], dict[Any, Any]()
+    vjp = pulled(lambda x: x**2 if x > 0 else -x, calls)
+    found = [
+        framework("jax").replayed(vjp, known, "f", jnp.asarray(x), jnp.ones(()))
+        for x in (1.0, -1.0, 2.0)
+    ]
+    assert [float(f[0]) for f in found] == [2.0, -1.0, 4.0]
+
+
+def test_a_vjp_that_a_compiled_part_rounds_otherwise_is_called(monkeypatch: Any) -> None:
+    calls, known = [0], dict[Any, Any]()
+    vjp = pulled(jnp.sin, calls)
+    module = framework("jax")
+    monkeypatch.setattr(
+        module, "jaxpr_as_fun", lambda _: lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
+    )
+    for _ in range(3):
+        (found,) = module.replayed(vjp, known, "f", jnp.ones(()), jnp.ones(()))
+        assert float(found) == float(jnp.cos(1.0))
 
 
 @jax.custom_vjp

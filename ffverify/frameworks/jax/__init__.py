@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, listed
@@ -181,6 +183,34 @@ def compiled(fn: Function) -> Function:
             return results
 
     return call
+
+
+def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
+    """See `Framework.replayed`: what JAX can stage without the numbers is one program for all of them.
+
+    It is run primitive by primitive, as JAX runs it where it is not staged. What is compiled as a whole, as
+    by a jit inside, may have other roundings then: where the first results differ in a bit it is not used.
+    """
+    leaves, tree = jax.tree_util.tree_flatten(operands)
+    with scope(leaves):
+        key = (
+            key,
+            tree,
+            tuple((a.shape, a.dtype.name, getattr(a, "weak_type", 0)) for a in leaves),
+        )
+        if known.get(key) is not None:
+            program, form = known[key]
+            return jax.tree_util.tree_unflatten(form, program(*leaves))
+        results = function(*operands)
+        if key not in known:
+            known[key] = None
+            with contextlib.suppress(Exception):  # a branch on a value, foreign code: it is called
+                program = jaxpr_as_fun(jax.make_jaxpr(function)(*operands))
+                found, form = jax.tree_util.tree_flatten(results)
+                pairs = zip(found, program(*leaves), strict=True)
+                if all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs):
+                    known[key] = program, form
+        return results
 
 
 @_scoped
