@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,8 @@ class Point:
         self.sizes = [int(np.prod(s)) for s in self.shapes]
         moved = [a for a, f in zip(self.native, self.floating, strict=True) if f]
         given = [r for r in self.of if is_floating(r)]
-        self.fmt: Format = coarsest([*moved, *(self.results[k] for k in self.places), *given])
+        fmt = coarsest([*moved, *(self.results[k] for k in self.places), *given])
+        self.fmt: Format = replace(fmt, gradual=self.subject.framework.gradual)
         dims = [n for a in (*self.points, *map(np.empty, self.shapes)) for n in a.shape]
         self.growth = LIBRARY_ROUNDINGS + max(dims, default=0)
         key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))

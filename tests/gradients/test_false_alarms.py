@@ -631,3 +631,21 @@ def test_where_no_result_has_one_slope_no_sum_of_elements_is_off():
     x = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     assert check(shrunk, x, vjp=vjp).ok
     assert not check(shrunk, 1.5 * x, vjp=lambda v, x: (vjp(v, x)[0] * 1.1,)).ok
+
+
+def test_a_tie_of_what_jax_flushes_to_zero():
+    """0.55 a and 0.8 a are 0 beside the smallest normal number: their minimum has the slope of a tie."""
+    jax = pytest.importorskip("jax")
+
+    def fn(a, slope=0.8):
+        return jax.numpy.minimum(0.55 * a, slope * a)
+
+    beside = jax.numpy.array([-(2.0**-126), 1.0, -1.0], dtype="float32")
+    assert check(fn, beside).ok
+
+    @jax.custom_vjp
+    def spoiled(a):
+        return fn(a)
+
+    spoiled.defvjp(lambda a: (fn(a), a), lambda a, v: (v * 0.55,))
+    assert check(spoiled, beside).verdict is Verdict.WRONG
