@@ -54,8 +54,16 @@ def finding(judged: Judged) -> Finding:
         index=judged.index,
         hint=_sentence(hint(judged)),
         tail=judged.tail,
-        strict=judged.point.strict,
+        strict=is_strict(judged),
     )
+
+
+def is_strict(judged: Judged) -> bool:
+    """Tell whether a loss that is only relative counts: none beside an exact 0, or as small as is flushed."""
+    point, exact = judged.point, judged.truth.exact[0]
+    flushed = point.growth * 2.0**point.fmt.emin
+    counts = not exact.contains(0) and abs(exact - judged.computed) > flushed
+    return bool(point.strict and counts)
 
 
 def _sentence(text: str) -> str:

@@ -33,7 +33,7 @@ from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import Point
-from .findings import finding
+from .findings import finding, is_strict
 from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambda, subject, written
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
@@ -110,7 +110,8 @@ def gradcheck(
     order
         2 checks the derivatives of both modes by both modes as well.
     strict
-        Small and only relative losses of digits are errors too. What conditioning allows stays allowed.
+        Losses of more than half the digits are errors where they are small beside the natural scale too. What
+        conditioning allows stays allowed, and nothing is relative to an exact 0.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
     timeout, time_limit
@@ -536,7 +537,7 @@ class Check:
         """Tell whether what failed is a warning by its numbers alone."""
         quick = Finding(
             judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
-            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=self.strict,
+            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=is_strict(judged),
         )  # fmt: skip
         return quick.severity == "warning"
 

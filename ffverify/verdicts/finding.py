@@ -43,7 +43,7 @@ class Finding:
     beyond
         Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
     strict
-        Whether losses of digits count as errors, however small.
+        Whether a loss that is only relative counts as an error, where it is of more than half the digits.
     known
         Why it is known to fail; empty if it is not.
     part
@@ -70,7 +70,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """``"error"``, or ``"warning"``: for a loss of less than half the digits, or only a tail's.
+        """``"error"``, or ``"warning"``: for a loss of less than half the digits or, unless strict, a tail's.
 
         A function's own value that loses digits is told, and no more: it fails nothing that was asked of its
         derivatives.
@@ -78,7 +78,7 @@ class Finding:
         if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
         half = 2.0 ** (FORMATS[self.dtype].precision / 2)
-        small = not self.strict and (self.tail or self.error_ulps <= half)
+        small = self.error_ulps <= half or (self.tail and not self.strict)
         excused = self.kind is Verdict.IMPRECISE and (small or self.mode == "value")
         return "warning" if excused else "error"
 

@@ -109,6 +109,32 @@ def test_tail_is_a_warning_and_an_error_when_strict():
     assert not quiet(np.tanh, np.array([25.0]), vjp=vjp, strict=True).ok
 
 
+def test_strict_asks_for_half_the_digits_and_for_none_beside_an_exact_zero():
+    def annuity(r):
+        return (1 - (1 + r) ** -40.0) / r
+
+    def vjp(v, r):
+        return (v * (40 * (1 + r) ** -41.0 / r - annuity(r) / r),)
+
+    few = quiet(annuity, np.array([0.3]), vjp=vjp, strict=True)
+    assert few.ok
+    assert not quiet(annuity, np.array([1e-9]), vjp=vjp, strict=True).ok
+
+    def softmax(x):
+        return np.exp(x) / np.sum(np.exp(x))
+
+    def pull(v, x):
+        y = softmax(x)
+        return (y * (v - np.sum(v * y)),)
+
+    def total(x):
+        return np.sum(softmax(x))
+
+    x = np.array([0.3, 0.2, 0.9])
+    assert np.any(pull(np.ones(3), x)[0] != 0)
+    assert quiet(total, x, vjp=lambda v, x: pull(v * np.ones(3), x), strict=True).ok
+
+
 def test_kinks_admit_every_subgradient_and_nothing_else():
     for at_zero, right in ((0.0, True), (0.5, True), (1.0, True), (1.5, False), (-0.5, False)):
         report = quiet(
