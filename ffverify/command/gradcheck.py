@@ -284,7 +284,7 @@ def _check_device(device: str | None, framework_name: str) -> None:
     show_default=True,
     help="2 checks second derivatives in all four nestings too.",
 )
-@click.option("--strict", is_flag=True, help="Losses that are only relative are errors.")
+@click.option("--strict", is_flag=True, help="Small and only relative losses of digits are errors.")
 @click.option(
     "--max-examples",
     type=options.Whole(1),

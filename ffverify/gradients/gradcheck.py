@@ -110,8 +110,8 @@ def gradcheck(
     order
         2 checks the derivatives of both modes by both modes as well.
     strict
-        Losses of more than half the digits are errors where they are small beside the natural scale too. What
-        conditioning allows stays allowed, and nothing is relative to an exact 0.
+        Losses of more than a quarter of the digits are errors, in place of half, and where they are small
+        beside the natural scale too. What conditioning allows stays allowed; an exact 0 has no digits.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
     timeout, time_limit

@@ -43,7 +43,7 @@ class Finding:
     beyond
         Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
     strict
-        Whether a loss that is only relative counts as an error, where it is of more than half the digits.
+        Whether a loss of more than a quarter of the digits is an error, be it only relative.
     known
         Why it is known to fail; empty if it is not.
     part
@@ -70,15 +70,17 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """``"error"``, or ``"warning"``: for a loss of less than half the digits or, unless strict, a tail's.
+        """``"error"``, or ``"warning"``: of losses of less than half the digits, or only a tail's.
 
-        A function's own value that loses digits is told, and no more: it fails nothing that was asked of its
-        derivatives.
+        Strict counts a quarter of the digits, in a tail as well: what right code loses beyond its
+        conditioning are a few ulps. A function's own value that loses digits is told, and no more: it fails
+        nothing that was asked of its derivatives.
         """
         if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
-        half = 2.0 ** (FORMATS[self.dtype].precision / 2)
-        small = self.error_ulps <= half or (self.tail and not self.strict)
+        share = 4 if self.strict else 2
+        few = self.error_ulps <= 2.0 ** (FORMATS[self.dtype].precision / share)
+        small = few or (self.tail and not self.strict)
         excused = self.kind is Verdict.IMPRECISE and (small or self.mode == "value")
         return "warning" if excused else "error"
 

@@ -109,7 +109,7 @@ def test_tail_is_a_warning_and_an_error_when_strict():
     assert not quiet(np.tanh, np.array([25.0]), vjp=vjp, strict=True).ok
 
 
-def test_strict_asks_for_half_the_digits_and_for_none_beside_an_exact_zero():
+def test_strict_asks_for_three_quarters_of_the_digits_and_for_none_beside_an_exact_zero():
     def annuity(r):
         return (1 - (1 + r) ** -40.0) / r
 
