@@ -137,7 +137,7 @@ _WAYS_OUT = {
 
 def _leaves(fn: Callable[..., Any], examples: Sequence[Any]) -> bool:
     """Tell whether a function is seen to take values out of tensors."""
-    with _Leaving() as mode:
+    with _as_written(), _Leaving() as mode:  # of compiled code nothing is seen
         fn(*_copied(examples))
     return bool(mode.seen)
 
