@@ -7,9 +7,11 @@ move elements are run by JAX itself, on labels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -45,29 +47,12 @@ def _lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     unknown = sorted(_unknown(jaxpr))
     if unknown:
         raise UnknownOperation(*unknown)
-    jaxpr, consts = _bare(jaxpr), closed.consts
-    places: dict[Any, Any] = {}
+    code = _Code(jaxpr, closed.consts)
 
     def run(*given: Value) -> tuple[Any, ...]:
-        arithmetic = arithmetic_of(given) or BALLS
-        return tuple(_run(jaxpr, consts, given, arithmetic, places))
+        return tuple(code.run(arithmetic_of(given) or BALLS, given))
 
     return run
-
-
-def _bare(jaxpr: Any) -> Any:
-    """Give a jaxpr, closed or not, without the rules of custom functions: it would keep these alive."""
-    if hasattr(jaxpr, "consts"):
-        return jaxpr.replace(jaxpr=_bare(jaxpr.jaxpr))
-    equations = []
-    for equation in jaxpr.eqns:
-        params = equation.params
-        if equation.primitive.name not in _CONTROL and _called(params) is not None:
-            params = {"jaxpr": _called(params)}
-        inner = {k: _bare(params[k]) for k in _PROGRAMS if k in params}
-        branches = {k: tuple(map(_bare, params[k])) for k in ("branches",) if k in params}
-        equations.append(equation.replace(params=params | inner | branches))
-    return jaxpr.replace(eqns=equations)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -75,77 +60,148 @@ def _bare(jaxpr: Any) -> Any:
 # ---------------------------------------------------------------------------------------------
 
 
-def _run(
-    jaxpr: Any, consts: Sequence[Any], args: Sequence[Value], arithmetic: Arithmetic, places: Any
-) -> list[Value]:
-    values: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
-    values.update(
-        (v, _entering(c, arithmetic)) for v, c in zip(jaxpr.constvars, consts, strict=True)
-    )
+class _Code:
+    """A jaxpr laid out once for all runs: steps that take values from numbered places and put some there.
 
-    def read(atom: Any) -> Value:  # a variable, or a literal, which has its value
-        return _entering(atom.val, arithmetic) if hasattr(atom, "val") else values[atom]
+    What it calls is part of it, without the rules of custom functions, which it would keep alive.
+    """
 
-    for equation in jaxpr.eqns:
-        results = at_rows(
-            lambda *xs, equation=equation: _apply(equation, list(xs), arithmetic, places),
-            [read(v) for v in equation.invars],
-        )
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+    def __init__(self, jaxpr: Any, consts: Sequence[Any]) -> None:
+        self._count = 0
+        self._fixed: dict[int, Any] = {}  # constants and literals
+        self._entered: WeakKeyDictionary[Arithmetic, list[Any]] = WeakKeyDictionary()
+        self._steps: list[tuple[Callable[..., list[Value]], list[int], list[int]]] = []
+        self._inputs = self._new(len(jaxpr.invars))
+        self._outputs = self._laid_out(jaxpr, consts, self._inputs)
+        self._done: list[list[int]] = [[] for _ in self._steps]  # what no later step takes
+        last = {i: k for k, (_, *used) in enumerate(self._steps) for i in itertools.chain(*used)}
+        for i, k in last.items():
+            if i not in {*self._outputs, *self._fixed}:
+                self._done[k].append(i)
+
+    def _new(self, count: int) -> list[int]:
+        self._count += count
+        return list(range(self._count - count, self._count))
+
+    def _fix(self, value: Any) -> int:
+        (place,) = self._new(1)
+        self._fixed[place] = value
+        return place
+
+    def _is_index(self, place: int) -> bool:
+        """Tell whether there is the same array of integers or truth values in all runs."""
+        return place in self._fixed and not is_floating(self._fixed[place])
+
+    def _laid_out(self, jaxpr: Any, consts: Sequence[Any], given: Sequence[int]) -> list[int]:
+        places = dict(zip(jaxpr.invars, given, strict=True))
+        places.update(zip(jaxpr.constvars, map(self._fix, consts), strict=True))
+
+        def place(atom: Any) -> int:  # of a variable, or of a literal, which has its value
+            return self._fix(atom.val) if hasattr(atom, "val") else places[atom]
+
+        for equation in jaxpr.eqns:
+            takes = list(map(place, equation.invars))
+            called = None if equation.primitive.name in _CONTROL else _called(equation.params)
+            if called is not None:
+                inner, own = getattr(called, "jaxpr", called), getattr(called, "consts", ())
+                gives = self._laid_out(inner, own, takes)
+            elif equation.primitive.name not in _CONTROL and all(map(self._is_index, takes)):
+                results = _bound(
+                    equation.primitive, [self._fixed[i] for i in takes], equation.params
+                )
+                gives = list(map(self._fix, results))
+            else:
+                gives = self._new(len(equation.outvars))
+                self._steps.append((_step(equation), takes, gives))
+            places.update(zip(equation.outvars, gives, strict=True))
+        return list(map(place, jaxpr.outvars))
+
+    def run(self, arithmetic: Arithmetic, given: Sequence[Value]) -> list[Value]:
+        """Give the results; constants are brought into an arithmetic once."""
+        values = self._entered.get(arithmetic)
+        if values is None:
+            fixed = {i: _entering(v, arithmetic) for i, v in self._fixed.items()}
+            values = self._entered[arithmetic] = [fixed.get(i) for i in range(self._count)]
+        values = values.copy()
+        for i, x in zip(self._inputs, given, strict=True):
+            values[i] = x
+        for (step, takes, gives), done in zip(self._steps, self._done, strict=True):
+            results = at_rows(step, [arithmetic, *(values[i] for i in takes)])
+            for i, x in zip(gives, results, strict=True):
+                values[i] = x
+            for i in done:
+                values[i] = None
+        return [values[i] for i in self._outputs]
 
 
-def _apply(equation: Any, xs: list[Value], arithmetic: Arithmetic, places: Any) -> list[Value]:
-    name, params = equation.primitive.name, equation.params
+def _step(equation: Any) -> Callable[..., list[Value]]:
+    """Give what an equation does to values; it is told first of which arithmetic they are."""
+    primitive, name, params = equation.primitive, equation.primitive.name, equation.params
     if name in _CONTROL:
-        return _CONTROL[name](
-            lambda inner, args: _run(inner.jaxpr, inner.consts, args, arithmetic, places),
-            xs,
-            **params,
+        parts = {k: _coded(v) for k, v in params.items()}
+        return lambda arithmetic, *xs: _CONTROL[name](
+            lambda code, args: code.run(arithmetic, args), list(xs), **parts
         )
-    called = _called(params)
-    if called is not None:
-        jaxpr, consts = getattr(called, "jaxpr", called), getattr(called, "consts", ())
-        return _run(jaxpr, consts, xs, arithmetic, places)
-    some = any(isinstance(x, PreciseArray) for x in xs)
-    if any(isinstance(x, Plain) for x in xs) and not (some and name in _OF_PLAIN | MOVES):
-        raise HiddenRows(name)
-    if not some:
-        out = equation.primitive.bind(*xs, **params)
+    formats = [v.aval.dtype.name if is_floating(v.aval) else "" for v in equation.outvars]
+    move = _moving(equation) if name in MOVES else None
+
+    def step(arithmetic: Arithmetic, *xs: Value) -> list[Value]:
+        kinds = set(map(type, xs))
+        some = PreciseArray in kinds
+        if Plain in kinds and not (some and (move or name in _OF_PLAIN)):
+            raise HiddenRows(name)
+        if not some:
+            return [_entering(o, arithmetic) for o in _bound(primitive, xs, params)]
+        if move:
+            return move(xs)
+        result = LAX[name](*xs, **params)
+        results = result if isinstance(result, list) else [result]
+        if arithmetic.cast is None:
+            return results
         return [
-            _entering(o, arithmetic)
-            for o in (out if equation.primitive.multiple_results else [out])
+            r.astype(f) if f and isinstance(r, PreciseArray) else r
+            for r, f in zip(results, formats, strict=True)
         ]
-    if name in MOVES:
-        return _move(equation, xs, places)
-    result = LAX[name](*xs, **params)
-    results = result if isinstance(result, list) else [result]
-    return [
-        r.astype(v.aval.dtype.name) if isinstance(r, PreciseArray) and is_floating(v.aval) else r
-        for r, v in zip(results, equation.outvars, strict=True)
-    ]
+
+    return step
 
 
-def _move(equation: Any, xs: list[Value], places: Any) -> list[Value]:
-    """Let JAX move the labels of elements, and put the elements where the labels went."""
-    arrays = [x for x in xs if isinstance(x, PreciseArray)]
-    fill = equation.params.get("fill_value")
+def _bound(primitive: Any, xs: Sequence[Any], params: Any) -> list[Any]:
+    """Let JAX run a primitive."""
+    out = primitive.bind(*xs, **params)
+    return list(out) if primitive.multiple_results else [out]
+
+
+def _coded(param: Any) -> Any:
+    """Lay out the jaxprs among the parameters of control flow."""
+    if isinstance(param, tuple):
+        return tuple(map(_coded, param))
+    return _Code(param.jaxpr, param.consts) if hasattr(param, "jaxpr") else param
+
+
+def _moving(equation: Any) -> Callable[..., list[Value]]:
+    """Let JAX move the labels of elements, and put the elements where the labels went.
+
+    Where that is stays the same unless indices vary.
+    """
+    primitive, params = equation.primitive, dict(equation.params)
+    fill = params.get("fill_value")
     outside = math.nan if fill is None else float(fill)
-    steady = len(arrays) == len(xs)
-    found = places.get(id(equation)) if steady else None
-    if found is None:
-        params = dict(equation.params)
-        if "fill_value" in params:
-            params["fill_value"] = -1
+    if "fill_value" in params:
+        params["fill_value"] = -1
+    found: list[Move] = []
 
-        def find(given: Sequence[Value]) -> list[Move]:
-            out = equation.primitive.bind(*marked(given, jnp.asarray), **params)
-            return [move(o) for o in (out if equation.primitive.multiple_results else [out])]
+    def places(given: Sequence[Value]) -> list[Move]:
+        return [move(o) for o in _bound(primitive, marked(given, jnp.asarray), params)]
 
-        found = moves_of(find, xs)
-        if steady:
-            places[id(equation)] = found
-    return [moved(arrays, by, outside) for by in found]
+    def put(xs: Sequence[Value]) -> list[Value]:
+        arrays = [x for x in xs if isinstance(x, PreciseArray)]
+        moves = found or moves_of(places, xs)
+        if len(arrays) == len(xs):
+            found[:] = moves
+        return [moved(arrays, by, outside) for by in moves]
+
+    return put
 
 
 def _entering(value: Any, arithmetic: Arithmetic) -> Value:
