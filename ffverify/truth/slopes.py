@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -147,18 +147,23 @@ def slopes(
 def slopes_together(
     vector: Program, points: Sequence[Inputs], directions: Sequence[Weights], fmt: Format
 ) -> list[Slopes | None]:
-    """Give `slopes` of one program at many points, from one run for those that need about as many bits.
+    """Give `slopes` of one program at many points; None at kinks, and where a branch is undecided.
 
-    None where one run does not do: at kinks, where a branch is undecided, where it fails.
+    Few programs change within 2^-43 of a tiny coordinate: all points are tried at the first precision, with
+    steps that are small beside 1. A kink or a pole beside the point shows in the third difference, and in the
+    balls what cancels: where a slope or a value is not narrow beside itself, a point runs again with steps
+    that are small beside its smallest coordinate, together with those that need about as many bits.
     """
     digits = fmt.precision + _SPARE
     needed = [_first_precision(*p, digits) for p in zip(points, directions, strict=True)]
-    found: list[Slopes | None] = [None] * len(points)
+    first = _first_precision(Inputs(()), (), digits)
 
-    def run(some: Sequence[int]) -> list[Slopes | None]:
-        bits = max(needed[i] for i in some)
+    def run(some: Sequence[int], *, coarse: bool = False) -> list[Slopes | None]:
+        bits = first if coarse else max(needed[i] for i in some)
         with BALLS.precision(bits):
-            exponents = [_exponent(points[i], directions[i], bits) for i in some]
+            exponents = [
+                _exponent(0 if coarse else _smallest(points[i], directions[i]), bits) for i in some
+            ]
             h, half = truth.steps(np.array(exponents))
             moved = [
                 _on_stencil(
@@ -171,15 +176,20 @@ def slopes_together(
             values = np.broadcast_to(out.elements, (size[0] * size[1], size[2])).reshape(size)
             each, _ = truth.enclosure([PreciseArray(v, BALLS) for v in values], half)
             here = values[truth.STENCIL.index(0)]
+            enough = [_narrow_enough(e, fmt, each=coarse).all() for e in each]
+            if coarse:
+                enough = [
+                    k and adaptive.narrow(v, fmt).all() for k, v in zip(enough, here, strict=True)
+                ]
             return [
-                Slopes(e, np.zeros(e.shape, bool), v)
-                if _narrow_enough(e, fmt, each=False).all()
-                else None
-                for e, v in zip(each, here, strict=True)
+                Slopes(e, np.zeros(e.shape, bool), v) if k else None
+                for e, v, k in zip(each, here, enough, strict=True)
             ]
 
-    for length in sorted({b.bit_length() for b in needed}):
-        alike = [i for i, b in enumerate(needed) if b.bit_length() == length]
+    found = in_halves(partial(run, coarse=True), range(len(points)))
+    left = [i for i, made in enumerate(found) if made is None and needed[i] > first]
+    for length in sorted({needed[i].bit_length() for i in left}):
+        alike = [i for i in left if needed[i].bit_length() == length]
         for i, made in zip(alike, in_halves(run, alike), strict=True):
             found[i] = made
     return found
@@ -210,7 +220,7 @@ def glance(
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                exponent = _exponent(inputs, directions, bits)
+                exponent = _exponent(_smallest(inputs, directions), bits)
                 x = [under(arithmetic, b) for b in inputs.balls]
                 return central(vector, x, directions, exponent)[0]  # type: ignore[no-any-return]  # an object array
             except Undecided:
@@ -376,7 +386,10 @@ def _motion(
     total = arb(0)
     if len(patterns):
         moved = with_rounding(inputs, places, patterns, size, least)
-        apart = central(program, moved, directions, _exponent(inputs, directions, bits)) - slope
+        apart = (
+            central(program, moved, directions, _exponent(_smallest(inputs, directions), bits))
+            - slope
+        )
         # Arb's own square of a ball around 0 is nan.
         squares = [(a * a).abs_upper() for a in apart.tolist()]
         # No less than any of the moves did: beyond a kink there are other sensitivities.
@@ -384,7 +397,9 @@ def _motion(
 
     def moved_by(arithmetic: Arithmetic) -> Any:
         x = [under(arithmetic, b) for b in inputs.balls]
-        (apart,) = central(program, x, directions, _exponent(inputs, directions, bits)) - slope
+        (apart,) = (
+            central(program, x, directions, _exponent(_smallest(inputs, directions), bits)) - slope
+        )
         return apart * apart
 
     total += sum(s * n for s, n in with_constants_moved(fmt, growth, moved_by)) / CONSTANT_PATTERNS
@@ -465,13 +480,12 @@ def _smallest(inputs: Inputs, directions: Weights) -> int:
     return smallest
 
 
-def _exponent(inputs: Inputs, directions: Weights, bits: int) -> Array:
-    """Give the exponent of the step h = 2^(s - k), k = (p + s) / 3 at p bits.
+def _exponent(smallest: int, bits: int) -> Array:
+    """Give the exponent of the step h = 2^(s - k), k = (p + s) / 3 at p bits, 2^s the smallest coordinate.
 
     A difference of values of size 1 is good to 2^-p / h, and a step of 2^-k of the smallest
     coordinate leaves out what is of the size of 2^-2k: this k makes the two equal.
     """
-    smallest = _smallest(inputs, directions)
     return np.asarray(smallest - (bits + smallest) // 3)
 
 
@@ -530,7 +544,7 @@ def _stencil(
 ) -> tuple[list[Any], PreciseArray]:
     """Run a program on the stencil of `truth.enclosure`; what it gives at the point may be known."""
     at = truth.STENCIL if here is None else [c for c in truth.STENCIL if c]
-    exponent = _exponent(inputs, directions, bits)
+    exponent = _exponent(_smallest(inputs, directions), bits)
     values, half = _run(program, inputs.balls, directions, exponent, at)
     if here is not None:
         values.insert(truth.STENCIL.index(0), PreciseArray(here, BALLS))

@@ -15,7 +15,7 @@ from ffverify.exact.programs import joined
 from ffverify.gradients.function_under_test import Fault
 from ffverify.gradients.judge.exactly import Exactly, run_alone
 from ffverify.gradients.opaque import Opaque, ridders, slope_by_differences
-from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes
+from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes, slopes_together
 
 F64 = formats.FORMATS["float64"]
 X = np.array([0.5, -2.0, 3.0])
@@ -49,6 +49,31 @@ def test_slopes_beside_huge_spreads_of_inputs():
     found = directional(lambda x: x * x, x, np.ones(2))
     assert float(found.exact[0].mid()) == 2e-200
     assert float(found.exact[1].mid()) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("function", "slope", "value"),
+    [
+        (np.tanh, 1.0, 1e-30),
+        (np.log, 1e30, math.log(1e-30)),
+        (lambda x: np.exp(x) - 1, 1.0, 1e-30),
+        (lambda x: x * x, 2e-30, 1e-60),
+        (lambda x: np.maximum(x, 0), 1.0, 1e-30),
+    ],
+)
+def test_slopes_at_many_points_are_as_good_beside_tiny_coordinates(function, slope, value):
+    points = [Inputs([np.array([1e-30, 0.75])]), Inputs([np.array([0.5, 0.75])])]
+    found, _ = slopes_together(joined(function), points, [[np.ones(2)]] * 2, F64)
+    assert found is not None
+    for ball, exact in ((found.exact[0], slope), (found.value[0], value)):
+        assert float(ball.mid()) == pytest.approx(exact, rel=1e-15)
+        assert ball.rel_accuracy_bits() > 53
+
+
+def test_a_kink_is_not_passed_over_by_wide_steps():
+    points = [Inputs([np.array([0.0, 0.75])]), Inputs([np.array([0.5, 0.75])])]
+    found = slopes_together(joined(np.abs), points, [[np.ones(2)]] * 2, F64)
+    assert [f is None for f in found] == [True, False]
 
 
 def test_undecidable_branch_is_unresolved():
