@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -37,10 +38,10 @@ _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only c
 class Point:
     """One input of a function under test, and what was computed there.
 
-    Of the arrays in ``warned``, by mode and position, it was said already that they lose digits. ``ahead`` is
+    Of the arrays in ``warned``, by mode and position, it was said by now that they lose digits. ``ahead`` is
     what was run here together with other points, ``memo`` what was measured here, by what was asked. A
     derivative ``of`` results in a narrower format, as under autocast, passes through that format. ``refused``
-    says why forward mode could not be run at other inputs, if it is not to be tried here.
+    says why forward mode could not be run at another input of its batch: it is not tried here.
     """
 
     subject: FunctionUnderTest
@@ -49,7 +50,7 @@ class Point:
     seed: int
     strict: bool = False
     results: list[Any] = field(default_factory=list)
-    warned: frozenset[tuple[str, int]] = frozenset()
+    warned: AbstractSet[tuple[str, int]] = frozenset()
     ahead: Ahead | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
     of: Sequence[Any] = ()

@@ -49,10 +49,6 @@ from .truth_sources import ExactPrograms, TruthSources
 _SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
 _STAGED = 32  # inputs after which what a framework does anew at every call is kept
 _CALLS = 4  # of a function that seems to be wrong, to see that it is not random
-_TRIED, _AGAIN = (
-    3,
-    8,
-)  # inputs at which forward mode is tried first, and every how many later, once refused
 _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 
 
@@ -223,8 +219,8 @@ class Check:
     native: list[Any] = field(default_factory=list)
     beside: bool = False
     second: int = 0
+    warned: set[tuple[str, int]] = field(default_factory=set)
     known: dict[Any, Any] = field(default_factory=dict)
-    refusals: dict[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.oracles = TruthSources(self.truth, self.fn)
@@ -409,7 +405,7 @@ class Check:
         if found is None:
             formulas = self.oracles.at(made, native, results)
             point = self._point(made, native, formulas, results, of)
-            found = self._judged(point, values=not of)
+            found = judge(point, values=not of)
             if self._is_right(found):
                 self.oracles.keep(made, native, formulas)
         self.modes |= dict.fromkeys(
@@ -429,22 +425,7 @@ class Check:
         results: list[Any],
         of: Sequence[Any] = (),
     ) -> Point:
-        known = (w[1] for w in self.warnings.values() if w[1] is not None and w[1].tail)
-        warned = frozenset() if self.strict else frozenset((j.mode, j.argument) for j in known)
-        return Point(made, native, formulas, self.seed, self.strict, results, warned, of=of)
-
-    def _judged(self, point: Point, *, values: bool = True) -> Screening:
-        """Judge a point; forward mode that a program refuses wherever it is tried is not tried everywhere."""
-        forward = point.subject.forward
-        key = (point.formulas.forward, forward)
-        rarely = self.refusals.get(key, 0) >= _TRIED and self.points % _AGAIN
-        point.refused = self.found.skipped.get(forward, "") if rarely else ""
-        found = judge(point, values=values)
-        if forward not in found.skipped or point.formulas.forward is None:
-            self.refusals.pop(key, None)
-        elif not point.refused:
-            self.refusals[key] = self.refusals.get(key, 0) + 1
-        return found
+        return Point(made, native, formulas, self.seed, self.strict, results, self.warned, of=of)
 
     def _supposed(
         self,
@@ -467,7 +448,7 @@ class Check:
                 point = self._point(made, native, formulas, results, of)
             elif point.ahead is None:
                 return None
-            found = self._judged(point, values=not of)
+            found = judge(point, values=not of)
             if self._is_right(found):
                 return found
             seen = self.oracles.at(made, native, results)
@@ -528,6 +509,8 @@ class Check:
         key = (judged.mode, judged.kind, judged.argument)
         if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
             self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
+            if judged.tail and not self.strict:
+                self.warned.add((judged.mode, judged.argument))
 
     def _is_right(self, found: Screening) -> bool:
         """Tell whether all that was computed is right, up to rounding at its natural scale."""

@@ -32,6 +32,8 @@ T = TypeVar("T")
 EACH = 1024
 CONSTANT_PATTERNS = 2
 _SPARE = 16  # digits beyond the format's: 8 are asked for, 8 pay for a few hundred roundings
+# Bits with which many points are tried at first: tails down to 2^-70 of what they cancel against are narrow.
+_COARSE = 192
 _HOPELESS = 3  # doublings after which a slope that is still undefined is taken for undefined
 
 
@@ -149,17 +151,16 @@ def slopes_together(
 ) -> list[Slopes | None]:
     """Give `slopes` of one program at many points; None at kinks, and where a branch is undecided.
 
-    Few programs change within 2^-43 of a tiny coordinate: all points are tried at the first precision, with
+    Few programs change within 2^-64 of a tiny coordinate: all points are tried with few bits, and with
     steps that are small beside 1. A kink or a pole beside the point shows in the third difference, and in the
     balls what cancels: where a slope or a value is not narrow beside itself, a point runs again with steps
     that are small beside its smallest coordinate, together with those that need about as many bits.
     """
     digits = fmt.precision + _SPARE
     needed = [_first_precision(*p, digits) for p in zip(points, directions, strict=True)]
-    first = _first_precision(Inputs(()), (), digits)
 
     def run(some: Sequence[int], *, coarse: bool = False) -> list[Slopes | None]:
-        bits = first if coarse else max(needed[i] for i in some)
+        bits = _COARSE if coarse else max(needed[i] for i in some)
         with BALLS.precision(bits):
             exponents = [
                 _exponent(0 if coarse else _smallest(points[i], directions[i]), bits) for i in some
@@ -187,7 +188,7 @@ def slopes_together(
             ]
 
     found = in_halves(partial(run, coarse=True), range(len(points)))
-    left = [i for i, made in enumerate(found) if made is None and needed[i] > first]
+    left = [i for i, made in enumerate(found) if made is None and needed[i] > FIRST_PRECISION]
     for length in sorted({needed[i].bit_length() for i in left}):
         alike = [i for i in left if needed[i].bit_length() == length]
         for i, made in zip(alike, in_halves(run, alike), strict=True):

@@ -240,7 +240,9 @@ def _beyond(
     """Make a finding at inputs beyond the root of the range: say how far the check holds."""
 
     def holds(moved: list[Any]) -> bool:
-        other = replace(check, found=Screening(), errors=[], warnings={}, modes={}, beside=True)
+        other = replace(
+            check, found=Screening(), errors=[], warnings={}, warned=set(), modes={}, beside=True
+        )
         other.at(slots.filled(moved))
         return not other.errors
 

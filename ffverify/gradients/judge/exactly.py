@@ -14,7 +14,7 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
-from ffverify.exact.elements import Undecided, arb, midpoints
+from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
@@ -26,6 +26,8 @@ from .slope import NEAR
 
 _SPARE = 8  # bits beyond the format's: a 256th of its rounding is nothing beside 8 of them
 _BITS = (FIRST_PRECISION, 2 * FIRST_PRECISION, 4 * FIRST_PRECISION)
+# What is measured of one program at several points, in one run.
+Measure = Callable[[Sequence["Exactly"]], Sequence[Array | None]]
 # Wider than float64's range, 2^1024 to 2^-1074: sums of the lowest float, written for log 0, are exact.
 _WHOLE_RANGE = 2200
 # ‖·‖₁ ≤ √m ‖·‖₂ for m inputs; of rounding errors that are independent, eight times the 2-norm is exceeded
@@ -35,19 +37,6 @@ PROBABLE = 8.0
 _FEW, MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
 
 
-def run_together(
-    vector: Program, arguments: Sequence[Sequence[Array]], fmt: Format
-) -> list[Array | None]:
-    """Run a program at many points, with what else it takes; None where that fails."""
-
-    def run(some: Sequence[int]) -> Sequence[Array]:
-        args = [together(arrays) for arrays in zip(*(arguments[i] for i in some), strict=True)]
-        out = at_rows(vector, args)
-        return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
-
-    return _as_narrow(run, len(arguments), fmt)
-
-
 def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format) -> Array | None:
     """Run a program at one point, with what else it takes; None where that fails."""
     given = [*inputs.balls, *map(BALLS.array, more)]
@@ -55,6 +44,28 @@ def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Forma
         return _as_narrow(lambda _: [vector(*given).values], 1, fmt)[0]
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         return None
+
+
+def run_together(
+    vector: Program,
+    points: Sequence[Inputs],
+    mores: Sequence[Sequence[Array]],
+    fmt: Format,
+    growth: int,
+) -> list[Exactly | None]:
+    """Run a program at many points, with what else it takes; None where that fails."""
+    given = [[*p.arrays, *more] for p, more in zip(points, mores, strict=True)]
+
+    def run(some: Sequence[int]) -> Sequence[Array]:
+        args = [together(arrays) for arrays in zip(*(given[i] for i in some), strict=True)]
+        out = at_rows(vector, args)
+        return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
+
+    found = _as_narrow(run, len(given), fmt)
+    return [
+        None if balls is None else Exactly(vector, p, more, balls, fmt, growth)
+        for p, more, balls in zip(points, mores, found, strict=True)
+    ]
 
 
 def _as_narrow(
@@ -96,6 +107,10 @@ class Exactly:
         The format of what was computed, and the growth factor g.
     code
         Whether the program is the code that computed them: only its own roundings are known then.
+    beside
+        It and the same program at other points, of which the same may be asked.
+    doubted
+        Whether what was computed is off by more than plain rounding.
     """
 
     vector: Program
@@ -105,9 +120,33 @@ class Exactly:
     fmt: Format
     growth: int
     code: bool = True
+    beside: Sequence[Exactly] = ()
+    doubted: bool = True
 
     def __post_init__(self) -> None:
-        self._exact = [BALLS.array(a) for a in self.more]
+        self.given = [BALLS.array(a) for a in self.more]
+        self.known: dict[str, Array | None] = {}
+
+    def _measured(self, measure: Measure) -> Array | None:
+        """Measure something here; for the second that asks it is measured beside it as well, in one run.
+
+        That costs a fraction each, and one that asks alone does not pay for others.
+        """
+        what = measure.__name__
+        if what not in self.known:
+            beside = [e for e in self.beside if e.doubted >= self.doubted]
+            waiting = [e for e in beside if what not in e.known]
+            some = waiting if len(waiting) < len(beside) else [self]
+            try:
+                found = measure(some)
+            except Exception:  # at another point; code of the caller's need not hold there
+                if some == [self]:
+                    raise
+                some = [self]
+                found = measure(some)
+            for each, measured in zip(some, found, strict=True):
+                each.known[what] = measured
+        return self.known[what]
 
     @cached_property
     def floats(self) -> Array:
@@ -121,55 +160,28 @@ class Exactly:
         of their sensitivities, and that times λ bounds what independent errors do (see `PROBABLE`). No
         less is allowed than what any of the moves did: beyond a kink there are other sensitivities.
         """
-        places = [
-            np.flatnonzero(x) if isinstance(b, PreciseArray) else np.zeros(0, int)
-            for x, b in zip(self.inputs.arrays, self.inputs.balls, strict=True)
-        ]
-        count = sum(p.size for p in places)
+        here = self.balls[chosen]
+        count = sum(b.size for b in self.inputs.balls if isinstance(b, PreciseArray))
         if not count:
-            return np.zeros(chosen.size)
-        if count <= MANY:
-            groups = [sign_patterns(count)]
-        else:  # matrices of balls are whole in single rows
-            groups = list(np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, 1, count)))
-        size = self.growth * self.fmt.unit_roundoff
-        least = arb(self.growth) * arb(2) ** self.fmt.smallest_exponent
-        parts = []
+            return np.zeros(here.size)
+        # Those of many inputs take memory.
+        moved = self._measured(_moved) if count <= MANY else _moved([self])[0]
+        if moved is None:  # a branch within the roundings: nothing is promised there
+            return np.full(here.size, np.inf)
         with BALLS.precision(_BITS[0]):
-            for some in groups:
-                moved = with_rounding(self.inputs, places, some, size, least)
-                parts.append(self._apart([*moved, *self._exact], len(some), chosen))
-        apart = np.concatenate(parts)
+            apart = _sizes(moved[:, chosen] - here)
         norm = np.hypot.reduce(apart, axis=0) * np.sqrt(count / len(apart))
         out: Array = np.maximum(norm * min(1.0, PROBABLE / np.sqrt(count)), apart.max(axis=0))
         return out
 
-    def _apart(self, moved: Sequence[Any], rows: int, chosen: Any) -> Array:
-        """Give how far chosen results at rows of inputs are from those at the point, as floats."""
-        here = self.balls[chosen]
-        try:
-            out = at_rows(self.vector, row_of(list(moved), 0) if rows == 1 else moved)
-        except Undecided:  # a branch within the roundings: nothing is promised there
-            return np.full((rows, here.size), np.inf)
-        difference = np.broadcast_to(out.elements[..., chosen], (rows, here.size)) - here
-        sizes = [float(abs(x).upper()) if x.is_finite() else np.inf for x in difference.ravel()]
-        return np.array(sizes).reshape(difference.shape)
-
-    @cached_property
+    @property
     def constants(self) -> Array:
         """How far each result moves when the program's own constants, such as √2, are rounded otherwise."""
+        found = self._measured(_constants)
+        assert found is not None  # noqa: S101 - it is always known
+        return found
 
-        def moved(arithmetic: Arithmetic) -> Array:
-            given = [under(arithmetic, b) for b in (*self.inputs.balls, *self._exact)]
-            with BALLS.precision(_BITS[0]):
-                apart = self._apart(given, 1, slice(None))[0]
-            return np.where(np.isfinite(apart), NEAR * apart, 0.0)
-
-        found = with_constants_moved(self.fmt, LIBRARY_ROUNDINGS / NEAR, moved)
-        sizes = [apart * np.sqrt(count) for apart, count in found] or [np.zeros(self.floats.size)]
-        return np.hypot.reduce(sizes, axis=0) / len(sizes) ** 0.5  # type: ignore[no-any-return]  # an array
-
-    @cached_property
+    @property
     def running(self) -> Array:
         """What the roundings of the code can add up to in each result.
 
@@ -178,9 +190,9 @@ class Exactly:
         if not self.code:
             out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
             return out
-        given = [*self.inputs.arrays, *self.more]
-        (bounds,) = running_bounds(self.vector, [given], self.fmt, [self.balls])
-        return np.array([float(b.upper()) if b.is_finite() else np.inf for b in bounds])
+        found = self._measured(_running)
+        assert found is not None  # noqa: S101 - it is always known
+        return found
 
     def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:
         """Give the results at other inputs as floats, a row for each of ``mores``; None without."""
@@ -191,3 +203,89 @@ class Exactly:
                 return midpoints(out.elements).reshape(-1, self.floats.size)
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
             return None
+
+
+# ---------------------------------------------------------------------------------------------
+# What is measured of one program at several points
+# ---------------------------------------------------------------------------------------------
+
+
+def _at_rows(each: Sequence[Exactly], given: Sequence[Sequence[Any]], rows: int) -> Array:
+    """Run a program with what is given at several points, as many rows for each: points × rows × results."""
+    first = each[0]
+    args = [_one_batch(arrays, rows) for arrays in zip(*given, strict=True)]
+    out = at_rows(first.vector, args)
+    shape = (len(each) * rows, first.balls.size)
+    return np.broadcast_to(out.elements, shape).reshape(len(each), rows, -1)
+
+
+def _one_batch(arrays: Sequence[Any], rows: int) -> Any:
+    first = arrays[0]
+    if len(arrays) == 1:
+        return row_of(first, 0) if rows == 1 else first
+    if isinstance(first, PreciseArray):
+        shape = (rows, *first.shape)
+        parts = [a.elements if a.rows else np.broadcast_to(a.elements, shape) for a in arrays]
+        return PreciseArray(np.concatenate(parts), first.arithmetic, rows * len(arrays))
+    return together([a for a in arrays for _ in range(rows)])
+
+
+def _sizes(balls: Array) -> Array:
+    flat = balls.ravel().tolist()
+    sizes = [float(abs(x).upper()) if x.is_finite() else np.inf for x in flat]
+    return np.array(sizes).reshape(balls.shape)
+
+
+def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
+    """Give the results at inputs moved by g·u, a row for each pattern of signs; None where undecided."""
+    first = some[0]
+    places = [
+        np.arange(b.size) if isinstance(b, PreciseArray) else np.zeros(0, int)
+        for b in first.inputs.balls
+    ]
+    count = sum(p.size for p in places)
+    if count <= MANY:
+        groups = [sign_patterns(count)]
+    else:  # matrices of balls are whole in single rows
+        groups = list(np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, 1, count)))
+    size = first.growth * first.fmt.unit_roundoff
+    least = arb(first.growth) * arb(2) ** first.fmt.smallest_exponent
+
+    def run(each: Sequence[Exactly]) -> Sequence[Array]:
+        parts = []
+        for signs in groups:
+            given = [[*with_rounding(e.inputs, places, signs, size, least), *e.given] for e in each]
+            parts.append(_at_rows(each, given, len(signs)))
+        return list(np.concatenate(parts, axis=1))
+
+    with BALLS.precision(_BITS[0]):
+        return in_halves(run, some)
+
+
+def _constants(some: Sequence[Exactly]) -> Sequence[Array]:
+    def moved(arithmetic: Arithmetic) -> list[Array]:
+        def run(each: Sequence[Exactly]) -> Sequence[Array]:
+            given = [[under(arithmetic, b) for b in (*e.inputs.balls, *e.given)] for e in each]
+            return list(_at_rows(each, given, 1))
+
+        with BALLS.precision(_BITS[0]):
+            rows = in_halves(run, some)
+            apart = [
+                np.full(e.balls.size, np.inf) if r is None else _sizes(r[0] - e.balls)
+                for e, r in zip(some, rows, strict=True)
+            ]
+        return [np.where(np.isfinite(a), NEAR * a, 0.0) for a in apart]
+
+    found = with_constants_moved(some[0].fmt, LIBRARY_ROUNDINGS / NEAR, moved)
+    if not found:
+        return [np.zeros(e.balls.size) for e in some]
+    scaled = [np.sqrt(count) * np.array(apart) for apart, count in found]
+    return list(np.hypot.reduce(scaled, axis=0) / len(scaled) ** 0.5)
+
+
+def _running(some: Sequence[Exactly]) -> Sequence[Array]:
+    given = [[*e.inputs.arrays, *e.more] for e in some]
+    bounds = running_bounds(some[0].vector, given, some[0].fmt, [e.balls for e in some])
+    return [
+        np.array([float(b.upper()) if b.is_finite() else np.inf for b in each]) for each in bounds
+    ]

@@ -114,7 +114,7 @@ class Numbers:
     directions: Sequence[Array | None] | None = None
     program: Program | None = None
     more: Sequence[Array] = ()
-    ran: Array | None = None
+    ran: Exactly | None = None
     _slopes: dict[int, Slope] = field(default_factory=dict)
 
     @cached_property
@@ -141,14 +141,19 @@ class Numbers:
         """The code in exact arithmetic; None where it is unknown or cannot be run."""
         if self.program is None:
             return None
-        point, vector = self.point, joined(self.program)
-        balls = self.ran
-        if balls is None:
+        point, found = self.point, self.ran
+        if found is None:
+            vector = joined(self.program)
             balls = run_alone(vector, point.inputs, self.more, point.fmt)
-        if balls is None or balls.size != self.computed.size:
-            return None
-        code = self.mode != "value" or point.formulas.code
-        return Exactly(vector, point.inputs, self.more, balls, point.fmt, point.growth, code)
+            if balls is None:
+                return None
+            found = Exactly(vector, point.inputs, self.more, balls, point.fmt, point.growth)
+        return found if found.balls.size == self.computed.size else None
+
+    @cached_property
+    def doubts(self) -> tuple[Array, Array]:
+        """Which are off by more than rounding from what their code gives exactly, and all by how much."""
+        return self.doubted(self.exactly.floats)
 
     @property
     def exactly(self) -> Exactly:
@@ -285,12 +290,15 @@ def values(point: Point, found: Screening) -> Numbers:
         computed = np.concatenate(parts).astype(np.float64)
     return Numbers(
         point, found, "value", computed, point.places, point.shapes,
-        directions=[None] * len(point.points), program=point.vector, ran=point.exact,
+        directions=[None] * len(point.points), program=point.vector,
+        ran=Exactly(
+            point.vector, point.inputs, [], point.exact, point.fmt, point.growth, point.formulas.code
+        ),
     )  # fmt: skip
 
 
 def tangents(
-    point: Point, found: Screening, directions: Sequence[Array | None], ran: Array | None = None
+    point: Point, found: Screening, directions: Sequence[Array | None], ran: Exactly | None = None
 ) -> Numbers | None:
     """Compute a JVP; None if there is no such mode."""
     computed = tangents_of(point, directions, found.skipped)
@@ -303,7 +311,7 @@ def tangents(
 
 
 def gradients(
-    point: Point, found: Screening, weights: Array, ran: Array | None = None
+    point: Point, found: Screening, weights: Array, ran: Exactly | None = None
 ) -> Numbers | None:
     """Compute a VJP; None if there is no such mode."""
     arrays = gradients_of(point, weights)

@@ -14,13 +14,14 @@ finite and representable. ``correct``: all three hold. Once 1 holds G is the tru
 is unknown the formula question is asked of ĝ (`.unknown`).
 
 ``judge`` asks them at a point, along directions; ``look_ahead`` runs what is asked along the first of them
-at many points as batches, so that no point needs a run of its own unless something is in doubt.
+at many points as batches, so that no point needs a run of its own unless something is in doubt, and what
+several are in doubt of is run for all of these.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +38,7 @@ from ffverify.truth.slopes import Slopes, slopes, slopes_together
 from ffverify.verdicts.verdict import Verdict
 from ffverify.verdicts.verdict import judge as judge_numbers
 
-from .exactly import MANY, PROBABLE, run_together
+from .exactly import MANY, PROBABLE, Exactly, run_together
 from .formula import faults, judge_sum, reverse_faults, undefined
 from .numbers import Numbers, Screening, gradients, tangents, values
 from .slope import known
@@ -48,27 +49,41 @@ _ON_KINKS = 4  # elements on kinks that are judged, of one argument
 
 @dataclass
 class Ahead:
-    """A direction, the exact slopes of all results along it, and cotangents of those that have one slope.
+    """What was computed along a direction: the values of a function, a JVP and a VJP.
 
-    ``gradients`` and ``tangents`` are what the code gives, where it was run together with other points.
+    ``weights`` are cotangents of those results that have one slope; ``found`` is where what fails is kept.
     """
 
     directions: list[Array | None]
     slopes: Slopes
     weights: Array
-    gradients: Array | None = None
-    tangents: Array | None = None
+    found: Screening
+    jvp: Numbers | None = None
+    vjp: Numbers | None = None
+    values: Numbers | None = None
+
+    def compute(
+        self, point: Point, tangent: Exactly | None = None, gradient: Exactly | None = None
+    ) -> None:
+        """Compute in both modes what has slopes; what the code gives exactly may be known."""
+        if self.weights.any():
+            self.jvp = tangents(point, self.found, self.directions, tangent)
+            self.vjp = gradients(point, self.found, self.weights, gradient)
 
 
-def ahead_along(point: Point, directions: list[Array | None], usable: Array) -> Ahead:
+def ahead_along(
+    point: Point, directions: list[Array | None], usable: Array, found: Screening
+) -> Ahead:
     """Measure along a direction at one point; the ``usable`` results are those that have derivatives."""
     exact = slopes(point.vector, point.inputs, directions, point.fmt, here=point.exact)
-    return Ahead(directions, exact, chosen_cotangents(point, usable & exact.smooth))
+    out = Ahead(directions, exact, chosen_cotangents(point, usable & exact.smooth), found)
+    out.compute(point)
+    return out
 
 
 def judge(point: Point, *, values: bool = True) -> Screening:
     """Judge the values, the VJP and the JVP of a function at a point."""
-    found = Screening()
+    found = Screening() if point.ahead is None else point.ahead.found
     if values and point.formulas.forward is not None:
         _values(point, found)
     flags = point.subject.attached(point.native, len(point.results))
@@ -78,22 +93,22 @@ def judge(point: Point, *, values: bool = True) -> Screening:
         screen_by_differences(point, found)
         return found
     usable = finite_results(point)
-    ahead = point.ahead or ahead_along(point, random_direction(point), usable)
-    if _along(point, ahead, usable, found):
+    ahead = point.ahead or ahead_along(point, random_direction(point), usable, found)
+    if _along(ahead, usable):
         for direction in tied_directions(point):
-            _along(point, ahead_along(point, direction, usable), usable, found, tied=True)
+            _along(ahead_along(point, direction, usable, found), usable, tied=True)
         _on_kinks(point, usable, found)
     return found
 
 
 def look_ahead(points: Sequence[Point]) -> None:
-    """Run the exact programs that points share; one where that fails gets nothing.
+    """Run the exact programs that points share, and compute there; one where that fails gets nothing.
 
     The programs are only supposed to hold at all of them.
     """
-    directions, fmt = [random_direction(p) for p in points], points[0].fmt
+    directions, first = [random_direction(p) for p in points], points[0]
     some: list[tuple[Point, Ahead]] = []
-    each = slopes_together(points[0].vector, [p.inputs for p in points], directions, fmt)
+    each = slopes_together(first.vector, [p.inputs for p in points], directions, first.fmt)
     for point, direction, exact in zip(points, directions, each, strict=True):
         if exact is None:
             continue
@@ -101,39 +116,49 @@ def look_ahead(points: Sequence[Point]) -> None:
             hold_to(point.formulas, point.native, point.results, exact.value)
             point.formulas = replace(point.formulas, inputs=point.inputs, here=exact.value)
             smooth = finite_results(point) & exact.smooth
-            point.ahead = Ahead(direction, exact, chosen_cotangents(point, smooth))
-            some.append((point, point.ahead))
+            ahead = Ahead(direction, exact, chosen_cotangents(point, smooth), Screening())
+            some.append((point, ahead))
     if not some:
         return
+    inputs = [p.inputs for p, _ in some]
 
-    def run(
-        program: Program | None, more: Callable[[Point, Ahead], list[Array]]
-    ) -> Sequence[Array | None]:
+    def run(program: Program | None, mores: list[list[Array]]) -> Sequence[Exactly | None]:
         if program is not None:
             with contextlib.suppress(Exception):  # code of the caller's, not for exact numbers
-                given = [[*p.inputs.arrays, *more(p, a)] for p, a in some]
-                return run_together(joined(program), given, fmt)
+                return run_together(joined(program), inputs, mores, first.fmt, first.growth)
         return [None] * len(some)
 
-    gradients = run(points[0].formulas.backward(), lambda p, a: cotangents_at(p, a.weights))
-    tangents = run(points[0].formulas.tangent(), lambda p, a: tangents_at(p, a.directions))
-    for i, (_, ahead) in enumerate(some):
-        ahead.gradients, ahead.tangents = gradients[i], tangents[i]
+    backward = run(first.formulas.backward(), [cotangents_at(p, a.weights) for p, a in some])
+    tangent = run(first.formulas.tangent(), [tangents_at(p, a.directions) for p, a in some])
+    refused = ""
+    for (point, ahead), forward, reverse in zip(some, tangent, backward, strict=True):
+        with contextlib.suppress(Exception):  # as above
+            point.refused = refused
+            ahead.values = values(point, ahead.found)
+            ahead.compute(point, forward, reverse)
+            point.ahead = ahead
+            refused = ahead.found.skipped.get(point.subject.forward, "")
+    made = [p.ahead for p in points if p.ahead is not None]
+    for alike in ([a.values for a in made], [a.jvp for a in made], [a.vjp for a in made]):
+        beside = [
+            n.exactly for n in alike if n is not None and n.own is not None and n.doubts[0].any()
+        ]
+        for own in beside:
+            own.beside = beside
 
 
 def _values(point: Point, found: Screening) -> None:
     """Ask the second and the third question of the function's own values."""
-    computed = values(point, found)
+    ahead = point.ahead
+    computed = values(point, found) if ahead is None or ahead.values is None else ahead.values
     execution_and_accuracy(computed, np.ones(computed.computed.size, dtype=bool))
 
 
-def _along(
-    point: Point, ahead: Ahead, usable: Array, found: Screening, *, tied: bool = False
-) -> bool:
+def _along(ahead: Ahead, usable: Array, *, tied: bool = False) -> bool:
     """Judge both modes along a direction; tell whether any result has a kink there."""
-    exact, directions = ahead.slopes, ahead.directions
+    exact, found = ahead.slopes, ahead.found
     smooth = usable & exact.smooth
-    jvp = tangents(point, found, directions, ahead.tangents) if smooth.any() else None
+    jvp, vjp = ahead.jvp, ahead.vjp
     if jvp is not None:
         found.judged += int(smooth.sum())
         if jvp.own is None:
@@ -141,11 +166,10 @@ def _along(
         else:
             each = [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()]
             _tell(jvp, faults(jvp, each), smooth)
-    vjp = gradients(point, found, ahead.weights, ahead.gradients) if smooth.any() else None
     if vjp is not None:
         found.judged += vjp.computed.size
         before = len(found.failed)
-        step = np.concatenate([np.ravel(d) for d in directions if d is not None])
+        step = np.concatenate([np.ravel(d) for d in ahead.directions if d is not None])
         without = undefined(vjp, usable & (exact.smooth | exact.kink))
         if vjp.own is None:
             judge_vjp(vjp, step, without)
@@ -213,7 +237,7 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
     point, computed, own = numbers.point, numbers.computed, numbers.exactly
     fmt, g, exact = point.fmt, point.growth, own.floats
     unit, flushed = g * fmt.unit_roundoff, g * 2.0**fmt.emin
-    off, error = numbers.doubted(exact)
+    off, error = numbers.doubts
     largest = numbers.of_largest(exact)
     unseen = np.where(asked & np.isfinite(exact) & (largest > 0), unit, np.nan)
     doubted = asked & off
@@ -245,7 +269,8 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
             if finite and not balls[i].contains(0):
                 numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
             tail = kind is Verdict.IMPRECISE and numbers.is_relative(i, balls[i])
-            ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, k))
+            if not (tail and warned[numbers.which[i]]):
+                ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, k))
         elif finite and largest[i]:
             # At a tie any of the slopes beside it is right, however far apart they are.
             lost = allowed[k] > fmt.unit_roundoff**0.5 * largest[i]
