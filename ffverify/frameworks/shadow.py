@@ -70,7 +70,7 @@ class Shadow:
 
     @cached_property
     def _results(self) -> list[Any]:
-        return listed(self._fn(*self._args))
+        return self._framework.shaped(self._fn, self._args)
 
     @cached_property
     def backward(self) -> Program | None:  # noqa: D102 - see the class

@@ -40,7 +40,7 @@ from .given.searching import GRAVITY, search
 from .given.slots import Slots
 from .judge.numbers import Judged, Screening
 from .judge.questions import judge, look_ahead
-from .laws import RANDOM, is_random, mutations, side_checks
+from .laws import RANDOM, VARIES, is_random, lasting_checks, mutations, side_checks, varies
 from .report import GradcheckError, GradcheckReport, Told, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code
@@ -218,6 +218,7 @@ class Check:
     framework: str = "numpy"
     native: list[Any] = field(default_factory=list)
     beside: bool = False
+    lasting: bool = False
     second: int = 0
     warned: set[tuple[str, int]] = field(default_factory=set)
     known: dict[Any, Any] = field(default_factory=dict)
@@ -370,6 +371,11 @@ class Check:
         if self.errors and is_random(made, native, results, calls=_CALLS):
             self.errors.clear()  # a random function is accused of nothing else
             raise Fault(RANDOM)
+        anew = self.errors and made.is_pure and made.reverse
+        if anew and varies(made, native, results, calls=_CALLS):
+            self.errors.clear()
+            self._complain(*VARIES, native)
+            return
         if self.order == 2 and kinds <= {Verdict.INCONCLUSIVE, Verdict.IMPRECISE}:
             self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
         if self.own.hessian_diagonal is not None and not kinds & _GRAVE:
@@ -406,8 +412,8 @@ class Check:
             formulas = self.oracles.at(made, native, results)
             point = self._point(made, native, formulas, results, of)
             found = judge(point, values=not of)
-            if self._is_right(found):
-                self.oracles.keep(made, native, formulas)
+            if self._is_right(found) and (of or self._is_lawful(made, native)):
+                self.oracles.keep(made, native, formulas, found.skipped.get(made.forward, ""))
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )
@@ -417,6 +423,16 @@ class Check:
                 self._keep(judged)
         return found
 
+    def _is_lawful(self, made: FunctionUnderTest, native: list[Any]) -> bool:
+        """Ask what is amiss with programs at all points, once in a check; not with those of earlier ones."""
+        amiss = []
+        if made.is_pure and made.reverse and not self.lasting:
+            self.lasting = True
+            amiss = list(lasting_checks(self.oracles.exactly(made), native, self.seed))
+            for kind, sentence, hint in amiss:
+                self._complain(kind, sentence, hint, native)
+        return not amiss
+
     def _point(
         self,
         made: FunctionUnderTest,
@@ -425,7 +441,9 @@ class Check:
         results: list[Any],
         of: Sequence[Any] = (),
     ) -> Point:
-        return Point(made, native, formulas, self.seed, self.strict, results, self.warned, of=of)
+        return Point(
+            made, native, formulas, self.seed, self.strict, results, self.warned, of=of, refused=formulas.refused
+        )  # fmt: skip
 
     def _supposed(
         self,

@@ -11,6 +11,7 @@ same exact slope.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -26,6 +27,11 @@ from .function_under_test import Fault, FunctionUnderTest
 
 Complaint = tuple[Verdict, str, str]
 RANDOM = "two calls on the same input give different values"
+VARIES: Complaint = (
+    Verdict.INCONCLUSIVE,
+    "two calls of the VJP on the same input differ",
+    "a buffer may be shared between calls, or the function is random",
+)
 
 
 def side_checks(
@@ -44,11 +50,13 @@ def side_checks(
         return
     if not subject.reverse:
         return
-    rng = np.random.default_rng(seed)
-    cotangents = [
-        like(r, rng.choice([-2.0, -1.0, 1.0, 2.0], to_numpy(r).shape)) if is_floating(r) else None
-        for r in results
-    ]
+    cotangents = _cotangents(results, seed)
+    if subject.is_pure:  # its gradients may be of any cotangents, and change nothing
+        pull = subject.pullback(native, results)
+        zeros = pull(_scaled(cotangents, 0.0))
+        yield from _kinds(subject, native, zeros)
+        yield from _at_zero(subject, zeros, lambda: list(map(_numbers, pull(cotangents))))
+        return
     given = [_numbers(v) for v in cotangents]
     gradients = subject.vjp(native, cotangents)
     yield from mutations(subject, native, before, "the VJP")
@@ -68,9 +76,7 @@ def side_checks(
         a is None or b is None or alike(a, to_numpy(b), coarsest(native))
         for a, b in zip(arrays, repeated, strict=True)
     ):
-        yield Verdict.INCONCLUSIVE, "two calls of the VJP on the same input differ", (
-            "a buffer may be shared between calls, or the function is random"
-        )  # fmt: skip
+        yield VARIES
         return
     if keeps:
         changed = _changed_again(subject, pull, cotangents)
@@ -80,12 +86,43 @@ def side_checks(
             ), "backward changes what it saved: work on a copy"  # fmt: skip
         if changed is None or changed:
             pull = partial(subject.vjp, native)
+    yield from _at_zero(subject, pull(_scaled(cotangents, 0.0)), lambda: arrays)
+    yield from _lasting(subject, native, first, pull, cotangents, arrays)
+
+
+def lasting_checks(
+    subject: FunctionUnderTest, native: Sequence[Any], seed: int
+) -> Iterator[Complaint]:
+    """Yield what is amiss with a function that is pure, where that is amiss at all points or at none."""
+    results = subject.value(native)
+    cotangents = _cotangents(results, seed)
+    arrays = list(map(_numbers, subject.vjp(native, cotangents)))
+    pull = partial(subject.vjp, native)
+    yield from _lasting(subject, native, list(map(to_numpy, results)), pull, cotangents, arrays)
+
+
+def _lasting(
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    results: Sequence[Array],
+    pull: Pullback,
+    cotangents: Sequence[Any],
+    arrays: Sequence[Array | None],
+) -> Iterator[Complaint]:
     yield from _linearity(subject, native, pull, cotangents, arrays)
-    scales = _natural(native, first, cotangents, arrays)
+    scales = _natural(native, results, cotangents, arrays)
     steady = cache(lambda: _steady(subject, native, cotangents, arrays, scales))
     yield from _layouts(subject, native, pull, cotangents, arrays, scales, steady)
     yield from _rows(subject, native, results, cotangents, arrays, scales, steady)
     yield from _shared_memory(subject, native, cotangents, scales)
+
+
+def _cotangents(results: Sequence[Any], seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [
+        like(r, rng.choice([-2.0, -1.0, 1.0, 2.0], to_numpy(r).shape)) if is_floating(r) else None
+        for r in results
+    ]
 
 
 def is_random(
@@ -100,6 +137,23 @@ def is_random(
         alike(a, to_numpy(b), coarsest([b]))
         for _ in range(calls)
         for a, b in zip(first, subject.value(native), strict=True)
+    )
+
+
+def varies(
+    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any], *, calls: int
+) -> bool:
+    """Tell whether VJPs of a pure function that are taken anew on the same input differ."""
+    cotangents = _cotangents(results, 0)
+
+    def taken() -> list[Array | None]:
+        return [*map(_numbers, replace(subject, known=None, pulls={}).vjp(native, cotangents))]
+
+    first = taken()
+    return not all(
+        a is None or b is None or alike(a, b, coarsest(native))
+        for _ in range(calls)
+        for a, b in zip(first, taken(), strict=True)
     )
 
 
@@ -133,19 +187,19 @@ def _scaled(cotangents: Sequence[Any], factor: float) -> list[Any]:
     return [None if v is None else like(v, factor * to_numpy(v)) for v in cotangents]
 
 
-def _linearity(
+def _at_zero(
     subject: FunctionUnderTest,
-    native: Sequence[Any],
-    pull: Pullback,
-    cotangents: Sequence[Any],
-    gradients: Sequence[Array | None],
+    zeros: Sequence[Any],
+    gradients: Callable[[], Sequence[Array | None]],
 ) -> Iterator[Complaint]:
-    """Check that the VJP is 0 at a zero cotangent, and -2 times as large at -2 times one."""
-    labelled = list(zip(subject.labels, gradients, strict=True))
-    for (label, g), z in zip(labelled, pull(_scaled(cotangents, 0.0)), strict=True):
-        if g is None or z is None:
+    """Check that the VJP is 0 at a zero cotangent; its gradients at another are asked for if it is not."""
+    for j, (label, z) in enumerate(zip(subject.labels, zeros, strict=True)):
+        zero = np.zeros(()) if z is None else to_numpy(z)
+        if not np.any(zero != 0):  # NaN is not
             continue
-        zero = to_numpy(z)
+        g = gradients()[j]
+        if g is None:
+            continue
         if np.any(np.isnan(zero)) and np.all(np.isfinite(g)):
             yield Verdict.NONFINITE, (
                 f"a zero cotangent gives NaN in the gradient by {label}"
@@ -154,8 +208,19 @@ def _linearity(
             yield Verdict.WRONG, (
                 f"a zero cotangent gives a gradient by {label} that is not zero"
             ), "is the incoming cotangent multiplied in?"  # fmt: skip
+
+
+def _linearity(
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    pull: Pullback,
+    cotangents: Sequence[Any],
+    gradients: Sequence[Array | None],
+) -> Iterator[Complaint]:
+    """Check that the VJP is -2 times as large at -2 times a cotangent."""
     fmt = coarsest(native)
-    for (label, g), z in zip(labelled, pull(_scaled(cotangents, -2.0)), strict=True):
+    multiples = pull(_scaled(cotangents, -2.0))
+    for label, g, z in zip(subject.labels, gradients, multiples, strict=True):
         if g is None or z is None:
             continue
         underflow = (

@@ -7,23 +7,32 @@ the function lives, beyond the check, and supposed to hold at the first point of
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program, UnknownOperation, joined
+from ffverify.frameworks.arguments import spread
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.truth import textbook
+from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.slopes import Inputs, exact_value
 from ffverify.verdicts.bounds import running_bounds
 
 from .function_under_test import Fault, FunctionUnderTest
 from .opaque import Opaque, limits_by_differences, slope_by_differences
+
+if TYPE_CHECKING:
+    from ffverify.frameworks.shadow import Shadow
 
 _SMALL = (
     2**16
@@ -53,7 +62,8 @@ class ExactPrograms:
 
     ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
     and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
-    exact results there, joined, if these are known. Where ``forward`` is None,
+    exact results there, joined, if these are known; ``refused`` is why an earlier check could not run forward
+    mode. Where ``forward`` is None,
     ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
     the point, None if they are all alike.
     """
@@ -66,6 +76,7 @@ class ExactPrograms:
     limits: Callable[[Array, Sequence[Array | None]], tuple[float, float] | None] | None = None
     inputs: Inputs | None = None
     here: Array | None = None
+    refused: str = ""
 
     @property
     def programs(self) -> tuple[Program | None, ...]:
@@ -140,20 +151,55 @@ class TruthSources:
         kind = _kind(subject, native)
         if kind in self._last or ("right", kind) not in self._kept:
             return None
-        forward, backward, tangent = self._kept["right", kind]
-        self._last[kind] = ExactPrograms("shadow", forward, lambda: backward, lambda: tangent)
+        (forward, backward, tangent), refused = self._kept["right", kind]
+        self._last[kind] = ExactPrograms(
+            "shadow", forward, lambda: backward, lambda: tangent, refused=refused
+        )
         return self._last[kind]
 
     def keep(
-        self, subject: FunctionUnderTest, native: Sequence[Any], formulas: ExactPrograms
+        self,
+        subject: FunctionUnderTest,
+        native: Sequence[Any],
+        formulas: ExactPrograms,
+        refused: str,
     ) -> None:
-        """Keep programs by which all was right for the next check of the function.
+        """Keep programs by which all was right, and why forward mode was refused, for the next check.
 
         JAX takes a function for the same as long as it is the same object. So does this: until something
         that it computes is not what its programs give.
         """
         if self._lasts(subject, native) and formulas.code:
-            self._kept["right", _kind(subject, native)] = formulas.programs
+            self._kept["right", _kind(subject, native)] = formulas.programs, refused
+
+    def exactly(self, subject: FunctionUnderTest) -> FunctionUnderTest:
+        """Give a pure function and its VJP in exact arithmetic, as far as they have exact forms.
+
+        A framework compiles nothing for them, whatever the shapes of the inputs are.
+        """
+
+        def run(program: Program | None, given: Sequence[Any]) -> tuple[Array, ...] | None:
+            with contextlib.suppress(Exception), BALLS.precision(FIRST_PRECISION):
+                arrays = [BALLS.array(a) if is_floating(a) else a for a in map(to_numpy, given)]
+                results = () if program is None else program(*arrays)
+                return tuple(
+                    midpoints(r.values).reshape(r.shape) if isinstance(r, PreciseArray) else r
+                    for r in results
+                )
+            return None
+
+        def value(*args: Any) -> Sequence[Any]:
+            return run(self._made(subject, args).forward, args) or subject.value(args)
+
+        def pulled(cotangents: Any, *args: Any) -> Sequence[Any]:
+            given = cotangents if isinstance(cotangents, tuple) else (cotangents,)
+            floats = [v for v in given if is_floating(v)]
+            found = run(self._made(subject, args).backward, [*args, *floats])
+            if found:
+                return spread(found, subject.wrt)
+            return subject.vjp(args, [v if is_floating(v) else None for v in given])
+
+        return replace(subject, fn=value, caller_vjp=pulled)
 
     def _lasts(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
         """Tell whether programs are kept beyond the check: NumPy's may be the function itself."""
@@ -167,18 +213,21 @@ class TruthSources:
         assert self._truth is not None  # noqa: S101 - asked before
         return "caller", self._truth
 
-    def _shadow(
-        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
-    ) -> ExactPrograms:
+    def _made(self, subject: FunctionUnderTest, native: Sequence[Any]) -> Shadow:
         from ffverify.frameworks.shadow import shadow
 
         seen = subject.framework.name == "torch" and self._lasts(subject, native)
         known = self._kept if seen else self._own
-        made = shadow(
+        return shadow(
             subject.fn, native,
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
             known=known.setdefault(_kind(subject, native), {}),
         )  # fmt: skip
+
+    def _shadow(
+        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    ) -> ExactPrograms:
+        made = self._made(subject, native)
         if made.draws:
             raise Fault(
                 f"{subject.name} draws from a distribution whose parameters depend on its inputs "

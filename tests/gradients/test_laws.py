@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ffverify.gradients.function_under_test import subject
+from ffverify.gradients.gradcheck import gradcheck
 from ffverify.gradients.laws import side_checks
 
 X = np.array([[0.5, -1.25, 2.0], [1.0, 0.25, -0.5]])
@@ -163,3 +164,84 @@ def test_a_graph_that_is_walked_once_only():
             return v * gradient
 
     assert amiss(Once.apply, torch.tensor(X)) == []
+
+
+# --- JAX: what holds at all points is asked of its programs --------------------------------------
+
+
+def jax_sine(backward, forward=None):
+    jax = pytest.importorskip("jax")
+    sine = jax.custom_vjp(jax.numpy.sin)
+    sine.defvjp(forward or (lambda x: (jax.numpy.sin(x), x)), backward)
+    return sine, jax.numpy.array([1.0, 0.5, -2.0])
+
+
+def jax_cos(x):
+    return pytest.importorskip("jax").numpy.cos(x)
+
+
+def clipped(x, v):
+    return (v.clip(-3.0, 3.0) * jax_cos(x),)
+
+
+def for_three_rows_only(x, v):
+    return (v * jax_cos(x) * (1.0 if len(x) == 3 else 1.01),)
+
+
+def squeezed(x, v):
+    return (v * jax_cos(x) if len(x) == 3 else (v * jax_cos(x))[0],)
+
+
+@pytest.mark.parametrize(
+    ("backward", "says"),
+    [
+        (clipped, "is not linear"),
+        (for_three_rows_only, "last row is another one when that row comes alone"),
+        (squeezed, "a single row: the VJP of"),
+    ],
+)
+def test_what_is_amiss_at_all_points_is_told_by_every_check(backward, says):
+    sine, x = jax_sine(backward)
+    for _ in range(2):
+        report = gradcheck(sine, x, raise_exception=False)
+        assert [says in str(f) for f in report.findings] == [True], report
+
+
+def test_it_is_asked_once_and_compiles_nothing(monkeypatch):
+    sine, x = jax_sine(lambda x, v: (v * jax_cos(x),))
+    shapes = []
+
+    def seen(x):
+        if type(x).__module__.startswith("jaxlib"):  # an array: tracers are JAX's own
+            shapes.append(x.shape)
+        return sine(x)
+
+    assert gradcheck(seen, x).ok
+    assert shapes == [(3,)] * len(shapes)
+    monkeypatch.setattr("ffverify.gradients.gradcheck.lasting_checks", None)
+    assert gradcheck(seen, x).ok
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_random_vjp_is_accused_of_nothing_else(where):
+    rng = np.random.default_rng(0)
+
+    def noise(x, here):
+        return rng.uniform(0.5, 1.5, x.shape) if where == here else 1.0
+
+    sine, x = jax_sine(
+        lambda saved, v: (v * jax_cos(saved[0]) * saved[1] * noise(v, "backward"),),
+        lambda x: (sine(x), (x, noise(x, "forward"))),
+    )
+    report = gradcheck(sine, x, raise_exception=False)
+    assert [str(f.kind) for f in report.findings] == ["inconclusive"]
+    assert "two calls of the VJP on the same input differ" in str(report)
+
+
+def test_a_mode_that_is_refused_is_not_tried_again(monkeypatch):
+    sine, x = jax_sine(lambda x, v: (v * jax_cos(x),))
+    first = gradcheck(sine, x)
+    monkeypatch.setattr("ffverify.frameworks.jax.jvp", None)
+    again = gradcheck(sine, x)
+    assert (again.skipped, again.modes) == (first.skipped, ("reverse",))
+    assert "custom_vjp" in again.skipped["forward"]

@@ -98,8 +98,12 @@ def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[boo
 
 
 @_scoped
+def shaped(fn: Function, args: Sequence[Any]) -> list[Any]:
+    return listed(jax.eval_shape(fn, *args))  # which compiles nothing
+
+
 def zeros_like(template: Any) -> Any:
-    return template * 0
+    return like(template, np.zeros(template.shape))
 
 
 @_scoped

@@ -76,6 +76,10 @@ def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[boo
     return [True] * len(listed(fn(*args)))
 
 
+def shaped(fn: Function, args: Sequence[Any]) -> list[Any]:
+    return listed(fn(*args))
+
+
 def zeros_like(template: Any) -> Any:
     return np.zeros_like(template)
 

@@ -98,6 +98,10 @@ def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[boo
         return [bool(r.requires_grad) for r in listed(fn(*leaves))]
 
 
+def shaped(fn: Function, args: Sequence[Any]) -> list[Any]:
+    return listed(fn(*args))
+
+
 def zeros_like(template: Any) -> Any:
     return torch.zeros_like(template)
 

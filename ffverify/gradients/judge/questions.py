@@ -133,7 +133,7 @@ def look_ahead(points: Sequence[Point]) -> None:
     refused = ""
     for (point, ahead), forward, reverse in zip(some, tangent, backward, strict=True):
         with contextlib.suppress(Exception):  # as above
-            point.refused = refused
+            point.refused = point.refused or refused
             ahead.values = values(point, ahead.found)
             ahead.compute(point, forward, reverse)
             point.ahead = ahead
