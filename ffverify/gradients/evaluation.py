@@ -95,9 +95,8 @@ class Point:
     def split(self, flat: Array) -> list[Any | None]:
         """Cut a vector over all floating results into native cotangents, None for other results."""
         out: list[Any | None] = [None] * len(self.results)
-        ends = np.cumsum(self.sizes)
-        for k, shape, part in zip(self.places, self.shapes, np.split(flat, ends[:-1]), strict=True):
-            out[k] = like(self.results[k], part.reshape(shape))
+        for k, part in zip(self.places, cotangents_at(self, flat), strict=True):
+            out[k] = like(self.results[k], part)
         return out
 
     def unit(self, j: int, i: int) -> list[Array | None]:
@@ -108,8 +107,9 @@ class Point:
 
 
 def cotangents_at(point: Point, weights: Array) -> list[Array]:
-    """Give the cotangents of all floating results as arrays."""
-    return [to_numpy(v) for v in point.split(weights) if v is not None]
+    """Give the cotangents of all floating results as arrays: they are exact in every format."""
+    parts = np.split(weights, np.cumsum(point.sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, point.shapes, strict=True)]
 
 
 def tangents_at(point: Point, directions: Sequence[Array | None]) -> list[Array]:

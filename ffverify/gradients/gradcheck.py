@@ -219,6 +219,7 @@ class Check:
     native: list[Any] = field(default_factory=list)
     beside: bool = False
     lasting: bool = False
+    steady: bool = False
     second: int = 0
     warned: set[tuple[str, int]] = field(default_factory=set)
     known: dict[Any, Any] = field(default_factory=dict)
@@ -371,11 +372,12 @@ class Check:
         if self.errors and is_random(made, native, results, calls=_CALLS):
             self.errors.clear()  # a random function is accused of nothing else
             raise Fault(RANDOM)
-        anew = self.errors and made.is_pure and made.reverse
-        if anew and varies(made, native, results, calls=_CALLS):
-            self.errors.clear()
-            self._complain(*VARIES, native)
-            return
+        if self.errors and made.is_pure and made.reverse and not self.steady:
+            self.steady = not varies(made, native, results, calls=_CALLS)
+            if not self.steady:
+                self.errors.clear()
+                self._complain(*VARIES, native)
+                return
         if self.order == 2 and kinds <= {Verdict.INCONCLUSIVE, Verdict.IMPRECISE}:
             self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
         if self.own.hessian_diagonal is not None and not kinds & _GRAVE:
@@ -442,7 +444,8 @@ class Check:
         of: Sequence[Any] = (),
     ) -> Point:
         return Point(
-            made, native, formulas, self.seed, self.strict, results, self.warned, of=of, refused=formulas.refused
+            made, native, formulas, self.seed, self.strict, results, self.warned,
+            of=of, refused=formulas.refused,
         )  # fmt: skip
 
     def _supposed(

@@ -200,7 +200,7 @@ def test_a_vjp_that_a_compiled_part_rounds_otherwise_is_called(monkeypatch: Any)
     vjp = pulled(jnp.sin, calls)
     module = framework("jax")
     monkeypatch.setattr(
-        module, "jaxpr_as_fun", lambda _: lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
+        module, "staged", lambda _: lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
     )
     for _ in range(3):
         (found,) = module.replayed(vjp, known, "f", jnp.ones(()), jnp.ones(()))

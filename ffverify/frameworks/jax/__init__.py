@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.interpreters import partial_eval
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, listed
@@ -84,7 +84,7 @@ def to_numpy(value: Any) -> Array:
 
 @_scoped
 def like(template: Any, values: Array) -> Any:
-    return jnp.asarray(values.astype(template.dtype))  # NumPy converts without compiling anything
+    return jax.device_put(values.astype(template.dtype))  # neither of which compiles anything
 
 
 def copied(value: Any) -> Any:
@@ -189,6 +189,32 @@ def compiled(fn: Function) -> Function:
     return call
 
 
+def staged(closed: Any) -> Function:
+    """Give a jaxpr as a function that has JAX run its primitives, at half the price of evaluating it."""
+    results = [True] * len(closed.jaxpr.outvars)
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, results, instantiate=True)
+    steps = [
+        (functools.partial(e.primitive.impl, **e.params), e.primitive.multiple_results, e)
+        for e in jaxpr.eqns
+    ]
+    constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+
+    def run(*args: Any) -> list[Any]:
+        values = constants | dict(zip(jaxpr.invars, args, strict=True))
+
+        def read(
+            atoms: Sequence[Any],
+        ) -> list[Any]:  # variables, or literals, which have their values
+            return [a.val if hasattr(a, "val") else values[a] for a in atoms]
+
+        for step, several, equation in steps:
+            out = step(*read(equation.invars))
+            values.update(zip(equation.outvars, out if several else [out], strict=True))
+        return read(jaxpr.outvars)
+
+    return run
+
+
 def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
     """See `Framework.replayed`: what JAX can stage without the numbers is one program for all of them.
 
@@ -209,7 +235,7 @@ def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any
         if key not in known:
             known[key] = None
             with contextlib.suppress(Exception):  # a branch on a value, foreign code: it is called
-                program = jaxpr_as_fun(jax.make_jaxpr(function)(*operands))
+                program = staged(jax.make_jaxpr(function)(*operands))
                 found, form = jax.tree_util.tree_flatten(results)
                 pairs = zip(found, program(*leaves), strict=True)
                 if all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs):
