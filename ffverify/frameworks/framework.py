@@ -130,11 +130,11 @@ class Framework(Protocol):
         Where that is no gain the function is called.
         """
 
-    def trace(self, fn: Function, args: Sequence[Any], known: Known) -> Program:
+    def trace(self, example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
         """Give a function at a point as an exact program: one that is known, where that is what runs here.
 
-        What is traced anew becomes ``known``, by whatever tells the framework that it is the same program;
-        ``fn`` and the shapes and formats of its arguments are always the same.
+        ``example()`` gives both. What is traced anew becomes ``known``, by whatever tells the framework that
+        it is the same program; the function and the shapes and formats of its arguments are always the same.
 
         Raises
         ------

@@ -116,11 +116,15 @@ class Shadow:
         self, name: str, make: Callable[[], tuple[Callable[..., Any], list[Any]]]
     ) -> Program | None:
         known = self._memory.setdefault(name, {})
+
+        def example() -> tuple[Function, list[Any]]:
+            function, more = make()
+            return function, [*self._args, *more]
+
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # at numbers that nobody asked for
-                function, more = make()
-                return self._framework.trace(function, [*self._args, *more], known)
+                return self._framework.trace(example, known)
         except UnknownOperation as error:
             self._unknown.update(dict.fromkeys(error.args))
             self.draws = error.args if isinstance(error, Draw) else self.draws

@@ -416,6 +416,7 @@ class Check:
             found = judge(point, values=not of)
             if self._is_right(found) and (of or self._is_lawful(made, native)):
                 self.oracles.keep(made, native, formulas, found.skipped.get(made.forward, ""))
+        self.oracles.note(made, native, found.skipped.get(made.forward, ""))
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped
         )

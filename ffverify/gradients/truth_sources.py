@@ -62,8 +62,8 @@ class ExactPrograms:
 
     ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
     and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
-    exact results there, joined, if these are known; ``refused`` is why an earlier check could not run forward
-    mode. Where ``forward`` is None,
+    exact results there, joined, if these are known; ``refused`` is why forward mode could not be run before.
+    Where ``forward`` is None,
     ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
     the point, None if they are all alike.
     """
@@ -134,15 +134,26 @@ class TruthSources:
             name, forward = self._definition()
             traced = replace(traced, name=name, forward=forward, here=None)
         self.name = traced.name
-        self._last[_kind(subject, native)] = traced
+        kind = _kind(subject, native)
+        last = self._last.get(kind)
+        if last is not None and last.forward is traced.forward:
+            traced = replace(traced, refused=last.refused)
+        self._last[kind] = traced
         return traced
+
+    def note(self, subject: FunctionUnderTest, native: Sequence[Any], refused: str) -> None:
+        """Note why the last programs of this kind of points refuse forward mode, or that they do not."""
+        kind = _kind(subject, native)
+        last = self._last.get(kind)
+        if last is not None and last.refused != refused:
+            self._last[kind] = replace(last, refused=refused)
 
     def supposed(self, subject: FunctionUnderTest, native: Sequence[Any]) -> ExactPrograms | None:
         """Give the programs of the last point of this kind, if there are any; they may not hold here."""
         last = self._last.get(_kind(subject, native))
         if last is None or last.forward is None:
             return None
-        return replace(last, inputs=None, here=None)
+        return replace(last, inputs=None, here=None, refused="")  # forward mode is tried again
 
     def of_an_earlier_check(
         self, subject: FunctionUnderTest, native: Sequence[Any]

@@ -15,7 +15,7 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
-from ffverify.exact.programs import Known, Program, listed
+from ffverify.exact.programs import Known, Program, listed, remembered
 from ffverify.frameworks.arguments import floating, restricted, spread
 from ffverify.frameworks.framework import Pullback
 
@@ -243,8 +243,12 @@ def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any
         return results
 
 
-@_scoped
-def trace(fn: Function, args: Sequence[Any], known: Known) -> Program:
+def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
     from . import lowering
 
-    return lowering.trace(fn, args, known)
+    def lowered() -> Program:
+        fn, args = example()
+        with scope(args):
+            return lowering.lowered(fn, args)
+
+    return remembered(known, None, lowered)  # one program for all inputs of a kind

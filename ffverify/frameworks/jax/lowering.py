@@ -1,6 +1,6 @@
 """Shadows of JAX programs: their jaxpr, run on exact numbers.
 
-``trace(fn, args)`` gives the program as a function of precise arrays. ``jit``, ``custom_jvp``,
+``lowered(fn, args)`` gives the program as a function of precise arrays. ``jit``, ``custom_jvp``,
 ``custom_vjp``, checkpoints, ``cond``, ``scan`` and ``while`` are gone through; primitives that only
 move elements are run by JAX itself, on labels.
 """
@@ -23,23 +23,19 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
+from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
 
 from .operations import LAX, MOVES
 
 
-def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
-    """Trace a JAX function and give it as a function of precise arrays, one for all inputs of a kind.
+def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
+    """Trace a JAX function and give it as a function of precise arrays.
 
     Raises
     ------
     UnknownOperation
         Naming the primitives that have no exact form.
     """
-    return remembered(known, None, lambda: _lowered(fn, args))
-
-
-def _lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     closed = jax.make_jaxpr(lambda *a: tuple(listed(fn(*a))))(*args)
     jaxpr, _ = partial_eval.dce_jaxpr(
         closed.jaxpr, [True] * len(closed.out_avals), instantiate=True

@@ -150,7 +150,7 @@ def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any
     return function(*operands)
 
 
-def trace(fn: Function, args: Sequence[Any], known: Known) -> Program:
+def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
     from . import lowering
 
-    return lowering.trace(fn, args, known)
+    return lowering.trace(*example(), known)
