@@ -75,7 +75,7 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
             graph = _traced(f, args)
             if any(type(node.value) is Var for node in graph.constants):
                 return f(*args)  # which uses a value of the derivative or trace it is called in
-            program, _ = _written(f, graph)
+            program, _ = written(f, graph)
             dynamic = list(dynamic_leaves(leaves)[0])
             found = programs[key] = program, None if len(dynamic) == len(leaves) else dynamic
             captured[:] = [Captured(f)]
@@ -134,14 +134,19 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, 
     return np.empty([shape[a] for a in order], dtype).transpose(np.argsort(order))
 
 
-def _silenced(graph: Graph) -> Callable[..., Any]:
+def _of_the_user(graph: Graph) -> bool:
+    """Whether functions of the user's own are among the primitives."""
+    functions = [node.primitive.forward for node in graph.nodes if node.primitive]
+    return not all(isinstance(f, np.ufunc) or str(f.__module__).startswith(OURS) for f in functions)
+
+
+def _silenced(*, of_the_user: bool) -> Callable[..., Any]:
     """Return what calls a function without floating-point warnings.
 
     A context of its own, in which they are off, is entered in a twentieth of the time that
     `np.errstate` takes; the user's own functions among the primitives see the caller's instead.
     """
-    functions = [node.primitive.forward for node in graph.nodes if node.primitive]
-    if all(isinstance(f, np.ufunc) or str(f.__module__).startswith(OURS) for f in functions):
+    if not of_the_user:
         context = contextvars.copy_context()
         context.run(np.seterr, all="ignore")
         return context.run
@@ -170,7 +175,7 @@ def _signature(leaf: Any) -> Any:
 
 def source(f: Callable[..., Any], *args: Any) -> str:
     """Return the text of the program that `compile(f)` runs for such arguments."""
-    return _written(f, _traced(f, args))[1]
+    return written(f, _traced(f, args))[1]
 
 
 def _traced(f: Callable[..., Any], args: tuple[Any, ...]) -> Graph:
@@ -225,7 +230,8 @@ def _alike(a: Value, b: Value, scale: float) -> bool:
     return bool(np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True))
 
 
-def _written(f: Callable[..., Any], graph: Graph) -> tuple[Callable[..., Any], str]:
+def written(f: Callable[..., Any], graph: Graph) -> tuple[Callable[..., Any], str]:
+    """Return the program of f's graph, which takes its inputs as a list, and the program's text."""
     with np.errstate(all="ignore"):
         graph = lower(simplify(graph))
     return _Writer(graph, getattr(f, "__name__", "program")).build()
@@ -349,14 +355,19 @@ class _Writer:
         text = "\n    ".join([f"def {name}({parameters}):", *unpack, *lines]) + "\n"
         exec(builtins.compile(text, f"<compiled {name}>", "exec"), self.namespace)  # noqa: S102  # own text
         function, buffers = self.namespace[name], self.memory.buffers
+        # The program is to keep the graph no longer, whose values take memory.
+        of_the_user = _of_the_user(self.graph)
         # Popped and appended atomically: calls may nest, or run in threads.
         pool: list[tuple[Callable[..., Any], list[Any]]] = []
 
         def program(leaves: Iterable[Any]) -> Any:
-            if pool:
+            try:
                 run, work = pool.pop()
-            else:
-                run, work = _silenced(self.graph), [_allocate(*buffer) for buffer in buffers]
+            except IndexError:
+                run, work = (
+                    _silenced(of_the_user=of_the_user),
+                    [_allocate(*buffer) for buffer in buffers],
+                )
             result = run(function, work, *leaves)
             pool.append((run, work))
             return result

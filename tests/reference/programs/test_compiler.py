@@ -3,6 +3,7 @@
 import contextvars
 import itertools
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from ffverify.reference import (
     tree_map,
     value_and_grad,
 )
+from ffverify.reference.engine.var import innermost
 from ffverify.reference.programs.graph import Node
 from ffverify.reference.programs.simplification import frozen
 
@@ -370,6 +372,19 @@ def test_random_programs_compile_to_the_same_bits(data):
     same(compile(f)(x, y), f(x, y))
     g = value_and_grad(f, (0, 1), has_aux=True)
     same(compile(g)(x, y), g(x, y))
+
+
+def test_a_program_keeps_no_value_of_its_trace():
+    kept = []
+
+    def f(x):
+        y = np.sin(x)
+        kept.append(weakref.ref(innermost(y)))
+        return np.sum(y * y)
+
+    program = compile(f)
+    program(INPUTS)
+    assert [value() for value in kept] == [None] * len(kept)
 
 
 def test_nodes_without_primitive_have_no_operations():
