@@ -17,12 +17,12 @@ from ffverify.reference.primitives import fourier, shaping
 from ffverify.reference.primitives.reductions import axes as axes_of
 
 from .primitive import broadcast_to
-from .var import BEYOND, COMPLEX, FUNCTIONS, Value, Var, dtype_of, shape_of
+from .var import BEYOND, COMPLEX, FUNCTIONS, Shaped, Value, Var, dtype_of, shape_of
 
 Parts = tuple[Value, Value]
 
 
-class Complex:
+class Complex(Shaped):
     """A complex array whose real and imaginary parts are traced."""
 
     __slots__ = ("imag", "real")
@@ -59,24 +59,6 @@ class Complex:
         """Dtype of the array it stands for."""
         return np.result_type(dtype_of(self.real), np.complex64)
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape))
-
-    @property
-    def T(self) -> Complex:
-        """As `ndarray.T`."""
-        return _by_parts(np.transpose, (self,), {})
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __getitem__(self, index: Any) -> Complex:
         return Complex(self.real[index], self.imag[index])
 
@@ -91,12 +73,6 @@ class Complex:
     def mean(self, *args: Any, **kwargs: Any) -> Complex:
         """As `numpy.mean`."""
         return _by_parts(np.mean, (self, *args), kwargs)
-
-    def reshape(self, *shape: Any) -> Complex:
-        """As `ndarray.reshape`."""
-        return Complex(
-            *(np.reshape(x, shape[0] if len(shape) == 1 else shape) for x in _both(self))
-        )
 
     conjugate = conj
     __hash__ = None  # type: ignore[assignment]  # as of arrays
@@ -201,8 +177,8 @@ def _divide(a: Any, b: Any) -> Complex:
 def _power(z: Complex, n: Any) -> Complex:
     if not isinstance(n, int | np.integer) or n < 1:
         raise TypeError(
-            f"a complex value to the power of {n!r}: only 1, 2, 3, ... have a rule; write it with "
-            "np.abs and np.angle"
+            f"a power with a complex base or exponent, to the power of {n!r}: only those of 1, 2, 3, ... "
+            "have a rule; write it with np.abs and np.angle, or real exp, cos and sin"
         )
     half = z if n < 2 else _power(z, n // 2)
     even = half if n < 2 else half * half

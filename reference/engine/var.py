@@ -11,6 +11,7 @@ import difflib
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -60,7 +61,7 @@ def _is_foreign(value: Any) -> bool:
 
 def _is_complex(value: Any) -> bool:
     kind = type(value)
-    return value.dtype.kind == "c" if kind is ndarray else kind is complex or kind is np.complex128
+    return value.dtype.kind == "c" if kind is ndarray else kind in COMPLEX_NUMBERS
 
 
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -121,7 +122,42 @@ def _method(name: str) -> Callable[..., Any]:
     return method
 
 
-class Var:
+class Shaped:
+    """What an array has by its shape alone."""
+
+    __slots__ = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array it stands for."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def T(self) -> Any:
+        """As `ndarray.T`."""
+        return np.transpose(self)  # type: ignore[call-overload]  # which it serves
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a value without axes")
+        return self.shape[0]
+
+    def reshape(self, *shape: Any) -> Any:
+        """As `ndarray.reshape`."""
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[call-overload]  # as T
+
+
+class Var(Shaped):
     """A value under differentiation; made by `grad`, `jvp`, `trace`, ..., never by hand.
 
     Attributes
@@ -168,10 +204,15 @@ class Var:
         if type(args[-1]) in BEYOND:
             return NotImplemented
         if method == "__call__" and not kwargs:
-            if len(args) == 2 and ufunc in COMPLEX and any(map(_is_complex, args)):
+            if (
+                len(args) == 2
+                and (_is_complex(args[0]) or _is_complex(args[1]))
+                and ufunc in COMPLEX
+            ):
                 return COMPLEX[ufunc](*args)
-            if ufunc in PRIMITIVES:
-                return self.owner.apply(PRIMITIVES[ufunc], args, {})
+            primitive = PRIMITIVES.get(ufunc)
+            if primitive is not None:
+                return self.owner.apply(primitive, args, {})
             if ufunc in UFUNCS:
                 return UFUNCS[ufunc](*args)
         _add_scipy(ufunc)
@@ -235,21 +276,6 @@ class Var:
         return dtype_of(self)
 
     @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape))
-
-    @property
-    def T(self) -> Any:
-        """As `ndarray.T`."""
-        return FUNCTIONS[np.transpose](self)
-
-    @property
     def real(self) -> Any:
         """Itself."""
         return self
@@ -263,11 +289,6 @@ class Var:
     def mT(self) -> Any:
         """As `ndarray.mT`: the last two axes exchanged."""
         return FUNCTIONS[np.swapaxes](self, -1, -2)
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("len() of a value without axes")
-        return self.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -306,10 +327,6 @@ class Var:
     def astype(self, dtype: Any) -> Any:
         """As `ndarray.astype`; a cast to integers or booleans ends the derivative."""
         return FUNCTIONS[np.ndarray.astype](self, dtype)
-
-    def reshape(self, *shape: Any) -> Any:
-        """As `ndarray.reshape`."""
-        return FUNCTIONS[np.reshape](self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Any:
         """As `ndarray.transpose`."""
@@ -365,6 +382,7 @@ class Var:
 
 
 USUAL = frozenset({ndarray, float, int})  # operands
+COMPLEX_NUMBERS = frozenset({complex, np.complex128})
 
 
 def write(var: Var, value: Value) -> None:
