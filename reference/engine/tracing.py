@@ -163,7 +163,7 @@ class Recording(Trace):
                 else:
                     values[k] = arg.alias()  # the program may write into the `Var`
                     self.nested = True
-            elif type(arg) is ndarray and arg.flags.writeable:
+            elif type(arg) is ndarray:
                 values[k] = arg.copy("K") if arg.nbytes <= SMALL else self._copied(arg)
         if self.nested:
             y = primitive(*values, **params)
@@ -181,6 +181,8 @@ class Recording(Trace):
 
     def _copied(self, array: Any) -> Any:
         """Return what stays when the program later writes into an array that it brought along."""
+        if not array.flags.writeable:
+            return array
         known = self.copies.get(id(array))
         if known is None or known[1].tobytes() != array.tobytes():
             self.copies[id(array)] = known = array, array.copy("K")
@@ -281,6 +283,21 @@ def push_forward(tape: Tape, x_dots: Sequence[Value]) -> list[Value | None]:
                 present = dots[place]
                 dots[place] = term if present is None else present + term
     return dots
+
+
+def owned(found: list[Value | None], like: Sequence[Value], given: Sequence[Value]) -> list[Value]:
+    """Fill in zeros for None, and copy what is not an array of its own: the caller may write to it."""
+    taken = set(map(id, given))
+    for i, v in enumerate(found):
+        if type(v) is np.ndarray:
+            if id(v) in taken or v.base is not None:
+                found[i] = v.copy("K")
+            taken.add(id(v))
+        elif v is None:
+            found[i] = np.zeros(shape_of(like[i]), dtype_of(like[i]))
+        elif type(v) is Var:
+            found[i] = v.alias()
+    return found
 
 
 def is_float(value: Value) -> bool:

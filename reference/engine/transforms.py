@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffverify.reference.primitives.shaping import concatenate
+from ffverify.reference.programs.sweeps import sweep
 
 from .primitive import _cast_like, reshape
-from .tracing import EXPLAINED, Forward, Recording, Tape, is_float, pull_back, push_forward
+from .tracing import EXPLAINED, Forward, Recording, Tape, is_float, owned, push_forward
 from .tree import LEAF, Structure, flatten, flatten_like, unflatten
 from .var import Value, Var, dtype_of, innermost, shape_of
 
@@ -68,14 +69,13 @@ class _Run(NamedTuple):
 
     def pull(self, y_bars: list[Value]) -> list[Value]:
         """Cotangents of the inputs, in arrays that the caller may write to; uses up the tape."""
-        x_bars = pull_back(self.tape, self.outputs, y_bars, len(self.inputs))
-        return _owned(x_bars, self.inputs, y_bars)
+        return sweep(self.tape, self.outputs, y_bars, self.inputs)
 
     def push(self, x_dots: list[Value]) -> list[Value]:
         """Tangents of the outputs, in arrays that the caller may write to."""
         dots = push_forward(self.tape, x_dots)
         y_dots = [None if place is None else dots[place] for place in self.outputs]
-        return _owned(y_dots, self.values, x_dots)
+        return owned(y_dots, self.values, x_dots)
 
 
 def _record(
@@ -132,7 +132,7 @@ def jvp(
     out, aux = out if has_aux else (out, None)
     outputs, values, out_structure = _result(trace, out)
     found = [None if var is None else var.tangent for var in outputs]
-    y_dots = _owned(found, values, x_dots)
+    y_dots = owned(found, values, x_dots)
     value, y_dot = unflatten(out_structure, values), unflatten(out_structure, y_dots)
     return (value, y_dot, _peeled(trace, aux)) if has_aux else (value, y_dot)
 
@@ -330,21 +330,6 @@ def _like(v: Value, like: Value, what: str) -> Value:
     if shape_of(v) != shape_of(like):
         raise ValueError(f"{what} of shape {shape_of(v)} for a value of shape {shape_of(like)}")
     return _cast_like(v, like)
-
-
-def _owned(found: list[Value | None], like: list[Value], given: list[Value]) -> list[Value]:
-    """Fill in zeros for None, and copy what is not an array of its own: the caller may write to it."""
-    taken = set(map(id, given))
-    for i, v in enumerate(found):
-        if type(v) is np.ndarray:
-            if id(v) in taken or v.base is not None:
-                found[i] = v.copy()
-            taken.add(id(v))
-        elif v is None:
-            found[i] = np.zeros(shape_of(like[i]), dtype_of(like[i]))
-        elif type(v) is Var:
-            found[i] = v.alias()
-    return found
 
 
 def _peeled(trace: Recording | Forward, aux: Any) -> Any:

@@ -39,6 +39,7 @@ transpose: Primitive = linear(
 # Indexing. Integer arrays in an index are arguments, so that they may be inputs of a graph; `index`
 # is the index with ARRAY in their places. ----------------------------------------------------------
 ARRAY = "array"
+SIMPLE = frozenset({int, slice})
 
 
 def _filled(index: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -138,6 +139,9 @@ def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """Part an index into its arrays of integers and all else, with ARRAY in their places."""
     template, arrays = [], []
     for part in index if isinstance(index, tuple) else (index,):
+        if type(part) in SIMPLE:  # the usual cases, quickly
+            template.append(part)
+            continue
         if isinstance(part, (list, tuple)):  # NumPy's own reading of them
             part = np.asarray(part, None if len(part) else np.intp)  # noqa: PLW2901
         if type(part) is not Var and not isinstance(part, np.ndarray):

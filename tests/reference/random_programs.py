@@ -5,8 +5,9 @@
 draws straight-line programs of up to twelve steps out of `STEPS` (arithmetic, reductions, indices, moves,
 linear algebra, writing into arrays and views), runs each in NumPy through the engine and in torch's
 float64, and compares value, gradient, JVP, and wᵀHv in all four nestings; that the compiled program has
-the eager one's bits, also for other numbers, in float32, and after what it brings along has changed; and
-that float32 stays float32. It prints what differs, with the seed that replays it.
+the eager one's bits, also for other numbers, in float32, and after what it brings along has changed; that
+the eager gradient keeps its bits where its backward sweep is compiled; and that float32 stays float32. It
+prints what differs, with the seed that replays it.
 
 Every step's slope is at most 4 in size and its second slope 8, for arguments of the sizes that occur;
 errors of 2^-53 in one of twelve steps are then below 4^12 · 2^-53 = 2e-9 of the largest derivative at the
@@ -19,12 +20,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 
 from ffverify.reference import compile as compiled
 from ffverify.reference import flatten, grad, jvp, value_and_grad, vjp
+from ffverify.reference.programs import sweeps
 
 TOLERANCE = 1e-8
 SHAPE = (3, 4)
@@ -353,10 +356,29 @@ def differences(seed: int) -> list[str]:
         for inner in "rf":
             nested = modes[outer](modes[inner](cost, vx, vy), wx, wy)(x, y)
             expect(f"second order by {outer}{inner}", nested, second, 24 * max(size, abs(second)))
+    found += of_swept(cost, x, y)
     found += of_compiled(cost, x, y, weights)
     for part in grad(cost, (0, 1))(x.astype(np.float32), y.astype(np.float32)):
         if part.dtype != np.float32:
             found.append(f"float32: a gradient in {part.dtype}")
+    return found
+
+
+def of_swept(cost: Callable[..., Any], x: Any, y: Any) -> list[str]:
+    """Return where a gradient has other bits once its backward sweep is compiled."""
+    gradient = grad(cost, (0, 1))
+    calls = [(x, y), (x * 0.75, y + 0.1), (x.astype("f"), y.astype("f")), (np.asfortranarray(x), y)]
+    sweeps.SWEEPS.clear()
+    before = [gradient(*args) for args in calls]
+    found = []
+    with mock.patch.object(sweeps, "OFTEN", 0):
+        # Made at the first, with which it is compared, and run on all.
+        for args, expected in [*zip(calls, before, strict=True)] * 2:
+            pairs = zip(gradient(*args), expected, strict=True)
+            if not all(
+                a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True) for a, b in pairs
+            ):
+                found.append("a compiled sweep differs from the interpreted one")
     return found
 
 

@@ -1,0 +1,194 @@
+"""Backward sweeps that come again and again are compiled: eager gradients without the interpreting.
+
+What a sweep does is settled by the tape's structure: the primitives with their parameters, the wiring, and
+type, shape, memory layout and dtype of whatever comes from outside. Of values only Python's integers and
+truth values count. A structure that was swept `OFTEN` times gets a program, which takes everything else on
+the tape as arguments; the sweep interprets the tape where there is none.
+"""
+
+from __future__ import annotations
+
+import functools
+import marshal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.reference.engine.primitive import Primitive
+from ffverify.reference.engine.tracing import Tape, owned, pull_back
+from ffverify.reference.engine.var import Value, ndarray
+
+from .compiler import written
+from .graph import trace
+
+Program = Callable[[list[Any]], list[Value]]
+
+OFTEN = 100  # sweeps, which together take about as long as compiling
+KEPT = 256  # structures
+LONG = 1000  # records: a program is made of so many in a tenth of a second
+LARGE = 2**20  # bytes of intermediate values, beside which interpreting takes no time
+# How often a structure was swept, then its program, or None where it has none.
+SWEEPS: dict[bytes, int | Program | None] = {}
+
+
+def sweep(
+    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], inputs: Sequence[Value]
+) -> list[Value]:
+    """Return the cotangents of the inputs, as `pull_back` does, in arrays that the caller may write to."""
+    try:
+        key, leaves = _structure(tape, outputs, y_bars)
+    except (KeyError, ValueError):
+        return _interpreted(tape, outputs, y_bars, inputs)
+    found = SWEEPS.get(key, 0)
+    if type(found) is int:
+        if len(SWEEPS) >= KEPT:
+            SWEEPS.clear()
+        often = found >= OFTEN
+        SWEEPS[key] = found = (
+            _program(tape, outputs, y_bars, inputs, leaves) if often else found + 1
+        )
+    if callable(found):
+        return found(leaves)
+    return _interpreted(tape, outputs, y_bars, inputs)
+
+
+def _interpreted(
+    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], inputs: Sequence[Value]
+) -> list[Value]:
+    return owned(pull_back(tape, outputs, y_bars, len(inputs)), inputs, y_bars)
+
+
+@functools.cache
+def _numbers() -> dict[Primitive, int]:
+    """Return numbers of the engine's own primitives: a user's rules may depend on more than arguments."""
+    from ffverify.reference.primitives.catalogue import primitives  # which rests on the engine
+
+    return {p: i for i, p in enumerate(primitives().values()) if p.remembering is None}
+
+
+def _structure(
+    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value]
+) -> tuple[bytes, list[Any]]:
+    """Return the key of a tape, and the values that its program takes.
+
+    `marshal` writes what `_is_plain` with its exact types and so that it can be read back: no two
+    structures of plain parts have one key. Other arrays and numbers it writes as mere bytes, which no
+    plain part is written as: they have keys too, and no program.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Where a primitive or value is not the engine's own.
+    """
+    if len(tape) > LONG:
+        raise ValueError("too long for a program")
+    numbers = _numbers()
+    leaves, key = [*y_bars], [outputs, *map(_signature, y_bars)]
+    for y, primitive, params, values, parents in tape:
+        leaves.append(y)
+        if primitive is None:
+            key.append(_signature(y))
+            continue
+        key += numbers[primitive], params, parents
+        if len(parents) != len(values):
+            on_tape = [k for k, _ in parents]
+            for k, x in enumerate(values):
+                if k not in on_tape:
+                    key.append(_signature(x))
+                    if type(x) not in STATIC:
+                        leaves.append(x)
+    try:
+        found = marshal.dumps(key, 2)
+    except ValueError:  # neither slices nor dtypes are written
+        found = marshal.dumps([_written_out(x) if type(x) is dict else x for x in key], 2)
+    if len(found) > 100 * LONG:
+        raise ValueError("a large array among the parameters")
+    return found, leaves
+
+
+STATIC = (int, bool)  # values that are part of the structure
+NUMBERS = "fiub"  # kinds of dtypes
+
+
+def _signature(x: Value) -> Any:
+    kind = type(x)
+    if kind is ndarray:
+        dtype = x.dtype
+        return x.shape, x.strides, dtype.char, dtype.isnative
+    if kind is float:
+        return None
+    if kind in STATIC:
+        return x
+    if isinstance(x, np.generic):
+        return x.dtype.char
+    raise ValueError(f"{kind}: not a number or array")
+
+
+def _written_out(value: Any) -> Any:
+    """Replace slices and dtypes by lists, which plain parts are not."""
+    kind = type(value)
+    if kind is slice:
+        return [value.start, value.stop, value.step]
+    if isinstance(value, np.dtype):
+        return [value.str]
+    if kind is tuple:
+        return tuple(map(_written_out, value))
+    return {k: _written_out(v) for k, v in value.items()} if kind is dict else value
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is slice:
+        return all(map(_is_plain, (value.start, value.stop, value.step)))
+    if kind is tuple:
+        return all(map(_is_plain, value))
+    if isinstance(value, np.dtype):
+        return value.kind in NUMBERS
+    return value is None or value is Ellipsis or kind in (bool, int, float, str)
+
+
+def _program(
+    tape: Tape,
+    outputs: Sequence[int | None],
+    y_bars: Sequence[Value],
+    inputs: Sequence[Value],
+    leaves: list[Any],
+) -> Program | None:
+    """Compile the sweep, or return None where that does not do."""
+    if not all(_is_plain(value) for record in tape for value in record[2].values()):
+        return None
+    if not all(
+        type(x) is float or (isinstance(x, np.ndarray | np.generic) and x.dtype.kind in NUMBERS)
+        for x in leaves
+    ):
+        return None
+
+    def swept(*leaves: Value) -> list[Value]:
+        given = iter(leaves)
+        y_bars = [next(given) for _ in outputs]
+        again: Tape = []
+        for _, primitive, params, values, parents in tape:
+            y, places = next(given), dict(parents)
+            xs = [
+                again[places[k]][0] if k in places else x if type(x) in STATIC else next(given)
+                for k, x in enumerate(values)
+            ]
+            again.append((y, primitive, params, xs, parents))
+        return _interpreted(again, outputs, y_bars, inputs)
+
+    try:
+        graph = trace(swept, *leaves)
+    except (TypeError, ValueError):  # a rule of plain arrays only
+        return None
+    if graph.branches or graph.memory > LARGE:
+        return None
+    program, _ = written(swept, graph)
+    expected = _interpreted([*tape], outputs, y_bars, inputs)
+    return program if all(map(_same, program(leaves), expected)) else None
+
+
+def _same(a: Value, b: Value) -> bool:
+    """Whether two results are the same to the bit, in type, dtype and memory layout."""
+    same = np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    return same and bool(_signature(a) == _signature(b))
