@@ -6,7 +6,9 @@ elements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.formats import Array
 from ffverify.exact.operations import OPERATIONS, renamed
 from ffverify.exact.programs import UnknownOperation
 
@@ -77,15 +80,27 @@ def _scattered(operation: Callable[..., Any]) -> Callable[..., Any]:
             d.update_window_dims, d.inserted_window_dims, d.scatter_dims_to_operand_dims,
             d.operand_batching_dims, d.scatter_indices_batching_dims,
         )  # fmt: skip
-        numbers = jnp.arange(x.size).reshape(x.shape)
-        found = jax.lax.gather(
-            numbers, jnp.asarray(indices), gather, tuple(sizes), mode=mode, fill_value=-1
-        )
-        positions = np.asarray(found)
-        inside = positions.ravel() >= 0
-        return operation(x, positions.ravel()[inside], updates.reshape(-1)[inside])
+        given = np.asarray(indices)
+        key = (given.tobytes(), given.dtype, given.shape)
+        positions = _positions(x.shape, key, gather, tuple(sizes), mode)
+        inside = positions >= 0
+        return operation(x, positions[inside], updates.reshape(-1)[inside])
 
     return scatter
+
+
+@lru_cache(maxsize=64)
+def _positions(
+    shape: tuple[int, ...], indices: tuple[Any, ...], gather: Any, sizes: tuple[int, ...], mode: Any
+) -> Array:
+    """Give where JAX gathers the elements of an array from, raveled; -1 outside."""
+    data, dtype, form = indices
+    found = jax.lax.gather(
+        jnp.arange(math.prod(shape)).reshape(shape),
+        jnp.asarray(np.frombuffer(data, dtype).reshape(form)),
+        gather, sizes, mode=mode, fill_value=-1,
+    )  # fmt: skip
+    return np.asarray(found).ravel()
 
 
 def _convert(x: Any, *, new_dtype: Any, **_: Any) -> Any:
