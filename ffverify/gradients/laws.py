@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import Array, dtype_name, is_floating
-from ffverify.frameworks.arrays import coarsest, device_of, like, ones_like, to_numpy
+from ffverify.frameworks.arrays import coarsest, device_of, like, ones_like, to_numpy, zeros_like
 from ffverify.frameworks.framework import Pullback, framework_of
 from ffverify.verdicts.verdict import Verdict
 
@@ -50,13 +50,15 @@ def side_checks(
         return
     if not subject.reverse:
         return
-    cotangents = _cotangents(results, seed)
     if subject.is_pure:  # its gradients may be of any cotangents, and change nothing
         pull = subject.pullback(native, results)
-        zeros = pull(_scaled(cotangents, 0.0))
+        zeros = pull([zeros_like(r) if is_floating(r) else None for r in results])
         yield from _kinds(subject, native, zeros)
-        yield from _at_zero(subject, zeros, lambda: list(map(_numbers, pull(cotangents))))
+        yield from _at_zero(
+            subject, zeros, lambda: [*map(_numbers, pull(_cotangents(results, seed)))]
+        )
         return
+    cotangents = _cotangents(results, seed)
     given = [_numbers(v) for v in cotangents]
     gradients = subject.vjp(native, cotangents)
     yield from mutations(subject, native, before, "the VJP")
