@@ -68,7 +68,8 @@ class Point:
         moved = [a for a, f in zip(self.native, self.floating, strict=True) if f]
         given = [r for r in self.of if is_floating(r)]
         fmt = coarsest([*moved, *(self.results[k] for k in self.places), *given])
-        self.fmt: Format = replace(fmt, gradual=self.subject.framework.gradual)
+        gradual = self.subject.framework.gradual
+        self.fmt: Format = fmt if fmt.gradual == gradual else replace(fmt, gradual=gradual)
         dims = [n for a in (*self.points, *map(np.empty, self.shapes)) for n in a.shape]
         self.growth = LIBRARY_ROUNDINGS + max(dims, default=0)
         key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))

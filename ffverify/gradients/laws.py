@@ -10,14 +10,15 @@ same exact slope.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import Array, dtype_name, is_floating
+from ffverify.exact.formats import Array, Format, dtype_name, is_floating
 from ffverify.frameworks.arrays import coarsest, device_of, like, ones_like, to_numpy, zeros_like
 from ffverify.frameworks.framework import Pullback, framework_of
 from ffverify.verdicts.verdict import Verdict
@@ -81,7 +82,7 @@ def side_checks(
         yield VARIES
         return
     if keeps:
-        changed = _changed_again(subject, pull, cotangents)
+        changed = _changed_again(subject, pull, cotangents, repeated)
         for label in changed or ():
             yield Verdict.WRONG, (
                 f"a second backward through the same graph gives another gradient by {label}"
@@ -111,20 +112,63 @@ def _lasting(
     cotangents: Sequence[Any],
     arrays: Sequence[Array | None],
 ) -> Iterator[Complaint]:
-    yield from _linearity(subject, native, pull, cotangents, arrays)
     scales = _natural(native, results, cotangents, arrays)
     steady = cache(lambda: _steady(subject, native, cotangents, arrays, scales))
-    yield from _layouts(subject, native, pull, cotangents, arrays, scales, steady)
-    yield from _rows(subject, native, results, cotangents, arrays, scales, steady)
-    yield from _shared_memory(subject, native, cotangents, scales)
+    at = _Asked(subject, native, pull, cotangents, arrays, scales, steady)
+    # Two laws are asked by one call, and one by one only where that shows that either may be broken.
+    both = _is_linear_however_laid_out(at)
+    if not both:
+        yield from _linearity(at)
+    yield from _layouts(at, known=both)
+    yield from _rows(at, results)
 
 
 def _cotangents(results: Sequence[Any], seed: int) -> list[Any]:
+    """Draw cotangents, none of them 1, which scales nothing: what a backward leaves scaled would not show."""
     rng = np.random.default_rng(seed)
     return [
-        like(r, rng.choice([-2.0, -1.0, 1.0, 2.0], to_numpy(r).shape)) if is_floating(r) else None
+        like(r, rng.choice([-3.0, -1.5, 1.5, 3.0], to_numpy(r).shape)) if is_floating(r) else None
         for r in results
     ]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Gradients at a point: ``pull`` gives those of other cotangents, ``scales`` are their natural ones.
+
+    Whether they are ``steady`` is only asked where they differ from what they should be.
+    """
+
+    subject: FunctionUnderTest
+    native: Sequence[Any]
+    pull: Pullback
+    cotangents: Sequence[Any]
+    gradients: Sequence[Array | None]
+    scales: Sequence[float]
+    steady: Callable[[], bool]
+
+    def holds(
+        self,
+        native: Sequence[Any],
+        cotangents: Sequence[Any],
+        expected: Sequence[Array | None],
+        scales: Sequence[float],
+    ) -> bool:
+        """Tell whether gradients are as expected elsewhere."""
+        try:
+            found = self.subject.vjp(native, cotangents)
+        except Fault:
+            return False
+        return _are_close(expected, found, coarsest(native), scales)
+
+
+def _are_close(
+    expected: Sequence[Array | None], found: Sequence[Any], fmt: Format, scales: Sequence[float]
+) -> bool:
+    return all(
+        e is None or f is None or close(e, to_numpy(f), fmt, scale)
+        for e, f, scale in zip(expected, found, scales, strict=True)
+    )
 
 
 def is_random(
@@ -189,6 +233,22 @@ def _scaled(cotangents: Sequence[Any], factor: float) -> list[Any]:
     return [None if v is None else like(v, factor * to_numpy(v)) for v in cotangents]
 
 
+def _underflow(native: Sequence[Any]) -> float:
+    """Give a scale beside which what is smaller may have underflowed on the way."""
+    fmt = coarsest(native)
+    return float(2.0**fmt.emin / fmt.unit_roundoff)
+
+
+def _is_linear_however_laid_out(at: _Asked) -> bool:
+    """Tell whether -2 times the cotangent, all transposed in memory, gives -2 times the gradient."""
+    if at.subject.framework.name == "jax":
+        return False
+    native, cotangents = _laid_out(_fortran, at.native, _scaled(at.cotangents, -2.0))
+    expected = [None if g is None else -2.0 * g for g in at.gradients]
+    scales = [min(scale, _underflow(native)) for scale in at.scales]
+    return at.holds(native, cotangents, expected, scales)
+
+
 def _at_zero(
     subject: FunctionUnderTest,
     zeros: Sequence[Any],
@@ -212,23 +272,12 @@ def _at_zero(
             ), "is the incoming cotangent multiplied in?"  # fmt: skip
 
 
-def _linearity(
-    subject: FunctionUnderTest,
-    native: Sequence[Any],
-    pull: Pullback,
-    cotangents: Sequence[Any],
-    gradients: Sequence[Array | None],
-) -> Iterator[Complaint]:
+def _linearity(at: _Asked) -> Iterator[Complaint]:
     """Check that the VJP is -2 times as large at -2 times a cotangent."""
-    fmt = coarsest(native)
-    multiples = pull(_scaled(cotangents, -2.0))
-    for label, g, z in zip(subject.labels, gradients, multiples, strict=True):
-        if g is None or z is None:
-            continue
-        underflow = (
-            2.0**fmt.emin / fmt.unit_roundoff**0.5
-        )  # what is smaller may have underflowed on the way
-        if not close(-2.0 * g, to_numpy(z), fmt, underflow / fmt.unit_roundoff**0.5):
+    fmt, scale = coarsest(at.native), _underflow(at.native)
+    multiples = at.pull(_scaled(at.cotangents, -2.0))
+    for label, g, z in zip(at.subject.labels, at.gradients, multiples, strict=True):
+        if g is not None and z is not None and not close(-2.0 * g, to_numpy(z), fmt, scale):
             yield Verdict.WRONG, (
                 f"the gradient by {label} is not linear: -2 times the cotangent does not give -2 "
                 "times the gradient"
@@ -236,23 +285,21 @@ def _linearity(
 
 
 def _changed_again(
-    subject: FunctionUnderTest, pull: Pullback, cotangents: Sequence[Any]
+    subject: FunctionUnderTest, pull: Pullback, cotangents: Sequence[Any], once: Sequence[Any]
 ) -> list[str] | None:
     """Give the inputs by which a graph that is kept gives another gradient again; None where it gives none.
 
-    Losses whose forward keeps the gradient, for backward to scale in place, do not. The cotangents are
-    never 1, which scales nothing. A graph that refuses a second walk promises none.
+    Losses whose forward keeps the gradient, for backward to scale in place, do not. A graph that refuses a
+    second walk promises none.
     """
     try:
-        walks = [pull(_scaled(cotangents, 3.0)) for _ in range(2)]
+        again = pull(cotangents)
     except Fault:
         return None
     return [
         label
-        for label, once, again in zip(subject.labels, *walks, strict=True)
-        if once is not None
-        and again is not None
-        and not same(to_numpy(once), to_numpy(again), native=once)
+        for label, a, b in zip(subject.labels, once, again, strict=True)
+        if a is not None and b is not None and not same(to_numpy(a), to_numpy(b), native=a)
     ]
 
 
@@ -301,57 +348,75 @@ def _steady(
         found = subject.vjp(moved, cotangents)
     except Fault:
         return False
-    return all(
-        g is None or f is None or close(g, to_numpy(f), coarsest(native), scale)
-        for g, f, scale in zip(gradients, found, scales, strict=True)
+    return _are_close(gradients, found, coarsest(native), scales)
+
+
+def _layouts(at: _Asked, *, known: bool) -> Iterator[Complaint]:
+    """Check that the same numbers, laid out otherwise in memory, have the same gradient.
+
+    That transposed ones have may be ``known``.
+    """
+    if at.subject.framework.name == "jax":  # its arrays have no layout of their own
+        return
+    if not known:
+        yield from _changed(
+            at, *_laid_out(_fortran, at.native, at.cotangents), "transposed in memory"
+        )
+    yield from _changed(at, *_laid_out(_strided, at.native, at.cotangents), "every other element")
+    ones = [None if v is None else ones_like(v) for v in at.cotangents]
+    expanded = [None if v is None else _expanded(v) for v in ones]
+    shared, copied = (
+        [_first_rows(a, copy=copy) if is_floating(a) else a for a in at.native]
+        for copy in (False, True)
+    )
+    with contextlib.suppress(Fault):  # equal rows are no input for this function
+        of_ones = [_numbers(g) for g in at.subject.vjp(copied, ones)]
+        if at.holds(shared, expanded, of_ones, at.scales):
+            return
+    here = replace(at, gradients=[_numbers(g) for g in at.pull(ones)])
+    what = "a cotangent of ones that is expanded from a single one, as that of a sum is"
+    yield from _changed(here, at.native, expanded, what)
+    yield from _shared_memory(at, shared, copied)
+
+
+def _laid_out(
+    change: Callable[[Any], Any], native: Sequence[Any], cotangents: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
+    return (
+        [change(a) if is_floating(a) else a for a in native],
+        [None if v is None else change(v) for v in cotangents],
     )
 
 
-def _shared_memory(
-    subject: FunctionUnderTest,
-    native: Sequence[Any],
-    cotangents: Sequence[Any],
-    scales: Sequence[float],
-) -> Iterator[Complaint]:
+def _shared_memory(at: _Asked, shared: Sequence[Any], copied: Sequence[Any]) -> Iterator[Complaint]:
     """Check that rows which are one and the same memory have the gradient of equal rows."""
-    if subject.framework.name == "jax":
-        return
-    shared = [_first_rows(a, copy=False) if is_floating(a) else a for a in native]
-    copied = [_first_rows(a, copy=True) if is_floating(a) else a for a in native]
+    subject, cotangents, scales = at.subject, at.cotangents, at.scales
     try:
         expected = [_numbers(g) for g in subject.vjp(copied, cotangents)]
     except Fault:
         return  # equal rows are no input for this function
     steady = partial(_steady, subject, copied, cotangents, expected, scales)
-    what = "rows expanded from one row"
-    yield from _changed(subject, shared, cotangents, expected, scales, steady, what)
+    there = replace(at, gradients=expected, steady=steady)
+    yield from _changed(there, shared, cotangents, "rows expanded from one row")
 
 
 def _changed(
-    subject: FunctionUnderTest,
-    other: Sequence[Any],
-    cotangents: Sequence[Any],
-    gradients: Sequence[Array | None],
-    scales: Sequence[float],
-    steady: Callable[[], bool],
-    what: str,
+    at: _Asked, other: Sequence[Any], cotangents: Sequence[Any], what: str
 ) -> Iterator[Complaint]:
-    """Compare the gradients at the same numbers, laid out otherwise, with those that are known.
-
-    Whether they are ``steady`` is only asked where they differ.
-    """
+    """Compare the gradients at the same numbers, laid out otherwise, with those that are known."""
+    subject = at.subject
     try:
         changed = subject.vjp(other, cotangents)
     except Fault as fault:
-        if _refuses(subject, other) or not steady():
+        if _refuses(subject, other) or not at.steady():
             return
         yield Verdict.WRONG, f"inputs laid out otherwise ({what}): {fault}", (
             "use reshape in place of view, write to arrays of your own only, or make the input contiguous"
         )  # fmt: skip
         return
-    for label, g, c, scale in zip(subject.labels, gradients, changed, scales, strict=True):
+    for label, g, c, scale in zip(subject.labels, at.gradients, changed, at.scales, strict=True):
         if g is not None and c is not None and not close(g, to_numpy(c), coarsest(other), scale):
-            if _reads_memory(subject, other) or not steady():
+            if _reads_memory(subject, other) or not at.steady():
                 return
             yield Verdict.WRONG, (
                 f"the gradient by {label} changes when inputs and cotangents are laid out "
@@ -378,41 +443,29 @@ def _refuses(subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
     return False
 
 
-def _rows(
-    subject: FunctionUnderTest,
-    native: Sequence[Any],
-    results: Sequence[Any],
-    cotangents: Sequence[Any],
-    gradients: Sequence[Array | None],
-    scales: Sequence[float],
-    steady: Callable[[], bool],
-) -> Iterator[Complaint]:
+def _rows(at: _Asked, results: Sequence[Any]) -> Iterator[Complaint]:
     """Check that a row has the same gradient alone, if the function maps over rows (found out here)."""
-    batched = _batched(subject, native, results)
+    subject, native = at.subject, at.native
+    batched = _mapped_over(subject, native, results)
     if not any(b and is_floating(a) for a, b in zip(native, batched, strict=True)):
         return
     alone = [_last_row(a) if b else a for a, b in zip(native, batched, strict=True)]
-    # Zeros and ties may look alike alone: the promise has to hold at other numbers too.
-    rng = np.random.default_rng(len(native))
-    other = [stirred(a, rng) if is_floating(a) else a for a in native]
-    if not all(_row_alone(subject, point, batched) for point in (native, other)):
-        return
     try:
-        found = subject.vjp(alone, [None if v is None else _last_row(v) for v in cotangents])
+        found = subject.vjp(alone, [None if v is None else _last_row(v) for v in at.cotangents])
     except Fault as fault:
-        if steady():
+        if at.steady():
             yield Verdict.WRONG, f"a single row: {fault}", "is a dimension of size 1 squeezed away?"
         return
     fmt = coarsest(native)
     for label, g, one, b, scale in zip(
-        subject.labels, gradients, found, batched, scales, strict=True
+        subject.labels, at.gradients, found, batched, at.scales, strict=True
     ):
         if (
             b
             and g is not None
             and one is not None
             and not close(g[-1:], to_numpy(one), fmt, scale)
-            and steady()
+            and at.steady()
         ):
             yield Verdict.WRONG, (
                 f"the gradient by {label} in the last row is another one when that row comes alone"
@@ -431,44 +484,75 @@ def stirred(a: Any, rng: np.random.Generator) -> Any:
     return like(a, size * rng.uniform(0.5, 1.0, x.shape))
 
 
-def _row_alone(subject: FunctionUnderTest, native: Sequence[Any], batched: Sequence[bool]) -> bool:
+def _mapped_over(
+    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+) -> list[bool]:
+    """Tell which inputs the function maps over row by row: none if their last rows alone give other results.
+
+    All that have as many rows are tried, and only then those of them that move the same row alone.
+    """
+    rows = {to_numpy(r).shape[:1] for r in results}
+    (count,) = rows.pop() or (0,)
+    none = [False] * len(native)
+    if rows or count < 2:
+        return none
+    candidates = [to_numpy(a).shape[:1] == (count,) for a in native]
+    floats = [is_floating(a) for a in native]
+    if not np.any(np.logical_and(candidates, floats)):
+        return none
+    # Zeros and ties may look alike alone, and what the last row alone decides: the promise has to hold at
+    # other numbers too, the rows in another order.
+    rng = np.random.default_rng(len(native))
+    other = [stirred(a, rng) if f else a for a, f in zip(native, floats, strict=True)]
+    each = zip(other, candidates, floats, strict=True)
+    other = [like(a, to_numpy(a)[::-1]) if c and f else a for a, c, f in each]
+
+    def are_alone(batched: Sequence[bool]) -> bool:
+        return _row_alone(subject, native, batched, results) and _row_alone(subject, other, batched)
+
+    if are_alone(candidates):
+        return candidates
+    if np.count_nonzero(np.logical_and(candidates, floats)) < 2:
+        return none
+    batched = _batched(subject, native, candidates, results)
+    return batched if any(batched) and are_alone(batched) else none
+
+
+def _row_alone(
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    batched: Sequence[bool],
+    results: Sequence[Any] | None = None,
+) -> bool:
     """Tell whether the last row of the results is finite and comes out of the last rows alone."""
     try:
-        full = [to_numpy(r)[-1:] for r in subject.value(native)]
+        every = subject.value(native) if results is None else results
         one = subject.value(
             [_last_row(a) if b else a for a, b in zip(native, batched, strict=True)]
         )
     except Fault:
         return False
-    pairs = zip(full, map(to_numpy, one), strict=True)
+    pairs = [(to_numpy(r)[-1:], to_numpy(v)) for r, v in zip(every, one, strict=True)]
     return all(close(r, v, coarsest(native)) and np.all(np.isfinite(r)) for r, v in pairs)
 
 
 def _batched(
-    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    candidates: Sequence[bool],
+    results: Sequence[Any],
 ) -> list[bool]:
-    """Tell which inputs the function maps over row by row; none if any input leaves that open.
-
-    Whether it really does is seen when a row is tried alone.
-    """
+    """Tell which candidates move a row of the results alone; none if any leaves that open."""
     before = [to_numpy(r) for r in results]
-    out = [False] * len(native)
-    rows = {r.shape[0] if r.ndim else 0 for r in before}
-    count = rows.pop()
-    if rows or count < 2:
-        return out
+    out = list(candidates)
     for j, a in enumerate(native):
-        x = to_numpy(a)
-        if not x.ndim or x.shape[0] != count:
-            continue
-        if not is_floating(a):
-            out[j] = True  # labels, which go with the rows
-            continue
+        if not candidates[j] or not is_floating(a):
+            continue  # labels go with the rows
         changes = [_changed_rows(subject, native, j, factor, before) for factor in (0.5, 2.0)]
         mine, others = np.any(changes, axis=0)
         if not (mine or others):
             return [False] * len(native)
-        out[j] = mine and not others
+        out[j] = bool(mine and not others)
     return out
 
 
@@ -496,29 +580,6 @@ def _changed_rows(
         not all(same(r[:1], s[:1]) for r, s in pairs),
         not all(same(r[1:], s[1:]) for r, s in pairs),
     )
-
-
-def _layouts(
-    subject: FunctionUnderTest,
-    native: Sequence[Any],
-    pull: Pullback,
-    cotangents: Sequence[Any],
-    gradients: Sequence[Array | None],
-    scales: Sequence[float],
-    steady: Callable[[], bool],
-) -> Iterator[Complaint]:
-    """Check that the same numbers, laid out otherwise in memory, have the same gradient."""
-    if subject.framework.name == "jax":  # its arrays have no layout of their own
-        return
-    for what, change in (("transposed in memory", _fortran), ("every other element", _strided)):
-        other = [change(a) if is_floating(a) else a for a in native]
-        turned = [None if v is None else change(v) for v in cotangents]
-        yield from _changed(subject, other, turned, gradients, scales, steady, what)
-    ones = [None if v is None else ones_like(v) for v in cotangents]
-    expanded = [None if v is None else _expanded(v) for v in ones]
-    of_ones = [_numbers(g) for g in pull(ones)]
-    what = "a cotangent of ones that is expanded from a single one, as that of a sum is"
-    yield from _changed(subject, native, expanded, of_ones, scales, steady, what)
 
 
 def _numbers(value: Any) -> Array | None:
