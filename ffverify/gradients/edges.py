@@ -96,6 +96,10 @@ def edges(
     elements = np.insert(elements, border, elements[border - 1])
 
     def courses(places: Array, elements: Array) -> Array:
+        pairs, each = np.unique(np.stack([places, elements]), axis=1, return_inverse=True)
+        return of_pairs(*pairs)[:, each.ravel()]
+
+    def of_pairs(places: Array, elements: Array) -> Array:
         rounds = _nth(elements)  # no run has two numbers for one element
         rows = np.broadcast_to(inputs.arrays[j].ravel(), (rounds.max() + 1, size)).copy()
         rows[rounds, elements] = _floats_at(places, fmt)
@@ -111,13 +115,22 @@ def edges(
     gap, kind = np.concatenate(gaps), np.concatenate(kinds)
     below, above, wanted, where = places[gap], places[gap + 1], first[kind, gap], elements[gap]
     while (apart := np.flatnonzero(above != below + 1)).size:
+        # Four parts at a time: a run of three times as many numbers costs less than a second one.
         low_end, high_end = below[apart], above[apart]
-        middle = (low_end >> 1) + (high_end >> 1) + (low_end & high_end & 1)  # the sum may not fit
-        same = courses(middle, where[apart])[kind[apart], np.arange(apart.size)] == wanted[apart]
-        below[apart] = np.where(same, middle, low_end)
-        above[apart] = np.where(same, high_end, middle)
+        middle = _between(low_end, high_end)
+        ends = [low_end, _between(low_end, middle), middle, _between(middle, high_end), high_end]
+        found_in = courses(np.concatenate(ends[1:4]), np.tile(where[apart], 3))
+        each = found_in[np.tile(kind[apart], 3), np.arange(3 * apart.size)].reshape(3, -1)
+        same = (each == wanted[apart]) | (np.stack(ends[1:4]) == low_end)
+        part = np.logical_and.accumulate(same).sum(axis=0)
+        below[apart], above[apart] = np.choose(part, ends[:4]), np.choose(part, ends[1:])
     found = _floats_at(np.stack([below, above], axis=1).ravel(), fmt)
     return list(dict.fromkeys(found.tolist()))
+
+
+def _between(low: Array, high: Array) -> Array:
+    """Give the places halfway; the sum of two may not fit."""
+    return np.asarray((low >> 1) + (high >> 1) + (low & high & 1))
 
 
 def _nth(values: Array) -> Array:

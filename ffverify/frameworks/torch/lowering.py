@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,8 +24,16 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
-from ffverify.exact.formats import is_floating
+from ffverify.exact.arrays import (
+    Arithmetic,
+    HiddenRows,
+    Plain,
+    PreciseArray,
+    by_rows,
+    distinct_rows,
+    row_of,
+)
+from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.moves import Move, arithmetic_of, labels, move, moved, moves_of
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import (
@@ -32,7 +41,6 @@ from ffverify.exact.programs import (
     Known,
     Program,
     UnknownOperation,
-    at_rows,
     listed,
     remembered,
 )
@@ -179,39 +187,119 @@ def _meant(step: Step) -> Step | None:
 
 
 class _Interpreter:
-    """A tape as a program on precise arrays; remembers where moved elements go."""
+    """A tape as a program on precise arrays.
+
+    Copies are what they copy. What depends on data alone, on labels and masks and no floats, is run by torch,
+    once for the same data. Where moved elements go is remembered, too.
+    """
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._moves: dict[int, Any] = {}
-        self._meant = [_meant(step) for step in tape.steps]
+        self._moves: dict[Any, Any] = {}
+        self._of_data: dict[Any, dict[int, Array]] = {}
+        self._entered: WeakKeyDictionary[Arithmetic, dict[int, Value]] = WeakKeyDictionary()
+        self._steps: list[tuple[int, Step, Step | None, list[int]]] = []
+        self._integers: list[tuple[Step, list[int]]] = []
+        same = self._same = dict[int, int]()
+        self._data = [s.number for s in slots(tape.inputs) if not _has_numbers(s)]
+        plain = {*self._data, *(k for k, t in tape.constants.items() if not _has_numbers(t))}
+        for i, step in enumerate(tape.steps):
+            takes = [same.get(s.number, s.number) for s in step.inputs]
+            meant, results = _meant(step), slots(step.results)
+            exact = meant is not None and meant.floating and step.name in ON_NUMBERS
+            if step.name in COPIES:
+                same[results[0].number] = takes[0]
+            elif plain.issuperset(takes) and not (exact or step.writes):
+                self._integers.append((step, takes))
+                plain |= {s.number for s in results if not _has_numbers(s)}
+            else:
+                self._steps.append((i, step, meant, takes))
+        outputs = {same.get(s.number, s.number) for s in slots(tape.outputs)}
+        last = {n: i for i, _, _, takes in self._steps for n in takes}
+        self._wanted = outputs | last.keys()
+        self._done: dict[int, list[int]] = {}
+        for n, i in last.items():
+            if n not in outputs:
+                self._done.setdefault(i, []).append(n)
 
     def __call__(self, *args: Value) -> tuple[Any, ...]:
         arithmetic = arithmetic_of(args) or BALLS
-        values: dict[int, Value] = {
-            k: _entering(t, arithmetic) for k, t in self._tape.constants.items()
-        }
+        entered = self._entered.get(arithmetic)
+        if entered is None:
+            constants = self._tape.constants.items()
+            entered = {k: _entering(t, arithmetic) for k, t in constants}
+            self._entered[arithmetic] = entered
+        values: dict[int, Value] = dict(entered)
         bind(self._tape.inputs, args, values)
-        for i, step in enumerate(self._tape.steps):
-            result = at_rows(
-                lambda *xs, i=i, step=step: self._run(i, step, xs, arithmetic),
-                [values[s.number] for s in step.inputs],
-            )
+        if self._integers:
+            values |= self._from_data([values[n] for n in self._data], arithmetic)
+        for i, step, meant, takes in self._steps:
+            xs = [values[n] for n in takes]
+            try:
+                result = self._run(i, step, meant, xs, arithmetic)
+            except HiddenRows:
+                one = partial(self._run, i, step, meant)
+                result = by_rows(lambda *row, one=one: one(row, arithmetic), *xs)
             bind(step.results, result, values)
-            for done in self._tape.last_uses.get(i, ()):
+            for done in self._done.get(i, ()):
                 del values[done]
-        return tuple(mapped(Slot, lambda s: values[s.number], self._tape.outputs))
+        same = self._same
+        return tuple(
+            mapped(Slot, lambda s: values[same.get(s.number, s.number)], self._tape.outputs)
+        )
 
-    def _run(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
-        if step.name in COPIES:
-            return xs[0]
+    def _from_data(self, data: Sequence[Value], arithmetic: Arithmetic) -> dict[int, Value]:
+        """Give what depends on data alone."""
+
+        def entering(array: Array) -> Value:
+            return arithmetic.array(array) if is_floating(array) else array
+
+        batches = [a for a in data if isinstance(a, Plain)]
+        if not batches:
+            return {n: entering(a) for n, a in self._made(data).items()}
+        first, which = distinct_rows(batches)
+        rows = [self._made([row_of(a, k) for a in data]) for k in first]
+        out: dict[int, Value] = {}
+        for n, one in rows[0].items():
+            each = [row[n] for row in rows]
+            if any(other.shape != one.shape for other in each):
+                raise HiddenRows("rows of different shapes")
+            whole = np.stack(each)[which]
+            if (whole == one).all():
+                out[n] = entering(one)
+                continue
+            value = entering(whole)
+            out[n] = (
+                PreciseArray(value.elements, arithmetic, len(which))
+                if isinstance(value, PreciseArray)
+                else Plain(value, len(which))
+            )
+        return out
+
+    def _made(self, data: Sequence[Any]) -> dict[int, Array]:
+        """Run what depends on data alone; give floats as float64."""
+        key = tuple(np.asarray(a).tobytes() for a in data)
+        if key not in self._of_data:
+            if len(self._of_data) == _MANY:
+                self._of_data.clear()
+            values: dict[int, Any] = {k: t.detach().cpu() for k, t in self._tape.constants.items()}
+            values |= zip(self._data, map(_native_value, data), strict=True)
+            for step, takes in self._integers:
+                args, kwargs = step.given([values[n] for n in takes])
+                bind(step.results, step.operation(*args, **kwargs), values)
+            made = {s.number for step, _ in self._integers for s in slots(step.results)}
+            self._of_data[key] = {n: _array(values[n]) for n in made & self._wanted}
+        return self._of_data[key]
+
+    def _run(
+        self, i: int, step: Step, meant: Step | None, xs: Sequence[Value], arithmetic: Arithmetic
+    ) -> Value:
         kinds = set(map(type, xs))
         if PreciseArray in kinds and step.name in MOVES:
             return self._move(i, step, xs, arithmetic)
         if Plain in kinds and step.name not in _OF_PLAIN:
             raise HiddenRows(step.name)
         some = PreciseArray in kinds or Plain in kinds
-        meant = self._meant[i]
         if meant is None or not (some or (meant.floating and step.name in ON_NUMBERS)):
             args, kwargs = step.given(xs)
             return _native(step.operation, args, kwargs, arithmetic)
@@ -219,14 +307,15 @@ class _Interpreter:
         if not some:
             args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
         result = ATEN[step.name](*args, **said)
-        if isinstance(step.results, Slot) and isinstance(result, PreciseArray):
-            return result.astype(_named(step.results.dtype))
-        return result
+        exact = arithmetic.cast is None and meant.floating
+        if exact or not (isinstance(step.results, Slot) and isinstance(result, PreciseArray)):
+            return result
+        return result.astype(_named(step.results.dtype))
 
     def _move(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
         """Let torch move the labels of elements, and put the elements where the labels went.
 
-        Where that is stays the same unless indices vary.
+        Where that is stays the same for the same indices.
         """
         arrays = [x for x in xs if isinstance(x, PreciseArray)]
         place = FILLS.get(step.name, len(step.args))
@@ -234,12 +323,16 @@ class _Interpreter:
         filled = isinstance(number, int | float)
         if filled:  # a number that elements are set to comes last, as one more element
             arrays.append(arithmetic.array(number))
-        varying = any(
-            isinstance(x, np.ndarray | Plain) and s.number not in self._tape.constants
-            for s, x in zip(step.inputs, xs, strict=True)
-        )
 
         def find(operands: Sequence[Value]) -> Any:
+            key = (i, *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
+            if key not in self._moves:
+                if len(self._moves) == _MANY:
+                    self._moves.clear()
+                self._moves[key] = where(operands)
+            return self._moves[key]
+
+        def where(operands: Sequence[Value]) -> Any:
             numbers = labels(arrays)
             given = iter(numbers)
             args, kwargs = step.given(
@@ -255,12 +348,12 @@ class _Interpreter:
             out = step.operation(*args, **kwargs)
             return mapped(torch.Tensor, lambda t: move(t.numpy()), out)
 
-        found = None if varying else self._moves.get(i)
-        if found is None:
-            found = moves_of(find, xs)
-        if not varying:
-            self._moves[i] = found
-        return mapped(Move, lambda by: moved(arrays, by), found)
+        return mapped(Move, lambda by: moved(arrays, by), moves_of(find, xs))
+
+
+def _has_numbers(x: Slot | torch.Tensor) -> bool:
+    """Tell whether an array is one of floats."""
+    return x.dtype.is_floating_point or x.dtype.is_complex
 
 
 @cache
@@ -280,12 +373,16 @@ def _entering(value: Any, arithmetic: Arithmetic) -> Value:
     """Bring a tensor in: floats exactly, integers and booleans as they are."""
     if not isinstance(value, torch.Tensor):
         return value
+    held = _array(value)
+    return arithmetic.array(held) if is_floating(held) else held
+
+
+def _array(value: torch.Tensor) -> Array:
+    """Give a tensor as an ndarray, of floats as float64."""
     if value.is_complex():
         raise UnknownOperation("complex numbers")
-    value = value.detach().cpu()
-    if value.is_floating_point():
-        return arithmetic.array(value.double().numpy(force=True))  # some are zeros without memory
-    return value.numpy(force=True)
+    held = value.double() if value.is_floating_point() else value
+    return held.numpy(force=True)  # some are zeros without memory
 
 
 def _native_value(x: Value) -> Any:
@@ -320,6 +417,8 @@ def _drawn(tape: Tape) -> list[str]:
             found |= {step.name: None} if step.operation in DRAWS else {}
     return list(found)
 
+
+_MANY = 1024  # data of which results, and indices of which moves, are remembered
 
 # What batches of truth values are taken by as they are.
 _OF_PLAIN = frozenset(str.split("where logical_and logical_or logical_not eq ne lt le gt ge"))

@@ -46,6 +46,11 @@ class Step:
         """The operation's name without namespace and overload."""
         return str(self.operation._schema.name).split("::")[-1]
 
+    @property
+    def writes(self) -> bool:
+        """Whether the operation changes its arguments: of a functional program, the inputs."""
+        return bool(self.operation._schema.is_mutable)
+
     @cached_property
     def inputs(self) -> list[Slot]:
         """The tensors that the operation reads."""
@@ -118,17 +123,6 @@ class Tape:
             (k, t.dtype, t.shape, t.stride(), _content(t)) for k, t in self.constants.items()
         )
         return steps, _frozen(self.inputs), _frozen(self.outputs), held
-
-    @cached_property
-    def last_uses(self) -> dict[int, list[int]]:
-        """Which slots no step after the i-th reads, nor the caller."""
-        last = {s.number: i for i, step in enumerate(self.steps) for s in step.inputs}
-        for slot in slots(self.outputs):
-            last.pop(slot.number, None)
-        out: dict[int, list[int]] = {}
-        for number, i in last.items():
-            out.setdefault(i, []).append(number)
-        return out
 
 
 _NESTS = (list, tuple)
@@ -359,8 +353,7 @@ def _own_integers(
     for step in steps:
         results = slots(step.results)
         random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
-        writes = step.operation._schema.is_mutable  # what is left of changes to inputs
-        if random or writes or not results or not all(s.number in values for s in step.inputs):
+        if random or step.writes or not results or not all(s.number in values for s in step.inputs):
             continue
         given, named = step.given([values[s.number] for s in step.inputs])
         bind(step.results, step.operation(*given, **named), values)

@@ -189,6 +189,8 @@ class Numbers:
     def of_largest(self, numbers: Array) -> Array:
         """Give for every element the largest finite magnitude in its own array."""
         sizes = np.where(np.isfinite(numbers), np.abs(numbers), 0.0)
+        if len(self.sizes) == 1:
+            return np.full(sizes.size, sizes.max(initial=0.0))
         parts = np.split(sizes, np.cumsum(self.sizes)[:-1])
         return np.repeat([p.max(initial=0.0) for p in parts], self.sizes)
 

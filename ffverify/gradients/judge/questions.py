@@ -241,6 +241,9 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
     largest = numbers.of_largest(exact)
     unseen = np.where(asked & np.isfinite(exact) & (largest > 0), unit, np.nan)
     doubted = asked & off
+    if not doubted.any():
+        numbers.unseen(unseen)
+        return
     # Of an array's losses that are rounding beside it the first is told. More are no news, as long as the
     # code's own roundings explain them: whether it ran right is asked of every number.
     warned = np.array([(numbers.mode, owner) in point.warned for owner in numbers.owners])
