@@ -36,10 +36,16 @@ VARIES: Complaint = (
 
 
 def side_checks(
-    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any], seed: int
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    results: Sequence[Any],
+    seed: int,
+    *,
+    lasting: bool = True,
 ) -> Iterator[Complaint]:
     """Yield (verdict, sentence, hint) for everything that is amiss at one point.
 
+    What is amiss at all points or at none is only asked if ``lasting``, and not of what is pure (see below).
     A function that is random yields that alone: nothing else means anything then.
     """
     before = [to_numpy(a).copy() for a in native]
@@ -90,13 +96,14 @@ def side_checks(
         if changed is None or changed:
             pull = partial(subject.vjp, native)
     yield from _at_zero(subject, pull(_scaled(cotangents, 0.0)), lambda: arrays)
-    yield from _lasting(subject, native, first, pull, cotangents, arrays)
+    if lasting:
+        yield from _lasting(subject, native, first, pull, cotangents, arrays)
 
 
 def lasting_checks(
     subject: FunctionUnderTest, native: Sequence[Any], seed: int
 ) -> Iterator[Complaint]:
-    """Yield what is amiss with a function that is pure, where that is amiss at all points or at none."""
+    """Yield what is amiss with a function at all points or at none."""
     results = subject.value(native)
     cotangents = _cotangents(results, seed)
     arrays = list(map(_numbers, subject.vjp(native, cotangents)))

@@ -212,6 +212,10 @@ class TruthSources:
 
         return replace(subject, fn=value, caller_vjp=pulled)
 
+    def is_kept(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
+        """Tell whether `keep` kept programs of points of this kind."""
+        return ("right", _kind(subject, native)) in self._kept
+
     def _lasts(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
         """Tell whether programs are kept beyond the check: NumPy's may be the function itself."""
         own = subject.caller_vjp or subject.caller_jvp or self._truth is not None

@@ -93,3 +93,50 @@ def test_no_function_is_kept_alive(made):
     del fn, x
     gc.collect()
     assert seen() is None
+
+
+def of_layouts():
+    """Give a function whose backward may be made to take its input for contiguous, and how to do that."""
+    torch = pytest.importorskip("torch")
+    state = {"contiguous": False, "scale": 1.0, "calls": 0}
+
+    class Squared(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            state["calls"] += 1
+            ctx.save_for_backward(x)
+            return state["scale"] * x * x
+
+        @staticmethod
+        def backward(ctx, v):
+            (x,) = ctx.saved_tensors
+            if state["contiguous"]:
+                x = torch.as_strided(x, x.shape, torch.empty(x.shape).stride())
+            return 2 * state["scale"] * v * x
+
+    x = torch.tensor([[0.5, -1.25, 2.0], [0.75, 1.5, -3.0]], dtype=torch.float64)
+    return Squared.apply, x, state
+
+
+def test_layouts_and_rows_are_asked_once_of_what_has_not_changed():
+    fn, x, state = of_layouts()
+    calls = []
+    for _ in range(3):
+        state["calls"] = 0
+        assert verdict(fn, x) == "correct"
+        calls.append(state["calls"])
+    assert calls[1] == calls[2] < calls[0]
+
+
+def test_layouts_are_asked_again_of_what_computes_something_else():
+    fn, x, state = of_layouts()
+    assert verdict(fn, x) == verdict(fn, x) == "correct"
+    state.update(contiguous=True, scale=3.0)
+    assert verdict(fn, x) == "wrong"
+    assert verdict(fn, x) == "wrong"
+
+
+def test_what_breaks_a_law_is_asked_again():
+    fn, x, state = of_layouts()
+    state.update(contiguous=True)
+    assert [verdict(fn, x) for _ in range(3)] == ["wrong"] * 3
