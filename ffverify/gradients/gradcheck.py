@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -255,9 +256,10 @@ class Check:
         reverse, forward = self.own.checked()
         # At the first inputs the framework is called: to stage what it does costs as much as some tens do.
         known = self.known if self.points > _STAGED else None
-        made = replace(made, reverse=reverse, forward=forward, call=self._call(), known=known)
+        made = replace(made, reverse=reverse, forward=forward, call=self._call, known=known)
         return made, [framework_of(a).copied(a) for a in native]
 
+    @cached_property
     def _call(self) -> Call:
         """Give how the check was called, without what was left as it is by default."""
         own = {k: v for k, v in vars(self.own).items() if v is not None and k != "modes"}
@@ -561,7 +563,7 @@ class Check:
     def _complain(self, kind: Verdict, sentence: str, hint: str, native: list[Any]) -> None:
         made = Finding(
             kind, self.name, sentence, "", np.inf, 0.0, coarsest(native).name,
-            hint=f"Hint: {hint}" if hint else "", replay=code(self._call(), self.inputs),
+            hint=f"Hint: {hint}" if hint else "", replay=code(self._call, self.inputs),
             strict=self.strict,
         )  # fmt: skip
         if made.severity == "error":
