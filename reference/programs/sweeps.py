@@ -29,7 +29,7 @@ KEPT = 256  # structures
 LONG = 1000  # records: a program is made of so many in a tenth of a second
 LARGE = 2**20  # bytes of intermediate values, beside which interpreting takes no time
 # How often a structure was swept, then its program, or None where it has none.
-SWEEPS: dict[bytes, int | Program | None] = {}
+SWEEPS: dict[Any, int | Program | None] = {}
 
 
 def sweep(
@@ -69,12 +69,12 @@ def _numbers() -> dict[Primitive, int]:
 
 def _structure(
     tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value]
-) -> tuple[bytes, list[Any]]:
+) -> tuple[Any, list[Any]]:
     """Return the key of a tape, and the values that its program takes.
 
-    `marshal` writes what `_is_plain` with its exact types and so that it can be read back: no two
-    structures of plain parts have one key. Other arrays and numbers it writes as mere bytes, which no
-    plain part is written as: they have keys too, and no program.
+    It can be read back, so that no two structures have one key. `marshal` tells 1 from True and 1.0, which
+    are equal, and writes all that `_is_plain`. Arrays among the parameters it writes as mere bytes, which
+    no plain part is written as: they have keys too, and no program.
 
     Raises
     ------
@@ -84,45 +84,53 @@ def _structure(
     if len(tape) > LONG:
         raise ValueError("too long for a program")
     numbers = _numbers()
-    leaves, key = [*y_bars], [outputs, *map(_signature, y_bars)]
+    leaves, key = [*y_bars], list[Any](outputs)
+    for y in y_bars:
+        _sign(y, key)
     for y, primitive, params, values, parents in tape:
         leaves.append(y)
         if primitive is None:
-            key.append(_signature(y))
+            _sign(y, key)
             continue
-        key += numbers[primitive], params, parents
+        key.append(numbers[primitive])
+        if params:
+            key.append(_dumped(params))
+        key += parents
         if len(parents) != len(values):
             on_tape = [k for k, _ in parents]
             for k, x in enumerate(values):
                 if k not in on_tape:
-                    key.append(_signature(x))
+                    _sign(x, key)
                     if type(x) not in STATIC:
                         leaves.append(x)
-    try:
-        found = marshal.dumps(key, 2)
-    except ValueError:  # neither slices nor dtypes are written
-        found = marshal.dumps([_written_out(x) if type(x) is dict else x for x in key], 2)
-    if len(found) > 100 * LONG:
-        raise ValueError("a large array among the parameters")
-    return found, leaves
+    return tuple(key), leaves
 
 
 STATIC = (int, bool)  # values that are part of the structure
 NUMBERS = "fiub"  # kinds of dtypes
 
 
-def _signature(x: Value) -> Any:
+def _sign(x: Value, key: list[Any]) -> None:
+    """Add to the key what of a value from outside counts."""
     kind = type(x)
     if kind is ndarray:
-        dtype = x.dtype
-        return x.shape, x.strides, dtype.char, dtype.isnative
-    if kind is float:
-        return None
-    if kind in STATIC:
-        return x
-    if isinstance(x, np.generic):
-        return x.dtype.char
-    raise ValueError(f"{kind}: not a number or array")
+        key += x.shape, x.strides, x.dtype
+    elif kind in STATIC:
+        key += kind, x
+    elif issubclass(kind, float | np.generic):
+        key.append(kind)
+    else:
+        raise ValueError(f"{kind}: not a number or array")
+
+
+def _dumped(params: dict[str, Any]) -> bytes:
+    try:
+        found = marshal.dumps(params, 2)
+    except ValueError:  # neither slices nor dtypes are written
+        found = marshal.dumps(_written_out(params), 2)
+    if len(found) > LONG:
+        raise ValueError("a large array among the parameters")
+    return found
 
 
 def _written_out(value: Any) -> Any:
@@ -190,5 +198,7 @@ def _program(
 
 def _same(a: Value, b: Value) -> bool:
     """Whether two results are the same to the bit, in type, dtype and memory layout."""
-    same = np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    return same and bool(_signature(a) == _signature(b))
+    signatures: tuple[list[Any], list[Any]] = [], []
+    for x, signature in zip((a, b), signatures, strict=True):
+        _sign(x, signature)
+    return signatures[0] == signatures[1] and np.asarray(a).tobytes() == np.asarray(b).tobytes()
