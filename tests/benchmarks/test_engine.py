@@ -9,6 +9,7 @@ that compiling takes; and GradBench's objectives as a multiple of torch's eager 
 time.
 """
 
+import functools
 import importlib.util
 import itertools
 import statistics
@@ -28,6 +29,7 @@ from ffverify.reference import (
     softmax_nll,
     value_and_grad,
 )
+from tests.reference.objectives import lse, ode
 
 SHAPES = {
     "2-2-2 x4": ([2, 2, 2], 4),
@@ -163,28 +165,6 @@ def contenders(name):
 # The objectives of GradBench that give one real number, in a framework's plain functions -----------------
 
 
-def lse(xp, x):
-    top = xp.max(x)
-    return top + xp.log(xp.sum(xp.exp(x - top)))
-
-
-def ode(xp, x, zero, one):
-    """RK4 for y_0' = x_0, y_i' = x_i y_{i-1}, from y = 0 to time 2."""
-
-    def slope(y):
-        return x * xp.concatenate([one, y[:-1]])
-
-    steps, y = 10, zero
-    h = 2.0 / steps
-    for _ in range(steps):
-        k1 = slope(y)
-        k2 = slope(y + h / 2 * k1)
-        k3 = slope(y + h / 2 * k2)
-        k4 = slope(y + h * k3)
-        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return y[-1]
-
-
 def ba(xp, cameras, points, weights, features):
     """Half the squared reprojection errors of as many cameras as points, with radial distortion."""
     rotation, moved = cameras[:, :3], points - cameras[:, 3:6]
@@ -235,7 +215,11 @@ def objectives():
     points = np.array([0.5, -0.4, -1.0]) * rng.uniform(0.9, 1.1, (observed, 3))
     return {
         "lse, n=1000": (lse, [rng.normal(size=1000)], ()),
-        "ode, n=100": (ode, [rng.uniform(0.5, 1.5, 100)], (np.zeros(100), np.ones(1))),
+        "ode, n=100": (
+            functools.partial(ode, steps=10),
+            [rng.uniform(0.5, 1.5, 100)],
+            (np.zeros(100), np.ones(1)),
+        ),
         "ba, 100 observations": (
             ba,
             [cameras, points, rng.uniform(0.5, 1.0, (observed, 1))],

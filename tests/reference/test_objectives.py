@@ -5,6 +5,8 @@ its gradient program again in ball arithmetic, and allows what conditioning does
 gradients are held to the same: its hand model's, of hundreds of numbers, by `adbench.py`.
 """
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -16,13 +18,10 @@ from ffverify.reference import (
     jacobian,
     value_and_grad,
 )
+from tests.reference import objectives
 
 rng = np.random.default_rng(0)
-
-
-def lse(x):
-    largest = np.max(x)
-    return largest + np.log(np.sum(np.exp(x - largest)))
+lse = functools.partial(objectives.lse, np)
 
 
 def gmm(alphas, means, icf, x, gamma=1.0, m=0):
@@ -41,23 +40,6 @@ def gmm(alphas, means, icf, x, gamma=1.0, m=0):
     prior = 0.5 * gamma**2 * (np.sum(np.exp(log_diagonals) ** 2) + np.sum(icf[:, d:] ** 2))
     prior = prior - m * np.sum(log_diagonals)
     return slse - n * lse(alphas) - n * d * 0.5 * np.log(2 * np.pi) + prior
-
-
-def ode(x, steps=4):
-    """RK4 for y_0' = x_0, y_i' = x_i y_{i-1}, from y = 0 to time 2."""
-
-    def slope(y):
-        shifted = np.concatenate([np.ones(1), y[:-1]])
-        return x * shifted
-
-    h, y = 2.0 / steps, np.zeros(len(x))
-    for _ in range(steps):
-        k1 = slope(y)
-        k2 = slope(y + h / 2 * k1)
-        k3 = slope(y + h / 2 * k2)
-        k4 = slope(y + h * k3)
-        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return y[-1]
 
 
 def rotated(rotation, point):
@@ -104,7 +86,10 @@ OBJECTIVES = {
         lambda a, mu, q: gmm(a, mu, q, DATA),
         (rng.normal(size=K), rng.normal(size=(K, D)), 0.3 * rng.normal(size=(K, D * (D + 1) // 2))),
     ),
-    "ode": (ode, (rng.uniform(0.5, 1.5, 3),)),
+    "ode": (
+        lambda x: objectives.ode(np, x, np.zeros(3), np.ones(1), 4),
+        (rng.uniform(0.5, 1.5, 3),),
+    ),
     "ba": (ba, (CAMERA, np.array([0.5, -0.4, -1.0]), np.array(0.8))),
     "hand": (lambda theta: hand(theta, POINTS), (rng.uniform(-0.5, 0.5, (3, 3)),)),
 }
