@@ -49,7 +49,7 @@ from .truth_sources import ExactPrograms, TruthSources
 
 _SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
 _STAGED = 32  # inputs after which what a framework does anew at every call is kept
-_CALLS = 4  # of a function that seems to be wrong, to see that it is not random
+_CALLS = 4  # of a function that seems to be wrong for the first time, to see that it is not random
 _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 
 
@@ -377,15 +377,15 @@ class Check:
                 return
         found = self._screened(made, native, results, begun.point)
         kinds = {judged.kind for judged in found.failed}
-        if self.errors and is_random(made, native, results, calls=_CALLS):
-            self.errors.clear()  # a random function is accused of nothing else
-            raise Fault(RANDOM)
-        if self.errors and made.is_pure and made.reverse and not self.steady:
-            self.steady = not varies(made, native, results, calls=_CALLS)
-            if not self.steady:
+        if self.errors:  # a random function is accused of nothing else
+            if is_random(made, native, results, calls=1 if self.steady else _CALLS):
+                self.errors.clear()
+                raise Fault(RANDOM)
+            if not self.steady and varies(made, native, results, calls=_CALLS):
                 self.errors.clear()
                 self._complain(*VARIES, native)
                 return
+            self.steady = True
         if self.order == 2 and kinds <= {Verdict.INCONCLUSIVE, Verdict.IMPRECISE}:
             self._second_order(made, native, results, lossy=Verdict.IMPRECISE in kinds)
         if self.own.hessian_diagonal is not None and not kinds & _GRAVE:
