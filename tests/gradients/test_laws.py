@@ -198,6 +198,7 @@ def squeezed(x, v):
         (clipped, "is not linear"),
         (for_three_rows_only, "last row is another one when that row comes alone"),
         (squeezed, "a single row: the VJP of"),
+        (lambda x, v: (v * v / v * jax_cos(x),), "a zero cotangent gives NaN"),
     ],
 )
 def test_what_is_amiss_at_all_points_is_told_by_every_check(backward, says):
