@@ -53,11 +53,14 @@ class Slopes:
         Where left and right derivative differ.
     value
         Object array of balls: the program's own results.
+    wide
+        Whether steps that are small beside 1 were small enough.
     """
 
     exact: Array
     kink: Array
     value: Array
+    wide: bool = False
 
     @property
     def smooth(self) -> Array:
@@ -115,7 +118,8 @@ def slopes(
     Unresolved
         If a branch stays undecided up to the ceiling.
     """
-    bits, rounds, last = _first_precision(inputs, directions, fmt.precision + _SPARE), 0, ""
+    bits = _first_precision(_smallest(inputs, directions), fmt.precision + _SPARE)
+    rounds, last = 0, ""
     jumps: Array | None = None
     found: Slopes | None = None
     while bits <= CEILING:
@@ -157,14 +161,13 @@ def slopes_together(
     that are small beside its smallest coordinate, together with those that need about as many bits.
     """
     digits = fmt.precision + _SPARE
-    needed = [_first_precision(*p, digits) for p in zip(points, directions, strict=True)]
+    smallest = [_smallest(*p) for p in zip(points, directions, strict=True)]
+    needed = [_first_precision(s, digits) for s in smallest]
 
     def run(some: Sequence[int], *, coarse: bool = False) -> list[Slopes | None]:
         bits = _COARSE if coarse else max(needed[i] for i in some)
         with BALLS.precision(bits):
-            exponents = [
-                _exponent(0 if coarse else _smallest(points[i], directions[i]), bits) for i in some
-            ]
+            exponents = [_exponent(0 if coarse else smallest[i], bits) for i in some]
             h, half = truth.steps(np.array(exponents))
             moved = [
                 _on_stencil(
@@ -183,7 +186,7 @@ def slopes_together(
                     k and adaptive.narrow(v, fmt).all() for k, v in zip(enough, here, strict=True)
                 ]
             return [
-                Slopes(e, np.zeros(e.shape, bool), v) if k else None
+                Slopes(e, np.zeros(e.shape, bool), v, coarse) if k else None
                 for e, v, k in zip(each, here, enough, strict=True)
             ]
 
@@ -215,13 +218,18 @@ def glance(
     bits: int,
     *,
     arithmetic: Arithmetic = BALLS,
+    wide: bool = False,
 ) -> Array | None:
-    """Give the slopes of all results from two runs, without an error bound; None if undecided."""
-    bits = max(bits, _first_precision(inputs, directions, 2 * bits // 3))
+    """Give the slopes of all results from two runs, without an error bound; None if undecided.
+
+    ``wide`` steps are small beside 1, others beside the smallest coordinate.
+    """
+    smallest = 0 if wide else _smallest(inputs, directions)
+    bits = max(bits, _first_precision(smallest, 2 * bits // 3))
     while bits <= CEILING:
         with BALLS.precision(bits):
             try:
-                exponent = _exponent(_smallest(inputs, directions), bits)
+                exponent = _exponent(smallest, bits)
                 x = [under(arithmetic, b) for b in inputs.balls]
                 return central(vector, x, directions, exponent)[0]  # type: ignore[no-any-return]  # an object array
             except Undecided:
@@ -326,7 +334,7 @@ def along(
     """
     exact, kink, resolved, undefined = arb.nan(), False, False, 0
     before = None
-    bits = used = _first_precision(inputs, directions, fmt.precision + _SPARE)
+    bits = used = _first_precision(_smallest(inputs, directions), fmt.precision + _SPARE)
     while bits <= CEILING and not resolved and undefined <= _HOPELESS:
         with BALLS.precision(bits):
             try:
@@ -490,12 +498,12 @@ def _exponent(smallest: int, bits: int) -> Array:
     return np.asarray(smallest - (bits + smallest) // 3)
 
 
-def _first_precision(inputs: Inputs, directions: Weights, digits: int) -> int:
+def _first_precision(smallest: int, digits: int) -> int:
     """Give the bits with which a slope of the size of the values comes out to so many digits, base 2.
 
     It is good to 2(p + s) / 3 (see `_exponent`).
     """
-    needed = 3 * digits // 2 - _smallest(inputs, directions)
+    needed = 3 * digits // 2 - smallest
     return min(max(FIRST_PRECISION, needed), CEILING // 2)
 
 

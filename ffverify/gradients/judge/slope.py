@@ -136,8 +136,12 @@ class Slope:
         """Give how far the slope moves when the program's constants, such as √2, are rounded otherwise."""
         point, bits = self.point, FIRST_PRECISION
 
+        wide = point.ahead is not None and point.ahead.slopes.wide
+
         def slopes(arithmetic: Arithmetic) -> Array | None:
-            return glance(point.vector, point.inputs, self.directions, bits, arithmetic=arithmetic)
+            return glance(
+                point.vector, point.inputs, self.directions, bits, arithmetic=arithmetic, wide=wide
+            )
 
         while True:
             key = (bits, *(None if d is None else d.tobytes() for d in self.directions))
