@@ -25,7 +25,7 @@ from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
 
-from .operations import LAX, MOVES
+from .operations import BY_NUMPY, LAX, MOVES
 
 
 def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
@@ -188,7 +188,10 @@ def _moving(equation: Any) -> Callable[..., list[Value]]:
     found: list[Move] = []
 
     def places(given: Sequence[Value]) -> list[Move]:
-        return [move(o) for o in _bound(primitive, marked(given, jnp.asarray), params)]
+        numbers = marked(given)
+        if len(numbers) == 1 and primitive.name in BY_NUMPY:
+            return [move(BY_NUMPY[primitive.name](*numbers, **params))]
+        return [move(o) for o in _bound(primitive, numbers, params)]
 
     def put(xs: Sequence[Value]) -> list[Value]:
         arrays = [x for x in xs if isinstance(x, PreciseArray)]

@@ -30,6 +30,24 @@ MOVES = frozenset(
 )
 
 
+def _broadcast(x: Array, *, shape: Any, broadcast_dimensions: Any, **_: Any) -> Array:
+    single = [1] * len(shape)
+    for axis, size in zip(broadcast_dimensions, x.shape, strict=True):
+        single[axis] = size
+    return np.broadcast_to(x.reshape(single), shape)
+
+
+# Moves that NumPy makes alike: JAX would compile each for every shape.
+BY_NUMPY: dict[str, Callable[..., Array]] = {
+    "reshape": lambda x, *, new_sizes, dimensions=None, **_: (
+        x if dimensions is None else x.transpose(dimensions)
+    ).reshape(new_sizes),
+    "transpose": lambda x, *, permutation, **_: x.transpose(permutation),
+    "squeeze": lambda x, *, dimensions, **_: x.squeeze(tuple(dimensions)),
+    "broadcast_in_dim": _broadcast,
+}
+
+
 def _identity(*xs: Any, **_: Any) -> Any:
     return list(xs) if len(xs) != 1 else xs[0]
 
