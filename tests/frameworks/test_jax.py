@@ -64,6 +64,9 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
         lambda x, W: jax.jit(lambda x: nn.softmax(jnp.tanh(x @ W)))(x), [normal(3, 4), normal(4, 2, seed=1)]),
     "indices": (lambda x: x[INDEX] * jnp.take_along_axis(x, INDEX[:, None], 1), [normal(3, 4)]),
     "scatter": (lambda x: x.at[INDEX].add(x * x).at[0].set(1.0), [normal(3, 4)]),
+    "moves": (
+        lambda x: jnp.tile(jax.lax.reshape(x * x, (2, 6), dimensions=(1, 0)).T, (2, 1))[:, None] * x[0, 0],
+        [normal(3, 4)]),
     "where": (lambda x: jnp.where(x > 0, jnp.exp(x), x**3), [normal(3, 4)]),
     "scan": (lambda x: jax.lax.scan(lambda c, y: (c * y, jnp.sin(c)), x[0], x), [normal(3, 4)]),
     "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda i, c: jnp.cos(c) + x, x), [normal(3)]),
