@@ -41,7 +41,8 @@ class Point:
     Of the arrays in ``warned``, by mode and position, it was said by now that they lose digits. ``ahead`` is
     what was run here together with other points, ``memo`` what was measured here, by what was asked. A
     derivative ``of`` results in a narrower format, as under autocast, passes through that format. ``refused``
-    says why forward mode could not be run at another input of its batch: it is not tried here.
+    says why forward mode could not be run at another input of its batch: it is not tried here. ``ordinary``
+    are some of the inputs that are drawn, without anything special about them.
     """
 
     subject: FunctionUnderTest
@@ -55,6 +56,7 @@ class Point:
     memo: dict[Any, Any] = field(default_factory=dict)
     of: Sequence[Any] = ()
     refused: str = ""
+    ordinary: Sequence[Sequence[Array]] = ()
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]

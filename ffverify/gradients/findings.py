@@ -54,16 +54,8 @@ def finding(judged: Judged) -> Finding:
         index=judged.index,
         hint=_sentence(hint(judged)),
         tail=judged.tail,
-        strict=is_strict(judged),
+        strict=judged.point.strict,
     )
-
-
-def is_strict(judged: Judged) -> bool:
-    """Tell whether a loss that is only relative counts: none beside an exact 0, or as small as is flushed."""
-    point, exact = judged.point, judged.truth.exact[0]
-    flushed = point.growth * 2.0**point.fmt.emin
-    counts = not exact.contains(0) and abs(exact - judged.computed) > flushed
-    return bool(point.strict and counts)
 
 
 def _sentence(text: str) -> str:

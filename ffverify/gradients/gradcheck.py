@@ -34,7 +34,7 @@ from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import Point
-from .findings import finding, is_strict
+from .findings import finding
 from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambda, subject, written
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
@@ -110,8 +110,9 @@ def gradcheck(
     order
         2 checks the derivatives of both modes by both modes as well.
     strict
-        Losses of more than a quarter of the digits are errors, in place of half, and where they are small
-        beside the natural scale too. What conditioning allows stays allowed; an exact 0 has no digits.
+        Losses of more than a quarter of the digits are errors, in place of half, and in what one input alone
+        makes, or at inputs that are given and not drawn, small ones beside the natural scale too. What
+        conditioning allows stays allowed; an exact 0 has no digits.
     max_examples, seed
         How many inputs to draw from strategies, and the seed of everything random.
     timeout, time_limit
@@ -216,6 +217,7 @@ class Check:
     errors: list[Kept] = field(default_factory=list)
     warnings: dict[Any, tuple[float, Any, Callable[[], Finding]]] = field(default_factory=dict)
     inputs: Any = None
+    ordinary: list[list[Array]] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
     modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
@@ -454,7 +456,7 @@ class Check:
     ) -> Point:
         return Point(
             made, native, formulas, self.seed, self.strict, results, self.warned,
-            of=of, refused=formulas.refused,
+            of=of, refused=formulas.refused, ordinary=self.ordinary,
         )  # fmt: skip
 
     def _supposed(
@@ -551,7 +553,7 @@ class Check:
         """Tell whether what failed is a warning by its numbers alone."""
         quick = Finding(
             judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
-            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=is_strict(judged),
+            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=self.strict,
         )  # fmt: skip
         return quick.severity == "warning"
 

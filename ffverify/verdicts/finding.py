@@ -39,11 +39,12 @@ class Finding:
     hint
         A known mistake that makes such numbers.
     tail
-        Whether the loss is only relative: the absolute error is within rounding of the natural scale.
+        Whether the loss is only relative: the absolute error is within rounding of the natural scale, which
+        under strict is that of sums of several inputs only.
     beyond
         Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
     strict
-        Whether a loss of more than a quarter of the digits is an error, be it only relative.
+        Whether a loss of more than a quarter of the digits is an error.
     known
         Why it is known to fail; empty if it is not.
     part
@@ -72,16 +73,15 @@ class Finding:
     def severity(self) -> str:
         """``"error"``, or ``"warning"``: of losses of less than half the digits, or only a tail's.
 
-        Strict counts a quarter of the digits, in a tail as well: what right code loses beyond its
-        conditioning are a few ulps. A function's own value that loses digits is told, and no more: it fails
-        nothing that was asked of its derivatives.
+        Strict counts a quarter of the digits: what right code loses beyond its conditioning are a few ulps.
+        A function's own value that loses digits is told, and no more: it fails nothing that was asked of its
+        derivatives.
         """
         if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
         share = 4 if self.strict else 2
         few = self.error_ulps <= 2.0 ** (FORMATS[self.dtype].precision / share)
-        small = few or (self.tail and not self.strict)
-        excused = self.kind is Verdict.IMPRECISE and (small or self.mode == "value")
+        excused = self.kind is Verdict.IMPRECISE and (few or self.tail or self.mode == "value")
         return "warning" if excused else "error"
 
     @property

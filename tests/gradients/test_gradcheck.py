@@ -135,6 +135,30 @@ def test_strict_asks_for_three_quarters_of_the_digits_and_for_none_beside_an_exa
     assert quiet(total, x, vjp=lambda v, x: pull(v * np.ones(3), x), strict=True).ok
 
 
+def test_strict_holds_sums_of_several_inputs_to_the_scale_of_those_that_are_drawn():
+    """(x₂ - x₁) + (x₁ - x₀) is no sigmoid'(40): other inputs' terms cancel; a tail is its own."""
+
+    def area(x, y):
+        return np.sum((x[1:] - x[:-1]) * (y[1:] + y[:-1])) / 2
+
+    def vjp(v, x, y):
+        step, none = x[1:] - x[:-1], np.zeros(1)
+        by_y = np.append(step, none) + np.append(none, step)
+        mean = y[1:] + y[:-1]
+        return v * (np.append(none, mean) - np.append(mean, none)) / 2, v * by_y / 2
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    tail = np.array([0.0, 1.0, 4.6e-10, 0.0]), np.ones(4)
+    drawn = arrays("float64", 4)
+    assert quiet(area, (drawn, drawn), vjp=vjp, strict=True).ok
+    assert not quiet(area, tail, vjp=vjp, strict=True).ok
+    assert not quiet(
+        sigmoid, drawn, vjp=lambda v, x: v * sigmoid(x) * (1 - sigmoid(x)), strict=True
+    ).ok
+
+
 def test_kinks_admit_every_subgradient_and_nothing_else():
     for at_zero, right in ((0.0, True), (0.5, True), (1.0, True), (1.5, False), (-0.5, False)):
         report = quiet(

@@ -81,9 +81,8 @@ class Drawing:
             for g, w, x in zip(self.given, self.wholes, numbers, strict=True)
         )
 
-    def generic(self) -> Numbers:
+    def generic(self, rng: np.random.Generator) -> Numbers:
         """Draw numbers without anything special about them."""
-        rng = np.random.default_rng(self.seed)
         return [None if w is None else w.generic(rng) for w in self.wholes]
 
     def simplify(self, numbers: Numbers, most: int, fails: Callable[[Sequence[Any]], bool]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .drawing import Drawing
 
 GRAVITY = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
-_FIRST = 3  # inputs drawn before the search, for the last of which edges are sought
+_FIRST = 3  # ordinary inputs drawn before the search, for the last of which edges are sought
 _MOST = 32  # inputs that are begun with at a time
 _SHRINKS = 80  # inputs tried to make a failing one smaller
 
@@ -165,8 +165,6 @@ def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[A
     from ffverify.gradients.edges import sharpened
     from ffverify.search import search
 
-    if not slots.is_ranged:
-        return slots.given, []
     first: list[Any] = []
     from .drawing import Drawing
 
@@ -174,8 +172,14 @@ def _sharpened(check: Check, slots: Slots) -> tuple[list[Any], list[tuple[list[A
     if drawing is None:
         search(drawn(slots.given), first.append, seed_value=check.seed, max_examples=_FIRST)
     else:
-        first.append(drawing.values(drawing.generic()))
+        rng = np.random.default_rng(check.seed)
+        first += [drawing.values(drawing.generic(rng)) for _ in range(_FIRST)]
+    if check.strict:
+        natives = [check.subject(slots.filled(values))[1] for values in first]
+        check.ordinary = [[to_numpy(a) for a in native] for native in natives]
     made, native = check.subject(slots.filled(first[-1]))
+    if not slots.is_ranged:
+        return slots.given, []
     results = made.value(native)
     places = slots.places(made.labels)
     aligned = [native[j] if i is None else slots.given[i] for j, i in enumerate(places)]

@@ -197,10 +197,15 @@ class Numbers:
     @cached_property
     def scale(self) -> Array:
         """The largest magnitude in each element's own array, here and at the inputs cut off at ±1."""
+        return self._scale_at([nearer(self.point, None)])
+
+    def _scale_at(self, others: Sequence[Sequence[Array]]) -> Array:
+        """Give the largest magnitude in each element's own array, here and at other inputs."""
         if self.own is None:
             return self.of_largest(self.computed)
-        cut = self.own.at(nearer(self.point, None), self.more, list(map(other_signs, self.more)))
-        every = [self.own.floats, *(() if cut is None else cut)]
+        mores = (self.more, list(map(other_signs, self.more)))
+        there = [rows for x in others if (rows := self.own.at(x, *mores)) is not None]
+        every = np.concatenate([self.own.floats[None], *there])
         return np.max([self.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
 
     @cached_property
@@ -233,24 +238,48 @@ class Numbers:
         if not np.isfinite(computed):
             return False
         distance = (arb(computed) - exact).abs_upper()
-        if distance <= point.growth * 2.0**fmt.emin:  # below it results may be flushed to zero
+        # What underflows may be flushed to zero; strictly no more than there are no numbers for.
+        flushed = point.growth * 2.0 ** (fmt.smallest_exponent if point.strict else fmt.emin)
+        if distance <= flushed:
             return True
         unit, slope = point.growth * fmt.unit_roundoff, self.slope(i)
+        if own is not None:
+            # So near to underflow that half of its digits are below what may be flushed.
+            size = float(exact.abs_upper())
+            small = size <= flushed / fmt.unit_roundoff**0.5
+            nothing = small or exact.contains(0) or size <= 2 * own.constants[i]
+            if nothing and distance <= own.running[i] < np.inf:
+                return True
+        if point.strict:
+            return self._is_strictly_relative(i, exact, distance)
         allowed = unit * float(self.scale[i])
         if not is_known and self.motion is not None:
             # What linear algebra gives may be off in each of an array as far as any of it moves.
             allowed += float(self.of_largest(self.motion)[i])
         if distance <= allowed or distance <= unit * slope.of_values(exact):
             return True
-        if own is not None:
-            # So near to underflow that half of its digits are below what may be flushed.
-            small = 2.0**fmt.emin / fmt.unit_roundoff**0.5
-            size = float(exact.abs_upper())
-            nothing = size <= small or exact.contains(0) or size <= 2 * own.constants[i]
-            return bool(nothing and distance <= own.running[i])
-        if not is_known:
+        if own is not None or not is_known:
             return False
         return bool(distance <= unit * slope.uncancelled()) or slope.hides_in_tail(distance, unit)
+
+    def _is_strictly_relative(self, i: int, exact: Any, distance: Any) -> bool:
+        """Tell whether an error is rounding beside terms that happen to cancel at inputs that were drawn.
+
+        They cancel where several inputs make a number: their scale is that of its array at ordinary inputs.
+        What one input alone makes owes all its digits, as does everything at inputs that were given.
+        """
+        point, slope = self.point, self.slope(i)
+        unit = point.growth * point.fmt.unit_roundoff
+        if exact.contains(0) or distance <= unit * slope.uncancelled():
+            return True
+        ordinary = [
+            [o if f else x for x, o, f in zip(point.points, other, point.floating, strict=True)]
+            for other in point.ordinary
+            if [o.shape for o in other] == [x.shape for x in point.points]
+        ]
+        if not ordinary or not distance <= unit * float(self._scale_at(ordinary)[i]):
+            return False
+        return slope.is_of_many(ordinary[0], int(self.place[i]), self.sizes[self.which[i]])
 
     def unseen(self, limits: Array) -> None:
         """Note errors that these numbers might have without being accused, in units of their array's largest.

@@ -219,12 +219,13 @@ def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
             judge_one(numbers, i)
             continue
         # A formula that gives 0 below a rounding of its scale cuts a tail off.
-        tail = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
+        cut_off = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
             wrong[i].abs_upper(), point.growth * point.fmt.unit_roundoff
         )
+        tail = cut_off and numbers.is_relative(i, wrong[i])
         off = Verdict.WRONG if np.isfinite(c) else Verdict.NONFINITE
         error, allowed = float(found.error_ulps[k]), float(found.allowed_ulps[k])
-        kind, truth = Verdict.IMPRECISE if tail else off, known(wrong[i], point.growth)
+        kind, truth = Verdict.IMPRECISE if cut_off else off, known(wrong[i], point.growth)
         numbers.fail(i, kind, truth, error, allowed, tail=tail)
     execution_and_accuracy(numbers, asked & ~np.isin(np.arange(asked.size), chosen))
 

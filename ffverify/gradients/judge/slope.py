@@ -71,11 +71,15 @@ class Slope:
             ball, kink = point.formulas.differences(self.weights, self.directions)
             told = known(ball, point.growth)
             return replace(told, kink=np.array([kink]), resolved=np.array([False]))
+        return self._truth_at(point.inputs)
+
+    def _truth_at(self, inputs: Inputs) -> Truth:
+        point = self.point
         moving = [
-            (x != 0) if f else None for x, f in zip(point.points, point.floating, strict=True)
+            (x != 0) if f else None for x, f in zip(inputs.arrays, point.floating, strict=True)
         ]
         return along(
-            projected(point.vector, self.weights), point.inputs, self.directions, point.fmt,
+            projected(point.vector, self.weights), inputs, self.directions, point.fmt,
             growth=point.growth, moving=moving,
         )  # fmt: skip
 
@@ -174,6 +178,24 @@ class Slope:
         """
         half, cut = self._size(nearer(self.point, 0.5)), self._size(nearer(self.point, None))
         return bool(distance <= arb(unit).sqrt() * half and distance <= unit * cut)
+
+    def is_of_many(self, ordinary: Sequence[Array], place: int, size: int) -> bool:
+        """Tell whether several inputs make the slope: it changes when some become ordinary.
+
+        One input alone makes that of an elementwise function: in arrays of one ``size`` the one in the same
+        ``place``.
+        """
+        own = np.arange(size) == place
+        given = zip(self.point.points, ordinary, self.point.floating, strict=True)
+        alone = [
+            np.where(own.reshape(x.shape), x, o) if f and x.size == size else o for x, o, f in given
+        ]
+        try:
+            there = self._truth_at(Inputs(alone)).exact[0]
+        except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
+            return False
+        here, unit = self.truth.exact[0], self.point.growth * self.point.fmt.unit_roundoff
+        return bool(abs(there - here).lower() > unit * abs(here).upper())
 
     def _size(self, arrays: Sequence[Array]) -> Any:
         """Give the sum of the sizes of all results' weighted slopes at other inputs; 0 without any."""
