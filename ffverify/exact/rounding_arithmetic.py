@@ -2,25 +2,28 @@
 
 ``rounded(fmt)`` is ball arithmetic in which every operation widens the ball by what the roundings of
 that format can do: the ball around a program's result then contains whatever the program computes in
-that format.
+that format. An ``Execution`` is one way that it may be computed.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from .arithmetic import BALLS
-from .arrays import Arithmetic
+from .arrays import Arithmetic, PreciseArray
 from .elements import arb
 from .formats import Array, Format
 from .operations import EXACT, TABLE, Operation
+from .programs import Program
 
 # Operators of balls that round.
+UNHELD = 60  # bits from what a format holds down to what it is far from holding
 _OPERATORS: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
 
 
@@ -49,6 +52,99 @@ def _roundings(fmt: Format) -> tuple[Callable[[Any], bool], Callable[[Any, Any, 
         return x if x.abs_upper() < overflow else line
 
     return held, widened
+
+
+class Execution:
+    """A program whose steps err as a format may: every one to nearest, or by as much as one chooses.
+
+    The first run tells the error of every step, and any other run errs by as much. So the program is as
+    smooth as it is exactly, and takes branches that it may take in that format: even where nothing rounds
+    a step errs by far less than the format holds, so that no two are tied.
+
+    Parameters
+    ----------
+    errors
+        Gives the error of the k-th step in roundings; None is to nearest, and what is not rounded does
+        not err.
+    share
+        Which part of these errors there is.
+    """
+
+    def __init__(
+        self, fmt: Format, errors: Callable[[int], float] | None, share: float = 1.0
+    ) -> None:
+        self._fmt, self._errors, self._share = fmt, errors, arb(share)
+        self._steps: list[tuple[Any, Any]] = []
+        self._step = 0
+        own = {"add": operator.add, "subtract": operator.sub, "divide": BALLS.functions["divide"]}
+        rows = {r.name: r.balls or _OPERATORS.get(r.name) for r in TABLE if r.units != EXACT}
+        functions = {n: self._erring(f) for n, f in (rows | own).items() if f is not None}
+        self._arithmetic = BALLS.deriving(
+            name=f"Arb as executed in {fmt.name}",
+            functions=BALLS.functions | functions,
+            accumulate=lambda f, *operands: self._each(f(*operands)),
+        )
+
+    def run(self, program: Program, x: Sequence[Any]) -> PreciseArray | None:
+        """Run a program; None if its steps are not those of the first run."""
+        first, self._step = not self._steps, 0
+        given = [
+            PreciseArray(
+                b.values if self._errors is None else self._each(b.values), self._arithmetic
+            )
+            if isinstance(b, PreciseArray)
+            else b
+            for b in x
+        ]
+        out = program(*given)
+        return PreciseArray(out.values, BALLS) if first or self._step == len(self._steps) else None
+
+    def rises(self, program: Program, x: Sequence[Any]) -> list[float] | None:
+        """Tell by how much every step is larger at x than in the first run, the largest change being 1."""
+        first = [near for _, near in self._steps]
+        self._steps = []
+        if self.run(program, x) is None or len(first) != len(self._steps):
+            return None
+        each = [b - a for a, (_, b) in zip(first, self._steps, strict=True)]
+        largest = max((abs(d).mid() for d in each if d.is_finite()), default=arb(1))
+        return [float((d / largest).mid()) if d.is_finite() and largest else 0.0 for d in each]
+
+    def _erring(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *operands: self._moved(function(*operands))
+
+    def _each(self, values: Array) -> Array:
+        return np.asarray(np.frompyfunc(self._moved, 1, 1)(values), dtype=object)
+
+    def _moved(self, x: Any) -> Any:
+        if self._step == len(self._steps):
+            self._steps.append((x, self._near(x)))
+        exact, near = self._steps[self._step]
+        self._step += 1
+        if near is exact:
+            return x
+        is_same = x.mid() == exact.mid() and x.rad() == exact.rad()
+        return near if is_same else x + (near - exact)
+
+    def _near(self, x: Any) -> Any:
+        if not x.is_finite():
+            return x
+        if self._errors is not None:
+            return x + self._share * self._errors(len(self._steps)) * self._size(x)
+        nearest = self._nearest(x)
+        return nearest if self._share == 1 else x + self._share * (nearest - x)
+
+    def _size(self, x: Any) -> Any:
+        fmt, size = self._fmt, abs(x).mid()
+        unit, unheld = size * arb(fmt.unit_roundoff), arb(2) ** -UNHELD
+        is_held = abs(x - self._nearest(x)) <= 2 * unheld * unit
+        return (unheld * unit if is_held else unit) + unheld * arb(2) ** fmt.smallest_exponent
+
+    def _nearest(self, x: Any) -> Any:
+        if x.contains(0):
+            return x
+        man, exp = map(int, x.mid().man_exp())
+        excess = max(man.bit_length() - self._fmt.precision, 0)
+        return arb(round(Fraction(man, 1 << excess))) * arb(2) ** (exp + excess)
 
 
 @functools.cache

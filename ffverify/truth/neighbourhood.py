@@ -20,15 +20,13 @@ from ffverify.exact.arrays import PreciseArray, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
+from ffverify.exact.rounding_arithmetic import UNHELD, Execution
 
-from .derivatives import CEILING
+from .derivatives import CEILING, shifted, steps
 from .slopes import Inputs, Weights, central, weighted
 
 _FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
-_BEYOND = (
-    60  # bits from what a format holds down to a move, and from a move down to the difference step
-)
 _DIGITS = 160  # bits that are left of a difference, at first and beside values around 1
 
 
@@ -70,6 +68,65 @@ def nearby_slopes(
     if not beside.every and any(_vary(each, fmt, width) for each in zip(*rows, strict=True)):
         return -np.inf, np.inf
     return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+
+
+NEAREST, PATTERNS = 0, 21  # ways that steps err
+
+
+def executed_slopes(
+    vector: Program,
+    inputs: Inputs,
+    directions: Weights,
+    fmt: Format,
+    moving: Sequence[bool],
+    pattern: int,
+    share: float = 1.0,
+) -> list[Array]:
+    """Give the slopes of all results where a program's steps err as a format may (`Execution`).
+
+    There are `PATTERNS` of that. To nearest steps may be tied, so that the slopes on both sides are given.
+    Nothing where branches are not decided, or others begin.
+    """
+    beside = around(inputs, fmt, moving, 1)
+    with BALLS.precision(beside.bits), contextlib.suppress(Undecided):
+        # No direction moves any input by more than the step.
+        longest = max(
+            (float(np.max(np.abs(v), initial=0.0)) for v in directions if v is not None),
+            default=1.0,
+        )
+        h, half = steps(np.asarray(beside.step - np.frexp(longest)[1]))
+        shifts = [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
+        below, here, above = (shifted(inputs.balls, shifts, c) for c in (-1, 0, 1))
+        rises: list[float] | None = []
+        if pattern in _ALONG:
+            still = Execution(fmt, lambda _: 0.0)
+            rises = still.rises(vector, above) if still.run(vector, below) is not None else None
+        if rises is None:
+            return []
+        execution = Execution(fmt, _errors(pattern, rises), share)
+        if pattern != NEAREST:
+            left, right = execution.run(vector, below), execution.run(vector, above)
+            return [] if left is None or right is None else [((right - left) * half).values]
+        runs = [execution.run(vector, x) for x in (here, below, above)]
+        pairs = [(runs[1], runs[0]), (runs[0], runs[2])]
+        return [((b - a) * half * 2).values for a, b in pairs if a is not None and b is not None]
+    return []
+
+
+# Steps err upwards that rise the most along the direction, and others down, or the other way round.
+_ALONG, _UP_OR_DOWN = (1, 2), (3, 4)
+
+
+def _errors(pattern: int, rises: Sequence[float]) -> Callable[[int], float] | None:
+    """Give the errors of steps in a pattern, one to two roundings; no two err by the same."""
+    rng, sign = np.random.default_rng(pattern), (-1) ** pattern
+    if pattern == NEAREST:
+        return None
+    if pattern in _ALONG:
+        return lambda k: sign * (3 * rises[k] - 1) * (1 + 1 / (k + 1))
+    if pattern in _UP_OR_DOWN:  # the first steps by the most
+        return lambda k: sign * (1 + 1 / (k + 1))
+    return lambda _: float(rng.choice([-1, 1]) * rng.uniform(1, 2))
 
 
 def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:
@@ -126,10 +183,10 @@ def around(
     _, ties = np.unique(numbers, return_inverse=True)
     most, count = int(np.bincount(ties)[ties[np.concatenate(asked)]].max(initial=1)), numbers.size
     points = max(points, 3 * min(most, _LARGEST)) if count <= _MANY else min(points, _FEW)
-    relative = fmt.unit_roundoff * 2.0**-_BEYOND
-    least = arb(2) ** (fmt.smallest_exponent - _BEYOND)
+    relative = fmt.unit_roundoff * 2.0**-UNHELD
+    least = arb(2) ** (fmt.smallest_exponent - UNHELD)
     smallest = float(numbers.min(initial=np.inf)) if numbers.size else 1.0
-    step = _exponent_of(arb(smallest) * relative + least) - _BEYOND - max(count, 2).bit_length()
+    step = _exponent_of(arb(smallest) * relative + least) - UNHELD - max(count, 2).bit_length()
     rng = np.random.default_rng(count)
     moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
 

@@ -14,13 +14,14 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
+from ffverify.gradients.directions import random_direction
 from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
-from ffverify.truth.neighbourhood import nearby_slopes
+from ffverify.truth.neighbourhood import NEAREST, PATTERNS, executed_slopes, nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
     Inputs,
@@ -35,6 +36,7 @@ from ffverify.truth.slopes import (
 # move is scaled up.
 NEAR = 1024
 _AROUND, _EVERYWHERE = 6, 48  # points beside one
+_PROBES = range(3, 9)  # patterns of errors, enough to show that there are branches
 
 
 def slack(point: Point, exact: Any) -> Any:
@@ -119,10 +121,43 @@ class Slope:
         hull = beside(_AROUND) if smooth else None
         if hull is None or any(bool(abs(arb(end) - exact).upper() > width) for end in hull):
             hull = beside(_EVERYWHERE)
-        if hull is None:
+        if hull is not None:
+            slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
+            if abs(number - slopes).lower() <= slack(point, slopes):
+                return True
+        return self._is_of_branches(number)
+
+    def _is_of_branches(self, number: Any) -> bool:
+        """Tell whether a number lies between slopes of branches that the function takes if its steps round.
+
+        So do those of code that composes slopes of pieces which are all on their kinks: at 0 relu(x - mean x)
+        has slopes that are no limits of its own (a conservative field: Bolte & Pauwels, 2021).
+        """
+        if not _has_branches(self.point):
             return False
-        slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
-        return bool(abs(number - slopes).lower() <= slack(point, slopes))
+        unit, hull = self.point.growth * self.point.fmt.unit_roundoff, self.truth.exact[0]
+        rounding = unit * self.uncancelled()
+        for slope in (hull, *self._branches(NEAREST)):
+            if abs(number - slope).lower() <= rounding + unit * slope.abs_upper():
+                return True
+        for pattern in range(NEAREST + 1, PATTERNS):
+            for slope in self._branches(pattern):
+                hull = hull.union(slope)
+            if abs(number - hull).lower() <= rounding + unit * hull.abs_upper():
+                return True
+        return False
+
+    def _branches(self, pattern: int) -> list[Any]:
+        """Give slopes as executed, unless half of the errors change them by half as much: on one branch."""
+        exact, kink = self.truth.exact[0], self.truth.kink[0]
+        full = self._executed(pattern, 1.0)
+        half = [] if kink else self._executed(pattern, 0.5)
+        return [s for s in full if all(abs(h - (exact + s) / 2) > abs(s - exact) / 4 for h in half)]
+
+    def _executed(self, pattern: int, share: float) -> list[Any]:
+        each = _as_executed(self.point, self.directions, pattern, share)
+        found = [weighted(slopes, self.weights) for slopes in each]
+        return [s for s in found if s.is_finite()]
 
     def _is_limit_of_differences(self, number: Any) -> bool:
         """Tell whether a number lies between slopes nearby that do not draw together at the point."""
@@ -230,3 +265,25 @@ class Slope:
                 ):  # beside subnormal inputs a slope may be of any size
                     reach += float(np.sum(np.abs(d) / scale))
         return values * reach
+
+
+def _as_executed(
+    point: Point, directions: Sequence[Array | None], pattern: int, share: float = 1.0
+) -> list[Array]:
+    return executed_slopes(
+        point.vector, point.inputs, directions, point.fmt, point.floating, pattern, share
+    )
+
+
+def _has_branches(point: Point) -> bool:
+    """Tell whether any slope at a point changes by more than half of its digits if the steps round."""
+    if _has_branches not in point.memo:
+        directions = random_direction(point)
+        each = [s for k in _PROBES for s in _as_executed(point, directions, k)]
+        exact = glance(point.vector, point.inputs, directions, FIRST_PRECISION)
+        numbers = [midpoints(s) for s in (*each, exact) if s is not None]
+        low, high = np.min(numbers, axis=0), np.max(numbers, axis=0)
+        digits = point.fmt.unit_roundoff**0.5 * np.maximum(np.abs(low), np.abs(high))
+        is_same = len(numbers) > len(_PROBES) and not np.any(high - low > digits)
+        point.memo[_has_branches] = not is_same
+    return bool(point.memo[_has_branches])
