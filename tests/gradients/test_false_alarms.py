@@ -649,3 +649,66 @@ def test_a_tie_of_what_jax_flushes_to_zero():
 
     spoiled.defvjp(lambda a: (fn(a), a), lambda a, v: (v * 0.55,))
     assert check(spoiled, beside).verdict is Verdict.WRONG
+
+
+def on_branches():
+    """Give compositions of torch's whose pieces are all on their kinks, or tied where they round."""
+    torch = pytest.importorskip("torch")
+    functional, zeros = torch.nn.functional, torch.zeros
+    near = [1e-20, 2e-20, 0.0, 0.0]
+    return [
+        (lambda x: torch.relu(functional.layer_norm(x, (4,))), zeros(3, 4)),
+        (lambda x: torch.relu(functional.batch_norm(x, None, None, training=True)), zeros(3, 4)),
+        (lambda x: functional.leaky_relu(x - x.mean(0)), zeros(3, 4)),
+        (lambda x: torch.relu(torch.tanh(x) - x.mean()), zeros(4)),
+        (lambda x: torch.relu((x + 1) - 1), torch.tensor(near)),
+        (lambda x: (x + 1).amax(), torch.tensor(near)),
+        (lambda x: torch.exp(x).max(0)[0], torch.tensor(near)),
+        (lambda x: x.cumsum(0).amax(), torch.tensor([-1.0, -2e-13, 3e-10, -1.0])),
+        (
+            lambda x: (x.sum() + x).amax(),
+            torch.tensor([-384.00003, -384.0, -383.99997, -384.00003]),
+        ),
+        (lambda x: torch.softmax(x, 0).amax(), torch.tensor([0.0, 0.0, 2e-38, 2e-38])),
+        (lambda x: functional.max_pool1d((x + 1)[None, None], 2), torch.tensor(near)),
+        (lambda x: torch.exp(x).sort()[0], torch.tensor([0.5, 0.5, 0.0, 1e-30])),
+        (lambda x: (x + 1).median(), torch.tensor(near)),
+    ]
+
+
+@pytest.mark.parametrize("k", range(13))
+def test_pieces_that_are_all_on_their_kinks_or_tied_by_rounding(k):
+    """Chain rules give an element of each piece's own generalised gradient: together that is no limit of
+    slopes, and at ties which only exist where steps round it is the slope of a neighbour."""
+    fn, x = on_branches()[k]
+    assert check(fn, x).ok
+    assert check(fn, x.double()).ok
+
+
+def test_no_branch_explains_a_gradient_of_the_wrong_element():
+    """Of the near ties 1 + 1e-20 and 1 + 2e-20 either may win, but not -1/2; and no branch has 1.5, or 10."""
+    x = np.array([1e-20, 2e-20, -0.5])
+
+    def first(v, x):
+        return (v * np.eye(3)[np.argmax(x + 1)],)
+
+    def top(x):
+        return np.max(x + 1)
+
+    assert check(top, x, vjp=first).ok
+    assert not check(top, x, vjp=lambda v, x: (np.roll(first(v, x)[0], 2),)).ok
+    assert not check(top, x, vjp=lambda v, x: (1.5 * first(v, x)[0],)).ok
+
+    def centred(slope):
+        def relu(v, x):
+            d = v * slope(x - x.mean())
+            return (d - d.mean(),)
+
+        return relu
+
+    def fn(x):
+        return np.maximum(x - np.mean(x), 0)
+
+    assert check(fn, np.zeros(4), vjp=centred(lambda y: y > 0)).ok
+    assert check(fn, np.zeros(4), vjp=centred(lambda y: y >= 0)).ok
+    assert not check(fn, np.zeros(4), vjp=centred(lambda y: 10.0 * (y >= 0))).ok

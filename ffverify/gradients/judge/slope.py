@@ -14,14 +14,15 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic
-from ffverify.exact.elements import arb, midpoints
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
 from ffverify.gradients.directions import random_direction
 from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
-from ffverify.truth.neighbourhood import NEAREST, PATTERNS, executed_slopes, nearby_slopes
+from ffverify.truth.branches import Branches
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, TOGETHER
+from ffverify.truth.neighbourhood import nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
     Inputs,
@@ -36,7 +37,6 @@ from ffverify.truth.slopes import (
 # move is scaled up.
 NEAR = 1024
 _AROUND, _EVERYWHERE = 6, 48  # points beside one
-_PROBES = range(3, 9)  # patterns of errors, enough to show that there are branches
 
 
 def slack(point: Point, exact: Any) -> Any:
@@ -130,34 +130,33 @@ class Slope:
     def _is_of_branches(self, number: Any) -> bool:
         """Tell whether a number lies between slopes of branches that the function takes if its steps round.
 
-        So do those of code that composes slopes of pieces which are all on their kinks: at 0 relu(x - mean x)
-        has slopes that are no limits of its own (a conservative field: Bolte & Pauwels, 2021).
+        After one that does not no more are looked at: each takes some dozens of runs.
         """
-        if not _has_branches(self.point):
+        point, key = self.point, "branches may explain slopes"
+        if key not in point.memo:
+            found = self._branches(random_direction(point))
+            point.memo[key] = sum(x.size for x in point.points) <= TOGETHER and found.exist()
+        if not point.memo[key]:
             return False
-        unit, hull = self.point.growth * self.point.fmt.unit_roundoff, self.truth.exact[0]
+        hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
+        unit = point.growth * point.fmt.unit_roundoff
         rounding = unit * self.uncancelled()
-        for slope in (hull, *self._branches(NEAREST)):
-            if abs(number - slope).lower() <= rounding + unit * slope.abs_upper():
-                return True
-        for pattern in range(NEAREST + 1, PATTERNS):
-            for slope in self._branches(pattern):
-                hull = hull.union(slope)
-            if abs(number - hull).lower() <= rounding + unit * hull.abs_upper():
-                return True
-        return False
 
-    def _branches(self, pattern: int) -> list[Any]:
-        """Give slopes as executed, unless half of the errors change them by half as much: on one branch."""
-        exact, kink = self.truth.exact[0], self.truth.kink[0]
-        full = self._executed(pattern, 1.0)
-        half = [] if kink else self._executed(pattern, 0.5)
-        return [s for s in full if all(abs(h - (exact + s) / 2) > abs(s - exact) / 4 for h in half)]
+        def is_near(slope: Any) -> bool:
+            return bool(abs(number - slope).lower() <= rounding + unit * slope.abs_upper())
 
-    def _executed(self, pattern: int, share: float) -> list[Any]:
-        each = _as_executed(self.point, self.directions, pattern, share)
-        found = [weighted(slopes, self.weights) for slopes in each]
-        return [s for s in found if s.is_finite()]
+        point.memo[key] = is_near(hull)
+        for jumps, slopes in self._branches(self.directions).slopes(self.weights, hull, kink=kink):
+            for slope in slopes:
+                hull = hull if jumps else hull.union(slope)
+                if is_near(slope if jumps else hull):
+                    point.memo[key] = True
+                    return True
+        return bool(point.memo[key])
+
+    def _branches(self, directions: Sequence[Array | None]) -> Branches:
+        point = self.point
+        return Branches(point.vector, point.inputs, directions, point.fmt, point.floating)
 
     def _is_limit_of_differences(self, number: Any) -> bool:
         """Tell whether a number lies between slopes nearby that do not draw together at the point."""
@@ -265,25 +264,3 @@ class Slope:
                 ):  # beside subnormal inputs a slope may be of any size
                     reach += float(np.sum(np.abs(d) / scale))
         return values * reach
-
-
-def _as_executed(
-    point: Point, directions: Sequence[Array | None], pattern: int, share: float = 1.0
-) -> list[Array]:
-    return executed_slopes(
-        point.vector, point.inputs, directions, point.fmt, point.floating, pattern, share
-    )
-
-
-def _has_branches(point: Point) -> bool:
-    """Tell whether any slope at a point changes by more than half of its digits if the steps round."""
-    if _has_branches not in point.memo:
-        directions = random_direction(point)
-        each = [s for k in _PROBES for s in _as_executed(point, directions, k)]
-        exact = glance(point.vector, point.inputs, directions, FIRST_PRECISION)
-        numbers = [midpoints(s) for s in (*each, exact) if s is not None]
-        low, high = np.min(numbers, axis=0), np.max(numbers, axis=0)
-        digits = point.fmt.unit_roundoff**0.5 * np.maximum(np.abs(low), np.abs(high))
-        is_same = len(numbers) > len(_PROBES) and not np.any(high - low > digits)
-        point.memo[_has_branches] = not is_same
-    return bool(point.memo[_has_branches])

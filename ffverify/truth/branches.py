@@ -1,0 +1,114 @@
+"""Slopes of the branches that a program's steps take where they round.
+
+At a tie that only rounding makes, or where several pieces are on their kinks at once, derivative code gives
+slopes that are no limits of the function's own: relu(x - mean x) at 0 has each piece's slope 0. They are
+those of the program with its steps moved: elements of a conservative field (Bolte and Pauwels, Conservative
+set valued fields, automatic differentiation, stochastic gradient methods and deep learning, 2021).
+``Branches`` gives them along a direction, and tells first, in a few runs, whether there are any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import Undecided, midpoints
+from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program
+from ffverify.exact.rounding_arithmetic import Execution
+
+from .derivatives import FIRST_PRECISION, shifted, steps
+from .neighbourhood import around
+from .slopes import Inputs, Weights, glance, weighted
+
+# Ways that steps err: to nearest; those that rise the most along the direction upwards and others down, or
+# the other way round; all down or upwards, the first by the most; and as drawn.
+_NEAREST, _ALONG, _ALL, _DRAWN = (0,), (1, 2), (3, 4), range(5, 21)
+_PROBES = (*_ALL, *_DRAWN[:4])
+
+
+@dataclass(frozen=True)
+class Branches:
+    """A program at a point, and a direction. ``moving`` tells which inputs may be moved."""
+
+    vector: Program
+    inputs: Inputs
+    directions: Weights
+    fmt: Format
+    moving: Sequence[bool]
+
+    def slopes(self, weights: Array, exact: Any, *, kink: bool) -> Iterator[tuple[bool, list[Any]]]:
+        """Give slopes of ⟨weights, results⟩ by one way to err after another, and whether steps may be tied.
+
+        Where they are, slopes are those on both sides, of which one may belong to a jump. At a smooth point
+        those of the branch it is on are left out.
+        """
+        for way in (*_NEAREST, *_ALONG, *_ALL, *_DRAWN):
+            full, half = (
+                [s for each in found if (s := weighted(each, weights)).is_finite()]
+                for found in (self._erring(way), [] if kink else self._erring(way, 0.5))
+            )
+            yield way in _NEAREST, [s for s in full if _is_on_other(exact, s, half)]
+
+    def exist(self) -> bool:
+        """Tell whether any slope changes by more than half of its digits, and not as its errors do."""
+        exact = glance(self.vector, self.inputs, self.directions, FIRST_PRECISION)
+        for way in _PROBES:
+            full = self._erring(way)
+            if not full or exact is None:
+                return True
+            here, there = midpoints(exact), midpoints(full[0])
+            digits = self.fmt.unit_roundoff**0.5 * np.maximum(np.abs(here), np.abs(there))
+            large = np.flatnonzero(~(np.abs(there - here) <= digits))
+            half = self._erring(way, 0.5) if large.size else []
+            if any(_is_on_other(exact[o], full[0][o], [h[o] for h in half]) for o in large):
+                return True
+        return False
+
+    def _erring(self, way: int, share: float = 1.0) -> list[Array]:
+        """Give the slopes of all results; nothing where branches are not decided, or others begin."""
+        vector, beside = self.vector, around(self.inputs, self.fmt, self.moving, 1)
+        moves = [np.abs(v).max(initial=0.0) for v in self.directions if v is not None]
+        with BALLS.precision(beside.bits), contextlib.suppress(Undecided):
+            # No direction moves any input by more than the step.
+            h, half = steps(np.asarray(beside.step - np.frexp(max(moves, default=1.0))[1]))
+            shifts = [
+                None if v is None else BALLS.array(v.astype(float)) * h for v in self.directions
+            ]
+            below, here, above = (shifted(self.inputs.balls, shifts, c) for c in (-1, 0, 1))
+            rises: list[float] | None = []
+            if way in _ALONG:
+                still = Execution(self.fmt, lambda _: 0.0)
+                rises = still.rises(vector, above) if still.run(vector, below) is not None else None
+            if rises is None:
+                return []
+            execution, is_tied = Execution(self.fmt, _errors(way, rises), share), way in _NEAREST
+            at = [here, below, above] if is_tied else [below, above]
+            runs = [out for x in at if (out := execution.run(vector, x)) is not None]
+            if len(runs) == len(at):
+                sides = [(1, 0), (0, 2)] if is_tied else [(0, 1)]
+                scale = 2 * half if is_tied else half
+                return [((runs[b] - runs[a]) * scale).values for a, b in sides]
+        return []
+
+
+def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float] | None:
+    """Give the errors of steps, one to two roundings or more; no two err by the same."""
+    rng, sign = np.random.default_rng(way), (-1) ** way
+    if way in _NEAREST:
+        return None
+    if way in _ALONG:
+        return lambda k: sign * (3 * rises[k] - 1) * (1 + 1 / (k + 1))
+    if way in _ALL:
+        return lambda k: sign * (1 + 1 / (k + 1))
+    return lambda _: float(rng.choice([-1, 1]) * rng.uniform(1, 2))
+
+
+def _is_on_other(exact: Any, full: Any, half: Sequence[Any]) -> bool:
+    """Tell whether steps that err reach another branch: on its own half of the errors do half."""
+    return all(abs(h - (exact + full) / 2) > abs(full - exact) / 4 for h in half)
