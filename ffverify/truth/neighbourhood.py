@@ -25,7 +25,7 @@ from ffverify.exact.rounding_arithmetic import UNHELD, Execution
 from .derivatives import CEILING, shifted, steps
 from .slopes import Inputs, Weights, central, weighted
 
-_FEW, _MANY = 6, 1024  # points that are tried beside inputs of many elements
+_FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
 _DIGITS = 160  # bits that are left of a difference, at first and beside values around 1
 
@@ -182,7 +182,7 @@ def around(
     ]  # fmt: skip
     _, ties = np.unique(numbers, return_inverse=True)
     most, count = int(np.bincount(ties)[ties[np.concatenate(asked)]].max(initial=1)), numbers.size
-    points = max(points, 3 * min(most, _LARGEST)) if count <= _MANY else min(points, _FEW)
+    points = max(points, 3 * min(most, _LARGEST)) if count <= MANY else min(points, _FEW)
     relative = fmt.unit_roundoff * 2.0**-UNHELD
     least = arb(2) ** (fmt.smallest_exponent - UNHELD)
     smallest = float(numbers.min(initial=np.inf)) if numbers.size else 1.0

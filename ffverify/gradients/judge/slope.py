@@ -21,7 +21,7 @@ from ffverify.gradients.directions import random_direction
 from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.branches import Branches
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, TOGETHER
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.neighbourhood import nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
@@ -134,8 +134,7 @@ class Slope:
         """
         point, key = self.point, "branches may explain slopes"
         if key not in point.memo:
-            found = self._branches(random_direction(point))
-            point.memo[key] = sum(x.size for x in point.points) <= TOGETHER and found.exist()
+            point.memo[key] = self._branches(random_direction(point)).exist()
         if not point.memo[key]:
             return False
         hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
