@@ -116,6 +116,8 @@ class Execution:
         return np.asarray(np.frompyfunc(self._moved, 1, 1)(values), dtype=object)
 
     def _moved(self, x: Any) -> Any:
+        if not isinstance(x, arb) or (x.is_exact() and x.is_integer()):
+            return x  # it may be an index
         if self._step == len(self._steps):
             self._steps.append((x, self._near(x)))
         exact, near = self._steps[self._step]

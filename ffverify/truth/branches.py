@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import Undecided, midpoints
+from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution
@@ -79,7 +79,8 @@ class Branches:
         """Give the slopes of all results; nothing where branches are not decided, or others begin."""
         vector, beside = self.vector, around(self.inputs, self.fmt, self.moving, 1)
         moves = [np.abs(v).max(initial=0.0) for v in self.directions if v is not None]
-        with BALLS.precision(beside.bits), contextlib.suppress(Undecided):
+        # Undecided ones, or a program that is fixed at one point and does not hold elsewhere.
+        with BALLS.precision(beside.bits), contextlib.suppress(Exception):
             # No direction moves any input by more than the step.
             h, half = steps(np.asarray(beside.step - np.frexp(max(moves, default=1.0))[1]))
             shifts = [

@@ -198,6 +198,9 @@ class Slope:
 
     def uncancelled(self) -> Any:
         """Give the size of the slope if cotangents and tangents did not cancel; 0 where it is unknown."""
+        moved = sum(np.count_nonzero(d) for d in self.directions if d is not None)
+        if np.count_nonzero(self.weights) <= 1 >= moved:
+            return arb(0)  # there is nothing that could
         directions = [None if d is None else other_signs(d) for d in self.directions]
         size = Slope(self.point, other_signs(self.weights), directions).truth.exact[0].abs_upper()
         return size if size.is_finite() else arb(0)
