@@ -17,7 +17,7 @@ import numpy as np
 
 from .arithmetic import BALLS
 from .arrays import Arithmetic, PreciseArray
-from .elements import arb
+from .elements import Undecided, arb
 from .formats import Array, Format
 from .operations import EXACT, TABLE, Operation
 from .programs import Program
@@ -248,3 +248,39 @@ def rounded(fmt: Format) -> Arithmetic:
         solve=lambda a, b: BALLS.solve(perturbed(a), b),
         det=lambda a: BALLS.det(perturbed(a)),
     )
+
+
+@functools.cache
+def _decided(fmt: Format) -> Arithmetic:
+    """Give rounded arithmetic in which extrema and magnitudes are branches, undecided as others are."""
+
+    def extremum(sign: int) -> Callable[[Any, Any], Any]:
+        def choose(x: Any, y: Any) -> Any:
+            if x is not y and x.overlaps(y):
+                raise Undecided("which is larger")
+            return x if sign * (x > y) > sign * (x < y) else y
+
+        return choose
+
+    def magnitude(x: Any) -> Any:
+        if x.contains(0):
+            raise Undecided("on which side of 0")
+        return abs(x)
+
+    own = {"maximum": extremum(1), "minimum": extremum(-1)}
+    sizes = dict.fromkeys(("absolute", "fabs"), magnitude)
+    arithmetic = rounded(fmt)
+    return arithmetic.deriving(functions=arithmetic.functions | own | sizes)
+
+
+def takes_one_branch(program: Program, x: Sequence[Any], fmt: Format) -> bool:
+    """Tell whether no rounding of its steps, nor a move that a format cannot hold, takes another branch."""
+    tiny, arithmetic = arb(0, arb(2) ** (fmt.smallest_exponent - UNHELD)), _decided(fmt)
+    given = [
+        PreciseArray(b.values + tiny, arithmetic) if isinstance(b, PreciseArray) else b for b in x
+    ]
+    try:
+        program(*given)
+    except Exception:  # noqa: BLE001 - undecided ones, or code that fails beside the point
+        return False
+    return True

@@ -20,7 +20,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
-from ffverify.exact.rounding_arithmetic import Execution
+from ffverify.exact.rounding_arithmetic import Execution, takes_one_branch
 
 from .derivatives import FIRST_PRECISION, shifted, steps
 from .neighbourhood import MANY, around
@@ -62,6 +62,9 @@ class Branches:
         """
         if sum(x.size for x in self.inputs.arrays) > MANY:
             return False
+        with BALLS.precision(FIRST_PRECISION):
+            if takes_one_branch(self.vector, self.inputs.balls, self.fmt):
+                return False
         exact = glance(self.vector, self.inputs, self.directions, FIRST_PRECISION)
         for way in _PROBES:
             full = self._erring(way)
