@@ -541,6 +541,14 @@ def test_a_result_that_is_not_finite_says_nothing_of_what_moves_it():
     norm = check(lambda x: (x * x).sum().sqrt(), torch.zeros(2, dtype=torch.float64))
     assert norm.verdict is Verdict.NONFINITE  # a kink has slopes
 
+    def power(log):  # of 0, which has no slope along x to either side, and the slope 0 along y
+        return lambda v, x, y: (v * y * x ** (y - 1), v * x**y * log(x))
+
+    at = np.array([0.0, 1.5]), np.array([2.0, 2.5])
+    missing = check(lambda x, y: x**y, *at, vjp=power(np.log))
+    assert missing.verdict is Verdict.NONFINITE
+    assert check(lambda x, y: x**y, *at, vjp=power(lambda x: np.log(np.where(x > 0, x, 1)))).ok
+
     def softmax(x):
         e = np.exp(x - np.max(x))
         return e / np.sum(e)

@@ -24,7 +24,7 @@ from ffverify.truth.slopes import Inputs, Slopes, slopes_along, weighted
 from ffverify.verdicts.verdict import Verdict
 
 from .numbers import Judged, Numbers
-from .slope import known, slack
+from .slope import Slope, known, slack
 
 # How much is done at a time: the slopes of as many elements from one run, of the rest sums in so many parts.
 _SINGLY, _PARTS = 64, 32
@@ -195,7 +195,8 @@ def undefined(vjp: Numbers, sloped: Array) -> Array:
     """Tell which elements of a VJP are not finite and move results without a slope, none of the ``sloped``.
 
     0, the cotangent of these, times their infinite slope is nan: that is no fault of the code's. What
-    moves them shows in their exact slopes at finite inputs beside the point.
+    moves them shows in their exact slopes at finite inputs beside the point; an element along which they
+    have a slope at the point all the same, as those of x^y along y at 0, is defined.
     """
     point, broken = vjp.point, np.flatnonzero(~np.isfinite(vjp.computed))
     out = np.zeros(vjp.computed.size, dtype=bool)
@@ -215,6 +216,12 @@ def undefined(vjp: Numbers, sloped: Array) -> Array:
         places = vjp.places(broken.tolist())
         slopes = slopes_along(point.vector, weights, Inputs(beside), places, FIRST_PRECISION)
         out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in slopes]
+        for i, place in zip(broken.tolist(), places, strict=True):
+            if out[i]:
+                own = Slope(point, weights, point.unit(*place)).truth
+                out[i] = not (
+                    own.resolved[0] and own.exact[0].abs_upper() < BALLS.exact(point.fmt.overflow)
+                )
     except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
         out[broken] = True
     return out
