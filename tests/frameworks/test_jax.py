@@ -231,3 +231,11 @@ def test_forward_mode_that_is_refused_is_not_tried_everywhere(monkeypatch: Any) 
     assert report.ok
     assert "forward" in report.skipped
     assert 3 <= tried[0] < report.points // 2
+
+
+def test_numpys_float64_is_a_cotangent_of_whatever_dtype_the_result_has() -> None:
+    x = jnp.ones(2, dtype="float32")
+    with jax.enable_x64(True):
+        pull = framework("jax").pullback(jnp.tanh, (x,), [True], [True])
+        (gradient,) = pull([np.ones(2)])
+    assert gradient.dtype == np.float32

@@ -144,8 +144,15 @@ def pullback(
     fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
 ) -> Pullback:
     of_chosen, points = restricted(fn, args, wrt, kept)
-    _, pull = jax.vjp(of_chosen, *points)
-    return lambda cotangents: spread(pull(tuple(v for v in cotangents if v is not None)), wrt)
+    results, pull = jax.vjp(of_chosen, *points)
+
+    def pulled(cotangents: Sequence[Any]) -> list[Any]:
+        given = zip(results, (v for v in cotangents if v is not None), strict=True)
+        # With x64 JAX takes float64 from NumPy as it is.
+        typed = tuple(v if v.dtype == r.dtype else like(r, to_numpy(v)) for r, v in given)
+        return spread(pull(typed), wrt)
+
+    return pulled
 
 
 @_scoped
