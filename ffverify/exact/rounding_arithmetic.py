@@ -85,25 +85,27 @@ class Execution:
             accumulate=lambda f, *operands: self._each(f(*operands)),
         )
 
-    def run(self, program: Program, x: Sequence[Any]) -> PreciseArray | None:
-        """Run a program; None if its steps are not those of the first run."""
+    def run(
+        self, program: Program, x: Sequence[Any], moving: Sequence[bool]
+    ) -> PreciseArray | None:
+        """Run a program; None if its steps are not those of the first run. Inputs that are moving err too."""
         first, self._step = not self._steps, 0
+        erring = np.frompyfunc(lambda b: self._moved(b, whole=True), 1, 1)
         given = [
-            PreciseArray(
-                b.values if self._errors is None else self._each(b.values), self._arithmetic
-            )
-            if isinstance(b, PreciseArray)
-            else b
-            for b in x
-        ]
+            b if not isinstance(b, PreciseArray)
+            else PreciseArray(erring(b.values) if m and self._errors else b.values, self._arithmetic)
+            for b, m in zip(x, moving, strict=True)
+        ]  # fmt: skip
         out = program(*given)
         return PreciseArray(out.values, BALLS) if first or self._step == len(self._steps) else None
 
-    def rises(self, program: Program, x: Sequence[Any]) -> list[float] | None:
+    def rises(
+        self, program: Program, x: Sequence[Any], moving: Sequence[bool]
+    ) -> list[float] | None:
         """Tell by how much every step is larger at x than in the first run, the largest change being 1."""
         first = [near for _, near in self._steps]
         self._steps = []
-        if self.run(program, x) is None or len(first) != len(self._steps):
+        if self.run(program, x, moving) is None or len(first) != len(self._steps):
             return None
         each = [b - a for a, (_, b) in zip(first, self._steps, strict=True)]
         largest = max((abs(d).mid() for d in each if d.is_finite()), default=arb(1))
@@ -115,11 +117,12 @@ class Execution:
     def _each(self, values: Array) -> Array:
         return np.asarray(np.frompyfunc(self._moved, 1, 1)(values), dtype=object)
 
-    def _moved(self, x: Any) -> Any:
-        if not isinstance(x, arb) or (x.is_exact() and x.is_integer()):
-            return x  # it may be an index
+    def _moved(self, x: Any, *, whole: bool = False) -> Any:
+        if not isinstance(x, arb):
+            return x
         if self._step == len(self._steps):
-            self._steps.append((x, self._near(x)))
+            is_index = not whole and x.is_exact() and x.is_integer()  # or may be one
+            self._steps.append((x, x if is_index else self._near(x)))
         exact, near = self._steps[self._step]
         self._step += 1
         if near is exact:

@@ -29,7 +29,7 @@ from .slopes import Inputs, Weights, glance, weighted
 # Ways that steps err: to nearest; those that rise the most along the direction upwards and others down, or
 # the other way round; all down or upwards, the first by the most; and as drawn.
 _NEAREST, _ALONG, _ALL, _DRAWN = (0,), (1, 2), (3, 4), range(5, 21)
-_PROBES = (*_ALL, *_DRAWN[:4])
+_PROBES = (*_ALONG, *_ALL, *_DRAWN[:4])
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,13 @@ class Branches:
             rises: list[float] | None = []
             if way in _ALONG:
                 still = Execution(self.fmt, lambda _: 0.0)
-                rises = still.rises(vector, above) if still.run(vector, below) is not None else None
+                first = still.run(vector, below, self.moving)
+                rises = still.rises(vector, above, self.moving) if first is not None else None
             if rises is None:
                 return []
             execution, is_tied = Execution(self.fmt, _errors(way, rises), share), way in _NEAREST
             at = [here, below, above] if is_tied else [below, above]
-            runs = [out for x in at if (out := execution.run(vector, x)) is not None]
+            runs = [out for x in at if (out := execution.run(vector, x, self.moving)) is not None]
             if len(runs) == len(at):
                 sides = [(1, 0), (0, 2)] if is_tied else [(0, 1)]
                 scale = 2 * half if is_tied else half

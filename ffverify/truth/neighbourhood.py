@@ -20,9 +20,9 @@ from ffverify.exact.arrays import PreciseArray, row_of
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
-from ffverify.exact.rounding_arithmetic import UNHELD, Execution
+from ffverify.exact.rounding_arithmetic import UNHELD
 
-from .derivatives import CEILING, shifted, steps
+from .derivatives import CEILING
 from .slopes import Inputs, Weights, central, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
@@ -68,65 +68,6 @@ def nearby_slopes(
     if not beside.every and any(_vary(each, fmt, width) for each in zip(*rows, strict=True)):
         return -np.inf, np.inf
     return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
-
-
-NEAREST, PATTERNS = 0, 21  # ways that steps err
-
-
-def executed_slopes(
-    vector: Program,
-    inputs: Inputs,
-    directions: Weights,
-    fmt: Format,
-    moving: Sequence[bool],
-    pattern: int,
-    share: float = 1.0,
-) -> list[Array]:
-    """Give the slopes of all results where a program's steps err as a format may (`Execution`).
-
-    There are `PATTERNS` of that. To nearest steps may be tied, so that the slopes on both sides are given.
-    Nothing where branches are not decided, or others begin.
-    """
-    beside = around(inputs, fmt, moving, 1)
-    with BALLS.precision(beside.bits), contextlib.suppress(Undecided):
-        # No direction moves any input by more than the step.
-        longest = max(
-            (float(np.max(np.abs(v), initial=0.0)) for v in directions if v is not None),
-            default=1.0,
-        )
-        h, half = steps(np.asarray(beside.step - np.frexp(longest)[1]))
-        shifts = [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
-        below, here, above = (shifted(inputs.balls, shifts, c) for c in (-1, 0, 1))
-        rises: list[float] | None = []
-        if pattern in _ALONG:
-            still = Execution(fmt, lambda _: 0.0)
-            rises = still.rises(vector, above) if still.run(vector, below) is not None else None
-        if rises is None:
-            return []
-        execution = Execution(fmt, _errors(pattern, rises), share)
-        if pattern != NEAREST:
-            left, right = execution.run(vector, below), execution.run(vector, above)
-            return [] if left is None or right is None else [((right - left) * half).values]
-        runs = [execution.run(vector, x) for x in (here, below, above)]
-        pairs = [(runs[1], runs[0]), (runs[0], runs[2])]
-        return [((b - a) * half * 2).values for a, b in pairs if a is not None and b is not None]
-    return []
-
-
-# Steps err upwards that rise the most along the direction, and others down, or the other way round.
-_ALONG, _UP_OR_DOWN = (1, 2), (3, 4)
-
-
-def _errors(pattern: int, rises: Sequence[float]) -> Callable[[int], float] | None:
-    """Give the errors of steps in a pattern, one to two roundings; no two err by the same."""
-    rng, sign = np.random.default_rng(pattern), (-1) ** pattern
-    if pattern == NEAREST:
-        return None
-    if pattern in _ALONG:
-        return lambda k: sign * (3 * rises[k] - 1) * (1 + 1 / (k + 1))
-    if pattern in _UP_OR_DOWN:  # the first steps by the most
-        return lambda k: sign * (1 + 1 / (k + 1))
-    return lambda _: float(rng.choice([-1, 1]) * rng.uniform(1, 2))
 
 
 def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:

@@ -37,6 +37,9 @@ from ffverify.truth.slopes import (
 # move is scaled up.
 NEAR = 1024
 _AROUND, _EVERYWHERE = 6, 48  # points beside one
+_EXPLAINED = (
+    8  # numbers at a point that are seen to be of no branch, before others are not asked of
+)
 
 
 def slack(point: Point, exact: Any) -> Any:
@@ -130,12 +133,13 @@ class Slope:
     def _is_of_branches(self, number: Any) -> bool:
         """Tell whether a number lies between slopes of branches that the function takes if its steps round.
 
-        After one that does not no more are looked at: each takes some dozens of runs.
+        After some that do not no more are looked at: each takes some dozens of runs.
         """
-        point, key = self.point, "branches may explain slopes"
-        if key not in point.memo:
-            point.memo[key] = self._branches(random_direction(point)).exist()
-        if not point.memo[key]:
+        point, left = self.point, "numbers that branches may explain"
+        if left not in point.memo:
+            exist = self._branches(random_direction(point)).exist()
+            point.memo[left] = _EXPLAINED if exist else 0
+        if not point.memo[left]:
             return False
         hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
         unit = point.growth * point.fmt.unit_roundoff
@@ -144,14 +148,15 @@ class Slope:
         def is_near(slope: Any) -> bool:
             return bool(abs(number - slope).lower() <= rounding + unit * slope.abs_upper())
 
-        point.memo[key] = is_near(hull)
+        if is_near(hull):
+            return True
         for jumps, slopes in self._branches(self.directions).slopes(self.weights, hull, kink=kink):
             for slope in slopes:
                 hull = hull if jumps else hull.union(slope)
                 if is_near(slope if jumps else hull):
-                    point.memo[key] = True
                     return True
-        return bool(point.memo[key])
+        point.memo[left] -= 1
+        return False
 
     def _branches(self, directions: Sequence[Array | None]) -> Branches:
         point = self.point
