@@ -2,8 +2,8 @@
 
 Works on object arrays of elements of any arithmetic. Balls that overlap are in no order, unless they
 are one and the same object: one object is one number, however wide its ball, so that
-``x == np.max(x)`` is decided. So are balls that are alike to more bits than floats reach down to, as tanh
-of equal numbers is: what differs in their inputs shows before.
+``x == np.max(x)`` is decided. Balls that are alike to more bits than floats reach down to are taken for
+equal, as tanh of equal numbers is: what differs in the floats that they are made of shows before.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from .formats import Array, Format
 from .operations import EXACT, TABLE, Operation
 from .programs import Program
 
-# Operators of balls that round.
 UNHELD = 60  # bits from what a format holds down to what it is far from holding
+# Operators of balls that round.
 _OPERATORS: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
 
 

@@ -53,7 +53,7 @@ class Branches:
                 [s for each in found if (s := weighted(each, weights)).is_finite()]
                 for found in (self._erring(way), [] if kink else self._erring(way, 0.5))
             )
-            yield way in _NEAREST, [s for s in full if _is_on_other(exact, s, half)]
+            yield way in _NEAREST, [s for s in full if kink or _is_on_other(exact, s, half)]
 
     def exist(self) -> bool:
         """Tell whether any slope changes by more than half of its digits, and not as its errors do.
@@ -74,6 +74,8 @@ class Branches:
             digits = self.fmt.unit_roundoff**0.5 * np.maximum(np.abs(here), np.abs(there))
             large = np.flatnonzero(~(np.abs(there - here) <= digits))
             half = self._erring(way, 0.5) if large.size else []
+            if large.size and not half:
+                return True  # as far as is known
             if any(_is_on_other(exact[o], full[0][o], [h[o] for h in half]) for o in large):
                 return True
         return False
@@ -108,7 +110,10 @@ class Branches:
 
 
 def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float] | None:
-    """Give the errors of steps, one to two roundings or more; no two err by the same."""
+    """Give the errors of steps, one to two roundings, and along a direction up to a library's eight.
+
+    No two err by the same. Rises are between -1 and 1.
+    """
     rng, sign = np.random.default_rng(way), (-1) ** way
     if way in _NEAREST:
         return None
@@ -120,5 +125,9 @@ def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float] | None:
 
 
 def _is_on_other(exact: Any, full: Any, half: Sequence[Any]) -> bool:
-    """Tell whether steps that err reach another branch: on its own half of the errors do half."""
-    return all(abs(h - (exact + full) / 2) > abs(full - exact) / 4 for h in half)
+    """Tell whether steps that err reach another branch, which is not said where half of that is unknown.
+
+    On one branch half of the errors do half, to first order. Beyond a threshold half of them reach it or
+    do not: that is a half of the change away from the middle. A fourth is between the two.
+    """
+    return bool(half) and all(abs(h - (exact + full) / 2) > abs(full - exact) / 4 for h in half)

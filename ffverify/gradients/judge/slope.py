@@ -37,9 +37,7 @@ from ffverify.truth.slopes import (
 # move is scaled up.
 NEAR = 1024
 _AROUND, _EVERYWHERE = 6, 48  # points beside one
-_EXPLAINED = (
-    8  # numbers at a point that are seen to be of no branch, before others are not asked of
-)
+_UNEXPLAINED = 8  # numbers at a point that are on no branch, after which no more are looked at
 
 
 def slack(point: Point, exact: Any) -> Any:
@@ -138,7 +136,7 @@ class Slope:
         point, left = self.point, "numbers that branches may explain"
         if left not in point.memo:
             exist = self._branches(random_direction(point)).exist()
-            point.memo[left] = _EXPLAINED if exist else 0
+            point.memo[left] = _UNEXPLAINED if exist else 0
         if not point.memo[left]:
             return False
         hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
@@ -202,7 +200,7 @@ class Slope:
         return NEAR * float(np.sqrt(total))
 
     def uncancelled(self) -> Any:
-        """Give the size of the slope if cotangents and tangents did not cancel; 0 where it is unknown."""
+        """Give the slope's size if cotangents and tangents did not cancel; 0 where none can, or unknown."""
         moved = sum(np.count_nonzero(d) for d in self.directions if d is not None)
         if np.count_nonzero(self.weights) <= 1 >= moved:
             return arb(0)  # there is nothing that could
