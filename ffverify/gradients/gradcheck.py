@@ -76,7 +76,8 @@ def gradcheck(
     """Check the derivatives of a function against exact ones.
 
     Linearity, layouts in memory and rows alone are tried at one input, and not again in later checks of the
-    same torch or JAX function object at inputs of these shapes, as long as it computes what it did.
+    same torch or JAX function at inputs of these shapes, as long as it computes what it did. A lambda is the
+    same where its code is and what it has captured.
 
     The function is called in the thread that calls this one. Several threads may check at a time: one
     works, the others wait, because the precision of exact numbers belongs to the process.

@@ -1,18 +1,16 @@
 """Where the truth about a function comes from: its shadow, a definition, or differences.
 
 ``TruthSources(truth, fn).at(subject, native, results)`` gives the exact programs that hold at a point. A
-traced program holds as long as the same branches are taken. By which all was right is kept for as long as
-the function lives, beyond the check, and supposed to hold at the first point of the next one (`keep`).
+traced program holds as long as the same branches are taken. By which all was right is remembered beyond the
+check, and supposed to hold at the first point of the next one (`keep`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -29,31 +27,13 @@ from ffverify.truth.slopes import Inputs, exact_value
 from ffverify.verdicts.bounds import running_bounds
 
 from .function_under_test import Fault, FunctionUnderTest
+from .memory import memory_of
 from .opaque import Opaque, limits_by_differences, slope_by_differences
 
 if TYPE_CHECKING:
     from ffverify.frameworks.shadow import Shadow
 
-_SMALL = (
-    2**16
-)  # numbers of a point whose programs are kept: of more, tracing is not what a check costs
-_KINDS = 32  # kinds of points, twice, whose programs are kept, of one function
-_kept: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
-
-
-def _kept_of(fn: Callable[..., Any]) -> dict[Any, Any]:
-    """Give the programs that earlier checks of a function have traced, by kind of point, to be added to.
-
-    Those of a method are its owner's: methods are made at every access.
-    """
-    owner = fn.__self__ if inspect.ismethod(fn) else fn
-    try:
-        found = _kept.setdefault(owner, {})
-    except TypeError:  # it has no weak references, or no hash
-        return {}
-    if len(found) > _KINDS:
-        found.clear()
-    return found
+_SMALL = 2**16  # numbers of a point whose programs are kept: of more, tracing is not what it costs
 
 
 @dataclass(frozen=True)
@@ -122,7 +102,7 @@ class TruthSources:
             )
         self._truth = truth
         self._own: dict[Any, Any] = {}  # by kind of point
-        self._kept = _kept_of(fn)  # what was right, and torch's programs by what is seen to run
+        self._kept = memory_of(fn)  # what was right, and torch's programs by what is seen to run
         self._last: dict[Any, ExactPrograms] = {}
 
     def at(

@@ -4,9 +4,10 @@
     OMP_NUM_THREADS=1 FFVERIFY_EXAMPLES=200 pytest tests/benchmarks -k "price and torch"
 
 prints CPU milliseconds per searched input (``FFVERIFY_EXAMPLES`` of them, float64, in [-10, 10]) and for
-one warm point, of a function that was checked before and of one that was not, beside one point of torch's
-slow ``gradcheck``, or of JAX's ``check_grads``, in the same process; and CPU seconds of the first check of
-a process after its framework is imported. A NumPy function with ``vjp=`` is beside the same function in
+one warm point, of a function that was checked before, of one that is made anew with the code of one that
+was, and of one whose code is new, beside one point of torch's slow ``gradcheck``, or of JAX's
+``check_grads``, in the same process; and CPU seconds of the first check of a process after its framework is
+imported. A NumPy function with ``vjp=`` is beside the same function in
 torch. Nothing here asserts a time.
 """
 
@@ -284,12 +285,12 @@ def own_check(row: Row) -> Callable[[], Any]:
 @pytest.fixture(scope="module")
 def table(request):
     """Collect lines; print them at the end, though pytest captures what tests print."""
-    rows: list[tuple[str, float, float, float, float, str]] = []
+    rows: list[tuple[Any, ...]] = []
     first: list[tuple[str, float]] = []
     yield rows, first
     lines = []
     if rows:
-        heads = "".join(f"{head:>9}{'×':>6}" for head in ("searched", "one", "new"))
+        heads = "".join(f"{head:>9}{'×':>6}" for head in ("searched", "one", "anew", "new"))
         lines = ["", f"{'CPU ms':38}{'own':>8}{heads}"]
         for name, own, *prices, verdict in rows:
             ratios = "".join(f"{ms:9.2f}{ms / own:6.1f}" for ms in prices)
@@ -297,11 +298,11 @@ def table(request):
         for what, chosen in [("all", ""), *((f, f) for f in ("numpy", "torch", "jax"))]:
             few = [r for r in rows if r[0].startswith(chosen)]
             if few:
-                ratios = [[r[k] / r[1] for r in few] for k in (2, 3, 4)]
+                ratios = [[r[k] / r[1] for r in few] for k in (2, 3, 4, 5)]
                 told = [f"{statistics.median(r):.2f} × (worst {max(r):.1f})" for r in ratios]
                 lines.append(
-                    f"{what}: median {told[0]} per searched input, {told[1]} for one point, "
-                    f"{told[2]} of a function not seen before"
+                    f"{what}: median {told[0]} per searched input, {told[1]} for one point, {told[2]} of a "
+                    f"function made anew, {told[3]} of new code"
                 )
     lines += [f"first check of a process, {f}: {seconds:.2f} s of CPU" for f, seconds in first]
     capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -318,14 +319,20 @@ def test_price(row, table):
     own()
     gradcheck(row.fn, point, **options)
     one = cpu(lambda: gradcheck(row.fn, point, **options))
-    # Of the same function object not everything is asked again; most test suites have another each time.
-    new = cpu(lambda: gradcheck(lambda *args: row.fn(*args), point, **options))  # noqa: PLW0108 - another object
+    # Of the same function not everything is asked again; test suites make another object of it each time.
+    anew = cpu(lambda: gradcheck(lambda *args: row.fn(*args), point, **options))  # noqa: PLW0108
+    source = (
+        "lambda *args: fn(*args)"  # whose code, outside of any module, is that of no other function
+    )
+    new = cpu(lambda: gradcheck(eval(source, {"fn": row.fn}), point, **options))  # noqa: S307
     start = time.process_time()
     report = gradcheck(row.fn, drawn, max_examples=EXAMPLES, **options)
     searched = (time.process_time() - start) / report.points
     verdict = "" if report.ok else str(report.verdict)
     name = f"{row.framework} {row.name}"
-    table[0].append((name, 1000 * cpu(own), 1000 * searched, 1000 * one, 1000 * new, verdict))
+    table[0].append(
+        (name, 1000 * cpu(own), 1000 * searched, 1000 * one, 1000 * anew, 1000 * new, verdict)
+    )
 
 
 FIRST = """

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 
+import numpy as np
 import pytest
 
 from ffverify.gradients.gradcheck import gradcheck
+from ffverify.gradients.memory import memory_of
+
+SHARED = np.ones(3)
 
 
 def of_torch(state):
@@ -66,6 +71,133 @@ def test_nothing_is_lowered_again(made, monkeypatch):
 
 
 @both
+def test_a_function_that_is_made_anew_is_known(made, monkeypatch):
+    from ffverify.frameworks.jax import lowering as jax_lowering
+    from ffverify.frameworks.torch import lowering as torch_lowering
+
+    fn, x = made(RIGHT)
+
+    def again():
+        return gradcheck(lambda x: fn(x), x, raise_exception=False)  # noqa: PLW0108 - another object
+
+    assert str(again().verdict) == "correct"
+
+    def refuse(*_):
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr(jax_lowering, "lowered", refuse)
+    monkeypatch.setattr(torch_lowering, "_lowered", refuse)
+    report = again()
+    assert (report.truth, report.judged) == ("shadow", 2 * len(report.modes))
+
+
+def rows_of_jax(factor):
+    jax = pytest.importorskip("jax")
+
+    def rows(x):
+        @jax.custom_vjp
+        def square(x):
+            return x * x
+
+        def backward(x, v):
+            return (2 * v * x * (factor if len(x) == 1 else 1.0),)
+
+        square.defvjp(lambda x: (x * x, x), backward)
+        return square(x)
+
+    return rows, jax.numpy.array([[0.5, -1.25, 2.0], [0.75, 1.5, -3.0]])
+
+
+def rows_of_torch(factor):
+    torch = pytest.importorskip("torch")
+
+    def rows(x):
+        class Square(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return x * x
+
+            @staticmethod
+            def backward(ctx, v):
+                (x,) = ctx.saved_tensors
+                return 2 * v * x * (factor if len(x) == 1 else 1.0)
+
+        return Square.apply(x)
+
+    return rows, torch.tensor([[0.5, -1.25, 2.0], [0.75, 1.5, -3.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("made", [rows_of_jax, rows_of_torch])
+@pytest.mark.parametrize("bound", [False, True])
+def test_one_of_the_same_code_that_captured_something_else_is_asked_everything(made, bound):
+    """Of what the other one was asked once at any inputs too: here whether a row is the same alone."""
+
+    def checked(factor):
+        fn, x = made(factor)
+        return verdict(functools.partial(fn) if bound else fn, x)
+
+    assert [checked(f) for f in (1.0, 1.0, 3.0, 1.0, 3.0)] == [
+        "correct", "correct", "wrong", "correct", "wrong"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (1.0, 1.0, True),
+        (1.0, 1, False),
+        (0.0, -0.0, False),
+        ((1, "a"), (1, "a"), True),
+        ({"a": [1]}, {"a": [1]}, True),
+        ({"a": [1]}, {"a": [2]}, False),
+        (np.float32(1), np.float64(1), False),
+        (np.ones(3), np.ones(3), False),
+        (SHARED, SHARED, True),
+        (np.zeros(2**17), np.zeros(2**17), False),
+        (object(), object(), False),
+        (lambda x: x, lambda x: x, False),
+    ],
+)
+def test_what_was_captured_tells_functions_apart(one, other, same):
+    def capturing(value):
+        return lambda x: (x, value)
+
+    assert (memory_of(capturing(one)) is memory_of(capturing(other))) == same
+
+
+def test_memory_is_bounded_and_what_captures_itself_has_its_own():
+    def numbered(i):
+        return lambda x: x + i
+
+    first = memory_of(numbered(0))
+    for i in range(200):
+        memory_of(numbered(i))
+    assert memory_of(numbered(0)) is not first
+
+    def endless(x):
+        return endless(x)
+
+    def again():
+        def endless(x):
+            return endless(x)
+
+        return endless
+
+    assert memory_of(endless) is memory_of(endless)
+    assert memory_of(again()) is not memory_of(again())
+
+
+def test_code_outside_of_modules_has_globals_of_its_own():
+    functions = []
+    for factor in (1.0, 2.0):
+        namespace = {"factor": factor, "__name__": __name__}
+        exec("fn = lambda x: x * factor", namespace)  # noqa: S102 - what notebooks and corpora do
+        functions.append(namespace["fn"])
+    assert memory_of(functions[0]) is not memory_of(functions[1])
+
+
+@both
 @pytest.mark.parametrize(
     ("now", "expected"),
     [
@@ -85,10 +217,11 @@ def test_what_a_function_has_become_is_judged(made, now, expected):
 
 
 @both
-def test_no_function_is_kept_alive(made):
+@pytest.mark.parametrize("anew", [False, True])
+def test_no_function_is_kept_alive(made, anew):
     fn, x = made(RIGHT)
-    verdict(fn, x)
-    verdict(fn, x)
+    for _ in range(2):
+        verdict(functools.partial(fn) if anew else fn, x)
     seen = weakref.ref(getattr(fn, "__self__", fn))
     del fn, x
     gc.collect()
