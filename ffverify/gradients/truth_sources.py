@@ -27,7 +27,7 @@ from ffverify.truth.slopes import Inputs, exact_value
 from ffverify.verdicts.bounds import running_bounds
 
 from .function_under_test import Fault, FunctionUnderTest
-from .memory import memory_of
+from .given.memory import memory_of
 from .opaque import Opaque, limits_by_differences, slope_by_differences
 
 if TYPE_CHECKING:

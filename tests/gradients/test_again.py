@@ -9,8 +9,8 @@ import weakref
 import numpy as np
 import pytest
 
+from ffverify.gradients.given.memory import memory_of
 from ffverify.gradients.gradcheck import gradcheck
-from ffverify.gradients.memory import memory_of
 
 SHARED = np.ones(3)
 
