@@ -515,3 +515,29 @@ def test_a_compiled_function_has_the_exact_program_of_what_was_written():
         found = gradcheck(right, [x])
         assert (found.truth, found.verdict) == ("shadow", "correct")
         assert gradcheck(wrong, [x], raise_exception=False).verdict == "wrong"
+
+
+def test_functions_that_execute_the_same_are_one_program():
+    x = normal(3)
+    first, second = (made(lambda x, k=k: k * x.tanh(), x) for k in (2.0, 2.0))
+    assert first.forward is second.forward
+    assert first.backward is second.backward
+    assert made(lambda x: 2.5 * x.tanh(), x).forward is not first.forward
+    assert made(lambda x: 2.0 * x.tanh(), x.float()).forward is not first.forward
+
+
+def test_a_program_keeps_its_constants_whatever_becomes_of_them():
+    x, c = normal(3), torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
+    program = made(lambda x: x * c, x).forward
+    kept = c.clone()
+    c.zero_()
+    later = made(lambda x: x * kept, x).forward
+    assert later is program
+    assert np.array_equal(floats(later(BALLS.array(x.numpy()))[0]), (x * kept).numpy())
+
+
+@pytest.mark.parametrize("out", [lambda c: c.item(), lambda c: float(c.numpy())])
+def test_a_number_that_leaves_the_graph_is_seen_where_a_program_without_one_is_known(out):
+    x = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    assert made(lambda x: x * 2.0, x).forward is not None
+    assert made(lambda x: x * out(x[0]), x).forward is None

@@ -47,7 +47,7 @@ from ffverify.exact.programs import (
 
 from .decompositions import FACTORED, FORMULAS
 from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
-from .tape import Slot, Step, Tape, among, bind, functional, mapped, record, slots
+from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped, record, slots
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
@@ -61,7 +61,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
         Naming the operations that have no exact form, or are draws by the inputs.
     """
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
-    with _as_written():
+    with _as_written(), _Leaving() as leaving:
         seen = record(
             lambda *a: tuple(listed(fn(*a))), _copied(examples), FACTORED | _custom_operations()
         )
@@ -69,14 +69,29 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     if new and (drawn := _drawn(seen)):
         raise Draw(*drawn)
     program = remembered(known, seen.key, lambda: _lowered(seen, examples))
-    if new and not _is_complete(fn, seen, examples):
+    if new and not _is_complete(fn, seen, examples, leaves=leaving.seen):
         del known[seen.key]  # at the edge of a branch it does not show: another input may do
         raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
     return program
 
 
+_SMALL = 2**10  # numbers of a program that outlives its function
+_programs: Known = {}
+
+
 def _lowered(seen: Tape, examples: Sequence[Any]) -> Program:
-    """Give what a function was seen to execute as a function of precise arrays."""
+    """Give what a function was seen to execute as a function of precise arrays.
+
+    Functions that are made anew at every call, as those in tests are, execute the same: it is one program.
+    """
+    numbers = sum(
+        a.numel() for a in [*examples, *seen.constants.values()] if isinstance(a, torch.Tensor)
+    )
+    known = _programs if numbers <= _SMALL else {}
+    return remembered(known, seen.key, lambda: _made(seen, examples))
+
+
+def _made(seen: Tape, examples: Sequence[Any]) -> Program:
     tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
@@ -95,7 +110,9 @@ _FAR = 2.0**-4  # a step that a machine epsilon of bfloat16, 2⁻⁷, does not h
 _HALF_PRECISION = 2.0**-12  # a machine epsilon between those of float32 and of the half formats
 
 
-def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) -> bool:
+def _is_complete(
+    fn: Callable[..., Any], tape: Tape, examples: Sequence[Any], *, leaves: bool
+) -> bool:
     """Tell whether no values have gone around a trace (through .numpy() or .item()), as constants.
 
     A step of half the digits aside, of three quarters in half precision, the trace and the function run
@@ -108,7 +125,6 @@ def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) ->
     What is seen to leave, as for a branch, has no such allowance, and is tried so far aside as well that it
     shows through any format to which it is rounded on the way.
     """
-    leaves = _leaves(fn, examples)
     if leaves and not all(_near(*p, 0.0) for p in _aside(fn, tape, examples, _FAR, 0.0)):
         return False
     eps = max((torch.finfo(a.dtype).eps for a in examples if is_floating(a)), default=0.0)
@@ -125,7 +141,7 @@ def _is_complete(fn: Callable[..., Any], tape: Tape, examples: Sequence[Any]) ->
 
 
 class _Leaving(TorchFunctionMode):
-    """Sees what values are taken out of tensors of floats."""
+    """Sees what values are taken out of tensors of floats; of compiled code nothing is seen."""
 
     seen = False
 
@@ -141,13 +157,6 @@ _WAYS_OUT = {
     getattr(torch.Tensor, name)
     for name in ("item", "tolist", "numpy", "__array__", "__float__", "__dlpack__")
 }
-
-
-def _leaves(fn: Callable[..., Any], examples: Sequence[Any]) -> bool:
-    """Tell whether a function is seen to take values out of tensors."""
-    with _as_written(), _Leaving() as mode:  # of compiled code nothing is seen
-        fn(*_copied(examples))
-    return bool(mode.seen)
 
 
 def _aside(
@@ -201,8 +210,8 @@ class _Interpreter:
         self._steps: list[tuple[int, Step, Step | None, list[int]]] = []
         self._integers: list[tuple[Step, list[int]]] = []
         same = self._same = dict[int, int]()
-        self._data = [s.number for s in slots(tape.inputs) if not _has_numbers(s)]
-        plain = {*self._data, *(k for k, t in tape.constants.items() if not _has_numbers(t))}
+        self._data = [s.number for s in slots(tape.inputs) if not has_floats(s)]
+        plain = {*self._data, *(k for k, t in tape.constants.items() if not has_floats(t))}
         for i, step in enumerate(tape.steps):
             takes = [same.get(s.number, s.number) for s in step.inputs]
             meant, results = _meant(step), slots(step.results)
@@ -211,7 +220,7 @@ class _Interpreter:
                 same[results[0].number] = takes[0]
             elif plain.issuperset(takes) and not (exact or step.writes):
                 self._integers.append((step, takes))
-                plain |= {s.number for s in results if not _has_numbers(s)}
+                plain |= {s.number for s in results if not has_floats(s)}
             else:
                 self._steps.append((i, step, meant, takes))
         outputs = {same.get(s.number, s.number) for s in slots(tape.outputs)}
@@ -349,11 +358,6 @@ class _Interpreter:
             return mapped(torch.Tensor, lambda t: move(t.numpy()), out)
 
         return mapped(Move, lambda by: moved(arrays, by), moves_of(find, xs))
-
-
-def _has_numbers(x: Slot | torch.Tensor) -> bool:
-    """Tell whether an array is one of floats."""
-    return x.dtype.is_floating_point or x.dtype.is_complex
 
 
 @cache

@@ -9,8 +9,9 @@ its graphs, whose proxies and symbolic shapes exact arithmetic has no use for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
@@ -22,7 +23,7 @@ aten = torch.ops.aten
 Table = Mapping[Any, Callable[..., Any]]
 
 
-@dataclass(frozen=True)  # no NamedTuple: it would be taken apart as a tuple
+@dataclass(frozen=True, repr=False)  # no NamedTuple: it would be taken apart as a tuple
 class Slot:
     """Where on a tape a tensor is, and what it looks like."""
 
@@ -30,6 +31,9 @@ class Slot:
     dtype: torch.dtype
     shape: torch.Size
     stride: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f"%{self.number}"
 
 
 @dataclass(frozen=True)
@@ -110,19 +114,18 @@ class Tape:
         return mapped(Slot, lambda s: values[s.number], self.outputs)
 
     @cached_property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> str:
         """What tells the program from others: operations, their arguments, shapes, and constants.
 
         What the program has read of its numbers, to branch on it or to go on with it outside of torch, is
         told by what came of it: another operation, argument or constant.
         """
-        steps = tuple(
-            (s.operation, _frozen((s.args, s.kwargs)), *slots(s.results)) for s in self.steps
-        )
-        held = tuple(
-            (k, t.dtype, t.shape, t.stride(), _content(t)) for k, t in self.constants.items()
-        )
-        return steps, _frozen(self.inputs), _frozen(self.outputs), held
+        steps = [f"{s.operation}{s.args}{s.kwargs}{_looks(s.results)}" for s in self.steps]
+        held = [
+            f"{k}{t.dtype}{tuple(t.shape)}{t.stride()}{_digest(t)}"
+            for k, t in self.constants.items()
+        ]
+        return "\n".join([*steps, f"{self.inputs}{_looks(self.inputs)}{self.outputs}", *held])
 
 
 _NESTS = (list, tuple)
@@ -150,23 +153,13 @@ def among(kind: type, tree: Any) -> list[Any]:
     return found
 
 
-def _frozen(tree: Any) -> Any:
-    """Give a tree that can be a key."""
-    if isinstance(tree, dict):
-        return tuple((k, _frozen(t)) for k, t in tree.items())
-    return tuple(map(_frozen, tree)) if isinstance(tree, _NESTS) else tree
+def _looks(tree: Any) -> str:
+    return "".join([f"{s}{s.dtype}{tuple(s.shape)}{s.stride}" for s in slots(tree)])
 
 
-def _content(tensor: torch.Tensor) -> bytes:
-    return (
-        tensor.cpu()
-        .resolve_neg()
-        .resolve_conj()
-        .reshape(-1)
-        .view(torch.uint8)
-        .numpy(force=True)
-        .tobytes()
-    )
+def _digest(tensor: torch.Tensor) -> str:
+    whole = tensor.cpu().resolve_neg().resolve_conj().reshape(-1).view(torch.uint8)
+    return blake2b(whole.numpy(force=True).tobytes()).hexdigest()
 
 
 def _filling(tree: Any) -> Callable[[Mapping[int, Any]], Any]:
@@ -254,7 +247,7 @@ class _Recorder(TorchDispatchMode):
         """
         if func in self._open:
             return None
-        if func in self.table and any(map(_has_floats, among(torch.Tensor, given))):
+        if func in self.table and any(map(has_floats, among(torch.Tensor, given))):
             return self.table[func]
         return _parts(func)
 
@@ -275,8 +268,9 @@ class _Recorder(TorchDispatchMode):
         return found
 
 
-def _has_floats(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
+def has_floats(x: Slot | torch.Tensor) -> bool:
+    """Tell whether an array is one of floats."""
+    return x.dtype.is_floating_point or x.dtype.is_complex
 
 
 @cache
@@ -317,17 +311,27 @@ def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
 def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> Tape:
     """Give the same program without mutations and views, decomposed, and without unused steps.
 
-    ``first`` replaces operations before functionalisation sees them, ``table`` what it leaves.
+    ``first`` replaces operations before functionalisation sees them, ``table`` what it leaves. Where nothing
+    is written to, views are copies: then nothing has to be functionalised.
     """
     count, held = len(args), dict(tape.constants)
 
     def opened(*given: Any) -> Any:
         return tape.run(given[:count], dict(zip(held, given[count:], strict=True)), first)
 
-    pure = torch.func.functionalize(opened, remove="mutations_and_views")
-    again = record(pure, [*args, *(t.clone() for t in held.values())], table)
-    constants = dict(again.constants)
-    bind(again.inputs[count:], tuple(held.values()), constants)
+    def recorded(program: Callable[..., Any]) -> Tape:
+        again = record(program, [*args, *(t.clone() for t in held.values())], table)
+        constants = dict(again.constants)
+        bind(again.inputs[count:], tuple(held.values()), constants)
+        return replace(again, inputs=again.inputs[:count], constants=constants)
+
+    again, writes = tape, _writes(tape)
+    if not writes and any(s.operation in first or _is_opened(s, table) for s in tape.steps):
+        again = recorded(opened)
+        writes = _writes(again)
+    if writes:
+        again = recorded(torch.func.functionalize(opened, remove="mutations_and_views"))
+    constants = again.constants
     integers = _own_integers(again.steps, constants)
     needed = {s.number for s in slots(again.outputs)}
     steps: list[Step] = []
@@ -336,8 +340,18 @@ def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> T
         if numbers & needed and not numbers <= integers.keys():
             steps.append(step)
             needed |= {s.number for s in step.inputs}
-    kept = {k: t for k, t in (constants | integers).items() if k in needed}
-    return Tape(steps[::-1], again.inputs[:count], again.outputs, kept)
+    kept = {k: t.clone() for k, t in {**constants, **integers}.items() if k in needed}
+    return Tape(steps[::-1], again.inputs, again.outputs, kept)
+
+
+def _writes(tape: Tape) -> bool:
+    return any(step.writes for step in tape.steps)
+
+
+def _is_opened(step: Step, table: Table) -> bool:
+    """Tell whether a step would be recorded as others."""
+    floats = any(map(has_floats, step.inputs))
+    return (floats and step.operation in table) or _parts(step.operation) is not None
 
 
 def _own_integers(
@@ -357,6 +371,6 @@ def _own_integers(
             continue
         given, named = step.given([values[s.number] for s in step.inputs])
         bind(step.results, step.operation(*given, **named), values)
-        if not any(s.dtype.is_floating_point or s.dtype.is_complex for s in results):
+        if not any(map(has_floats, results)):
             found |= {s.number: values[s.number] for s in results}
     return found
