@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 import torch
+from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # ruff: noqa: SLF001 - an operation's schema and keys have no public names
@@ -108,7 +109,7 @@ class Tape:
         values: dict[int, Any] = dict(constants)
         bind(self.inputs, args, values)
         for step in self.steps:
-            given, named = step.given([values[s.number] for s in step.inputs])
+            given, named = mapped(Slot, lambda s: values[s.number], (step.args, step.kwargs))
             operation = (table or {}).get(step.operation, step.operation)
             bind(step.results, operation(*given, **named), values)
         return mapped(Slot, lambda s: values[s.number], self.outputs)
@@ -240,7 +241,7 @@ class _Recorder(TorchDispatchMode):
         return out
 
     def _formula(self, func: Any, given: Any) -> Callable[..., Any] | None:
-        """Give the formula of an operation that is to be decomposed.
+        """Give the formula of an operation that is to be decomposed, or the code of one that a user declared.
 
         An operation without floats needs none, and nor does one inside its own: what ATen and torch's
         primitive operations are decomposed into is each other, where there is nothing simpler.
@@ -249,7 +250,7 @@ class _Recorder(TorchDispatchMode):
             return None
         if func in self.table and any(map(has_floats, among(torch.Tensor, given))):
             return self.table[func]
-        return _parts(func)
+        return _own(func) or _parts(func)
 
     def new(self, tensor: torch.Tensor) -> Slot:
         """Give a slot to a tensor that has just been made, or changed."""
@@ -281,6 +282,12 @@ def _written(func: Any) -> list[tuple[int, str]]:
         for i, argument in enumerate(func._schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
+
+
+def _own(func: Any) -> Callable[..., Any] | None:
+    """Give the Python code of an operation that a user has declared to torch as a whole one."""
+    found = OPDEFS.get(func._schema.name)
+    return None if found is None or found._namespace == "prims" else found._init_fn
 
 
 _WHOLE = {aten.size.default, aten.stride.default, aten.storage_offset.default}
@@ -369,7 +376,7 @@ def _own_integers(
         random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
         if random or step.writes or not results or not all(s.number in values for s in step.inputs):
             continue
-        given, named = step.given([values[s.number] for s in step.inputs])
+        given, named = mapped(Slot, lambda s: values[s.number], (step.args, step.kwargs))
         bind(step.results, step.operation(*given, **named), values)
         if not any(map(has_floats, results)):
             found |= {s.number: values[s.number] for s in results}
