@@ -25,13 +25,13 @@ class Draw(UnknownOperation):
     """A draw from a distribution whose parameters depend on the inputs: its derivative is a convention."""
 
 
-Known = dict[Any, Program | UnknownOperation]
+Known = dict[Any, Any]  # programs, or that there is none
 
 
 _MOST = 64  # programs of one function that are known
 
 
-def remembered(known: Known, key: Any, make: Callable[[], Program]) -> Program:
+def remembered(known: Known, key: Any, make: Callable[[], T]) -> T:
     """Give what is known under a key, a program or that there is none; make it the first time."""
     if key not in known:
         if len(known) == _MOST:
@@ -43,7 +43,7 @@ def remembered(known: Known, key: Any, make: Callable[[], Program]) -> Program:
     found = known[key]
     if isinstance(found, UnknownOperation):
         raise UnknownOperation(*found.args)
-    return found
+    return found  # type: ignore[no-any-return]  # what was made
 
 
 def listed(results: Any) -> list[Any]:

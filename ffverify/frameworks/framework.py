@@ -142,6 +142,20 @@ class Framework(Protocol):
             Naming what has no exact form.
         """
 
+    def trace_both(
+        self,
+        fn: Function,
+        args: Sequence[Any],
+        cotangents: Sequence[Any],
+        wrt: Sequence[bool],
+        known: Known,
+    ) -> tuple[Program, Program, Any] | None:
+        """Trace a function and its VJP at once, as `trace` does; None where that is no gain.
+
+        The third says what differentiating went through: whatever goes through the same, and executes the
+        same, is differentiated by the same code. ``cotangents`` are those of floating results.
+        """
+
 
 def _numpy() -> Framework:
     from . import numpy

@@ -7,13 +7,15 @@ NumPy, torch or JAX program, and a derivative formula judged apart from its roun
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ffverify.exact.formats import is_floating
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed
 
 from .arguments import floating, pulled_by, pushed_by, spread
@@ -45,6 +47,8 @@ class Shadow:
         some, all programs are None.
     draws
         Which of these draw from distributions whose parameters depend on the inputs.
+    through
+        What the framework's VJP went through, to tell whose code that is, where it says so.
     """
 
     def __init__(
@@ -56,13 +60,20 @@ class Shadow:
         jvp: Function | None,
         wrt: Sequence[bool],
         known: Memory,
+        results: Sequence[Any] | None,
     ) -> None:
         self._fn, self._args, self._framework = fn, list(args), framework
         self._vjp, self._jvp, self._memory = vjp, jvp, known
         self._wrt = list(wrt)
         self._unknown: dict[str, None] = {}
         self.draws: tuple[str, ...] = ()
-        self.forward = self._traced("forward", lambda: (fn, []))
+        self.through: Any = None
+        if results is not None:
+            self._results = list(results)
+        both = self._both() if vjp is None and results is not None else None
+        if both is not None:
+            self.__dict__["backward"], self.through = both[1:]
+        self.forward = both[0] if both else self._traced("forward", lambda: (fn, []))
 
     @property
     def unknown(self) -> tuple[str, ...]:  # noqa: D102 - see the class
@@ -79,6 +90,14 @@ class Shadow:
     @cached_property
     def jvp(self) -> Program | None:  # noqa: D102 - see the class
         return None if self.forward is None else self._traced("jvp", self._pushing)
+
+    def _both(self) -> tuple[Program, Program, Any] | None:
+        """Trace the program and its VJP in one run; None where that cannot be: then each is traced alone."""
+        known = self._memory.setdefault("both", {})
+        cotangents = [ones_like(r) for r in self._results if is_floating(r)]
+        with contextlib.suppress(Exception), _quiet():
+            return self._framework.trace_both(self._fn, self._args, cotangents, self._wrt, known)
+        return None
 
     def _pulling(self) -> tuple[Function, list[Any]]:
         """Give (args, cotangents of floating results) → gradients of floating args, and an example."""
@@ -122,8 +141,7 @@ class Shadow:
             return function, [*self._args, *more]
 
         try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # at numbers that nobody asked for
+            with _quiet():
                 return self._framework.trace(example, known)
         except UnknownOperation as error:
             self._unknown.update(dict.fromkeys(error.args))
@@ -131,6 +149,14 @@ class Shadow:
         except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
             self._unknown[f"{type(error).__name__}: {error}".splitlines()[0]] = None
         return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Say nothing about numbers that nobody asked for."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def shadow(
@@ -142,6 +168,7 @@ def shadow(
     jvp: Callable[..., Any] | None = None,
     wrt: Sequence[bool] | None = None,
     known: Memory | None = None,
+    results: Sequence[Any] | None = None,
 ) -> Shadow:
     """Make the shadow of a function at a point.
 
@@ -160,6 +187,8 @@ def shadow(
     known
         The programs of this function that were traced at other points of the same shapes and formats, to be
         kept by the caller: one that takes the same branches here is not made again.
+    results
+        What the function gave at the point, where its VJP will be asked for as well.
     """
     chosen, memory = floating(args) if wrt is None else wrt, {} if known is None else known
-    return Shadow(fn, args, named(framework), vjp, jvp, chosen, memory)
+    return Shadow(fn, args, named(framework), vjp, jvp, chosen, memory, results)

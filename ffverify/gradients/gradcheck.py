@@ -77,7 +77,8 @@ def gradcheck(
 
     Linearity, layouts in memory and rows alone are tried at one input, and not again in later checks of the
     same torch or JAX function at inputs of these shapes, as long as it computes what it did. A lambda is the
-    same where its code is and what it has captured.
+    same where its code is and what it has captured; so are torch functions that execute the same and are
+    differentiated by the same autograd functions.
 
     The function is called in the thread that calls this one. Several threads may check at a time: one
     works, the others wait, because the precision of exact numbers belongs to the process.
@@ -368,7 +369,7 @@ class Check:
         if results and not self.beside:
             self.beside = True
             if not made.is_pure:
-                self.lasting = not self.oracles.is_kept(made, native)
+                self.lasting = not self.oracles.is_kept(made, native, results)
             amiss = list(side_checks(made, native, results, self.seed, lasting=self.lasting))
             self.lawful = not amiss
             for kind, sentence, hint in amiss:
@@ -426,7 +427,8 @@ class Check:
             point = self._point(made, native, formulas, results, of)
             found = judge(point, values=not of)
             if self._is_right(found) and (of or self._is_lawful(made, native)):
-                self.oracles.keep(made, native, formulas, found.skipped.get(made.forward, ""))
+                why = found.skipped.get(made.forward, "")
+                self.oracles.keep(made, native, formulas, why, lawful=not of)
         self.oracles.note(made, native, found.skipped.get(made.forward, ""))
         self.modes |= dict.fromkeys(
             m for m in (made.reverse, made.forward) if m and m not in found.skipped

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from ffverify.frameworks.shadow import Shadow
 
 _SMALL = 2**16  # numbers of a point whose programs are kept: of more, tracing is not what it costs
+# Programs by which all was right, by the program of the VJP and by what it went through.
+_right: WeakKeyDictionary[Program, dict[Any, Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class ExactPrograms:
     exact results there, joined, if these are known; ``refused`` is why forward mode could not be run before.
     Where ``forward`` is None,
     ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
-    the point, None if they are all alike.
+    the point, None if they are all alike. ``through`` tells whose code the VJP is, if the framework says so.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ExactPrograms:
     inputs: Inputs | None = None
     here: Array | None = None
     refused: str = ""
+    through: Any = None
 
     @property
     def programs(self) -> tuple[Program | None, ...]:
@@ -104,6 +108,7 @@ class TruthSources:
         self._own: dict[Any, Any] = {}  # by kind of point
         self._kept = memory_of(fn)  # what was right, and torch's programs by what is seen to run
         self._last: dict[Any, ExactPrograms] = {}
+        self._traced: tuple[tuple[Any, ...], Shadow] | None = None  # at the last point
 
     def at(
         self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
@@ -154,14 +159,21 @@ class TruthSources:
         native: Sequence[Any],
         formulas: ExactPrograms,
         refused: str,
+        *,
+        lawful: bool,
     ) -> None:
         """Keep programs by which all was right, and why forward mode was refused, for the next check.
 
         JAX takes a function for the same as long as it is the same object. So does this: until something
-        that it computes is not what its programs give.
+        that it computes is not what its programs give. What is ``lawful`` is also kept for other functions
+        that execute the same and are differentiated by the same code.
         """
         if self._lasts(subject, native) and formulas.code:
-            self._kept["right", _kind(subject, native)] = formulas.programs, refused
+            found = formulas.programs, refused
+            self._kept["right", _kind(subject, native)] = found
+            backward = found[0][1]
+            if lawful and backward is not None and formulas.through is not None:
+                _right.setdefault(backward, {})[formulas.through] = found
 
     def exactly(self, subject: FunctionUnderTest) -> FunctionUnderTest:
         """Give a pure function and its VJP in exact arithmetic, as far as they have exact forms.
@@ -192,9 +204,17 @@ class TruthSources:
 
         return replace(subject, fn=value, caller_vjp=pulled)
 
-    def is_kept(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
-        """Tell whether `keep` kept programs of points of this kind."""
-        return ("right", _kind(subject, native)) in self._kept
+    def is_kept(
+        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    ) -> bool:
+        """Tell whether `keep` kept programs of points of this kind, or those of the same code."""
+        key = ("right", _kind(subject, native))
+        if key not in self._kept and self._lasts(subject, native):
+            made = self._made(subject, native, results)
+            known = {} if made.backward is None else _right.get(made.backward, {})
+            if made.through in known:
+                self._kept[key] = known[made.through]
+        return key in self._kept
 
     def _lasts(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
         """Tell whether programs are kept beyond the check: NumPy's may be the function itself."""
@@ -208,21 +228,31 @@ class TruthSources:
         assert self._truth is not None  # noqa: S101 - asked before
         return "caller", self._truth
 
-    def _made(self, subject: FunctionUnderTest, native: Sequence[Any]) -> Shadow:
+    def _made(
+        self,
+        subject: FunctionUnderTest,
+        native: Sequence[Any],
+        results: Sequence[Any] | None = None,
+    ) -> Shadow:
         from ffverify.frameworks.shadow import shadow
 
+        point = (subject, results, *native)
+        if self._traced is not None and list(map(id, point)) == list(map(id, self._traced[0])):
+            return self._traced[1]
         seen = subject.framework.name == "torch" and self._lasts(subject, native)
         known = self._kept if seen else self._own
-        return shadow(
+        made = shadow(
             subject.fn, native,
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
-            known=known.setdefault(_kind(subject, native), {}),
+            known=known.setdefault(_kind(subject, native), {}), results=results if subject.reverse else None,
         )  # fmt: skip
+        self._traced = point, made
+        return made
 
     def _shadow(
         self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
     ) -> ExactPrograms:
-        made = self._made(subject, native)
+        made = self._made(subject, native, results)
         if made.draws:
             raise Fault(
                 f"{subject.name} draws from a distribution whose parameters depend on its inputs "
@@ -236,6 +266,7 @@ class TruthSources:
             made.forward,
             lambda: made.backward if subject.reverse else None,
             lambda: made.jvp,
+            through=made.through,
         )
         try:
             places = [k for k, r in enumerate(results) if is_floating(r)]

@@ -273,3 +273,42 @@ def test_what_breaks_a_law_is_asked_again():
     fn, x, state = of_layouts()
     state.update(contiguous=True)
     assert [verdict(fn, x) for _ in range(3)] == ["wrong"] * 3
+
+
+def of_rows(backward, jvp=None):
+    """Give an autograd.Function of its own class: rows times 3, beside derivatives of the caller's."""
+    torch = pytest.importorskip("torch")
+    body = {"forward": lambda ctx, x: 3 * x, "backward": lambda ctx, v: backward(v)}
+    body |= {} if jvp is None else {"jvp": lambda ctx, d: jvp(d)}
+    cls = type("Rows", (torch.autograd.Function,), {k: staticmethod(f) for k, f in body.items()})
+    return cls.apply, torch.tensor([[0.5, -1.25], [0.75, 1.5]], dtype=torch.float64)
+
+
+def test_functions_made_anew_of_the_same_code_are_asked_their_laws_once():
+    fn, x = of_rows(lambda v: 3 * v.reshape(-1).reshape(v.shape))
+    counts = []
+    for _ in range(3):
+        calls = []
+        assert verdict(lambda x, calls=calls: calls.append(0) or fn(x), x) == "correct"
+        counts.append(len(calls))
+    assert counts[1] == counts[2] < counts[0]
+
+
+def test_other_code_that_executes_the_same_is_asked_the_laws():
+    right, x = of_rows(lambda v: 3 * v.reshape(-1).reshape(v.shape))
+    assert verdict(right, x) == "correct"
+    reads_memory, x = of_rows(lambda v: 3 * v.as_strided(v.shape, (2, 1)))
+    assert verdict(reads_memory, x) == "wrong"
+    views, x = of_rows(lambda v: 3 * v.view(-1).view(v.shape))
+    assert verdict(views, x) == "wrong"
+
+
+def test_other_code_that_executes_the_same_backward_is_asked_its_jvp():
+    backward = lambda v: 3 * v  # noqa: E731
+    right, x = of_rows(backward, lambda d: 3 * d)
+    report = gradcheck(right, x)
+    assert report.modes == ("reverse", "forward")
+    wrong, x = of_rows(backward, lambda d: 2 * d)
+    assert verdict(wrong, x) == "wrong"
+    none, x = of_rows(backward)
+    assert gradcheck(none, x).modes == ("reverse",)

@@ -126,7 +126,7 @@ def vjp(
     wrt: Sequence[bool] | None = None,
     graph: bool = False,
 ) -> list[Any]:
-    walk = _recorded(fn, args, floating(args) if wrt is None else wrt, graph=graph)
+    _, walk = recorded(fn, args, floating(args) if wrt is None else wrt, graph=graph)
     return walk(cotangents, keep=graph)
 
 
@@ -134,7 +134,7 @@ def pullback(
     fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
 ) -> Pullback:
     del kept  # results that are not have no cotangent
-    walk = _recorded(fn, args, wrt, graph=False)
+    _, walk = recorded(fn, args, wrt, graph=False)
 
     def pull(cotangents: Sequence[Any]) -> list[Any]:
         # The next walk may write to what this one gave.
@@ -143,10 +143,13 @@ def pullback(
     return pull
 
 
-def _recorded(
+def recorded(
     fn: Function, args: Sequence[Any], chosen: Sequence[bool], *, graph: bool
-) -> Callable[..., list[Any]]:
-    """Run a function; give what pulls cotangents back through its graph, which is lost if it is not kept."""
+) -> tuple[list[Any], Callable[..., list[Any]]]:
+    """Run a function; give its results, and what pulls cotangents back through their graph.
+
+    The graph is lost if it is not kept.
+    """
 
     def leaf(a: Any) -> Any:
         if graph:  # clone keeps the tangent of a surrounding forward mode
@@ -178,7 +181,7 @@ def _recorded(
             )
             return spread(gradients, chosen)
 
-    return walk
+    return results, walk
 
 
 @cache
@@ -249,3 +252,9 @@ def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Pr
     from . import lowering
 
     return lowering.trace(*example(), known)
+
+
+def trace_both(*args: Any) -> tuple[Program, Program, Any] | None:
+    from . import lowering
+
+    return lowering.trace_both(*args)

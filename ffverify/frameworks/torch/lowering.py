@@ -9,6 +9,7 @@ reference formulas; those that only move elements are run by torch itself, on la
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -44,6 +45,7 @@ from ffverify.exact.programs import (
     remembered,
 )
 
+from . import recorded
 from .decompositions import FACTORED, FORMULAS
 from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped, record, slots
@@ -59,25 +61,73 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     UnknownOperation
         Naming the operations that have no exact form, or are draws by the inputs.
     """
+    return _traced(lambda *a: tuple(listed(fn(*a))), args, known, len(args), None)[-1]
+
+
+def trace_both(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    cotangents: Sequence[Any],
+    wrt: Sequence[bool],
+    known: Known,
+) -> tuple[Program, Program, Any]:
+    """Trace a function and its VJP in one run; give what autograd went through, too (`_nodes`).
+
+    Raises
+    ------
+    UnknownOperation
+        As `trace`, of either of them.
+    """
+    through: list[Any] = []
+
+    def both(*given: Any) -> tuple[Any, ...]:
+        results, walk = recorded(fn, given[: len(args)], wrt, graph=False)
+        through[:] = [_nodes(results)]
+        values = [r.clone() for r in results]  # a backward may write to what it was given
+        floats = iter(given[len(args) :])
+        bars = walk([next(floats) if is_floating(r) else None for r in results], keep=False)
+        pairs = zip(bars, given, wrt, strict=False)
+        return *values, *(torch.zeros_like(a) if g is None else g for g, a, w in pairs if w)
+
+    forward, backward = _traced(both, [*args, *cotangents], known, len(args), sum(wrt))
+    return forward, backward, through[0]
+
+
+def _nodes(results: Sequence[Any]) -> frozenset[Any]:
+    """Give the kinds of autograd's nodes behind results, not keeping alive what a user has defined."""
+    found, waiting = dict[Any, None](), [r.grad_fn for r in results]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found[node] = None
+            waiting += [n for n, _ in node.next_functions]
+    return frozenset((weakref.ref(type(node)), node.name()) for node in found)
+
+
+def _traced(
+    fn: Callable[..., Any], args: Sequence[Any], known: Known, count: int, last: int | None
+) -> tuple[Program, ...]:
+    """Trace a function; its ``last`` results are a program of their own, the others need ``count`` inputs."""
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with _as_written(), _Leaving() as leaving:
-        seen = record(lambda *a: tuple(listed(fn(*a))), _copied(examples), FACTORED)
-    new = seen.key not in known
+        seen = record(fn, _copied(examples), FACTORED)
+    key = (last, seen.key)
+    new = key not in known
     if new and (drawn := _drawn(seen)):
         raise Draw(*drawn)
-    program = remembered(known, seen.key, lambda: _lowered(seen, examples))
+    programs = remembered(known, key, lambda: _lowered(key, seen, examples, count))
     if new and not _is_complete(fn, seen, examples, leaves=leaving.seen):
-        del known[seen.key]  # at the edge of a branch it does not show: another input may do
+        del known[key]  # at the edge of a branch it does not show: another input may do
         raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
-    return program
+    return programs
 
 
 _SMALL = 2**10  # numbers of a program that outlives its function
 _programs: Known = {}
 
 
-def _lowered(seen: Tape, examples: Sequence[Any]) -> Program:
-    """Give what a function was seen to execute as a function of precise arrays.
+def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple[Program, ...]:
+    """Give what a function was seen to execute as functions of precise arrays.
 
     Functions that are made anew at every call, as those in tests are, execute the same: it is one program.
     """
@@ -85,11 +135,19 @@ def _lowered(seen: Tape, examples: Sequence[Any]) -> Program:
         a.numel() for a in [*examples, *seen.constants.values()] if isinstance(a, torch.Tensor)
     )
     known = _programs if numbers <= _SMALL else {}
-    return remembered(known, seen.key, lambda: _made(seen, examples))
+
+    def made() -> tuple[Program, ...]:
+        tape, last = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED), key[0]
+        if last is None:
+            return (_interpreted(tape.part(tape.inputs, tape.outputs)),)
+        ends = tape.outputs[: len(tape.outputs) - last], tape.outputs[len(tape.outputs) - last :]
+        parts = tape.part(tape.inputs[:count], ends[0]), tape.part(tape.inputs, ends[1])
+        return tuple(map(_interpreted, parts))
+
+    return remembered(known, key, made)
 
 
-def _made(seen: Tape, examples: Sequence[Any]) -> Program:
-    tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED)
+def _interpreted(tape: Tape) -> Program:
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
@@ -469,4 +527,3 @@ _DECOMPOSITIONS = {
 _AS_EXECUTED = {
     op: _DECOMPOSITIONS[op] for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
 }
-

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # ruff: noqa: SLF001 - an operation's schema and keys have no public names
 aten = torch.ops.aten
-Table = Mapping[Any, Callable[..., Any]]
+Table = Mapping[Any, Any]  # of operations, functions in their place
 
 
 @dataclass(frozen=True, repr=False)  # no NamedTuple: it would be taken apart as a tuple
@@ -113,6 +113,18 @@ class Tape:
             operation = (table or {}).get(step.operation, step.operation)
             bind(step.results, operation(*given, **named), values)
         return mapped(Slot, lambda s: values[s.number], self.outputs)
+
+    def part(self, inputs: Sequence[Any], outputs: Any) -> Tape:
+        """Give the program of some outputs, which need these inputs alone: without unused steps."""
+        needed = {s.number for s in slots(outputs)}
+        steps: list[Step] = []
+        for step in reversed(self.steps):
+            numbers = {s.number for s in slots(step.results)}
+            if numbers & needed and not numbers <= self.constants.keys():
+                steps.append(step)
+                needed |= {s.number for s in step.inputs}
+        kept = {k: t.clone() for k, t in self.constants.items() if k in needed}
+        return Tape(steps[::-1], inputs, outputs, kept)
 
     @cached_property
     def key(self) -> str:
@@ -249,7 +261,7 @@ class _Recorder(TorchDispatchMode):
         if func in self._open:
             return None
         if func in self.table and any(map(has_floats, among(torch.Tensor, given))):
-            return self.table[func]
+            return self.table[func]  # type: ignore[no-any-return]  # a function
         return _own(func) or _parts(func)
 
     def new(self, tensor: torch.Tensor) -> Slot:
@@ -316,7 +328,7 @@ def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
 
 
 def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> Tape:
-    """Give the same program without mutations and views, decomposed, and without unused steps.
+    """Give the same program without mutations and views, decomposed.
 
     ``first`` replaces operations before functionalisation sees them, ``table`` what it leaves. Where nothing
     is written to, views are copies: then nothing has to be functionalised.
@@ -338,17 +350,8 @@ def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> T
         writes = _writes(again)
     if writes:
         again = recorded(torch.func.functionalize(opened, remove="mutations_and_views"))
-    constants = again.constants
-    integers = _own_integers(again.steps, constants)
-    needed = {s.number for s in slots(again.outputs)}
-    steps: list[Step] = []
-    for step in reversed(again.steps):
-        numbers = {s.number for s in slots(step.results)}
-        if numbers & needed and not numbers <= integers.keys():
-            steps.append(step)
-            needed |= {s.number for s in step.inputs}
-    kept = {k: t.clone() for k, t in {**constants, **integers}.items() if k in needed}
-    return Tape(steps[::-1], again.inputs, again.outputs, kept)
+    integers = _own_integers(again.steps, again.constants)
+    return replace(again, constants={**again.constants, **integers})
 
 
 def _writes(tape: Tape) -> bool:
