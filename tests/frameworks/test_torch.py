@@ -462,12 +462,30 @@ def test_a_search_lowers_a_function_once_for_each_mode(monkeypatch: Any) -> None
     assert len(made_) == 2  # the function with its VJP, and its JVP
 
 
-def test_a_first_check_loads_neither_torchs_compiler_nor_sympy_nor_hypothesis() -> None:
-    code = (
-        "import sys, torch, ffverify; ffverify.gradcheck(torch.nn.functional.gelu, torch.ones(2).double());"
-        "heavy = {'torch._dynamo', 'sympy', 'torch._decomp.decompositions_for_jvp', 'hypothesis'};"
-        "print(sorted(heavy & sys.modules.keys()))"
-    )
+OWN_FUNCTION = """
+import torch
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+    @staticmethod
+    def backward(ctx, v):
+        return 2 * v
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "fn"), [("import torch", "torch.nn.functional.gelu"), (OWN_FUNCTION, "Twice.apply")]
+)
+def test_a_first_check_loads_neither_torchs_compiler_nor_sympy_nor_hypothesis(
+    before: str, fn: str
+) -> None:
+    code = f"""{before}
+import sys, ffverify
+ffverify.gradcheck({fn}, torch.ones(2).double())
+heavy = {{'torch._dynamo', 'sympy', 'torch._decomp.decompositions_for_jvp', 'hypothesis'}}
+print(sorted(heavy & sys.modules.keys()))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -200,8 +200,10 @@ def jvp(
         if not nesting:
             try:
                 return _dual(fn, args, tangents)
-            except NotImplementedError:  # some operations' forward formulas are a load of their own
-                _forward_formulas()
+            except NotImplementedError as error:
+                if "Trying to use forward AD" not in str(error):  # of a user's function without jvp
+                    raise
+                _forward_formulas()  # some operations' are a load of their own
                 return _dual(fn, args, tangents)
             except RuntimeError as error:
                 if "Nested forward mode" not in str(error):

@@ -124,6 +124,7 @@ def _traced(
 
 _SMALL = 2**10  # numbers of a program that outlives its function
 _programs: Known = {}
+_formulas: dict[str, Tape] = {}
 
 
 def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple[Program, ...]:
@@ -137,7 +138,10 @@ def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple
     known = _programs if numbers <= _SMALL else {}
 
     def made() -> tuple[Program, ...]:
-        tape, last = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED), key[0]
+        tape, last = (
+            functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED, _formulas),
+            key[0],
+        )
         if last is None:
             return (_interpreted(tape.part(tape.inputs, tape.outputs)),)
         ends = tape.outputs[: len(tape.outputs) - last], tape.outputs[len(tape.outputs) - last :]

@@ -8,9 +8,10 @@ its graphs, whose proxies and symbolic shapes exact arithmetic has no use for.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
@@ -327,41 +328,105 @@ def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
     return Tape(recorder.steps, inputs, outputs, recorder.constants)
 
 
-def functional(tape: Tape, args: Sequence[Any], table: Table, first: Table) -> Tape:
-    """Give the same program without mutations and views, decomposed.
+def functional(
+    tape: Tape, args: Sequence[Any], table: Table, first: Table, known: dict[str, Tape]
+) -> Tape:
+    """Give the same program without mutations and views, decomposed by a table.
 
-    ``first`` replaces operations before functionalisation sees them, ``table`` what it leaves. Where nothing
-    is written to, views are copies: then nothing has to be functionalised.
+    ``first`` replaces operations before functionalisation sees them. Where nothing is written to, views are
+    copies, and nothing has to be functionalised. Into what an operation is decomposed of arguments that look
+    like these is ``known`` the next time.
     """
+    if any(step.writes for step in tape.steps):
+        tape = _functionalised(tape, args, first)
+    tape = _decomposed(tape, table, known)
+    own = _own_integers(tape.steps, tape.constants)
+    return replace(tape, constants={**tape.constants, **own})
+
+
+def _functionalised(tape: Tape, args: Sequence[Any], first: Table) -> Tape:
     count, held = len(args), dict(tape.constants)
 
-    def opened(*given: Any) -> Any:
+    def run(*given: Any) -> Any:
         return tape.run(given[:count], dict(zip(held, given[count:], strict=True)), first)
 
-    def recorded(program: Callable[..., Any]) -> Tape:
-        again = record(program, [*args, *(t.clone() for t in held.values())], table)
-        constants = dict(again.constants)
-        bind(again.inputs[count:], tuple(held.values()), constants)
-        return replace(again, inputs=again.inputs[:count], constants=constants)
-
-    again, writes = tape, _writes(tape)
-    if not writes and any(s.operation in first or _is_opened(s, table) for s in tape.steps):
-        again = recorded(opened)
-        writes = _writes(again)
-    if writes:
-        again = recorded(torch.func.functionalize(opened, remove="mutations_and_views"))
-    integers = _own_integers(again.steps, again.constants)
-    return replace(again, constants={**again.constants, **integers})
+    pure = torch.func.functionalize(run, remove="mutations_and_views")
+    again = record(pure, [*args, *(t.clone() for t in held.values())], {})
+    constants = dict(again.constants)
+    bind(again.inputs[count:], tuple(held.values()), constants)
+    return replace(again, inputs=again.inputs[:count], constants=constants)
 
 
-def _writes(tape: Tape) -> bool:
-    return any(step.writes for step in tape.steps)
+def _decomposed(tape: Tape, table: Table, known: dict[str, Tape]) -> Tape:
+    """Put in the place of each operation that has a formula what this executes."""
+    fresh = itertools.count(-1, -1)  # numbers that a recorded tape does not have
+    steps: list[Step] = []
+    constants = dict(tape.constants)
+    instead: dict[int, Any] = {}  # of slots of results
+
+    def new(numbers: dict[int, Any], slot: Slot) -> Slot:
+        numbers[slot.number] = Slot(next(fresh), slot.dtype, slot.shape, slot.stride)
+        return numbers[slot.number]  # type: ignore[no-any-return]  # a slot
+
+    for whole in tape.steps:
+        step = whole
+        if not instead.keys().isdisjoint(s.number for s in whole.inputs):
+            args, kwargs = _renamed((whole.args, whole.kwargs), instead)
+            step = Step(whole.operation, args, kwargs, whole.results)
+        floats = any(map(has_floats, step.inputs))
+        if not (floats and step.operation in table) and _parts(step.operation) is None:
+            steps.append(step)
+            continue
+        given, part = _formula_of(step, table, known)
+        inside: dict[int, Any] = dict(zip((s.number for s in part.inputs), given, strict=True))
+        for k, t in part.constants.items():
+            constants[new(inside, Slot(k, t.dtype, t.shape, t.stride())).number] = t
+        for inner in part.steps:
+            args, kwargs = _renamed((inner.args, inner.kwargs), inside)
+            results = mapped(Slot, partial(new, inside), inner.results)
+            steps.append(Step(inner.operation, args, kwargs, results))
+        bind(step.results, _renamed(part.outputs, inside), instead)
+    return Tape(steps, tape.inputs, _renamed(tape.outputs, instead), constants)
 
 
-def _is_opened(step: Step, table: Table) -> bool:
-    """Tell whether a step would be recorded as others."""
-    floats = any(map(has_floats, step.inputs))
-    return (floats and step.operation in table) or _parts(step.operation) is not None
+def _renamed(tree: Any, names: Mapping[int, Any]) -> Any:
+    return mapped(Slot, lambda s: names.get(s.number, s), tree)
+
+
+_MANY = 1024  # formulas that are known
+
+
+def _formula_of(step: Step, table: Table, known: dict[str, Tape]) -> tuple[list[Slot], Tape]:
+    """Give the arguments of a step, and what it executes as a program of these."""
+    given = list({s.number: s for s in step.inputs}.values())
+    places = {s.number: Slot(i, s.dtype, s.shape, s.stride) for i, s in enumerate(given)}
+    numbered = _renamed((step.args, step.kwargs), places)
+    key = f"{step.operation}{numbered}{_looks(list(places.values()))}"
+    if key not in known:
+
+        def program(*values: Any) -> Any:
+            args, kwargs = mapped(Slot, lambda s: values[s.number], numbered)
+            return step.operation(*args, **kwargs)
+
+        examples = list(map(_example, given))
+        part = record(program, examples, table)
+        if any(inner.writes for inner in part.steps):
+            part = record(
+                torch.func.functionalize(program, remove="mutations_and_views"), examples, table
+            )
+        if len(known) == _MANY:
+            known.clear()
+        known[key] = part
+    return given, known[key]
+
+
+def _example(slot: Slot) -> torch.Tensor:
+    """Give a tensor of ones, of integers zeros, which any index may be, that looks like a slot's."""
+    if 0 in slot.shape:
+        return torch.empty_strided(slot.shape, slot.stride, dtype=slot.dtype)
+    size = 1 + sum((n - 1) * step for n, step in zip(slot.shape, slot.stride, strict=True))
+    make = torch.ones if has_floats(slot) else torch.zeros
+    return make(size, dtype=slot.dtype).as_strided(slot.shape, slot.stride)
 
 
 def _own_integers(
