@@ -125,6 +125,8 @@ def _traced(
 _SMALL = 2**10  # numbers of a program that outlives its function
 _programs: Known = {}
 _formulas: dict[str, Tape] = {}
+Moves = dict[Any, Any]  # by what operations have in common, and their indices
+_moves: Moves = {}
 
 
 def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple[Program, ...]:
@@ -135,7 +137,7 @@ def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple
     numbers = sum(
         a.numel() for a in [*examples, *seen.constants.values()] if isinstance(a, torch.Tensor)
     )
-    known = _programs if numbers <= _SMALL else {}
+    known, moves = (_programs, _moves) if numbers <= _SMALL else ({}, {})
 
     def made() -> tuple[Program, ...]:
         tape, last = (
@@ -143,19 +145,19 @@ def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple
             key[0],
         )
         if last is None:
-            return (_interpreted(tape.part(tape.inputs, tape.outputs)),)
+            return (_interpreted(tape.part(tape.inputs, tape.outputs), moves),)
         ends = tape.outputs[: len(tape.outputs) - last], tape.outputs[len(tape.outputs) - last :]
         parts = tape.part(tape.inputs[:count], ends[0]), tape.part(tape.inputs, ends[1])
-        return tuple(map(_interpreted, parts))
+        return tuple(_interpreted(part, moves) for part in parts)
 
     return remembered(known, key, made)
 
 
-def _interpreted(tape: Tape) -> Program:
+def _interpreted(tape: Tape, moves: Moves) -> Program:
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
-    return _Interpreter(tape)
+    return _Interpreter(tape, moves)
 
 
 def _as_written() -> AbstractContextManager[Any]:
@@ -256,19 +258,18 @@ def _meant(step: Step) -> Step | None:
         return None
     typed = step.name in TYPED
     said = {k: v for k, v in step.kwargs.items() if k not in IGNORED or (typed and k == "dtype")}
-    return replace(step, kwargs=said)
+    return step if len(said) == len(step.kwargs) else replace(step, kwargs=said)
 
 
 class _Interpreter:
     """A tape as a program on precise arrays.
 
     Copies are what they copy. What depends on data alone, on labels and masks and no floats, is run by torch,
-    once for the same data. Where moved elements go is remembered, too.
+    once for the same data. Where moved elements go is remembered among ``moves``.
     """
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
-        self._moves: dict[Any, Any] = {}
+    def __init__(self, tape: Tape, moves: Moves) -> None:
+        self._tape, self._moves = tape, moves
         self._of_data: dict[Any, dict[int, Array]] = {}
         self._entered: WeakKeyDictionary[Arithmetic, dict[int, Value]] = WeakKeyDictionary()
         self._steps: list[tuple[int, Step, Step | None, list[int]]] = []
@@ -278,7 +279,7 @@ class _Interpreter:
         plain = {*self._data, *(k for k, t in tape.constants.items() if not has_floats(t))}
         for i, step in enumerate(tape.steps):
             takes = [same.get(s.number, s.number) for s in step.inputs]
-            meant, results = _meant(step), slots(step.results)
+            meant, results = _meant(step), step.outputs
             exact = meant is not None and meant.floating and step.name in ON_NUMBERS
             if step.name in COPIES:
                 same[results[0].number] = takes[0]
@@ -309,9 +310,9 @@ class _Interpreter:
         for i, step, meant, takes in self._steps:
             xs = [values[n] for n in takes]
             try:
-                result = self._run(i, step, meant, xs, arithmetic)
+                result = self._run(step, meant, xs, arithmetic)
             except HiddenRows:
-                one = partial(self._run, i, step, meant)
+                one = partial(self._run, step, meant)
                 result = by_rows(lambda *row, one=one: one(row, arithmetic), *xs)
             bind(step.results, result, values)
             for done in self._done.get(i, ()):
@@ -360,16 +361,16 @@ class _Interpreter:
             for step, takes in self._integers:
                 args, kwargs = step.given([values[n] for n in takes])
                 bind(step.results, step.operation(*args, **kwargs), values)
-            made = {s.number for step, _ in self._integers for s in slots(step.results)}
+            made = {s.number for step, _ in self._integers for s in step.outputs}
             self._of_data[key] = {n: _array(values[n]) for n in made & self._wanted}
         return self._of_data[key]
 
     def _run(
-        self, i: int, step: Step, meant: Step | None, xs: Sequence[Value], arithmetic: Arithmetic
+        self, step: Step, meant: Step | None, xs: Sequence[Value], arithmetic: Arithmetic
     ) -> Value:
         kinds = set(map(type, xs))
         if PreciseArray in kinds and step.name in MOVES:
-            return self._move(i, step, xs, arithmetic)
+            return self._move(step, xs, arithmetic)
         if Plain in kinds and step.name not in _OF_PLAIN:
             raise HiddenRows(step.name)
         some = PreciseArray in kinds or Plain in kinds
@@ -385,7 +386,7 @@ class _Interpreter:
             return result
         return result.astype(_named(step.results.dtype))
 
-    def _move(self, i: int, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
+    def _move(self, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
         """Let torch move the labels of elements, and put the elements where the labels went.
 
         Where that is stays the same for the same indices.
@@ -398,7 +399,7 @@ class _Interpreter:
             arrays.append(arithmetic.array(number))
 
         def find(operands: Sequence[Value]) -> Any:
-            key = (i, *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
+            key = (step.likeness[-1], *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
             if key not in self._moves:
                 if len(self._moves) == _MANY:
                     self._moves.clear()
@@ -467,7 +468,7 @@ def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Valu
 
 
 def _known(step: Step) -> bool:
-    tensors = [*step.inputs, *slots(step.results)]
+    tensors = [*step.inputs, *step.outputs]
     random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
     if random or any(s.dtype.is_complex for s in tensors):
         return False
@@ -483,7 +484,7 @@ def _drawn(tape: Tape) -> list[str]:
     found: dict[str, None] = {}
     for step in tape.steps:
         if any(s.number in moved for s in step.inputs):
-            moved |= {s.number for s in slots(step.results)}
+            moved |= {s.number for s in step.outputs}
             found |= {step.name: None} if step.operation in DRAWS else {}
     return list(found)
 

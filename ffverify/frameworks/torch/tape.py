@@ -63,9 +63,25 @@ class Step:
         return slots((self.args, self.kwargs))
 
     @cached_property
+    def outputs(self) -> list[Slot]:
+        """The tensors that the operation gives."""
+        return slots(self.results)
+
+    @cached_property
     def floating(self) -> bool:
         """Whether the operation gives one tensor of floats."""
         return isinstance(self.results, Slot) and self.results.dtype.is_floating_point
+
+    @cached_property
+    def likeness(self) -> tuple[list[Slot], Any, str]:
+        """What the operation has in common with others: its inputs, and (args, kwargs) that number these.
+
+        The text is the same where the operation, how its inputs look and its other arguments are.
+        """
+        given = list({s.number: s for s in self.inputs}.values())
+        places = {s.number: Slot(i, s.dtype, s.shape, s.stride) for i, s in enumerate(given)}
+        numbered = _renamed((self.args, self.kwargs), places)
+        return given, numbered, f"{self.operation}{numbered}{_looks(list(places.values()))}"
 
     @cached_property
     def _numbers(self) -> list[int]:
@@ -120,7 +136,7 @@ class Tape:
         needed = {s.number for s in slots(outputs)}
         steps: list[Step] = []
         for step in reversed(self.steps):
-            numbers = {s.number for s in slots(step.results)}
+            numbers = {s.number for s in step.outputs}
             if numbers & needed and not numbers <= self.constants.keys():
                 steps.append(step)
                 needed |= {s.number for s in step.inputs}
@@ -142,7 +158,7 @@ class Tape:
         return "\n".join([*steps, f"{self.inputs}{_looks(self.inputs)}{self.outputs}", *held])
 
 
-_NESTS = (list, tuple)
+_PLAIN = frozenset({int, float, bool, str, type(None)})  # most arguments are no arrays
 
 
 def mapped(kind: type, function: Callable[[Any], Any], tree: Any) -> Any:
@@ -152,8 +168,8 @@ def mapped(kind: type, function: Callable[[Any], Any], tree: Any) -> Any:
     """
     if isinstance(tree, kind):
         return function(tree)
-    if isinstance(tree, _NESTS):
-        parts = [mapped(kind, function, t) for t in tree]
+    if isinstance(tree, list | tuple):
+        parts = [t if type(t) in _PLAIN else mapped(kind, function, t) for t in tree]
         return parts if isinstance(tree, list) else tuple(parts)
     if isinstance(tree, dict):
         return {k: mapped(kind, function, t) for k, t in tree.items()} if tree else tree
@@ -162,9 +178,13 @@ def mapped(kind: type, function: Callable[[Any], Any], tree: Any) -> Any:
 
 def among(kind: type, tree: Any) -> list[Any]:
     """Give the leaves of a kind in nested lists, tuples and dicts, from left to right."""
-    found: list[Any] = []
-    mapped(kind, found.append, tree)
-    return found
+    if isinstance(tree, kind):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if not isinstance(tree, list | tuple):
+        return []
+    return [leaf for t in tree if type(t) not in _PLAIN for leaf in among(kind, t)]
 
 
 def _looks(tree: Any) -> str:
@@ -398,10 +418,7 @@ _MANY = 1024  # formulas that are known
 
 def _formula_of(step: Step, table: Table, known: dict[str, Tape]) -> tuple[list[Slot], Tape]:
     """Give the arguments of a step, and what it executes as a program of these."""
-    given = list({s.number: s for s in step.inputs}.values())
-    places = {s.number: Slot(i, s.dtype, s.shape, s.stride) for i, s in enumerate(given)}
-    numbered = _renamed((step.args, step.kwargs), places)
-    key = f"{step.operation}{numbered}{_looks(list(places.values()))}"
+    given, numbered, key = step.likeness
     if key not in known:
 
         def program(*values: Any) -> Any:
@@ -440,7 +457,7 @@ def _own_integers(
     values: dict[int, Any] = dict(constants)
     found: dict[int, torch.Tensor] = {}
     for step in steps:
-        results = slots(step.results)
+        results = step.outputs
         random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
         if random or step.writes or not results or not all(s.number in values for s in step.inputs):
             continue
