@@ -559,3 +559,7 @@ def test_a_number_that_leaves_the_graph_is_seen_where_a_program_without_one_is_k
     x = torch.tensor([2.0, 3.0], dtype=torch.float64)
     assert made(lambda x: x * 2.0, x).forward is not None
     assert made(lambda x: x * out(x[0]), x).forward is None
+
+
+def test_a_gradient_of_zeros_without_memory_has_an_exact_form():
+    assert made(torch.sgn, normal(3)).backward is not None

@@ -235,7 +235,7 @@ def _aside(
 
 def _near(ours: torch.Tensor, theirs: torch.Tensor, noise: float) -> bool:
     slack = 8 * torch.finfo(theirs.dtype).eps  # as many roundings as a library's function has
-    a, b = ours.double().numpy(), theirs.double().numpy()
+    a, b = _array(ours), _array(theirs)
     with np.errstate(invalid="ignore"):
         apart = abs(a - b)
         near = (a == b) | (np.isnan(a) & np.isnan(b))
