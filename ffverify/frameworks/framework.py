@@ -69,8 +69,8 @@ class Framework(Protocol):
     def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
         """Tell which results of a function the framework differentiates at all."""
 
-    def shaped(self, fn: Function, args: Sequence[Any]) -> list[Any]:
-        """Give a function's results, or what has their shapes and formats."""
+    def shaped(self, fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
+        """Give a function's results, or what has their shapes and formats; its exact program is known."""
 
     def zeros_like(self, template: Any) -> Any:
         """Give zeros of a native array's shape, dtype and device."""

@@ -81,7 +81,8 @@ class Shadow:
 
     @cached_property
     def _results(self) -> list[Any]:
-        return self._framework.shaped(self._fn, self._args)
+        assert self.forward is not None  # noqa: S101 - callers asked
+        return self._framework.shaped(self._fn, self._args, self.forward)
 
     @cached_property
     def backward(self) -> Program | None:  # noqa: D102 - see the class

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,12 +24,23 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import Program, UnknownOperation, at_rows, listed
+from ffverify.exact.programs import UnknownOperation, at_rows, listed
 
 from .operations import BY_NUMPY, LAX, MOVES
 
 
-def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
+class Lowered:
+    """A JAX program as a function of precise arrays; ``results`` have its results' shapes and formats."""
+
+    def __init__(self, closed: Any, jaxpr: Any) -> None:
+        self.results = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
+        self._code = _Code(jaxpr, closed.consts)
+
+    def __call__(self, *given: Value) -> tuple[Any, ...]:  # noqa: D102 - see the class
+        return tuple(self._code.run(arithmetic_of(given) or BALLS, given))
+
+
+def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
     """Trace a JAX function and give it as a function of precise arrays.
 
     Raises
@@ -43,12 +55,7 @@ def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Program:
     unknown = sorted(_unknown(jaxpr))
     if unknown:
         raise UnknownOperation(*unknown)
-    code = _Code(jaxpr, closed.consts)
-
-    def run(*given: Value) -> tuple[Any, ...]:
-        return tuple(code.run(arithmetic_of(given) or BALLS, given))
-
-    return run
+    return Lowered(closed, jaxpr)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -84,6 +91,11 @@ class _Code:
         self._fixed[place] = value
         return place
 
+    @cached_property
+    def _numbers(self) -> dict[int, Any]:
+        """The constants and literals as NumPy's arrays."""
+        return {i: _plain(v) for i, v in self._fixed.items()}
+
     def _is_index(self, place: int) -> bool:
         """Tell whether there is the same array of integers or truth values in all runs."""
         return place in self._fixed and not is_floating(self._fixed[place])
@@ -116,7 +128,7 @@ class _Code:
         """Give the results; constants are brought into an arithmetic once."""
         values = self._entered.get(arithmetic)
         if values is None:
-            fixed = {i: _entering(v, arithmetic) for i, v in self._fixed.items()}
+            fixed = {i: _brought(v, arithmetic) for i, v in self._numbers.items()}
             values = self._entered[arithmetic] = [fixed.get(i) for i in range(self._count)]
         values = values.copy()
         for i, x in zip(self._inputs, given, strict=True):
@@ -147,7 +159,7 @@ def _step(equation: Any) -> Callable[..., list[Value]]:
         if Plain in kinds and not (some and (move or name in _OF_PLAIN)):
             raise HiddenRows(name)
         if not some:
-            return [_entering(o, arithmetic) for o in _bound(primitive, xs, params)]
+            return [_brought(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
         if move:
             return move(xs)
         result = LAX[name](*xs, **params)
@@ -203,16 +215,19 @@ def _moving(equation: Any) -> Callable[..., list[Value]]:
     return put
 
 
-def _entering(value: Any, arithmetic: Arithmetic) -> Value:
-    """Bring an array in: floats exactly, integers and booleans as they are."""
+def _plain(value: Any) -> Any:
+    """Give an array as NumPy's, floats as float64."""
     dtype = getattr(value, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
         return value  # a key of random numbers
     if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
         raise UnknownOperation("complex numbers")
-    if is_floating(value):
-        return arithmetic.array(np.asarray(value).astype(np.float64))
-    return np.asarray(value)
+    return np.asarray(value).astype(np.float64) if is_floating(value) else np.asarray(value)
+
+
+def _brought(plain: Any, arithmetic: Arithmetic) -> Value:
+    """Bring an array in: floats exactly, integers and booleans as they are."""
+    return arithmetic.array(plain) if plain.dtype == np.float64 else plain
 
 
 # What batches of truth values are taken by as they are.

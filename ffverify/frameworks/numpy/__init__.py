@@ -76,7 +76,8 @@ def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[boo
     return [True] * len(listed(fn(*args)))
 
 
-def shaped(fn: Function, args: Sequence[Any]) -> list[Any]:
+def shaped(fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
+    del program
     return listed(fn(*args))
 
 
