@@ -64,16 +64,23 @@ class Execution:
     Parameters
     ----------
     errors
-        Gives the error of the k-th step in roundings; None is to nearest, and what is not rounded does
-        not err.
+        Gives the error of the k-th step in roundings; None: what is not rounded does not err.
     share
         Which part of these errors there is.
+    to_nearest
+        Whether steps are rounded first; what errs then is far below what the format holds.
     """
 
     def __init__(
-        self, fmt: Format, errors: Callable[[int], float] | None, share: float = 1.0
+        self,
+        fmt: Format,
+        errors: Callable[[int], float] | None,
+        share: float = 1.0,
+        *,
+        to_nearest: bool = False,
     ) -> None:
         self._fmt, self._errors, self._share = fmt, errors, arb(share)
+        self._rounds = to_nearest
         self._steps: list[tuple[Any, Any]] = []
         self._step = 0
         own = {"add": operator.add, "subtract": operator.sub, "divide": BALLS.functions["divide"]}
@@ -133,10 +140,10 @@ class Execution:
     def _near(self, x: Any) -> Any:
         if not x.is_finite():
             return x
+        near = self._nearest(x) if self._rounds else x
         if self._errors is not None:
-            return x + self._share * self._errors(len(self._steps)) * self._size(x)
-        nearest = self._nearest(x)
-        return nearest if self._share == 1 else x + self._share * (nearest - x)
+            near = near + self._errors(len(self._steps)) * self._size(near)
+        return near if self._share == 1 else x + self._share * (near - x)
 
     def _size(self, x: Any) -> Any:
         fmt, size = self._fmt, abs(x).mid()

@@ -150,6 +150,15 @@ def nearer(point: Point, factor: float | None) -> list[Array]:
     ]
 
 
+def of_ordinary_size(point: Point) -> list[Array]:
+    """Give inputs with the signs and the zeros of a point, and sizes between a half and 2."""
+    rng = np.random.default_rng(0)
+    return [
+        np.sign(x) * rng.uniform(0.5, 2.0, x.shape) if f else x
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+
+
 def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:
     """Compute the VJP; zeros for an input without a gradient; None if there is no such mode."""
     if not point.subject.reverse:

@@ -4,7 +4,7 @@ At a tie that only rounding makes, or where several pieces are on their kinks at
 slopes that are no limits of the function's own: relu(x - mean x) at 0 has each piece's slope 0. They are
 those of the program with its steps moved: elements of a conservative field (Bolte and Pauwels, Conservative
 set valued fields, automatic differentiation, stochastic gradient methods and deep learning, 2021).
-``Branches`` gives them along a direction, and tells first, in a few runs, whether there are any.
+``Branches`` gives them along a direction, and tells first, in one run, whether there can be any.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution, takes_one_branch
 
 from .derivatives import FIRST_PRECISION, shifted, steps
 from .neighbourhood import MANY, around
-from .slopes import Inputs, Weights, glance, weighted
+from .slopes import Inputs, Weights, weighted
 
-# Ways that steps err: to nearest; those that rise the most along the direction upwards and others down, or
-# the other way round; all down or upwards, the first by the most; and as drawn.
-_NEAREST, _ALONG, _ALL, _DRAWN = (0,), (1, 2), (3, 4), range(5, 21)
-_PROBES = (*_ALONG, *_ALL, *_DRAWN[:4])
+# Ways that steps err: to nearest, as ties; so that ties are broken by their index, the first or the last
+# being the largest; those that rise the most along the direction upwards and others down, or the other way
+# round; all down or upwards, the first by the most; and as drawn.
+_TIED, _BY_INDEX, _ALONG, _ALL, _DRAWN = (0,), (1, 2), (3, 4), (5, 6), range(7, 23)
 
 
 @dataclass(frozen=True)
@@ -42,43 +41,28 @@ class Branches:
     fmt: Format
     moving: Sequence[bool]
 
-    def slopes(self, weights: Array, exact: Any, *, kink: bool) -> Iterator[tuple[bool, list[Any]]]:
-        """Give slopes of ⟨weights, results⟩ by one way to err after another, and whether steps may be tied.
-
-        Where they are, slopes are those on both sides, of which one may belong to a jump. At a smooth point
-        those of the branch it is on are left out.
-        """
-        for way in (*_NEAREST, *_ALONG, *_ALL, *_DRAWN):
-            full, half = (
-                [s for each in found if (s := weighted(each, weights)).is_finite()]
-                for found in (self._erring(way), [] if kink else self._erring(way, 0.5))
-            )
-            yield way in _NEAREST, [s for s in full if kink or _is_on_other(exact, s, half)]
-
     def exist(self) -> bool:
-        """Tell whether any slope changes by more than half of its digits, and not as its errors do.
+        """Tell whether the steps may take more than one.
 
         Of many inputs that is not asked: where they are tied the hull of slopes nearby is the whole line.
         """
         if sum(x.size for x in self.inputs.arrays) > MANY:
             return False
         with BALLS.precision(FIRST_PRECISION):
-            if takes_one_branch(self.vector, self.inputs.balls, self.fmt):
-                return False
-        exact = glance(self.vector, self.inputs, self.directions, FIRST_PRECISION)
-        for way in _PROBES:
-            full = self._erring(way)
-            if not full or exact is None:
-                return True
-            here, there = midpoints(exact), midpoints(full[0])
-            digits = self.fmt.unit_roundoff**0.5 * np.maximum(np.abs(here), np.abs(there))
-            large = np.flatnonzero(~(np.abs(there - here) <= digits))
-            half = self._erring(way, 0.5) if large.size else []
-            if large.size and not half:
-                return True  # as far as is known
-            if any(_is_on_other(exact[o], full[0][o], [h[o] for h in half]) for o in large):
-                return True
-        return False
+            return not takes_one_branch(self.vector, self.inputs.balls, self.fmt)
+
+    def slopes(self, weights: Array, exact: Any, *, kink: bool) -> Iterator[tuple[bool, list[Any]]]:
+        """Give slopes of ⟨weights, results⟩ by one way to err after another, and whether steps may be tied.
+
+        Where they are, slopes are those on both sides, of which one may belong to a jump. At a smooth point
+        those of the branch it is on are left out.
+        """
+        for way in (*_TIED, *_BY_INDEX, *_ALONG, *_ALL, *_DRAWN):
+            full, half = (
+                [s for each in found if (s := weighted(each, weights)).is_finite()]
+                for found in (self._erring(way), [] if kink else self._erring(way, 0.5))
+            )
+            yield way in _TIED, [s for s in full if kink or _is_on_other(exact, s, half)]
 
     def _erring(self, way: int, share: float = 1.0) -> list[Array]:
         """Give the slopes of all results; nothing where branches are not decided, or others begin."""
@@ -99,7 +83,9 @@ class Branches:
                 rises = still.rises(vector, above, self.moving) if first is not None else None
             if rises is None:
                 return []
-            execution, is_tied = Execution(self.fmt, _errors(way, rises), share), way in _NEAREST
+            is_tied, rounds = way in _TIED, way in (*_TIED, *_BY_INDEX)
+            errors = None if is_tied else _errors(way, rises)
+            execution = Execution(self.fmt, errors, share, to_nearest=rounds)
             at = [here, below, above] if is_tied else [below, above]
             runs = [out for x in at if (out := execution.run(vector, x, self.moving)) is not None]
             if len(runs) == len(at):
@@ -109,14 +95,15 @@ class Branches:
         return []
 
 
-def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float] | None:
+def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float]:
     """Give the errors of steps, one to two roundings, and along a direction up to a library's eight.
 
-    No two err by the same. Rises are between -1 and 1.
+    No two err by the same; of ties that are broken by their index each errs by more than those before.
+    Rises are between -1 and 1.
     """
     rng, sign = np.random.default_rng(way), (-1) ** way
-    if way in _NEAREST:
-        return None
+    if way in _BY_INDEX:
+        return lambda k: sign * (k + 1)
     if way in _ALONG:
         return lambda k: sign * (3 * rises[k] - 1) * (1 + 1 / (k + 1))
     if way in _ALL:

@@ -25,6 +25,7 @@ from ffverify.gradients.evaluation import (
     forward_motion,
     gradients_of,
     nearer,
+    of_ordinary_size,
     reverse_motion,
     tangents_at,
     tangents_of,
@@ -251,30 +252,31 @@ class Numbers:
             if nothing and distance <= own.running[i] < np.inf:
                 return True
         if point.strict:
-            return self._is_strictly_relative(i, exact, distance)
+            return bool(exact.contains(0)) or self._is_beside_ordinary(i, distance)
         allowed = unit * float(self.scale[i])
         if not is_known and self.motion is not None:
             # What linear algebra gives may be off in each of an array as far as any of it moves.
             allowed += float(self.of_largest(self.motion)[i])
         if distance <= allowed or distance <= unit * slope.of_values(exact):
             return True
-        if own is not None or not is_known:
-            return False
-        return bool(distance <= unit * slope.uncancelled()) or slope.hides_in_tail(distance, unit)
+        if is_known and self._is_beside_ordinary(i, distance):
+            return True
+        return own is None and is_known and slope.hides_in_tail(distance, unit)
 
-    def _is_strictly_relative(self, i: int, exact: Any, distance: Any) -> bool:
-        """Tell whether an error is rounding beside terms that happen to cancel at inputs that were drawn.
+    def _is_beside_ordinary(self, i: int, distance: Any) -> bool:
+        """Tell whether an error is rounding beside terms that happen to cancel, as at inputs that were drawn.
 
         They cancel where several inputs make a number: their scale is that of its array at ordinary inputs.
-        What one input alone makes owes all its digits, as does everything at inputs that were given.
+        What one input alone makes owes all its digits, as strictly does everything at inputs that were given.
         """
         point, slope = self.point, self.slope(i)
         unit = point.growth * point.fmt.unit_roundoff
-        if exact.contains(0) or distance <= unit * slope.uncancelled():
+        if distance <= unit * slope.uncancelled():
             return True
+        drawn = point.ordinary or ([] if point.strict else [of_ordinary_size(point)])
         ordinary = [
             [o if f else x for x, o, f in zip(point.points, other, point.floating, strict=True)]
-            for other in point.ordinary
+            for other in drawn
             if [o.shape for o in other] == [x.shape for x in point.points]
         ]
         if not ordinary or not distance <= unit * float(self._scale_at(ordinary)[i]):

@@ -282,12 +282,17 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
                 with np.errstate(over="ignore"):
                     unseen[i] = max(unit, allowed[k] / largest[i])
     numbers.unseen(unseen)
-    # Code whose constants are rounded may be off itself where what it computed is right.
     for _, tail, minus, i, k in sorted(ranked)[:2]:
-        if numbers.mode == "value" or not numbers.slope(i).is_limit(float(computed[i])):
-            kind, allowed_ulps = found.verdicts[k], float(found.allowed_ulps[k])
-            numbers.fail(i, kind, known(balls[i], g), -minus, allowed_ulps, tail=tail)
-            break
+        number, decided = float(computed[i]), own.code and np.isfinite(own.running[i])
+        # Code whose constants are rounded may be off itself where what it computed is right.
+        if numbers.mode != "value" and (
+            numbers.slope(i).is_limit(number)
+            or (not decided and numbers.slope(i).is_of_branches(number))
+        ):
+            continue
+        kind, allowed_ulps = found.verdicts[k], float(found.allowed_ulps[k])
+        numbers.fail(i, kind, known(balls[i], g), -minus, allowed_ulps, tail=tail)
+        break
 
 
 def _motion(numbers: Numbers, chosen: Array) -> Array:

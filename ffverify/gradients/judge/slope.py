@@ -14,10 +14,9 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
-from ffverify.gradients.directions import random_direction
 from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.branches import Branches
@@ -37,7 +36,7 @@ from ffverify.truth.slopes import (
 # move is scaled up.
 NEAR = 1024
 _AROUND, _EVERYWHERE = 6, 48  # points beside one
-_UNEXPLAINED = 8  # numbers at a point that are on no branch, after which no more are looked at
+_UNEXPLAINED = 4  # numbers at a point that are on no branch, after which no more are looked at
 
 
 def slack(point: Point, exact: Any) -> Any:
@@ -94,6 +93,10 @@ class Slope:
         vector, inputs = self.point.vector, self.point.inputs
         return projection_slope(vector, self.weights, inputs, self.directions, FIRST_PRECISION)
 
+    def may_be(self, number: Any) -> bool:
+        """Tell whether a number is a limit of slopes, or lies between those of other branches."""
+        return self.is_limit(number) or self.is_of_branches(number)
+
     def is_limit(self, number: Any) -> bool:
         """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink may be.
 
@@ -122,21 +125,22 @@ class Slope:
         hull = beside(_AROUND) if smooth else None
         if hull is None or any(bool(abs(arb(end) - exact).upper() > width) for end in hull):
             hull = beside(_EVERYWHERE)
-        if hull is not None:
-            slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
-            if abs(number - slopes).lower() <= slack(point, slopes):
-                return True
-        return self._is_of_branches(number)
+        if hull is None:
+            return False
+        slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
+        return bool(abs(number - slopes).lower() <= slack(point, slopes))
 
-    def _is_of_branches(self, number: Any) -> bool:
+    def is_of_branches(self, number: Any) -> bool:
         """Tell whether a number lies between slopes of branches that the function takes if its steps round.
 
         After some that do not no more are looked at: each takes some dozens of runs.
         """
-        point, left = self.point, "numbers that branches may explain"
+        number, point, left = arb(number), self.point, "numbers that branches may explain"
+        if point.formulas.limits is not None or not number.is_finite():
+            return False
+        branches = Branches(point.vector, point.inputs, self.directions, point.fmt, point.floating)
         if left not in point.memo:
-            exist = self._branches(random_direction(point)).exist()
-            point.memo[left] = _UNEXPLAINED if exist else 0
+            point.memo[left] = _UNEXPLAINED if branches.exist() else 0
         if not point.memo[left]:
             return False
         hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
@@ -148,17 +152,13 @@ class Slope:
 
         if is_near(hull):
             return True
-        for jumps, slopes in self._branches(self.directions).slopes(self.weights, hull, kink=kink):
+        for jumps, slopes in branches.slopes(self.weights, hull, kink=kink):
             for slope in slopes:
                 hull = hull if jumps else hull.union(slope)
                 if is_near(slope if jumps else hull):
                     return True
         point.memo[left] -= 1
         return False
-
-    def _branches(self, directions: Sequence[Array | None]) -> Branches:
-        point = self.point
-        return Branches(point.vector, point.inputs, directions, point.fmt, point.floating)
 
     def _is_limit_of_differences(self, number: Any) -> bool:
         """Tell whether a number lies between slopes nearby that do not draw together at the point."""
@@ -217,6 +217,17 @@ class Slope:
         """
         half, cut = self._size(nearer(self.point, 0.5)), self._size(nearer(self.point, None))
         return bool(distance <= arb(unit).sqrt() * half and distance <= unit * cut)
+
+    def has_lost_values(self) -> bool:
+        """Tell whether the function's own results have lost half of their digits, where its program is known.
+
+        So may then what else is computed from the same numbers, as those that underflow: that is rounding.
+        """
+        exact, fmt = midpoints(self.point.exact), self.point.fmt
+        with np.errstate(all="ignore"):
+            error = np.abs(self.point.computed - exact)
+            lost = error > fmt.unit_roundoff**0.5 * np.abs(exact) + 2.0**fmt.emin
+        return bool(np.any(lost & (self.weights != 0)))
 
     def is_of_many(self, ordinary: Sequence[Array], place: int, size: int) -> bool:
         """Tell whether several inputs make the slope: it changes when some become ordinary.

@@ -101,12 +101,12 @@ def judge_one(numbers: Numbers, i: int) -> float:
     if kind is Verdict.INCONCLUSIVE and not is_exact and ball.is_finite():
         kind = Verdict.CORRECT  # as far as these differences can tell: `sensitivity` says how far
     doubtful = kind in _OFF if is_exact else kind is not Verdict.CORRECT
-    if doubtful and slope.is_limit(computed):
+    if doubtful and slope.may_be(computed):
         kind = Verdict.CORRECT if is_exact else Verdict.INCONCLUSIVE
         reason = "It lies at a kink, and only differences are known of this function."
     elif kind in _OFF and numbers.is_relative(i, ball):
         kind, tail = Verdict.IMPRECISE, True
-    elif kind in _OFF and numbers.own is not None:
+    elif kind in _OFF and (numbers.own is not None or (is_exact and slope.has_lost_values())):
         kind = Verdict.IMPRECISE
     if kind is not Verdict.CORRECT:
         numbers.fail(i, kind, truth, error, float(found.allowed_ulps[0]), tail=tail, reason=reason)
