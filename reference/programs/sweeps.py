@@ -37,8 +37,8 @@ def sweep(
 ) -> list[Value]:
     """Return the cotangents of the inputs, as `pull_back` does, in arrays that the caller may write to."""
     try:
-        key, leaves = _structure(tape, outputs, y_bars)
-    except (KeyError, ValueError):
+        key, leaves = _structure(tape, outputs, y_bars, len(inputs))
+    except ValueError:
         return _interpreted(tape, outputs, y_bars, inputs)
     found = SWEEPS.get(key, 0)
     if type(found) is int:
@@ -60,15 +60,15 @@ def _interpreted(
 
 
 @functools.cache
-def _numbers() -> dict[Primitive, int]:
-    """Return numbers of the engine's own primitives: a user's rules may depend on more than arguments."""
+def _own() -> frozenset[Primitive | None]:
+    """Return the engine's own primitives: a user's rules may depend on more than arguments."""
     from ffverify.reference.primitives.catalogue import primitives  # which rests on the engine
 
-    return {p: i for i, p in enumerate(primitives().values()) if p.remembering is None}
+    return frozenset([None, *(p for p in primitives().values() if p.remembering is None)])
 
 
 def _structure(
-    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value]
+    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], n_inputs: int
 ) -> tuple[Any, list[Any]]:
     """Return the key of a tape, and the values that its program takes.
 
@@ -78,32 +78,31 @@ def _structure(
 
     Raises
     ------
-    KeyError, ValueError
+    ValueError
         Where a primitive or value is not the engine's own.
     """
-    if len(tape) > LONG:
-        raise ValueError("too long for a program")
-    numbers = _numbers()
-    leaves, key = [*y_bars], list[Any](outputs)
-    for y in y_bars:
-        _sign(y, key)
-    for y, primitive, params, values, parents in tape:
-        leaves.append(y)
-        if primitive is None:
-            _sign(y, key)
-            continue
-        key.append(numbers[primitive])
-        if params:
-            key.append(_dumped(params))
-        key += parents
-        if len(parents) != len(values):
-            on_tape = [k for k, _ in parents]
-            for k, x in enumerate(values):
-                if k not in on_tape:
-                    _sign(x, key)
-                    if type(x) not in STATIC:
-                        leaves.append(x)
-    return tuple(key), leaves
+    if not 0 < len(tape) <= LONG:
+        raise ValueError("too long for a program, or empty")
+    ys, primitives, params, values, parents = zip(*tape, strict=True)
+    if not _own().issuperset(primitives):
+        raise ValueError("a rule that may depend on anything")
+    given: list[Any] = [*y_bars, *ys[:n_inputs]]
+    for xs, on_tape in zip(values, parents, strict=True):
+        if len(xs) != len(on_tape):
+            places = dict(on_tape)
+            for k, x in enumerate(xs):
+                if k not in places:
+                    given.append(x)  # noqa: PERF401  # a generator takes longer
+    key = [primitives, _dumped(params, outputs, parents, [*map(len, values)])]
+    leaves = []
+    for x in given:
+        if type(x) is ndarray:  # the usual case, quickly
+            key += x.shape, x.strides, x.dtype
+        else:
+            _sign(x, key)
+        if type(x) not in STATIC:
+            leaves.append(x)
+    return tuple(key), [*leaves, *ys[n_inputs:]]
 
 
 STATIC = (int, bool)  # values that are part of the structure
@@ -123,12 +122,12 @@ def _sign(x: Value, key: list[Any]) -> None:
         raise ValueError(f"{kind}: not a number or array")
 
 
-def _dumped(params: dict[str, Any]) -> bytes:
+def _dumped(params: Any, *rest: Any) -> bytes:
     try:
-        found = marshal.dumps(params, 2)
+        found = marshal.dumps((params, rest), 2)
     except ValueError:  # neither slices nor dtypes are written
-        found = marshal.dumps(_written_out(params), 2)
-    if len(found) > LONG:
+        found = marshal.dumps((_written_out(params), rest), 2)
+    if len(found) > LONG + 100 * len(params):
         raise ValueError("a large array among the parameters")
     return found
 
@@ -172,12 +171,14 @@ def _program(
     ):
         return None
 
+    records = tape[len(inputs) :]
+
     def swept(*leaves: Value) -> list[Value]:
-        given = iter(leaves)
+        given, ys = iter(leaves), leaves[len(leaves) - len(records) :]
         y_bars = [next(given) for _ in outputs]
-        again: Tape = []
-        for _, primitive, params, values, parents in tape:
-            y, places = next(given), dict(parents)
+        again: Tape = [(next(given), None, {}, [], []) for _ in inputs]
+        for y, (_, primitive, params, values, parents) in zip(ys, records, strict=True):
+            places = dict(parents)
             xs = [
                 again[places[k]][0] if k in places else x if type(x) in STATIC else next(given)
                 for k, x in enumerate(values)
