@@ -150,21 +150,24 @@ class Recording(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        values, parents = list(args), []
+        values: list[Value] = []
+        parents = []
         active = EVERY if self.records_all else primitive.active
-        for k, arg in enumerate(args):
-            if type(arg) is Var:
-                if arg.owner is self:
-                    values[k] = arg.value  # what the enclosing level sees
-                    if k in active:
-                        parents.append((k, arg.index))
-                elif arg.owner.level > self.level:
-                    return arg.owner.apply(primitive, args, params)
+        for x in args:
+            if type(x) is Var:
+                if x.owner is self:
+                    if (k := len(values)) in active:
+                        parents.append((k, x.index))
+                    values.append(x.value)  # what the enclosing level sees
+                elif x.owner.level > self.level:
+                    return x.owner.apply(primitive, args, params)
                 else:
-                    values[k] = arg.alias()  # the program may write into the `Var`
+                    values.append(x.alias())  # the program may write into the `Var`
                     self.nested = True
-            elif type(arg) is ndarray:
-                values[k] = arg.copy("K") if arg.nbytes <= SMALL else self._copied(arg)
+            elif type(x) is ndarray:
+                values.append(x.copy("K") if x.nbytes <= SMALL else self._copied(x))
+            else:
+                values.append(x)
         if self.nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
@@ -174,9 +177,8 @@ class Recording(Trace):
             params["kept"] = kept
         if not (parents or self.records_all):
             return y
-        tape = self.tape
-        tape.append((y, primitive, params, values, parents))
-        var = Var(y, self, len(tape) - 1)
+        var = Var(y, self, len(self.tape))
+        self.tape.append((y, primitive, params, values, parents))
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
     def _copied(self, array: Any) -> Any:
