@@ -100,7 +100,7 @@ class Forward(Trace):
 # One value on a tape and the application that made it: (y, primitive, params, values, parents). `values`
 # are its arguments as the enclosing level sees them, `parents` the pairs (k, place on the tape) of those
 # in which it is differentiated, in a graph of all that are on the tape. An input has no primitive.
-Record = tuple[Value, Any, dict[str, Any], list[Value], list[tuple[int, int]]]
+Record = tuple[Value, Any, dict[str, Any], Sequence[Value], Sequence[tuple[int, int]]]
 Tape = list[Record]
 SMALL = 4096  # bytes that are as quick to copy as to compare
 EVERY = range(sys.maxsize)
@@ -139,7 +139,7 @@ class Recording(Trace):
     def inputs(self, values: Sequence[Value]) -> list[Var]:
         """Begin the tape with its inputs."""
         self.nested = self.nested or Var in map(type, values)
-        self.tape = [(value, None, {}, [], []) for value in values]
+        self.tape = [(value, None, {}, (), ()) for value in values]
         return [Var(value, self, place) for place, value in enumerate(values)]
 
     def constant(self, value: Value) -> Var:
@@ -199,10 +199,12 @@ class Recording(Trace):
 
 def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Var:
     """Note whose memory the result shares, as NumPy's own does: what is written into one is in both."""
-    whole, result = args[0], innermost(var)
-    if getattr(result, "base", None) is None or type(whole) is not Var:
+    whole, base = args[0], getattr(innermost(var), "base", None)
+    if base is None or type(whole) is not Var:
         return var  # memory of its own
-    if np.may_share_memory(result, innermost(whole)):
+    array = innermost(whole)
+    shared = base is array or base is getattr(array, "base", None)
+    if shared or np.may_share_memory(innermost(var), array):
         var.base = (whole, primitive, params)
         views = whole.views = getattr(whole, "views", [])
         if len(views) & (len(views) - 1) == 0:  # now and then, that many views take no longer each

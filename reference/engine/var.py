@@ -201,7 +201,7 @@ class Var(Shaped):
     # NumPy's protocols -----------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
-        if type(args[-1]) in BEYOND:
+        if len(args) > 1 and type(args[-1]) in BEYOND:
             return NotImplemented
         if method == "__call__" and not kwargs:
             if (
@@ -237,7 +237,7 @@ class Var(Shaped):
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if not BEYOND.isdisjoint(types):
+        if len(types) > 1 and not BEYOND.isdisjoint(types):
             return NotImplemented
         function = FUNCTIONS.get(func)
         if function is None:

@@ -21,7 +21,7 @@ from ffverify.reference.engine.primitive import (
     linear,
     reshape,
 )
-from ffverify.reference.engine.var import Value, Var, concrete, dtype_of, innermost, shape_of
+from ffverify.reference.engine.var import Value, Var, concrete, dtype_of, innermost, ndarray, shape_of
 
 from .elementary import where
 
@@ -43,8 +43,8 @@ SIMPLE = frozenset({int, slice})
 
 
 def _filled(index: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(arrays) == len(index):  # the usual case, quickly
-        return arrays
+    if len(arrays) == len(index) or not arrays:  # the usual cases, quickly
+        return arrays or index
     remaining = iter(arrays)
     return tuple(next(remaining) if part is ARRAY else part for part in index)
 
@@ -139,16 +139,17 @@ def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """Part an index into its arrays of integers and all else, with ARRAY in their places."""
     template, arrays = [], []
     for part in index if isinstance(index, tuple) else (index,):
-        if type(part) in SIMPLE:  # the usual cases, quickly
+        kind = type(part)
+        if kind in SIMPLE:  # the usual cases, quickly
             template.append(part)
             continue
         if isinstance(part, (list, tuple)):  # NumPy's own reading of them
             part = np.asarray(part, None if len(part) else np.intp)  # noqa: PLW2901
-        if type(part) is not Var and not isinstance(part, np.ndarray):
+        if not (kind is ndarray or kind is Var or isinstance(part, np.ndarray)):
             template.append(part)
         elif part.dtype.kind == "b":
             template.append(concrete(part))  # a mask decides the shape of the result
-        elif part.ndim or type(part) is Var:
+        elif part.ndim or kind is Var:
             template.append(ARRAY)
             arrays.append(part)
         else:

@@ -176,7 +176,7 @@ def _program(
     def swept(*leaves: Value) -> list[Value]:
         given, ys = iter(leaves), leaves[len(leaves) - len(records) :]
         y_bars = [next(given) for _ in outputs]
-        again: Tape = [(next(given), None, {}, [], []) for _ in inputs]
+        again: Tape = [(next(given), None, {}, (), ()) for _ in inputs]
         for y, (_, primitive, params, values, parents) in zip(ys, records, strict=True):
             places = dict(parents)
             xs = [
