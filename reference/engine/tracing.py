@@ -97,10 +97,10 @@ class Forward(Trace):
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
 
-# One value on a tape and the application that made it: (y, primitive, params, values, parents). `values`
-# are its arguments as the enclosing level sees them, `parents` the pairs (k, place on the tape) of those
-# in which it is differentiated, in a graph of all that are on the tape. An input has no primitive.
-Record = tuple[Value, Any, dict[str, Any], Sequence[Value], Sequence[tuple[int, int]]]
+# One value on a tape and the application that made it: (y, primitive, params, values, places). `values`
+# are its arguments as the enclosing level sees them, `places` the places on the tape of those in which it
+# is differentiated, in a graph of all that are on the tape, else None. An input has no primitive.
+Record = tuple[Value, Any, dict[str, Any], Sequence[Value], Sequence[int | None]]
 Tape = list[Record]
 SMALL = 4096  # bytes that are as quick to copy as to compare
 EVERY = range(sys.maxsize)
@@ -145,40 +145,44 @@ class Recording(Trace):
     def constant(self, value: Value) -> Var:
         """Make a `Var` that does not depend on the inputs."""
         self.nested = self.nested or type(value) is Var
-        self.tape.append((value, positive, {}, [value], []))
+        self.tape.append((value, positive, {}, [value], [None]))
         return Var(value, self, len(self.tape) - 1)
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
         values: list[Value] = []
-        parents = []
-        active = EVERY if self.records_all else primitive.active
+        places: list[int | None] = []
+        kept = self.records_all
+        active = EVERY if kept else primitive.active
         for x in args:
             if type(x) is Var:
                 if x.owner is self:
-                    if (k := len(values)) in active:
-                        parents.append((k, x.index))
+                    if len(values) in active:
+                        places.append(x.index)
+                        kept = True
+                    else:
+                        places.append(None)
                     values.append(x.value)  # what the enclosing level sees
-                elif x.owner.level > self.level:
+                    continue
+                if x.owner.level > self.level:
                     return x.owner.apply(primitive, args, params)
-                else:
-                    values.append(x.alias())  # the program may write into the `Var`
-                    self.nested = True
+                values.append(x.alias())  # the program may write into the `Var`
+                self.nested = True
             elif type(x) is ndarray:
                 values.append(x.copy("K") if x.nbytes <= SMALL else self._copied(x))
             else:
                 values.append(x)
+            places.append(None)
         if self.nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
             y = primitive.forward(*values, **params) if params else primitive.forward(*values)
         else:
-            y, kept = primitive.remembering(*values, **params)
-            params["kept"] = kept
-        if not (parents or self.records_all):
+            y, params["kept"] = primitive.remembering(*values, **params)
+        if not kept:
             return y
         var = Var(y, self, len(self.tape))
-        self.tape.append((y, primitive, params, values, parents))
+        self.tape.append((y, primitive, params, values, places))
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
     def _copied(self, array: Any) -> Any:
@@ -248,12 +252,14 @@ def pull_back(
             present = bars[place]
             bars[place] = y_bar if present is None else present + y_bar
     for _ in range(n_inputs, len(tape)):
-        y, primitive, params, values, parents = tape.pop()
+        y, primitive, params, values, places = tape.pop()
         y_bar = bars.pop()  # this cotangent is complete and about to be used up
         if y_bar is None:
             continue
         rules = primitive.transposes
-        for k, place in parents:
+        for k, place in enumerate(places):
+            if place is None:
+                continue
             rule = rules[k]
             if rule is unchanged:
                 x_bar = y_bar
@@ -279,9 +285,9 @@ def push_forward(tape: Tape, x_dots: Sequence[Value]) -> list[Value | None]:
     """Sweep the tape forwards once: the tangent of every place on it, None for zero."""
     dots: list[Value | None] = [*x_dots, *[None] * (len(tape) - len(x_dots))]
     for place in range(len(x_dots), len(tape)):
-        y, primitive, params, values, parents = tape[place]
-        for k, index in parents:
-            x_dot = dots[index]
+        y, primitive, params, values, places = tape[place]
+        for k, index in enumerate(places):
+            x_dot = None if index is None else dots[index]
             if x_dot is not None:
                 term = primitive.push(k, x_dot, y, values, params)
                 present = dots[place]

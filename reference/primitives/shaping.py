@@ -21,7 +21,15 @@ from ffverify.reference.engine.primitive import (
     linear,
     reshape,
 )
-from ffverify.reference.engine.var import Value, Var, concrete, dtype_of, innermost, ndarray, shape_of
+from ffverify.reference.engine.var import (
+    Value,
+    Var,
+    concrete,
+    dtype_of,
+    innermost,
+    ndarray,
+    shape_of,
+)
 
 from .elementary import where
 

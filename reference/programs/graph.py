@@ -222,13 +222,12 @@ def _assemble(
             graph.constants.append(constants[id(value)])
         return constants[id(value)]
 
-    for value, primitive, params, values, parents in tape:
+    for value, primitive, params, values, places in tape:
         if primitive is None:
             nodes.append(Node(names[len(nodes)], None, (), {}, value))
             graph.inputs.append(nodes[-1])
             continue
-        places = dict(parents)
-        inputs = tuple(node_of(x, places.get(k)) for k, x in enumerate(values))
+        inputs = tuple(map(node_of, values, places))
         name = free.numbered(re.sub(r"\W", "_", primitive.name), counts)
         nodes.append(Node(name, primitive, inputs, params, value))
         graph.nodes.append(nodes[-1])

@@ -83,17 +83,16 @@ def _structure(
     """
     if not 0 < len(tape) <= LONG:
         raise ValueError("too long for a program, or empty")
-    ys, primitives, params, values, parents = zip(*tape, strict=True)
+    ys, primitives, params, values, places = zip(*tape, strict=True)
     if not _own().issuperset(primitives):
         raise ValueError("a rule that may depend on anything")
     given: list[Any] = [*y_bars, *ys[:n_inputs]]
-    for xs, on_tape in zip(values, parents, strict=True):
-        if len(xs) != len(on_tape):
-            places = dict(on_tape)
-            for k, x in enumerate(xs):
-                if k not in places:
-                    given.append(x)  # noqa: PERF401  # a generator takes longer
-    key = [primitives, _dumped(params, outputs, parents, [*map(len, values)])]
+    for xs, on_tape in zip(values, places, strict=True):
+        if None in on_tape:
+            for x, place in zip(xs, on_tape, strict=True):
+                if place is None:
+                    given.append(x)  # a generator takes longer
+    key = [primitives, _dumped(params, outputs, places)]
     leaves = []
     for x in given:
         if type(x) is ndarray:  # the usual case, quickly
@@ -177,13 +176,12 @@ def _program(
         given, ys = iter(leaves), leaves[len(leaves) - len(records) :]
         y_bars = [next(given) for _ in outputs]
         again: Tape = [(next(given), None, {}, (), ()) for _ in inputs]
-        for y, (_, primitive, params, values, parents) in zip(ys, records, strict=True):
-            places = dict(parents)
+        for y, (_, primitive, params, values, places) in zip(ys, records, strict=True):
             xs = [
-                again[places[k]][0] if k in places else x if type(x) in STATIC else next(given)
-                for k, x in enumerate(values)
+                again[p][0] if p is not None else x if type(x) in STATIC else next(given)
+                for x, p in zip(values, places, strict=True)
             ]
-            again.append((y, primitive, params, xs, parents))
+            again.append((y, primitive, params, xs, places))
         return _interpreted(again, outputs, y_bars, inputs)
 
     try:
