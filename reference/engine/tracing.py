@@ -138,9 +138,13 @@ class Recording(Trace):
 
     def inputs(self, values: Sequence[Value]) -> list[Var]:
         """Begin the tape with its inputs."""
-        self.nested = self.nested or Var in map(type, values)
-        self.tape = [(value, None, {}, (), ()) for value in values]
-        return [Var(value, self, place) for place, value in enumerate(values)]
+        found = []
+        for place, value in enumerate(values):
+            if type(value) is Var:
+                self.nested = True
+            self.tape.append((value, None, {}, (), ()))
+            found.append(Var(value, self, place))
+        return found
 
     def constant(self, value: Value) -> Var:
         """Make a `Var` that does not depend on the inputs."""

@@ -83,11 +83,11 @@ def _structure(
     """
     if not 0 < len(tape) <= LONG:
         raise ValueError("too long for a program, or empty")
-    ys, primitives, params, values, places = zip(*tape, strict=True)
+    ys, primitives, params, _, places = zip(*tape, strict=True)
     if not _own().issuperset(primitives):
         raise ValueError("a rule that may depend on anything")
     given: list[Any] = [*y_bars, *ys[:n_inputs]]
-    for xs, on_tape in zip(values, places, strict=True):
+    for _, _, _, xs, on_tape in tape:
         if None in on_tape:
             for x, place in zip(xs, on_tape, strict=True):
                 if place is None:
@@ -95,12 +95,15 @@ def _structure(
     key = [primitives, _dumped(params, outputs, places)]
     leaves = []
     for x in given:
-        if type(x) is ndarray:  # the usual case, quickly
-            key += x.shape, x.strides, x.dtype
-        else:
+        if type(x) is not ndarray:
             _sign(x, key)
-        if type(x) not in STATIC:
-            leaves.append(x)
+            if type(x) in STATIC:
+                continue
+        else:  # the usual case, quickly
+            key.append(x.shape)
+            key.append(x.strides)
+            key.append(x.dtype)
+        leaves.append(x)
     return tuple(key), [*leaves, *ys[n_inputs:]]
 
 
