@@ -221,21 +221,14 @@ def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dic
     return var
 
 
-class _Explained:
-    """Says what to write instead where a program puts a traced value into a plain array."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, ValueError) and "cannot become" in str(error.__cause__):
-            raise TypeError(
-                "a traced value cannot be put into a plain array, where its derivative would be lost: "
-                "make the array like one that is traced (out = np.zeros_like(x), then out[i] = ...), "
-                "or put values together with np.stack or np.concatenate"
-            ) from error
-
-
-EXPLAINED = _Explained()
+def explain(error: ValueError) -> None:
+    """Say what to write instead where a program has put a traced value into a plain array."""
+    if "cannot become" in str(error.__cause__):
+        raise TypeError(
+            "a traced value cannot be put into a plain array, where its derivative would be lost: "
+            "make the array like one that is traced (out = np.zeros_like(x), then out[i] = ...), "
+            "or put values together with np.stack or np.concatenate"
+        ) from error
 
 
 @np.errstate(all="ignore")

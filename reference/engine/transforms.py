@@ -17,9 +17,9 @@ from ffverify.reference.primitives.shaping import concatenate
 from ffverify.reference.programs.sweeps import sweep
 
 from .primitive import _cast_like, reshape
-from .tracing import EXPLAINED, Forward, Recording, Tape, is_float, owned, push_forward
+from .tracing import Forward, Recording, Tape, explain, is_float, owned, push_forward
 from .tree import LEAF, Structure, flatten, flatten_like, unflatten
-from .var import Value, Var, dtype_of, innermost, shape_of
+from .var import FLOAT, Value, Var, dtype_of, innermost, ndarray, shape_of
 
 Function = Callable[..., Any]
 
@@ -86,8 +86,10 @@ def _record(
     trace = Recording()
     inputs = trace.inputs(leaves)
     try:
-        with EXPLAINED:
-            out = f(unflatten(structure, inputs))
+        out = f(unflatten(structure, inputs))
+    except ValueError as error:
+        explain(error)
+        raise
     finally:
         tape = trace.close()
     out, aux = out if has_aux else (out, None)
@@ -127,8 +129,12 @@ def jvp(
     inputs = [
         leaf if v is None else trace.input(leaf, v) for leaf, v in zip(leaves, x_dots, strict=True)
     ]
-    with np.errstate(all="ignore"), EXPLAINED:
-        out = f(*unflatten(structure, inputs))
+    try:
+        with np.errstate(all="ignore"):
+            out = f(*unflatten(structure, inputs))
+    except ValueError as error:
+        explain(error)
+        raise
     out, aux = out if has_aux else (out, None)
     outputs, values, out_structure = _result(trace, out)
     found = [None if var is None else var.tangent for var in outputs]
@@ -300,7 +306,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
 # Checks -------------------------------------------------------------------------------------------------
 def _check_floats(leaves: list[Value], what: str) -> None:
     for leaf in leaves:
-        if (type(leaf) is np.ndarray and leaf.dtype.kind == "f") or type(leaf) is np.float64:
+        if (type(leaf) is ndarray and leaf.dtype is FLOAT) or type(leaf) is np.float64:
             continue  # the usual case, quickly
         value = innermost(leaf)
         if isinstance(value, np.matrix | np.ma.MaskedArray):

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .var import BEYOND, Var
+from .var import BEYOND, Var, ndarray
 
 # A structure is hashable: LEAF, NONE, or (kind, what else is needed, child structures).
 LEAF, NONE = "leaf", "none"
 Structure = Any
-LEAVES = frozenset([np.ndarray, np.float64, float, Var])  # the usual ones, known quickly
+LEAVES = frozenset([ndarray, np.float64, float, Var])  # the usual ones, known quickly
 
 
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
@@ -51,7 +51,7 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
         children = [getattr(tree, name) for name in names]
     structures = []
     for child in children:
-        if type(child) is np.ndarray:  # the usual case, quickly
+        if type(child) is ndarray:  # the usual case, quickly
             leaves.append(child)
             structures.append(LEAF)
         else:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive
-from ffverify.reference.engine.tracing import EXPLAINED, Recording, Tape
+from ffverify.reference.engine.tracing import Recording, Tape, explain
 from ffverify.reference.engine.tree import LEAF, Structure, flatten, flatten_like, unflatten
 from ffverify.reference.engine.var import Value, Var, dtype_of, innermost, shape_of
 
@@ -157,8 +157,10 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     recording = Recording(records_all=True)
     inputs = dict(zip(dynamic, recording.inputs(list(dynamic.values())), strict=True))
     try:
-        with EXPLAINED:
-            out = f(*unflatten(structure, [inputs.get(i, leaf) for i, leaf in enumerate(leaves)]))
+        out = f(*unflatten(structure, [inputs.get(i, leaf) for i, leaf in enumerate(leaves)]))
+    except ValueError as error:
+        explain(error)
+        raise
     finally:
         tape = recording.close()
     out_leaves, out_structure = flatten(out)
