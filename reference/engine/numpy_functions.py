@@ -7,6 +7,7 @@ the modules of primitives. A function that is not in these tables raises one cle
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,18 @@ from ffverify.reference.primitives.elementary import (
 
 from . import complex_numbers, numpy_shapes, numpy_statistics  # noqa: F401  # which fill the tables
 from .primitive import Primitive, astype, constant, elementwise
-from .var import FUNCTIONS, PRIMITIVES, UFUNCS, Value, Var, concrete, dtype_of, implements, shape_of
+from .var import (
+    FUNCTIONS,
+    PRIMITIVES,
+    UFUNCS,
+    Value,
+    Var,
+    as_operand,
+    concrete,
+    dtype_of,
+    implements,
+    shape_of,
+)
 
 for _module in (elementary, activations, linalg):
     for _primitive in vars(_module).values():
@@ -143,7 +155,7 @@ FUNCTIONS |= {
     np.linalg.qr: factorisations.qr,
     np.linalg.pinv: factorisations.pinv,
     np.linalg.matrix_power: linalg.matrix_power,
-    np.linalg.multi_dot: lambda arrays: functools.reduce(linalg.dot, arrays),
+    np.linalg.multi_dot: lambda arrays: functools.reduce(linalg.dot, map(as_operand, arrays)),
     np.kron: linalg.kron,
     np.cross: linalg.cross,
     np.convolve: linalg.convolve,
@@ -154,6 +166,17 @@ FUNCTIONS |= {
     np.iscomplexobj: lambda _x: False,
     np.result_type: lambda *xs: np.result_type(*(dtype_of(x) for x in xs)),
 }
+
+
+def _of_arrays(function: Callable[..., Value]) -> Callable[..., Value]:
+    """Let the first two arguments be lists of numbers."""
+    return lambda *args, **options: function(*map(as_operand, args[:2]), *args[2:], **options)
+
+
+for _function in (
+    np.dot, np.vdot, np.inner, np.tensordot, np.cross, np.convolve, np.correlate, np.linalg.solve, np.polyval,
+):  # fmt: skip
+    FUNCTIONS[_function] = _of_arrays(FUNCTIONS[_function])
 # Names of the array API standard, which NumPy has from version 2 on.
 FUNCTIONS |= {
     getattr(np.linalg, name): function

@@ -20,6 +20,7 @@ from .var import (
     REDUCTIONS,
     Value,
     Var,
+    as_operand,
     concrete,
     dtype_of,
     implements,
@@ -201,6 +202,7 @@ def _diff(x: Value, n: int = 1, axis: int = -1, **ends: Value) -> Value:
 
 @implements(getattr(np, "trapezoid", None) or getattr(np, "trapz"))  # noqa: B009  # NumPy 1's name
 def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Value:
+    y = as_operand(y)
     before = (slice(None),) * (axis % len(shape_of(y)))
     if x is None:
         step: Value = dx
@@ -216,6 +218,7 @@ def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Va
 
 @implements(np.gradient)
 def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -> Any:
+    x = as_operand(x)
     chosen = (
         axes(x, axis) if not isinstance(axis, tuple) else tuple(a % len(shape_of(x)) for a in axis)
     )
@@ -225,9 +228,14 @@ def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -
     found = []
     for a, step in zip(chosen, steps, strict=True):
         n = shape_of(x)[a]
-        matrix = gradient(np.eye(n, dtype=dtype_of(x)), step, axis=0, edge_order=edge_order)
+        traced = type(step) is Var
+        if traced and shape_of(step):
+            raise TypeError("gradient: places that are traced have no rule: write it with np.diff")
+        unit = 1.0 if traced else step
+        matrix = gradient(np.eye(n, dtype=dtype_of(x)), unit, axis=0, edge_order=edge_order)
         moved = FUNCTIONS[np.moveaxis](x, a, 0)
-        found.append(FUNCTIONS[np.moveaxis](FUNCTIONS[np.tensordot](matrix, moved, 1), 0, a))
+        slopes = FUNCTIONS[np.moveaxis](FUNCTIONS[np.tensordot](matrix, moved, 1), 0, a)
+        found.append(slopes / step if traced else slopes)
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -456,16 +464,45 @@ def _select(conditions: Any, choices: Any, default: Value = 0) -> Value:
 
 # What is known of the values alone: the program then holds for these values ----------------------------
 def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **options: function(*map(concrete, args), **options)
+    return lambda *args, **options: function(
+        *map(concrete, args), **{name: concrete(value) for name, value in options.items()}
+    )
 
 
 FUNCTIONS |= {
     function: _of_values(function)
     for function in (
-        np.allclose, np.argwhere, np.array_equal, np.array_equiv, np.bincount, np.count_nonzero,
-        np.digitize, np.flatnonzero, np.histogram, np.isclose, np.nonzero, np.nanargmax, np.nanargmin,
+        np.allclose, np.argwhere, np.array_equal, np.array_equiv, np.count_nonzero, np.digitize,
+        np.flatnonzero, np.isclose, np.nonzero, np.nanargmax, np.nanargmin,
     )
 }  # fmt: skip
+
+
+@implements(np.bincount)
+def _bincount(x: Value, weights: Value = None, minlength: int = 0) -> Value:
+    places = np.asarray(concrete(x))
+    counts = np.bincount(places, minlength=minlength)
+    if weights is None:
+        return counts
+    wide = astype(as_operand(weights), dtype=np.dtype(float))
+    return shaping.scatter(wide, places, index=(shaping.ARRAY,), shape=counts.shape)
+
+
+@implements(np.histogram)
+def _histogram(
+    a: Value,
+    bins: Any = 10,
+    range: Any = None,  # noqa: A002  # NumPy's
+    density: Any = None,
+    weights: Value = None,
+) -> Any:
+    if type(weights) is Var:
+        raise TypeError(
+            "histogram: weights that are traced have no rule: np.bincount(np.digitize(a, edges), weights) has"
+        )
+    return np.histogram(concrete(a), concrete(bins), range, density, weights)
+
+
 FUNCTIONS[np.real] = lambda x: x
 FUNCTIONS[np.real_if_close] = lambda x, **_: x
 FUNCTIONS[np.imag] = lambda x: np.zeros(shape_of(x), dtype_of(x))

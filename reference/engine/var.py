@@ -59,6 +59,11 @@ def _is_foreign(value: Any) -> bool:
     return getattr(type(value), "__array_ufunc__", numpys) not in (numpys, Var.__array_ufunc__)
 
 
+def as_operand(value: Any) -> Any:
+    """Read a list of numbers as the array that NumPy makes of it."""
+    return np.asarray(value) if isinstance(value, list | tuple) else value
+
+
 def _is_complex(value: Any) -> bool:
     kind = type(value)
     return value.dtype.kind == "c" if kind is ndarray else kind in COMPLEX_NUMBERS
@@ -67,8 +72,10 @@ def _is_complex(value: Any) -> bool:
 def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(a: Any, b: Any) -> Any:
         if type(b) is not Var:
-            if type(b) not in USUAL and _is_foreign(b):
-                return NotImplemented
+            if type(b) not in USUAL:
+                if _is_foreign(b):
+                    return NotImplemented
+                b = as_operand(b)
             if _is_complex(b) and ufunc in COMPLEX:
                 return COMPLEX[ufunc](a, b)
         primitive = PRIMITIVES.get(ufunc)
@@ -79,6 +86,7 @@ def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
 
 def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
     def operator(b: Any, a: Any) -> Any:
+        a = as_operand(a)
         if _is_complex(a) and ufunc in COMPLEX:
             return COMPLEX[ufunc](a, b)
         primitive = PRIMITIVES.get(ufunc)
@@ -204,12 +212,10 @@ class Var(Shaped):
         if len(args) > 1 and type(args[-1]) in BEYOND:
             return NotImplemented
         if method == "__call__" and not kwargs:
-            if (
-                len(args) == 2
-                and (_is_complex(args[0]) or _is_complex(args[1]))
-                and ufunc in COMPLEX
-            ):
-                return COMPLEX[ufunc](*args)
+            if len(args) == 2:
+                args = as_operand(args[0]), as_operand(args[1])
+                if (_is_complex(args[0]) or _is_complex(args[1])) and ufunc in COMPLEX:
+                    return COMPLEX[ufunc](*args)
             primitive = PRIMITIVES.get(ufunc)
             if primitive is not None:
                 return self.owner.apply(primitive, args, {})
@@ -255,7 +261,8 @@ class Var(Shaped):
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
             "a traced value cannot become a plain array: its derivative would be lost. "
-            "Use np.stack or np.concatenate to put values together"
+            "Use np.stack or np.concatenate to put values together, and for SciPy's functions that "
+            "take plain arrays only their namesakes in ffverify.reference.scipy_functions"
         )
 
     @property  # type: ignore[misc]  # a class is read-only here

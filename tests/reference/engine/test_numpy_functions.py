@@ -287,10 +287,25 @@ CALLS = {
     "positions": lambda x: x[np.nonzero(x > 0.5)] * np.count_nonzero(x > 0.5),
     "searchsorted": lambda x: x * np.searchsorted(np.array([0.3, 0.6]), x),
     "copy": lambda x: np.copy(x) * x,
+    "gradient by a step": lambda x: np.gradient(x, x[0, 0], axis=1),
+    "a list times a matrix": lambda x: [1.0, 2.0, 3.0] @ x,
+    "a matrix times a list": lambda x: x @ [1.0, 2.0, 3.0, 4.0],
+    "matmul with a list": lambda x: np.matmul([[1.0, 2.0, 3.0]], x),
+    "to the power of a list": lambda x: x ** [1.0, 2.0, 3.0, -1.0],
+    "dot with a list": lambda x: np.dot(x, [1.0, 2.0, 3.0, 4.0]) + np.dot([3.0, 1.0, 2.0], x)[:3],
+    "inner with a list": lambda x: np.inner([1.0, 2.0, 3.0, 4.0], x),
+    "cross with a list": lambda x: np.cross([1.0, 2.0, 3.0], x[:, :3]),
+    "convolve with a list": lambda x: np.convolve([1.0, 2.0], x[0], "same"),
+    "correlate with a list": lambda x: np.correlate(x[0], [1.0, 2.0]),
+    "tensordot with a list": lambda x: np.tensordot([1.0, 2.0, 3.0], x, 1),
+    "multi_dot with a list": lambda x: np.linalg.multi_dot([[1.0, 2.0, 3.0], x, x[0]]),
+    "polyval with a list": lambda x: np.polyval([1.0, 2.0, 3.0], x) + np.polyval(x[0], [2.0])[0],
+    "trapezoid of a list": lambda x: trapezoid([1.0, 4.0, 2.0, 3.0], x[0]),
 }
 # What NumPy has in float64 alone.
 IN_FLOAT64 = {
     "interp": lambda x: np.interp(x, [0.0, 0.4, 1.0], [1.0, 3.0, 2.0]),
+    "gradient of a list by a step": lambda x: np.gradient([0.1, 0.4, 0.2], x[0, 0] + 1),
     "interp values": lambda x: np.interp([0.1, 0.5, 7.0], [0.0, 0.4, 0.6, 1.0], x[0], right=9.0),
 }
 NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
@@ -312,6 +327,23 @@ def test_values_and_derivatives(name):
     (x_bar,) = vjp(f, M)[1](y_bar)
     left, right = float(np.sum(x_bar * direction)), float(np.sum(y_bar * y_dot))
     assert abs(left - right) <= 1e-14 * 100 * size  # adjoint identity: sums of < 100 terms
+
+
+def test_counts_have_the_slopes_of_their_weights():
+    f = lambda w: np.bincount([0, 2, 2, 0], w, minlength=4) * np.arange(1.0, 5.0)  # noqa: E731  # a formula
+    np.testing.assert_array_equal(f(V), jvp(f, (V,), (V,))[0])
+    np.testing.assert_array_equal(grad(lambda w: np.sum(f(w)))(V), [1.0, 3.0, 3.0, 1.0])
+    by_name = grad(lambda w: np.sum(np.bincount([0, 1, 1, 0], weights=w)[:1]))(V)
+    np.testing.assert_array_equal(by_name, [1.0, 0.0, 0.0, 1.0])
+    counts, _ = jvp(lambda w: w * np.histogram(a=w, bins=4)[0], (V,), (V,))
+    np.testing.assert_array_equal(counts, V * np.histogram(V, bins=4)[0])
+
+
+def test_a_list_is_the_right_hand_side():
+    A = S * 1.0
+    f = lambda A: np.sum(np.linalg.solve(A, [1.0, 2.0, 3.0, 4.0]))  # noqa: E731  # a formula
+    x, z = np.linalg.solve(A, [1.0, 2.0, 3.0, 4.0]), np.linalg.solve(A.T, np.ones(4))
+    np.testing.assert_allclose(grad(f)(A), -np.outer(z, x), rtol=1e-12)
 
 
 def test_interpolation():
@@ -436,6 +468,9 @@ def test_integer_casts_end_the_derivative():
         (lambda x: np.linalg.eig(x.reshape(2, 2) - x.reshape(2, 2).T), "complex eigenvalues"),
         (lambda x: scipy.special.gammainc(x, 1.0), "no derivative in its first argument"),
         (lambda x: len(x[0]), "without axes"),
+        (lambda x: np.histogram(V, 3, weights=x)[0], "np.bincount"),
+        (lambda x: np.gradient(V, x), "np.diff"),
+        (scipy.special.logsumexp, "namesakes in ffverify.reference.scipy_functions"),
     ],
 )
 def test_what_is_not_supported_says_so(call, match):
