@@ -328,8 +328,18 @@ class Var(Shaped):
         """Refused: the derivative would be lost."""
         self._number("number")
 
+    tolist = item
+
+    def __round__(self, decimals: int | None = None) -> Any:
+        if decimals is None:
+            self._number("int")
+        return FUNCTIONS[np.round](self, decimals)
+
     def __repr__(self) -> str:
         return f"Var({self.value!r})"
+
+    def __format__(self, form: str) -> str:
+        return format(innermost(self), form) if form else str(self)
 
     def astype(self, dtype: Any) -> Any:
         """As `ndarray.astype`; a cast to integers or booleans ends the derivative."""
@@ -342,6 +352,14 @@ class Var(Shaped):
     def flatten(self) -> Any:
         """As `ndarray.flatten`."""
         return FUNCTIONS[np.ravel](self).copy()
+
+    def fill(self, value: Any) -> None:
+        """As `ndarray.fill`."""
+        self[...] = value
+
+    def sort(self, axis: int = -1) -> None:
+        """As `ndarray.sort`, which writes into the array."""
+        self[...] = FUNCTIONS[np.sort](self, axis)
 
     def copy(self) -> Any:
         """As `ndarray.copy`."""
@@ -380,6 +398,7 @@ class Var(Shaped):
     ravel, squeeze, swapaxes = map(_method, ("ravel", "squeeze", "swapaxes"))
     dot, take, repeat, diagonal = map(_method, ("dot", "take", "repeat", "diagonal"))
     argsort, cumprod, trace = map(_method, ("argsort", "cumprod", "trace"))
+    round, nonzero, searchsorted = map(_method, ("round", "nonzero", "searchsorted"))
 
     def __copy__(self) -> Any:
         return self.copy()
@@ -463,12 +482,14 @@ def _add_scipy(ufunc: np.ufunc) -> None:
 
 # What to write instead of functions without a rule, by meaning.
 INSTEAD = {
-    "choose": "select, take", "cumulative_sum": "cumsum", "divide_no_nan": "where", "einsum_path": "einsum",
-    "frexp": "floor, log2", "geomspace": "exp, linspace", "histogram2d": "histogram", "ldexp": "exp2",
-    "lstsq": "linalg.pinv, linalg.solve, linalg.qr", "logspace": "power, linspace",
-    "nancumsum": "nan_to_num, cumsum", "nancumprod": "where, cumprod", "nanmedian": "median, where",
-    "nanpercentile": "percentile, where", "nanquantile": "quantile, where", "piecewise": "where, select",
-    "polyfit": "linalg.pinv", "tensorinv": "linalg.inv, reshape", "tensorsolve": "linalg.solve, reshape",
+    "argpartition": "argsort", "choose": "select, take", "cond": "linalg.svd", "cumulative_sum": "cumsum",
+    "divide_no_nan": "where", "einsum_path": "einsum", "frexp": "floor, log2", "geomspace": "exp, linspace",
+    "histogram2d": "bincount", "histogramdd": "bincount", "ldexp": "exp2", "lexsort": "argsort",
+    "logspace": "power, linspace", "lstsq": "linalg.pinv, linalg.solve, linalg.qr",
+    "matrix_rank": "linalg.svd", "nancumprod": "where, cumprod", "nancumsum": "nan_to_num, cumsum",
+    "nanmedian": "median, where", "nanpercentile": "percentile, where", "nanquantile": "quantile, where",
+    "piecewise": "where, select", "polyadd": "add", "polyfit": "linalg.pinv", "polymul": "convolve",
+    "polysub": "subtract", "tensorinv": "linalg.inv, reshape", "tensorsolve": "linalg.solve, reshape",
     "trim_zeros": "compress", "unique": "sort", "unwrap": "diff, where", "vander": "power, stack",
 }  # fmt: skip
 

@@ -40,7 +40,8 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     objects by what they hold, structure). What f brings along, names it uses, closures, default
     values, and arrays, lists and objects in them, is looked at in every call (arrays are compared with
     a copy); where something has changed, programs are made anew. To make one f is run twice: traced,
-    and as it is. Programs raise no floating-point warnings.
+    and as it is; that takes some 0.1 ms and 7 kB for each operation, and until it is done memory for
+    all values on the way twice. Programs raise no floating-point warnings.
 
     The result has the same bits as that of f's graph, and of f where it takes derivatives itself. In
     both some functions are NumPy's only up to rounding: norms and standard deviations (which never

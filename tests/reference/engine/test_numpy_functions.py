@@ -59,6 +59,13 @@ def put_along(x):
     return y
 
 
+def sorted_in_place(x):
+    y = x * 2
+    y.sort(axis=0)
+    y[0].fill(x[1, 1])
+    return y
+
+
 CALLS = {
     "sum": lambda x: np.sum(x, axis=0),
     "sum method": lambda x: x.sum(axis=(0, 1), keepdims=True),
@@ -300,6 +307,9 @@ CALLS = {
     "tensordot with a list": lambda x: np.tensordot([1.0, 2.0, 3.0], x, 1),
     "multi_dot with a list": lambda x: np.linalg.multi_dot([[1.0, 2.0, 3.0], x, x[0]]),
     "polyval with a list": lambda x: np.polyval([1.0, 2.0, 3.0], x) + np.polyval(x[0], [2.0])[0],
+    "round by its method": lambda x: x.round(1) * x + round(x[0, 0], 1),
+    "nonzero by its method": lambda x: x[x.nonzero()] * x[0].searchsorted(0.5),
+    "sort by its method": sorted_in_place,
     "trapezoid of a list": lambda x: trapezoid([1.0, 4.0, 2.0, 3.0], x[0]),
 }
 # What NumPy has in float64 alone.
@@ -327,6 +337,12 @@ def test_values_and_derivatives(name):
     (x_bar,) = vjp(f, M)[1](y_bar)
     left, right = float(np.sum(x_bar * direction)), float(np.sum(y_bar * y_dot))
     assert abs(left - right) <= 1e-14 * 100 * size  # adjoint identity: sums of < 100 terms
+
+
+def test_a_formatted_value_is_the_plain_one():
+    found = []
+    grad(lambda x: found.append(f"{x[0]:.3f} {x}") or np.sum(x))(V)
+    assert found == [f"{V[0]:.3f} Var({V!r})"]
 
 
 def test_counts_have_the_slopes_of_their_weights():
@@ -462,6 +478,8 @@ def test_integer_casts_end_the_derivative():
         (lambda x: int(x[0]), "Python int"),
         (lambda x: range(x[0]), "Python int"),
         (lambda x: x[0].item(), "Python number"),
+        (lambda x: x.tolist(), "Python number"),
+        (lambda x: round(x[0]), "Python int"),
         (lambda x: np.pad(x, 1, mode="mean"), "mode 'mean'"),
         (lambda x: np.quantile(x, 0.5, method="hazen"), "method='hazen'"),
         (lambda x: np.linalg.svd(np.outer(x, x[:2])), "full_matrices=False"),
