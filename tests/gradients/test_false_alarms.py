@@ -699,7 +699,13 @@ def on_branches():
         (lambda x: torch.exp(x).sort()[0], torch.tensor([-1.7e-26, -1.0, -1.9e-13, 1.4e-45])),
         (
             lambda x: functional.l1_loss(x.softmax(-1), x.softmax(-1).roll(1, -1)),
-            torch.tensor([[6e-8, 1.6e-7, -1.0, 1.9375], [-0.14, -2.44e-4, -1.0, 0.0]]),
+            torch.tensor(
+                [
+                    [5.960465188081798e-08, 1.6278217174203746e-07, -1.0, 1.9375],
+                    [-0.14285708963871002, -0.000244140625, -1.0, 0.0],
+                    [0.0, 2.0, -3.0, -2.0],
+                ]
+            ),
         ),
     ]
 
@@ -710,7 +716,7 @@ def test_pieces_that_are_all_on_their_kinks_or_tied_by_rounding(k):
     slopes, and at ties which only exist where steps round it is the slope of a neighbour."""
     fn, x = on_branches()[k]
     for given in (x, x.double()):
-        for seed in range(3):
+        for seed in range(2):
             report = check(fn, given, seed=seed)
             assert report.ok
             assert report.verdict is not Verdict.WRONG
@@ -732,7 +738,8 @@ def test_what_cancels_at_a_point_is_held_to_its_scale_at_ordinary_inputs():
 def test_a_number_after_an_underflow_is_a_loss_and_no_wrong_formula():
     """Of 4e-23 the square is a subnormal number: torch.cdist's distance is off, and so is its gradient."""
     torch = pytest.importorskip("torch")
-    x = torch.tensor([[0.0, 0.0], [3.7223127564886245e-23, 0.0], [0.0, 0.0]])
+    x = torch.zeros(3, 4)
+    x[1, :2] = torch.tensor([3.7223127564886245e-23, -4.203895392974451e-45])
     report = check(lambda x: torch.cdist(x, x).amax(), x)
     assert {str(f.kind) for f in report.findings} == {"imprecise"}
 
