@@ -17,10 +17,10 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, are_finite, midpoints
 from ffverify.exact.formats import Array
-from ffverify.gradients.evaluation import attached
+from ffverify.gradients.evaluation import Point, attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.derivatives import TOGETHER
-from ffverify.truth.slopes import Inputs, Slopes, slopes_along, weighted
+from ffverify.truth.slopes import Inputs, Slopes, Unresolved, exact_value, slopes_along, weighted
 from ffverify.verdicts.verdict import Verdict
 
 from .numbers import Judged, Numbers
@@ -217,8 +217,9 @@ def undefined(vjp: Numbers, sloped: Array) -> Array:
         places = vjp.places(broken.tolist())
         slopes = slopes_along(point.vector, weights, Inputs(beside), places, FIRST_PRECISION)
         out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in slopes]
+        defined = out.any() and _are_defined(point, without)
         for i, place in zip(broken.tolist(), places, strict=True):
-            if out[i]:
+            if out[i] and defined:
                 own = Slope(point, weights, point.unit(*place)).truth
                 out[i] = not (
                     own.resolved[0] and own.exact[0].abs_upper() < BALLS.exact(point.fmt.overflow)
@@ -226,3 +227,13 @@ def undefined(vjp: Numbers, sloped: Array) -> Array:
     except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
         out[broken] = True
     return out
+
+
+def _are_defined(point: Point, results: Array) -> bool:
+    """Tell whether results have values: those without any at the highest precision have no slope at any."""
+    try:
+        return bool(
+            are_finite(exact_value(point.vector, point.inputs, bits=CEILING)[results]).all()
+        )
+    except Unresolved:
+        return False
