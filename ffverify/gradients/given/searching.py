@@ -113,7 +113,8 @@ def _as_wholes(trials: _Trials, drawing: Drawing, max_examples: int) -> None:
     size = 1
     while some := list(itertools.islice(numbers, size)):
         values = [drawing.values(each) for each in some]
-        size = _together(values[0])
+        # Where one of the first fails few were begun in vain.
+        size = min(4 * size, _together(values[0]))
         failing = trials.first(values)
         if trials.are_over:
             return
