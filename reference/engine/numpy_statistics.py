@@ -75,7 +75,9 @@ _min = _reduction(reductions.min_, None, elementary.minimum)
 
 
 def _without_dtype(function: Callable[..., Value]) -> Callable[..., Value]:
-    return lambda x, axis=None, out=None, **options: function(x, axis, None, out, **options)
+    return lambda x, axis=None, out=None, keepdims=False, initial=None, where=True: function(
+        x, axis, None, out, keepdims, initial, where
+    )
 
 
 def _by_axis_0(function: Callable[..., Value]) -> Callable[..., Value]:

@@ -61,7 +61,7 @@ def _is_foreign(value: Any) -> bool:
 
 def as_operand(value: Any) -> Any:
     """Read a list of numbers as the array that NumPy makes of it."""
-    return np.asarray(value) if isinstance(value, list | tuple) else value
+    return np.asarray(value) if type(value) in (list, tuple) else value
 
 
 def _is_complex(value: Any) -> bool:
@@ -213,9 +213,11 @@ class Var(Shaped):
             return NotImplemented
         if method == "__call__" and not kwargs:
             if len(args) == 2:
-                args = as_operand(args[0]), as_operand(args[1])
-                if (_is_complex(args[0]) or _is_complex(args[1])) and ufunc in COMPLEX:
-                    return COMPLEX[ufunc](*args)
+                a, b = args
+                if type(a) not in USUAL or type(b) not in USUAL:
+                    args = a, b = as_operand(a), as_operand(b)
+                if (_is_complex(a) or _is_complex(b)) and ufunc in COMPLEX:
+                    return COMPLEX[ufunc](a, b)
             primitive = PRIMITIVES.get(ufunc)
             if primitive is not None:
                 return self.owner.apply(primitive, args, {})
@@ -407,7 +409,7 @@ class Var(Shaped):
         return self.copy()
 
 
-USUAL = frozenset({ndarray, float, int})  # operands
+USUAL = frozenset({Var, ndarray, float, int})  # operands
 COMPLEX_NUMBERS = frozenset({complex, np.complex128})
 
 
