@@ -148,7 +148,7 @@ class FunctionUnderTest:
     clock, call
         How much time there is, and how the check was called.
     known
-        What VJPs were seen to execute at other inputs; None to call the framework every time.
+        What derivatives were seen to execute at other inputs; None to call the framework every time.
     pulls
         The pullback of a pure function at the last inputs, which any cotangents are pulled through.
     reverse, forward
@@ -277,9 +277,11 @@ class FunctionUnderTest:
             return self._limited(  # type: ignore[no-any-return]  # a list
                 lambda: listed(pushed_by(rule, tangents, args)), args, what, kind=Verdict.WRONG
             )
-        nesting = self.forward == "ff"
-        push = self.framework.jvp
-        return self._limited(lambda: push(self.fn, args, tangents, nesting=nesting), args, what)  # type: ignore[no-any-return]  # a list
+        push: Function = partial(self.framework.jvp, self.fn, nesting=self.forward == "ff")
+        if self.known is not None:
+            key = (self.name, "forward", self.arguments.key)
+            push = partial(self.framework.replayed, push, self.known, key)
+        return self._limited(lambda: push(args, tangents), args, what)  # type: ignore[no-any-return]  # a list
 
     def pulled_back(self, cotangents: Sequence[Any | None]) -> FunctionUnderTest:
         """Give the gradient of ⟨cotangents, fn⟩ as a function, to be checked in its turn."""

@@ -48,7 +48,6 @@ from .reporting.reproduction import along, code
 from .truth_sources import ExactPrograms, TruthSources
 
 _SMALL = 1024  # elements of inputs that are checked once more, to suggest a structure
-_STAGED = 32  # inputs after which what a framework does anew at every call is kept
 _CALLS = 4  # of a function that seems to be wrong for the first time, to see that it is not random
 _GRAVE = {Verdict.WRONG, Verdict.NONFINITE}
 
@@ -258,8 +257,7 @@ class Check:
             fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
         )
         reverse, forward = self.own.checked()
-        # At the first inputs the framework is called: to stage what it does costs as much as some tens do.
-        known = self.known if self.points > _STAGED else None
+        known = self.known if self.found.judged else None  # a check of one input has no use for it
         made = replace(made, reverse=reverse, forward=forward, call=self._call, known=known)
         return made, [framework_of(a).copied(a) for a in native]
 

@@ -174,40 +174,79 @@ def pulled(fn: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
     return vjp
 
 
-def test_a_vjp_is_staged_once_and_gives_the_same_bits() -> None:
+def checked(fn: Callable[..., Any], *inputs: Any) -> tuple[int, dict[Any, Any]]:
+    """Give how often a VJP that may be run again was called, and what is known; its bits are JAX's own."""
     calls, known = [0], dict[Any, Any]()
-    vjp = pulled(lambda x: jnp.tanh(x @ x.T).sum(), calls)
-    replayed = framework("jax").replayed
-    for seed in range(4):
-        x, v = normal(3, 3, seed=seed), normal(seed=9)
-        again, fresh = (
-            replayed(vjp, known, "f", x, v),
-            jax.vjp(lambda x: jnp.tanh(x @ x.T).sum(), x)[1](v),
-        )
-        assert again[0].tobytes() == fresh[0].tobytes()
-    assert calls == [2]  # called, and staged
+    vjp = pulled(fn, calls)
+    for x in inputs:
+        v = jnp.full_like(fn(x), 1.5)
+        (again,), (fresh,) = framework("jax").replayed(vjp, known, "f", x, v), jax.vjp(fn, x)[1](v)
+        assert again.tobytes() == fresh.tobytes()
+    return calls[0], known
+
+
+def test_a_vjp_is_run_again_as_it_was_executed() -> None:
+    calls, _ = checked(
+        lambda x: jnp.tanh(x @ x.T).sum(), *(normal(3, 3, seed=i) for i in range(40))
+    )
+    assert calls == 3  # called, traced, and called to see that it executes the same
+
+
+def test_a_vjp_of_what_is_captured_is_run_again() -> None:
+    w, other = normal(3, 3, seed=1), normal(3, 3, seed=2)
+    calls, _ = checked(
+        lambda x: jax.lax.dot(x, w) + other, *(normal(3, 3, seed=i) for i in range(5))
+    )
+    assert calls == 3
 
 
 def test_a_vjp_that_branches_on_a_value_is_called() -> None:
-    calls, known = [0], dict[Any, Any]()
-    vjp = pulled(lambda x: x**2 if x > 0 else -x, calls)
-    found = [
-        framework("jax").replayed(vjp, known, "f", jnp.asarray(x), jnp.ones(()))
-        for x in (1.0, -1.0, 2.0)
-    ]
-    assert [float(f[0]) for f in found] == [2.0, -1.0, 4.0]
+    calls, _ = checked(lambda x: x**2 if x > 0 else -x, *map(jnp.asarray, (1.0, 2.0, -1.0, 3.0)))
+    assert calls == 4 + 1  # and a trace that fails
 
 
-def test_a_vjp_that_a_compiled_part_rounds_otherwise_is_called(monkeypatch: Any) -> None:
-    calls, known = [0], dict[Any, Any]()
-    vjp = pulled(jnp.sin, calls)
-    module = framework("jax")
-    monkeypatch.setattr(
-        module, "staged", lambda _: lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
-    )
-    for _ in range(3):
-        (found,) = module.replayed(vjp, known, "f", jnp.ones(()), jnp.ones(()))
-        assert float(found) == float(jnp.cos(1.0))
+@jax.custom_vjp
+def masked(x: Any) -> Any:
+    return x * (x > 0)
+
+
+masked.defvjp(
+    lambda x: (masked(x), x), lambda x, v: (jax.lax.mul(v, jnp.where(x > 0, 1.0, 0.0)),)
+)  # the rule is run on arrays: what is compiled as a whole in it is not seen
+
+
+def test_a_vjp_of_which_not_all_is_seen_is_called_and_staged_later() -> None:
+    calls, known = checked(masked, *(normal(3, seed=i) for i in range(31)))
+    assert calls == 31 + 1  # and traced, to see what is captured
+    (course,) = known.values()
+    assert course.program is None
+    calls, _ = checked(masked, *(normal(3, seed=i) for i in range(50)))
+    assert calls in (34, 35)  # once more after it was staged; JAX may remember its trace
+
+
+def test_integers_choose_what_is_executed() -> None:
+    def power(x: Any, count: Any) -> Any:
+        return jax.lax.fori_loop(0, count, lambda _, y: y * x, x)
+
+    known: dict[Any, Any] = {}
+
+    def jvp(x: Any, count: Any) -> Any:
+        return jax.jvp(lambda x: power(x, count), (x,), (jnp.ones_like(x),))[1]
+
+    for count in (2, 2, 2, 3, 4):
+        found = framework("jax").replayed(jvp, known, "f", jnp.asarray(1.5), jnp.asarray(count))
+        assert float(found) == pytest.approx((count + 1) * 1.5**count, rel=1e-6)
+
+
+def test_what_gives_other_bits_elsewhere_is_not_run_again(monkeypatch: Any) -> None:
+    from ffverify.frameworks.jax import replaying
+
+    def executed(function: Any, operands: Any) -> Any:
+        return function(*operands), lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
+
+    monkeypatch.setattr(replaying, "executed", executed)
+    calls, _ = checked(jnp.sin, *(normal(3, seed=i) for i in range(5)))
+    assert calls == 5
 
 
 @jax.custom_vjp

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.interpreters import partial_eval
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, listed, remembered
@@ -196,58 +194,11 @@ def compiled(fn: Function) -> Function:
     return call
 
 
-def staged(closed: Any) -> Function:
-    """Give a jaxpr as a function that has JAX run its primitives, at half the price of evaluating it."""
-    results = [True] * len(closed.jaxpr.outvars)
-    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, results, instantiate=True)
-    steps = [
-        (functools.partial(e.primitive.impl, **e.params), e.primitive.multiple_results, e)
-        for e in jaxpr.eqns
-    ]
-    constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
-
-    def run(*args: Any) -> list[Any]:
-        values = constants | dict(zip(jaxpr.invars, args, strict=True))
-
-        def read(
-            atoms: Sequence[Any],
-        ) -> list[Any]:  # variables, or literals, which have their values
-            return [a.val if hasattr(a, "val") else values[a] for a in atoms]
-
-        for step, several, equation in steps:
-            out = step(*read(equation.invars))
-            values.update(zip(equation.outvars, out if several else [out], strict=True))
-        return read(jaxpr.outvars)
-
-    return run
-
-
 def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
-    """See `Framework.replayed`: what JAX can stage without the numbers is one program for all of them.
+    from . import replaying
 
-    It is run primitive by primitive, as JAX runs it where it is not staged. What is compiled as a whole, as
-    by a jit inside, may have other roundings then: where the first results differ in a bit it is not used.
-    """
-    leaves, tree = jax.tree_util.tree_flatten(operands)
-    with scope(leaves):
-        key = (
-            key,
-            tree,
-            tuple((a.shape, a.dtype.name, getattr(a, "weak_type", 0)) for a in leaves),
-        )
-        if known.get(key) is not None:
-            program, form = known[key]
-            return jax.tree_util.tree_unflatten(form, program(*leaves))
-        results = function(*operands)
-        if key not in known:
-            known[key] = None
-            with contextlib.suppress(Exception):  # a branch on a value, foreign code: it is called
-                program = staged(jax.make_jaxpr(function)(*operands))
-                found, form = jax.tree_util.tree_flatten(results)
-                pairs = zip(found, program(*leaves), strict=True)
-                if all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs):
-                    known[key] = program, form
-        return results
+    with scope(jax.tree_util.tree_leaves(operands)):
+        return replaying.replayed(function, known, key, *operands)
 
 
 def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:

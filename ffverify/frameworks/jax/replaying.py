@@ -1,0 +1,196 @@
+"""Derivatives run again: what JAX takes anew at every call costs milliseconds of Python, and memory it keeps.
+
+``replayed(function, known, key, *operands)`` calls a function of trees of arrays; once it is known what that
+executes it has JAX run the same primitives, with other numbers, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+import jax
+import numpy as np
+
+from ffverify.exact.formats import is_floating
+
+Function = Callable[..., Any]
+_Eager: Any = (
+    None  # what runs primitives on arrays; without it none is seen: JAX has no public name for it
+)
+with contextlib.suppress(ImportError):
+    from jax._src.core import EvalTrace as _Eager
+_STAGED = 32  # calls after which a function is staged: to compile its primitives costs as much as some tens
+
+
+@dataclass
+class _Course:
+    """What a function executes at arrays of one kind; it ``holds`` where it gave the function's own bits."""
+
+    calls: int = 0
+    program: Function | None = None
+    form: Any = None
+    holds: bool = False
+
+    def run(self, function: Function, operands: Sequence[Any]) -> Any:
+        """Call the function, or what it was seen to execute.
+
+        That has to give the same bits at other numbers before it counts: what is compiled as a whole may have
+        other roundings than its parts.
+        """
+        leaves = jax.tree_util.tree_leaves(operands)
+        if self.program is not None and self.holds:
+            return jax.tree_util.tree_unflatten(self.form, self.program(*leaves))
+        self.calls += 1
+        make = {1: executed, _STAGED: staged}.get(self.calls)
+        if make is not None and self.program is None:
+            results, self.program = make(function, operands)
+            self.form = jax.tree_util.tree_structure(results)
+            return results
+        results = function(*operands)
+        if self.program is not None:
+            pairs = zip(jax.tree_util.tree_leaves(results), self.program(*leaves), strict=True)
+            self.holds = all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+            self.program = self.program if self.holds else None
+        return results
+
+
+def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
+    """See `Framework.replayed`: what JAX can stage without the numbers is one program for all of them."""
+    leaves, tree = jax.tree_util.tree_flatten(operands)
+    kinds = [(a.shape, a.dtype.name, getattr(a, "weak_type", False)) for a in leaves]
+    course: _Course = known.setdefault((key, tree, *kinds), _Course())
+    return course.run(function, operands)
+
+
+class _Program:
+    """Primitives that JAX runs in turn; ``known`` are the places of what they take and give, by any names."""
+
+    def __init__(self, operands: Sequence[Hashable]) -> None:
+        self.known = {name: i for i, name in enumerate(operands)}
+        self._values: list[Any] = [None] * len(operands)  # constants among them
+        self._steps: list[tuple[Any, Any, list[int], range]] = []
+        self._results: list[int] = []
+
+    def constant(self, value: Any) -> int:
+        """Give the place of a new constant."""
+        self._values.append(value)
+        return len(self._values) - 1
+
+    def add(self, primitive: Any, params: Any, takes: list[int], gives: Sequence[Hashable]) -> None:
+        """Add a step."""
+        places = range(len(self._values), len(self._values) + len(gives))
+        self._values += [None] * len(gives)
+        self._steps.append((primitive, params, takes, places))
+        self.known.update(zip(gives, places, strict=True))
+
+    def giving(self, results: list[int]) -> _Program:
+        """Have it give some results, and nothing run that they have no use for."""
+        self._results, needed, steps = results, set(results), []
+        for step in reversed(self._steps):
+            _, _, takes, gives = step
+            if not needed.isdisjoint(gives):
+                needed.update(takes)
+                steps.append(step)
+        self._steps = steps[::-1]
+        return self
+
+    def __call__(self, *operands: Any) -> list[Any]:
+        values = [*operands, *self._values[len(operands) :]]
+        for primitive, params, takes, gives in self._steps:
+            out = primitive.impl(*[values[i] for i in takes], **params)
+            values[gives.start : gives.stop] = _listed(primitive, out)
+        return [values[i] for i in self._results]
+
+
+def _listed(primitive: Any, out: Any) -> list[Any]:
+    return list(out) if primitive.multiple_results else [out]
+
+
+def staged(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
+    """Call a function; give its results, and its jaxpr as a program, at half the price of evaluating it.
+
+    None if it branches on a number or runs foreign code.
+    """
+    results = function(*operands)
+    with contextlib.suppress(Exception):
+        return results, _of_jaxpr(jax.make_jaxpr(function)(*operands))
+    return results, None
+
+
+def _of_jaxpr(closed: Any) -> _Program:
+    program = _Program(closed.jaxpr.invars)
+    constants = zip(closed.jaxpr.constvars, map(program.constant, closed.consts), strict=True)
+    program.known.update(constants)
+
+    def places(
+        atoms: Sequence[Any],
+    ) -> list[int]:  # of variables, or of literals, which have values
+        return [program.constant(a.val) if hasattr(a, "val") else program.known[a] for a in atoms]
+
+    for e in closed.jaxpr.eqns:
+        program.add(e.primitive, e.params, places(e.invars), e.outvars)
+    return program.giving(places(closed.jaxpr.outvars))
+
+
+def executed(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
+    """Call a function; give its results, and what it was seen to execute as a program.
+
+    That needs no compiling: every primitive was run. None if an array comes from somewhere else, as from
+    functions that are compiled as a whole, which are not seen, or if there are integers, by which JAX may
+    choose what it executes; and where a function cannot be staged, because it may branch on any number.
+    """
+    leaves = jax.tree_util.tree_leaves(operands)
+    names = list(map(id, leaves))
+    if not all(map(is_floating, leaves)) or len({*names}) < len(names) or _Eager is None:
+        return function(*operands), None
+    seen: list[tuple[Any, Any, Any, Any]] = []
+    with _watching(lambda *step: seen.append(step)):
+        results = function(*operands)
+    given = {id(x) for primitive, _, _, out in seen for x in _listed(primitive, out)}
+    if not given.issuperset(map(id, jax.tree_util.tree_leaves(results))):
+        return results, None
+    with contextlib.suppress(Exception):
+        constants = {id(c) for c in jax.make_jaxpr(function)(*operands).consts}
+        program = _Program(names)
+
+        def place(value: Any) -> int:
+            if id(value) in program.known:
+                return program.known[id(value)]
+            if isinstance(value, jax.Array) and id(value) not in constants:
+                raise LookupError
+            return program.constant(value)
+
+        for primitive, args, params, out in seen:
+            gives = list(map(id, _listed(primitive, out)))
+            program.add(primitive, params, list(map(place, args)), gives)
+        found = [program.known[id(r)] for r in jax.tree_util.tree_leaves(results)]
+        return results, program.giving(found)
+    return results, None
+
+
+@contextlib.contextmanager
+def _watching(see: Callable[[Any, Any, Any, Any], None]) -> Iterator[None]:
+    """Have every primitive seen that this thread runs on arrays, its arguments, parameters and results."""
+    thread, inside, original = get_ident(), False, _Eager.process_primitive
+
+    def process(trace: Any, primitive: Any, args: Any, params: Any, /) -> Any:
+        nonlocal inside
+        if inside or get_ident() != thread:  # primitives may be made of others
+            return original(trace, primitive, args, params)
+        inside = True
+        try:
+            out = original(trace, primitive, args, params)
+        finally:
+            inside = False
+        see(primitive, args, params, out)
+        return out
+
+    _Eager.process_primitive = process
+    try:
+        yield
+    finally:
+        _Eager.process_primitive = original
