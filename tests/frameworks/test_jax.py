@@ -163,6 +163,44 @@ def test_the_dot_product_of_two_vectors_has_an_exact_form() -> None:
     assert value.shape == ()
 
 
+# --- Integers ------------------------------------------------------------------------------------
+
+
+def test_integers_of_a_program_are_what_jax_makes_of_them() -> None:
+    """Loops count by them; what runs over is cut off as in the result's format."""
+
+    def numbers(x: Any, i: Any, b: Any) -> Any:
+        folded = [jnp.any(b, axis=0), jnp.all(b), jnp.bitwise_or.reduce(i, axis=1)]
+        pairs = [i * i, i + i, i - 7, jnp.maximum(i, 3), jnp.minimum(i, 3), i & 6, i | 6, i ^ 6, ~i]
+        truths = [i < 3, i <= 3, i > 3, i >= 3, i == 3, i != 3, ~b, b & (i > 2), b | (i > 2)]
+        converted = [i.astype("int8"), i.astype("uint16"), b.astype("int32"), i.astype(bool)]
+        return (x, *folded, *pairs, *truths, *converted)
+
+    x, i = jnp.ones(2), jnp.array([[2**31 - 1, 3, 200], [-5, 0, 70000]], dtype="int32")
+    exact = shadow(numbers, [x, i, i > 2], framework="jax").forward
+    assert exact is not None
+    given = [BALLS.array(np.ones(2)), np.asarray(i), np.asarray(i > 2)]
+    for found, expected in zip(exact(*given)[1:], numbers(x, i, i > 2)[1:], strict=True):
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected)
+
+
+def test_loops_count_without_jax(monkeypatch: Any) -> None:
+    from ffverify.frameworks.jax import lowering
+
+    def squared(x: Any) -> Any:
+        def unfinished(state: Any) -> Any:
+            return (state[0] < 5) & jnp.any(state[1] < 1e6)
+
+        return jax.lax.while_loop(unfinished, lambda s: (s[0] + 1, s[1] * s[1]), (0, x))[1]
+
+    exact = shadow(squared, [jnp.ones(2) * 1.5], framework="jax").forward
+    assert exact is not None
+    monkeypatch.setattr(lowering, "_bound", None)
+    found = exact(BALLS.array(np.array([1.5, 0.5])))[0]
+    assert [float(e.mid()) for e in found.values] == [1.5**32, 0.5**32]
+
+
 # --- VJPs that are run again ---------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import UnknownOperation, at_rows, listed
 
-from .operations import BY_NUMPY, LAX, MOVES
+from .operations import BY_NUMPY, LAX, MOVES, ON_INTEGERS
 
 
 class Lowered:
@@ -152,12 +152,15 @@ def _step(equation: Any) -> Callable[..., list[Value]]:
         )
     formats = [v.aval.dtype.name if is_floating(v.aval) else "" for v in equation.outvars]
     move = _moving(equation) if name in MOVES else None
+    whole = None if any(formats) else ON_INTEGERS.get(name)
 
     def step(arithmetic: Arithmetic, *xs: Value) -> list[Value]:
         kinds = set(map(type, xs))
         some = PreciseArray in kinds
         if Plain in kinds and not (some and (move or name in _OF_PLAIN)):
             raise HiddenRows(name)
+        if not some and whole and all(x.dtype.kind in "biu" for x in xs):
+            return [np.asarray(whole(*xs, **params)).astype(equation.outvars[0].aval.dtype)]
         if not some:
             return [_brought(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
         if move:

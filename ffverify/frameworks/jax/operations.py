@@ -60,6 +60,24 @@ def _reduced(operation: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, *, axes, **_: operation(x, axis=tuple(axes)) if axes else x
 
 
+def _folded(operation: Any) -> Callable[..., Any]:
+    return lambda x, *, axes, **_: operation.reduce(x, axis=tuple(axes))
+
+
+# What NumPy makes of integers and truth values as JAX does, up to the dtype, which has to be that of the
+# result: loops count by them, and JAX would dispatch every step of each.
+_AS_IN_NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "eq": np.equal, "ne": np.not_equal, "convert_element_type": np.asarray,
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.bitwise_not,
+}  # fmt: skip
+ON_INTEGERS = {
+    "reduce_and": _folded(np.bitwise_and), "reduce_or": _folded(np.bitwise_or),
+    **{name: _mapped(operation) for name, operation in _AS_IN_NUMPY.items()},
+}  # fmt: skip
+
+
 def _placed(operation: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, axes, index_dtype: operation(x, axis=axes[0]).astype(index_dtype)
 
