@@ -341,7 +341,7 @@ class Var(Shaped):
         return f"Var({self.value!r})"
 
     def __format__(self, form: str) -> str:
-        return format(innermost(self), form) if form else str(self)
+        return format(concrete(self), form) if form else str(self)
 
     def astype(self, dtype: Any) -> Any:
         """As `ndarray.astype`; a cast to integers or booleans ends the derivative."""

@@ -343,6 +343,8 @@ def test_a_formatted_value_is_the_plain_one():
     found = []
     grad(lambda x: found.append(f"{x[0]:.3f} {x}") or np.sum(x))(V)
     assert found == [f"{V[0]:.3f} Var({V!r})"]
+    with pytest.raises(TypeError, match="branches on the value"):
+        compile(lambda x: x * len(f"{x[0]:.3g}"))(V)
 
 
 def test_counts_have_the_slopes_of_their_weights():
