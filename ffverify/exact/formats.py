@@ -83,6 +83,7 @@ FORMATS = {
 
 
 LONG = np.dtype(np.longdouble).name  # wider than any format under test: for differences only
+_FLOATING = frozenset({*FORMATS, LONG})
 
 
 def of(dtype: Any) -> Format:
@@ -120,4 +121,4 @@ def _name(dtype: Any) -> str:
 
 def is_floating(value: Any) -> bool:
     """Tell whether an array of any framework holds floats, which alone are differentiated."""
-    return dtype_name(value) in (*FORMATS, LONG)
+    return dtype_name(value) in _FLOATING

@@ -17,6 +17,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Itself:
+    """A function as its own exact program: it becomes what the function becomes."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+
+    def __call__(self, *args: Any) -> tuple[Any, ...]:
+        """Give its results, one or several, as programs do."""
+        return tuple(listed(self._fn(*args)))
+
+
 class UnknownOperation(TypeError):
     """An operation that has no exact form; its ``args`` are the names."""
 

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
+
 from ffverify.errors import UnavailableError
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Known, Program
@@ -204,7 +206,9 @@ def framework(name: str) -> Framework:
 def framework_of(*values: Any) -> Framework:
     """Give the framework of the first array or module of torch's or JAX's, else NumPy."""
     for value in values:
-        root = type(value).__module__.split(".")[0]
+        if type(value) is np.ndarray:  # most are
+            continue
+        root = type(value).__module__.partition(".")[0]
         if root == "torch" or any(c.__module__.startswith("torch.nn") for c in type(value).__mro__):
             return framework("torch")
         if root.startswith("jax") and not callable(value):

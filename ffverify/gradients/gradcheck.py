@@ -75,9 +75,10 @@ def gradcheck(
     """Check the derivatives of a function against exact ones.
 
     Linearity, layouts in memory and rows alone are tried at one input, and not again in later checks of the
-    same torch or JAX function at inputs of these shapes, as long as it computes what it did. A lambda is the
-    same where its code is and what it has captured; so are torch functions that execute the same and are
-    differentiated by the same autograd functions.
+    same function and derivatives at inputs of these shapes, as long as it computes what it did. A lambda is
+    the same where its code is and what it has captured; so are torch functions that execute the same and are
+    differentiated by the same autograd functions. A NumPy function whose branches depend on numbers is asked
+    every time.
 
     The function is called in the thread that calls this one. Several threads may check at a time: one
     works, the others wait, because the precision of exact numbers belongs to the process.
@@ -233,7 +234,8 @@ class Check:
     known: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.oracles = TruthSources(self.truth, self.fn)
+        own = self.own.vjp, self.own.jvp, self.own.gradient, self.own.hessian_diagonal
+        self.oracles = TruthSources(self.truth, self.fn, own)
 
     def subject(self, inputs: Any) -> tuple[FunctionUnderTest, list[Any]]:
         """Take inputs apart; the function is given copies, whatever it does with them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, is_floating
-from ffverify.exact.programs import Program, UnknownOperation, joined
+from ffverify.exact.programs import Itself, Program, UnknownOperation, joined
 from ffverify.frameworks.arguments import spread
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.truth import textbook
@@ -80,8 +81,8 @@ class TruthSources:
     ----------
     truth
         The caller's definition, a name of the textbook catalogue, or None: then the function's shadow.
-    fn
-        The function that is checked.
+    fn, own
+        The function that is checked, and the caller's derivatives of it.
 
     Attributes
     ----------
@@ -96,7 +97,12 @@ class TruthSources:
         If the catalogue has no such name.
     """
 
-    def __init__(self, truth: Callable[..., Any] | str | None, fn: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        truth: Callable[..., Any] | str | None,
+        fn: Callable[..., Any],
+        own: Sequence[Any] = (),
+    ) -> None:
         self.name = "shadow"
         self.reasons: dict[str, None] = {}
         if isinstance(truth, str) and truth not in textbook.CATALOGUE:
@@ -106,7 +112,10 @@ class TruthSources:
             )
         self._truth = truth
         self._own: dict[Any, Any] = {}  # by kind of point
-        self._kept = memory_of(fn)  # what was right, and torch's programs by what is seen to run
+        given = any(rule is not None for rule in own)
+        self._kept = memory_of(
+            partial(fn, *own) if given else fn
+        )  # what was right, and torch's programs by what is seen to run
         self._last: dict[Any, ExactPrograms] = {}
         self._traced: tuple[tuple[Any, ...], Shadow] | None = None  # at the last point
 
@@ -168,8 +177,9 @@ class TruthSources:
         that it computes is not what its programs give. What is ``lawful`` is also kept for other functions
         that execute the same and are differentiated by the same code.
         """
-        if self._lasts(subject, native) and formulas.code:
-            found = formulas.programs, refused
+        found = formulas.programs, refused
+        itself = any(isinstance(program, Itself) for program in found[0])
+        if self._lasts(native) and formulas.code and not itself:
             self._kept["right", _kind(subject, native)] = found
             backward = found[0][1]
             if lawful and backward is not None and formulas.through is not None:
@@ -209,18 +219,16 @@ class TruthSources:
     ) -> bool:
         """Tell whether `keep` kept programs of points of this kind, or those of the same code."""
         key = ("right", _kind(subject, native))
-        if key not in self._kept and self._lasts(subject, native):
+        if key not in self._kept and self._lasts(native):
             made = self._made(subject, native, results)
             known = {} if made.backward is None else _right.get(made.backward, {})
             if made.through in known:
                 self._kept[key] = known[made.through]
         return key in self._kept
 
-    def _lasts(self, subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
-        """Tell whether programs are kept beyond the check: NumPy's may be the function itself."""
-        own = subject.caller_vjp or subject.caller_jvp or self._truth is not None
-        few = sum(to_numpy(a).size for a in native) <= _SMALL
-        return subject.framework.name != "numpy" and few and not own
+    def _lasts(self, native: Sequence[Any]) -> bool:
+        """Tell whether programs are kept beyond the check."""
+        return self._truth is None and sum(to_numpy(a).size for a in native) <= _SMALL
 
     def _definition(self) -> tuple[str, Callable[..., Any]]:
         if isinstance(self._truth, str):
@@ -239,7 +247,7 @@ class TruthSources:
         point = (subject, results, *native)
         if self._traced is not None and list(map(id, point)) == list(map(id, self._traced[0])):
             return self._traced[1]
-        seen = subject.framework.name == "torch" and self._lasts(subject, native)
+        seen = subject.framework.name == "torch" and self._lasts(native)
         known = self._kept if seen else self._own
         made = shadow(
             subject.fn, native,
@@ -265,7 +273,7 @@ class TruthSources:
             "shadow",
             made.forward,
             lambda: made.backward if subject.reverse else None,
-            lambda: made.jvp,
+            lambda: made.jvp if subject.forward else None,
             through=made.through,
         )
         try:

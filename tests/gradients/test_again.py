@@ -312,3 +312,62 @@ def test_other_code_that_executes_the_same_backward_is_asked_its_jvp():
     assert verdict(wrong, x) == "wrong"
     none, x = of_rows(backward)
     assert gradcheck(none, x).modes == ("reverse",)
+
+
+class Cubed:
+    """A NumPy function with a VJP, which may be made wrong, and how often that is called."""
+
+    slope, calls = 3.0, 0
+
+    def value(self, x):
+        return x * x * x
+
+    def vjp(self, v, x):
+        self.calls += 1
+        return self.slope * v * x * x
+
+    def verdict(self):
+        self.calls = 0
+        x = np.array([[0.5, -1.25], [0.75, 1.5]])
+        return str(gradcheck(self.value, x, vjp=self.vjp, raise_exception=False).verdict)
+
+
+def test_a_numpy_function_and_its_vjp_are_asked_their_laws_once():
+    cubed, counts = Cubed(), []
+    for _ in range(3):
+        assert cubed.verdict() == "correct"
+        counts.append(cubed.calls)
+    assert counts[1] == counts[2] < counts[0]
+
+
+def test_what_a_vjp_of_a_numpy_function_has_become_is_judged():
+    cubed = Cubed()
+    assert cubed.verdict() == "correct"
+    cubed.slope = 3.001
+    assert cubed.verdict() == "wrong"
+    cubed.slope = 3.0
+    assert cubed.verdict() == "correct"
+
+
+def test_another_vjp_of_the_same_function_is_asked_its_laws():
+    def cubed(x):
+        return x * x * x
+
+    def contiguous(v, x):
+        if not v.flags.c_contiguous:
+            raise ValueError("give a contiguous cotangent")
+        return 3 * v * x * x
+
+    x = np.array([[0.5, -1.25], [0.75, 1.5]])
+    assert gradcheck(cubed, x, vjp=lambda v, x: 3 * v * x * x).ok
+    report = gradcheck(cubed, x, vjp=contiguous, raise_exception=False)
+    assert str(report.verdict) == "wrong"
+
+
+def test_no_numpy_function_is_kept_alive():
+    cubed = Cubed()
+    assert cubed.verdict() == cubed.verdict() == "correct"
+    seen = weakref.ref(cubed)
+    del cubed
+    gc.collect()
+    assert seen() is None

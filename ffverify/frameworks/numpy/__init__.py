@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import FORMATS, Array, is_floating
+from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, listed
 from ffverify.frameworks.arguments import floating, restricted, spread
 from ffverify.frameworks.framework import Pullback
@@ -60,7 +60,7 @@ def array(values: Array, dtype: str, device: str | None = None) -> Array:
 
 def to_numpy(value: Any) -> Array:
     plain = np.asarray(value)
-    return plain.astype(np.float32) if plain.dtype.name == "bfloat16" else plain
+    return plain.astype(np.float32) if dtype_name(plain) == "bfloat16" else plain
 
 
 def like(template: Any, values: Array) -> Array:

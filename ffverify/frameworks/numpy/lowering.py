@@ -18,7 +18,7 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
 from ffverify.exact.operations import OPERATIONS, Value
-from ffverify.exact.programs import Known, Program, UnknownOperation, at_rows, listed, remembered
+from ffverify.exact.programs import Itself, Known, Program, UnknownOperation, at_rows, remembered
 from ffverify.reference import Primitive
 from ffverify.reference.primitives.shaping import ARRAY
 from ffverify.reference.programs.graph import Graph, Node
@@ -34,16 +34,12 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     UnknownOperation
         Naming what has no exact form.
     """
-
-    def as_it_is(*given: Value) -> tuple[Any, ...]:
-        return tuple(listed(fn(*given)))
-
     if None in known:
-        return remembered(known, None, lambda: as_it_is)
+        return remembered(known, None, lambda: Itself(fn))
     try:
         graph = reference.trace(fn, *args)
     except Exception as error:  # noqa: BLE001 - whatever the engine cannot trace
-        program = _trial(as_it_is, args, error)
+        program: Program = _trial(Itself(fn), args, error)
     else:
         for node in graph.nodes:
             if not _is_known(node.primitive):
@@ -51,7 +47,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
         program = _interpreter(graph)
         if graph.branches:
             try:
-                program = _trial(as_it_is, args, None)
+                program = _trial(Itself(fn), args, None)
             except UnknownOperation:
                 return program  # which holds where the same branches are taken
     return remembered(known, None, lambda: program)
