@@ -84,16 +84,12 @@ class Step:
         return given, numbered, f"{self.operation}{numbered}{_looks(list(places.values()))}"
 
     @cached_property
-    def _numbers(self) -> list[int]:
-        return [s.number for s in self.inputs]
-
-    @cached_property
-    def _filling(self) -> Callable[[Mapping[int, Any]], Any]:
-        return _filling((self.args, self.kwargs))
-
-    def given(self, values: Sequence[Any]) -> Any:
-        """Give the arguments, as (args, kwargs), with values in the place of `inputs`."""
-        return self._filling(dict(zip(self._numbers, values, strict=True)))
+    def given(self) -> Callable[[Sequence[Any]], Any]:
+        """What gives the arguments, as (args, kwargs), with values in the place of `inputs`."""
+        given = self.args, self.kwargs
+        return _filling(given, {s.number: i for i, s in enumerate(self.inputs)}) or partial(
+            _same, given
+        )
 
 
 @dataclass(frozen=True)
@@ -196,19 +192,29 @@ def _digest(tensor: torch.Tensor) -> str:
     return blake2b(whole.numpy(force=True).tobytes()).hexdigest()
 
 
-def _filling(tree: Any) -> Callable[[Mapping[int, Any]], Any]:
-    """Give the function that puts values in the place of slots: a tape runs thousands of times."""
+def _filling(tree: Any, places: Mapping[int, int]) -> Callable[[Sequence[Any]], Any] | None:
+    """Give the function that puts values in the place of slots, as a tape runs often; None without any.
+
+    ``places`` tell by a slot's number where among the values its own is.
+    """
     if isinstance(tree, Slot):
-        return itemgetter(tree.number)
-    if not among(Slot, tree):
-        return lambda _: tree
+        return itemgetter(places[tree.number])
+    if not isinstance(tree, list | tuple | dict):
+        return None
+    parts = list(tree.values() if isinstance(tree, dict) else tree)
+    fills = [None if type(part) in _PLAIN else _filling(part, places) for part in parts]
+    if not any(fills):
+        return None
+    each = [fill or partial(_same, part) for fill, part in zip(fills, parts, strict=True)]
     if isinstance(tree, dict):
-        named = {k: _filling(t) for k, t in tree.items()}
-        return lambda values: {k: fill(values) for k, fill in named.items()}
-    parts = [_filling(t) for t in tree]
+        return lambda values: {k: fill(values) for k, fill in zip(tree, each, strict=True)}
     if isinstance(tree, list):
-        return lambda values: [fill(values) for fill in parts]
-    return lambda values: tuple([fill(values) for fill in parts])
+        return lambda values: [fill(values) for fill in each]
+    return lambda values: tuple([fill(values) for fill in each])
+
+
+def _same(value: Any, _: Any) -> Any:
+    return value
 
 
 def bind(places: Any, results: Any, values: dict[int, Any]) -> None:
