@@ -5,14 +5,15 @@
 
 prints CPU milliseconds per searched input (``FFVERIFY_EXAMPLES`` of them, float64, in [-10, 10]) and for
 one warm point, of a function that was checked before, of one that is made anew with the code of one that
-was, and of one whose code is new, beside one point of torch's slow ``gradcheck``, or of JAX's
-``check_grads``, in the same process; and CPU seconds of the first check of a process after its framework is
-imported. A NumPy function with ``vjp=`` is beside the same function in
-torch. Nothing here asserts a time.
+was, of one whose code is new, and of one that executes what none did before, beside one point of torch's
+slow ``gradcheck``, or of JAX's ``check_grads``, in the same process; and CPU seconds of the first check of a
+process after its framework is imported. A NumPy function with ``vjp=`` is beside the same function in torch.
+Nothing here asserts a time.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
@@ -282,6 +283,24 @@ def own_check(row: Row) -> Callable[[], Any]:
     return lambda: torch.autograd.gradcheck(fn, given)
 
 
+_FACTORS = (1 + k / 1024 for k in itertools.count(1))
+
+
+def unlike(row: Row) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Give a function that executes what none did before, a multiple of a row's, and its options."""
+    factor, options = next(_FACTORS), dict(row.options)
+
+    def multiple(*args):
+        results = row.fn(*args)
+        return (
+            tuple(factor * r for r in results) if isinstance(results, tuple) else factor * results
+        )
+
+    if "vjp" in options:
+        options["vjp"] = lambda v, *args: row.options["vjp"](factor * v, *args)
+    return multiple, options | {"raise_exception": False}
+
+
 @pytest.fixture(scope="module")
 def table(request):
     """Collect lines; print them at the end, though pytest captures what tests print."""
@@ -290,7 +309,9 @@ def table(request):
     yield rows, first
     lines = []
     if rows:
-        heads = "".join(f"{head:>9}{'×':>6}" for head in ("searched", "one", "anew", "new"))
+        heads = "".join(
+            f"{head:>9}{'×':>6}" for head in ("searched", "one", "anew", "new", "unlike")
+        )
         lines = ["", f"{'CPU ms':38}{'own':>8}{heads}"]
         for name, own, *prices, verdict in rows:
             ratios = "".join(f"{ms:9.2f}{ms / own:6.1f}" for ms in prices)
@@ -298,11 +319,11 @@ def table(request):
         for what, chosen in [("all", ""), *((f, f) for f in ("numpy", "torch", "jax"))]:
             few = [r for r in rows if r[0].startswith(chosen)]
             if few:
-                ratios = [[r[k] / r[1] for r in few] for k in (2, 3, 4, 5)]
+                ratios = [[r[k] / r[1] for r in few] for k in range(2, 7)]
                 told = [f"{statistics.median(r):.2f} × (worst {max(r):.1f})" for r in ratios]
                 lines.append(
                     f"{what}: median {told[0]} per searched input, {told[1]} for one point, {told[2]} of a "
-                    f"function made anew, {told[3]} of new code"
+                    f"function made anew, {told[3]} of new code, {told[4]} of one unlike any before"
                 )
     lines += [f"first check of a process, {f}: {seconds:.2f} s of CPU" for f, seconds in first]
     capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -325,14 +346,19 @@ def test_price(row, table):
         "lambda *args: fn(*args)"  # whose code, outside of any module, is that of no other function
     )
     new = cpu(lambda: gradcheck(eval(source, {"fn": row.fn}), point, **options))  # noqa: S307
+
+    def checked():
+        fn, given = unlike(row)
+        gradcheck(fn, point, **given)
+
+    other = cpu(checked)
     start = time.process_time()
     report = gradcheck(row.fn, drawn, max_examples=EXAMPLES, **options)
     searched = (time.process_time() - start) / report.points
     verdict = "" if report.ok else str(report.verdict)
     name = f"{row.framework} {row.name}"
-    table[0].append(
-        (name, 1000 * cpu(own), 1000 * searched, 1000 * one, 1000 * anew, 1000 * new, verdict)
-    )
+    prices = [1000 * seconds for seconds in (cpu(own), searched, one, anew, new, other)]
+    table[0].append((name, *prices, verdict))
 
 
 FIRST = """
