@@ -210,14 +210,6 @@ def tangents_of(
     return np.concatenate([p.ravel() for p in parts]).astype(np.float64)
 
 
-def result_index(point: Point, o: int) -> tuple[int, tuple[int, ...]]:
-    """Give which result, and which element of it, position o of the joined vector is."""
-    ends = np.cumsum(point.sizes)
-    k = int(np.searchsorted(ends, o, side="right"))
-    inner = np.unravel_index(o - (ends[k] - point.sizes[k]), point.shapes[k])
-    return point.places[k], tuple(int(n) for n in inner)
-
-
 # ---------------------------------------------------------------------------------------------
 # Conditioning, as far as floats tell
 # ---------------------------------------------------------------------------------------------
