@@ -221,9 +221,10 @@ class TruthSources:
         key = ("right", _kind(subject, native))
         if key not in self._kept and self._lasts(native):
             made = self._made(subject, native, results)
-            known = {} if made.backward is None else _right.get(made.backward, {})
-            if made.through in known:
-                self._kept[key] = known[made.through]
+            if made.through is not None and made.backward is not None:
+                known = _right.get(made.backward, {})
+                if made.through in known:
+                    self._kept[key] = known[made.through]
         return key in self._kept
 
     def _lasts(self, native: Sequence[Any]) -> bool:
