@@ -13,6 +13,8 @@ from .formats import Array
 arb = flint.arb
 mp = mpmath.mp
 
+_ALIKE = 2200  # bits, more than from 2^1024 down to 2^-1074
+
 
 class Undecided(ArithmeticError):
     """A comparison, sign or branch that the working precision cannot decide."""
@@ -26,6 +28,17 @@ def shown(x: Any) -> str:
 def is_nan(x: Any) -> bool:
     """Tell whether an element is nan (Arb's nan is not unequal to itself)."""
     return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))
+
+
+def is_same(x: Any, y: Any) -> bool:
+    """Tell whether two elements are one number: one object, or alike to more bits than floats reach down to.
+
+    tanh of equal numbers is: what differs in the floats that they are made of shows before.
+    """
+    if x is y:
+        return True
+    deep = flint.ctx.prec >= _ALIKE and isinstance(x, arb) and isinstance(y, arb)
+    return deep and x.mid() == y.mid() and x.rad() == y.rad()
 
 
 def integer(x: Any) -> int:

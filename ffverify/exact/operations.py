@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise, stackwise
-from .elements import Undecided, arb, mp, shown
+from .elements import Undecided, arb, is_same, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
 from .moves import arithmetic_of
@@ -111,13 +111,13 @@ def _ball_maximum(x: Any, y: Any) -> Any:
     """Give the larger operand itself, not a copy: the same object is known to be equal."""
     if x.is_nan() or y.is_nan():
         return _NAN
-    return x if x >= y else y if y > x else x.max(y)
+    return x if x >= y or is_same(x, y) else y if y > x else x.max(y)
 
 
 def _ball_minimum(x: Any, y: Any) -> Any:
     if x.is_nan() or y.is_nan():
         return _NAN
-    return x if x <= y else y if y < x else x.min(y)
+    return x if x <= y or is_same(x, y) else y if y < x else x.min(y)
 
 
 def _ball_sign(x: Any) -> Any:

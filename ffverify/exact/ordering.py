@@ -2,8 +2,7 @@
 
 Works on object arrays of elements of any arithmetic. Balls that overlap are in no order, unless they
 are one and the same object: one object is one number, however wide its ball, so that
-``x == np.max(x)`` is decided. Balls that are alike to more bits than floats reach down to are taken for
-equal, as tanh of equal numbers is: what differs in the floats that they are made of shows before.
+``x == np.max(x)`` is decided. So are balls that are alike to more bits than floats reach down to.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import flint
 import numpy as np
 
-from .elements import Undecided, arb, is_nan, midpoints, shown
+from .elements import Undecided, is_nan, is_same, midpoints, shown
 from .formats import Array
 
 # Each relation, the one that denies it, and whether a number has it to itself.
@@ -29,18 +27,7 @@ COMPARISONS: dict[np.ufunc, tuple[np.ufunc, bool]] = {
     np.not_equal: (np.equal, False),
 }
 
-
-_ALIKE = 2200  # bits, more than from 2^1024 down to 2^-1074
-
-
-def _is_same(x: Any, y: Any) -> bool:
-    if x is y:
-        return True
-    deep = flint.ctx.prec >= _ALIKE and isinstance(x, arb) and isinstance(y, arb)
-    return deep and x.mid() == y.mid() and x.rad() == y.rad()
-
-
-_same = np.frompyfunc(_is_same, 2, 1)
+_same = np.frompyfunc(is_same, 2, 1)
 _nan_of_two = np.frompyfunc(lambda x, y: is_nan(x) or is_nan(y), 2, 1)
 
 
@@ -69,7 +56,7 @@ def compare(holds: np.ufunc, a: Array, b: Array) -> Array:
 
 def order(x: Any, y: Any) -> int:
     """Say which of two elements sorts first (-1: x); nan sorts last."""
-    if x == y or _is_same(x, y):
+    if x == y or is_same(x, y):
         return 0
     if x < y or (is_nan(y) and not is_nan(x)):
         return -1

@@ -735,6 +735,31 @@ def test_what_cancels_at_a_point_is_held_to_its_scale_at_ordinary_inputs():
     assert [f.severity for f in loses.findings] == ["error"]
 
 
+def test_ties_of_a_normalised_row_are_told_apart_by_no_ball():
+    """The maximum of balls that are alike is one of them: the gradient of a tie had no exact form, and its
+    losses, of terms around 1 that cancel to ε = 1e-5, were called wrong together."""
+    torch = pytest.importorskip("torch")
+
+    def top(x):
+        return torch.nn.functional.layer_norm(x, (4,)).amax(-1)
+
+    x = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    report = check(top, x)
+    assert report.ok
+    assert report.verdict is not Verdict.WRONG
+
+    def vjp(v, x, factor=1.0):  # which nobody but torch can run
+        held = torch.tensor(x, requires_grad=True)
+        return (torch.autograd.grad(top(held), held, torch.tensor(v))[0].numpy() * factor,)
+
+    def opaque(x):
+        y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return np.max(y, -1)
+
+    assert check(opaque, x.numpy(), vjp=vjp).ok
+    assert not check(opaque, x.numpy(), vjp=lambda v, x: vjp(v, x, 1.1)).ok
+
+
 def test_a_number_after_an_underflow_is_a_loss_and_no_wrong_formula():
     """Of 4e-23 the square is a subnormal number: torch.cdist's distance is off, and so is its gradient."""
     torch = pytest.importorskip("torch")
