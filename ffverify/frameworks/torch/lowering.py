@@ -61,7 +61,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     UnknownOperation
         Naming the operations that have no exact form, or are draws by the inputs.
     """
-    return _traced(lambda *a: tuple(listed(fn(*a))), args, known, len(args), None)[-1]
+    return _traced(lambda *a: tuple(listed(fn(*a))), args, known, len(args), 0)[0]
 
 
 def trace_both(
@@ -105,17 +105,17 @@ def _nodes(results: Sequence[Any]) -> frozenset[Any]:
 
 
 def _traced(
-    fn: Callable[..., Any], args: Sequence[Any], known: Known, count: int, last: int | None
+    fn: Callable[..., Any], args: Sequence[Any], known: Known, count: int, last: int
 ) -> tuple[Program, ...]:
-    """Trace a function; its ``last`` results are a program of their own, the others need ``count`` inputs."""
+    """Trace a function: its first results, which need ``count`` inputs alone, and the ``last`` apart."""
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with _as_written(), _Leaving() as leaving:
         seen = record(fn, _copied(examples), FACTORED)
-    key = (last, seen.key)
+    key = (seen.key, last)
     new = key not in known
     if new and (drawn := _drawn(seen)):
         raise Draw(*drawn)
-    programs = remembered(known, key, lambda: _lowered(key, seen, examples, count))
+    programs = remembered(known, key, lambda: _lowered(seen, examples, count, last))
     if new and not _is_complete(fn, seen, examples, leaves=leaving.seen):
         del known[key]  # at the edge of a branch it does not show: another input may do
         raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
@@ -129,7 +129,7 @@ Moves = dict[Any, Any]  # by what operations have in common, and their indices
 _moves: Moves = {}
 
 
-def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple[Program, ...]:
+def _lowered(seen: Tape, examples: Sequence[Any], count: int, last: int) -> tuple[Program, ...]:
     """Give what a function was seen to execute as functions of precise arrays.
 
     Functions that are made anew at every call, as those in tests are, execute the same: it is one program.
@@ -140,17 +140,13 @@ def _lowered(key: Any, seen: Tape, examples: Sequence[Any], count: int) -> tuple
     known, moves = (_programs, _moves) if numbers <= _SMALL else ({}, {})
 
     def made() -> tuple[Program, ...]:
-        tape, last = (
-            functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED, _formulas),
-            key[0],
-        )
-        if last is None:
-            return (_interpreted(tape.part(tape.inputs, tape.outputs), moves),)
-        ends = tape.outputs[: len(tape.outputs) - last], tape.outputs[len(tape.outputs) - last :]
-        parts = tape.part(tape.inputs[:count], ends[0]), tape.part(tape.inputs, ends[1])
+        tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED, _formulas)
+        cut = len(tape.outputs) - last
+        parts = [tape.part(tape.inputs[:count], tape.outputs[:cut])]
+        parts += [tape.part(tape.inputs, tape.outputs[cut:])] if last else []
         return tuple(_interpreted(part, moves) for part in parts)
 
-    return remembered(known, key, made)
+    return remembered(known, (seen.key, last), made)
 
 
 def _interpreted(tape: Tape, moves: Moves) -> Program:
