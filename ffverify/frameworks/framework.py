@@ -126,10 +126,17 @@ class Framework(Protocol):
     def compiled(self, fn: Function) -> Function:
         """Give the same function, compiled if the framework compiles and it can be."""
 
-    def replayed(self, function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
+    def replayed(
+        self,
+        function: Function,
+        known: dict[Any, Any],
+        key: Any,
+        *operands: Any,
+        loops: bool = False,
+    ) -> Any:
         """Call a function of trees of arrays, or run again what it executed at other ones under a key.
 
-        Where that is no gain the function is called.
+        Where that is no gain the function is called: with ``loops`` unless it has loops.
         """
 
     def trace(self, example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:

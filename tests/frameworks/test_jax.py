@@ -240,7 +240,7 @@ def test_a_vjp_of_what_is_captured_is_run_again() -> None:
 
 def test_a_vjp_that_branches_on_a_value_is_called() -> None:
     calls, _ = checked(lambda x: x**2 if x > 0 else -x, *map(jnp.asarray, (1.0, 2.0, -1.0, 3.0)))
-    assert calls == 4 + 1  # and a trace that fails
+    assert calls == 4 + 2  # and traces that fail
 
 
 @jax.custom_vjp
@@ -282,9 +282,41 @@ def test_what_gives_other_bits_elsewhere_is_not_run_again(monkeypatch: Any) -> N
     def executed(function: Any, operands: Any) -> Any:
         return function(*operands), lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
 
-    monkeypatch.setattr(replaying, "executed", executed)
+    monkeypatch.setitem(replaying._MADE, 1, executed)
     calls, _ = checked(jnp.sin, *(normal(3, seed=i) for i in range(5)))
     assert calls == 5
+
+
+@jax.custom_jvp
+def squared_often(x: Any) -> Any:
+    return jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * s[1]), (0, x))[1]
+
+
+squared_often.defjvp(lambda x, t: (squared_often(*x), 8 * x[0] ** 7 * t[0]))
+
+
+@pytest.mark.parametrize(
+    ("fn", "calls"),
+    [
+        (lambda x: jax.lax.scan(lambda c, _: (jnp.sin(c), c), x, None, length=4)[0] + x, 4),
+        (lambda x: jnp.cos(squared_often(x)), 4),  # called, called and traced, and called to see
+        (lambda x: jnp.cos(x) * x, 6 + 1),  # which is as fast as what it executes
+        (lambda x: jnp.cos(x) if x[0] > 9 else jax.lax.cond(True, jnp.sin, jnp.cos, x), 6 + 1),
+    ],
+)
+def test_values_of_loops_are_run_again(fn: Any, calls: int) -> None:
+    """JAX compiles a loop anew at every call of a function that is not compiled as a whole."""
+    called, known = [0], dict[Any, Any]()
+
+    def counted(x: Any) -> Any:
+        called[0] += 1
+        return [fn(x)]
+
+    for seed in range(6):
+        x = normal(3, seed=seed)
+        (again,) = framework("jax").replayed(counted, known, "f", x, loops=True)
+        assert again.tobytes() == fn(x).tobytes()
+    assert called == [calls]
 
 
 @jax.custom_vjp

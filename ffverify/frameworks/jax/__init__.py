@@ -194,11 +194,13 @@ def compiled(fn: Function) -> Function:
     return call
 
 
-def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
+def replayed(
+    function: Function, known: dict[Any, Any], key: Any, *operands: Any, loops: bool = False
+) -> Any:
     from . import replaying
 
     with scope(jax.tree_util.tree_leaves(operands)):
-        return replaying.replayed(function, known, key, *operands)
+        return replaying.replayed(function, known, key, *operands, loops=loops)
 
 
 def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:

@@ -7,7 +7,7 @@ executes it has JAX run the same primitives, with other numbers, and nothing els
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import get_ident
 from typing import Any
@@ -23,13 +23,16 @@ _Eager: Any = (
 )
 with contextlib.suppress(ImportError):
     from jax._src.core import EvalTrace as _Eager
-_STAGED = 32  # calls after which a function is staged: to compile its primitives costs as much as some tens
 
 
 @dataclass
 class _Course:
-    """What a function executes at arrays of one kind; it ``holds`` where it gave the function's own bits."""
+    """What a function executes at arrays of one kind; it ``holds`` where it gave the function's own bits.
 
+    ``made`` tells how a program is made of it, by the number of the call.
+    """
+
+    made: Mapping[int, Function]
     calls: int = 0
     program: Function | None = None
     form: Any = None
@@ -45,24 +48,31 @@ class _Course:
         if self.program is not None and self.holds:
             return jax.tree_util.tree_unflatten(self.form, self.program(*leaves))
         self.calls += 1
-        make = {1: executed, _STAGED: staged}.get(self.calls)
+        make = self.made.get(self.calls)
         if make is not None and self.program is None:
             results, self.program = make(function, operands)
             self.form = jax.tree_util.tree_structure(results)
             return results
         results = function(*operands)
         if self.program is not None:
-            pairs = zip(jax.tree_util.tree_leaves(results), self.program(*leaves), strict=True)
-            self.holds = all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+            with contextlib.suppress(Exception):
+                pairs = zip(jax.tree_util.tree_leaves(results), self.program(*leaves), strict=True)
+                self.holds = all(
+                    np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs
+                )
             self.program = self.program if self.holds else None
         return results
 
 
-def replayed(function: Function, known: dict[Any, Any], key: Any, *operands: Any) -> Any:
+def replayed(
+    function: Function, known: dict[Any, Any], key: Any, *operands: Any, loops: bool = False
+) -> Any:
     """See `Framework.replayed`: what JAX can stage without the numbers is one program for all of them."""
     leaves, tree = jax.tree_util.tree_flatten(operands)
     kinds = [(a.shape, a.dtype.name, getattr(a, "weak_type", False)) for a in leaves]
-    course: _Course = known.setdefault((key, tree, *kinds), _Course())
+    course: _Course = known.setdefault(
+        (key, tree, *kinds), _Course({2: staged_loops} if loops else _MADE)
+    )
     return course.run(function, operands)
 
 
@@ -98,6 +108,11 @@ class _Program:
         self._steps = steps[::-1]
         return self
 
+    @property
+    def primitives(self) -> set[str]:
+        """The names of what it runs."""
+        return {primitive.name for primitive, *_ in self._steps}
+
     def __call__(self, *operands: Any) -> list[Any]:
         values = [*operands, *self._values[len(operands) :]]
         for primitive, params, takes, gives in self._steps:
@@ -117,23 +132,44 @@ def staged(function: Function, operands: Sequence[Any]) -> tuple[Any, Function |
     """
     results = function(*operands)
     with contextlib.suppress(Exception):
-        return results, _of_jaxpr(jax.make_jaxpr(function)(*operands))
+        closed = jax.make_jaxpr(function)(*operands)
+        program = _Program(closed.jaxpr.invars)
+        takes = range(len(closed.jaxpr.invars))
+        return results, program.giving(_laid_out(program, closed.jaxpr, closed.consts, takes))
     return results, None
 
 
-def _of_jaxpr(closed: Any) -> _Program:
-    program = _Program(closed.jaxpr.invars)
-    constants = zip(closed.jaxpr.constvars, map(program.constant, closed.consts), strict=True)
-    program.known.update(constants)
+def staged_loops(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
+    """Give `staged` of what has loops: outside of a jit these are compiled anew at every call."""
+    results, program = staged(function, operands)
+    loops = isinstance(program, _Program) and not _LOOPS.isdisjoint(program.primitives)
+    return results, program if loops else None
+
+
+_LOOPS = {"scan", "while", "cond"}
+_INLINE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}  # called as they are
+
+
+def _laid_out(
+    program: _Program, jaxpr: Any, constants: Sequence[Any], takes: Sequence[int]
+) -> list[int]:
+    """Add the steps of a jaxpr to a program; give the places of its results."""
+    program.known.update(zip(jaxpr.invars, takes, strict=True))
+    program.known.update(zip(jaxpr.constvars, map(program.constant, constants), strict=True))
 
     def places(
         atoms: Sequence[Any],
     ) -> list[int]:  # of variables, or of literals, which have values
         return [program.constant(a.val) if hasattr(a, "val") else program.known[a] for a in atoms]
 
-    for e in closed.jaxpr.eqns:
-        program.add(e.primitive, e.params, places(e.invars), e.outvars)
-    return program.giving(places(closed.jaxpr.outvars))
+    for e in jaxpr.eqns:
+        if e.primitive.name in _INLINE:
+            inner = e.params.get("call_jaxpr") or e.params["fun_jaxpr"]
+            gives = _laid_out(program, inner.jaxpr, inner.consts, places(e.invars))
+            program.known.update(zip(e.outvars, gives, strict=True))
+        else:
+            program.add(e.primitive, e.params, places(e.invars), e.outvars)
+    return places(jaxpr.outvars)
 
 
 def executed(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
@@ -194,3 +230,7 @@ def _watching(see: Callable[[Any, Any, Any, Any], None]) -> Iterator[None]:
         yield
     finally:
         _Eager.process_primitive = original
+
+
+# To compile the primitives of a jaxpr costs as much as some tens of calls.
+_MADE = {1: executed, 2: staged_loops, 32: staged}
