@@ -22,6 +22,7 @@ from .formats import Array, Format
 from .operations import EXACT, TABLE, Operation
 from .programs import Program
 
+_sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
 UNHELD = 60  # bits from what a format holds down to what it is far from holding
 # Operators of balls that round.
 _OPERATORS: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
@@ -89,7 +90,7 @@ class Execution:
         self._arithmetic = BALLS.deriving(
             name=f"Arb as executed in {fmt.name}",
             functions=BALLS.functions | functions,
-            accumulate=lambda f, *operands: self._each(f(*operands)),
+            accumulate=self._accumulated,
         )
 
     def run(
@@ -121,15 +122,16 @@ class Execution:
     def _erring(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *operands: self._moved(function(*operands))
 
-    def _each(self, values: Array) -> Array:
-        return np.asarray(np.frompyfunc(self._moved, 1, 1)(values), dtype=object)
+    def _accumulated(self, function: Callable[..., Array], *operands: Array) -> Array:
+        result, sizes = function(*operands), function(*map(_sizes_of, operands))
+        return np.asarray(np.frompyfunc(self._moved, 2, 1)(result, sizes), dtype=object)
 
-    def _moved(self, x: Any, *, whole: bool = False) -> Any:
+    def _moved(self, x: Any, terms: Any = 0, *, whole: bool = False) -> Any:
         if not isinstance(x, arb):
             return x
         if self._step == len(self._steps):
             is_index = not whole and x.is_exact() and x.is_integer()  # or may be one
-            self._steps.append((x, x if is_index else self._near(x)))
+            self._steps.append((x, x if is_index else self._near(x, terms)))
         exact, near = self._steps[self._step]
         self._step += 1
         if near is exact:
@@ -137,18 +139,20 @@ class Execution:
         is_same = x.mid() == exact.mid() and x.rad() == exact.rad()
         return near if is_same else x + (near - exact)
 
-    def _near(self, x: Any) -> Any:
+    def _near(self, x: Any, terms: Any) -> Any:
         if not x.is_finite():
             return x
         near = self._nearest(x) if self._rounds else x
         if self._errors is not None:
-            near = near + self._errors(len(self._steps)) * self._size(near)
+            near = near + self._errors(len(self._steps)) * self._size(near, terms)
         return near if self._share == 1 else x + self._share * (near - x)
 
-    def _size(self, x: Any) -> Any:
+    def _size(self, x: Any, terms: Any) -> Any:
+        """Give a rounding of a number; of a sum in which ``terms`` cancel, of their magnitudes' sum."""
         fmt, size = self._fmt, abs(x).mid()
-        unit, unheld = size * arb(fmt.unit_roundoff), arb(2) ** -UNHELD
-        is_held = abs(x - self._nearest(x)) <= 2 * unheld * unit
+        cancels = not self._rounds and terms > 2 * size
+        unit, unheld = (terms if cancels else size) * arb(fmt.unit_roundoff), arb(2) ** -UNHELD
+        is_held = not cancels and abs(x - self._nearest(x)) <= 2 * unheld * unit
         return (unheld * unit if is_held else unit) + unheld * arb(2) ** fmt.smallest_exponent
 
     def _nearest(self, x: Any) -> Any:
@@ -211,7 +215,6 @@ def rounded(fmt: Format) -> Arithmetic:
         row.name: widening(row) for row in TABLE if row.balls is not None or row.name in _OPERATORS
     }
 
-    sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
     present = np.frompyfunc(lambda x: arb(0 if x.is_zero() else 1), 1, 1)
 
     def accumulate(function: Callable[..., Array], *operands: Array) -> Array:
@@ -221,7 +224,7 @@ def rounded(fmt: Format) -> Arithmetic:
                 return x
             return widened(x, roundings / (1 - roundings * u), size)
 
-        result, size = function(*operands), function(*(sizes_of(a) for a in operands))
+        result, size = function(*operands), function(*map(_sizes_of, operands))
         terms = function(*(present(a) for a in operands))
         return np.asarray(np.frompyfunc(widen, 3, 1)(result, size, terms), dtype=object)
 
