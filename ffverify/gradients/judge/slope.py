@@ -54,7 +54,7 @@ def known(exact: Any, growth: int) -> Truth:
 
 def other_signs(numbers: Array) -> Array:
     """Give cotangents or tangents, drawn at random, with other signs and sizes: they cancel otherwise."""
-    signs = np.resize([1.0, -1.0], numbers.size) * np.linspace(1.0, 2.0, numbers.size)
+    signs = np.resize([1.0, -1.0], numbers.size) * np.linspace(1.0, 0.5, numbers.size)
     return signs.reshape(numbers.shape) * numbers
 
 
