@@ -348,3 +348,23 @@ def test_numpys_float64_is_a_cotangent_of_whatever_dtype_the_result_has() -> Non
         pull = framework("jax").pullback(jnp.tanh, (x,), [True], [True])
         (gradient,) = pull([np.ones(2)])
     assert gradient.dtype == np.float32
+
+
+def test_only_one_function_is_watched_at_a_time() -> None:
+    """What one within another executes is seen by the outer one, and JAX is left as it was."""
+    from ffverify.frameworks.jax import replaying
+
+    before = replaying._Eager.process_primitive
+    programs = []
+
+    def outer(x: Any) -> Any:
+        results, program = replaying.executed(jax.lax.sin, (x,))
+        programs.append(program)
+        return jax.lax.add(results, results)
+
+    x = jnp.ones(3)
+    results, program = replaying.executed(outer, (x,))
+    assert programs[0] is None
+    assert program is not None
+    np.testing.assert_array_equal(program(x)[0], results)
+    assert replaying._Eager.process_primitive is before

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any
 
 import jax
@@ -18,11 +18,11 @@ import numpy as np
 from ffverify.exact.formats import is_floating
 
 Function = Callable[..., Any]
-_Eager: Any = (
-    None  # what runs primitives on arrays; without it none is seen: JAX has no public name for it
-)
+# What runs primitives on arrays, of which there is no public name; without it none is seen.
+_Eager: Any = None
 with contextlib.suppress(ImportError):
     from jax._src.core import EvalTrace as _Eager
+_watched = Lock()  # held by the one that watches
 
 
 @dataclass
@@ -157,9 +157,7 @@ def _laid_out(
     program.known.update(zip(jaxpr.invars, takes, strict=True))
     program.known.update(zip(jaxpr.constvars, map(program.constant, constants), strict=True))
 
-    def places(
-        atoms: Sequence[Any],
-    ) -> list[int]:  # of variables, or of literals, which have values
+    def places(atoms: Sequence[Any]) -> list[int]:  # literals have values
         return [program.constant(a.val) if hasattr(a, "val") else program.known[a] for a in atoms]
 
     for e in jaxpr.eqns:
@@ -177,15 +175,20 @@ def executed(function: Function, operands: Sequence[Any]) -> tuple[Any, Function
 
     That needs no compiling: every primitive was run. None if an array comes from somewhere else, as from
     functions that are compiled as a whole, which are not seen, or if there are integers, by which JAX may
-    choose what it executes; and where a function cannot be staged, because it may branch on any number.
+    choose what it executes; where a function cannot be staged, because it may branch on any number; and
+    while another is watched, around this one or in another thread.
     """
     leaves = jax.tree_util.tree_leaves(operands)
     names = list(map(id, leaves))
-    if not all(map(is_floating, leaves)) or len({*names}) < len(names) or _Eager is None:
+    plain = all(map(is_floating, leaves)) and len({*names}) == len(names)
+    if not plain or _Eager is None or not _watched.acquire(blocking=False):
         return function(*operands), None
     seen: list[tuple[Any, Any, Any, Any]] = []
-    with _watching(lambda *step: seen.append(step)):
-        results = function(*operands)
+    try:
+        with _watching(lambda *step: seen.append(step)):
+            results = function(*operands)
+    finally:
+        _watched.release()
     given = {id(x) for primitive, _, _, out in seen for x in _listed(primitive, out)}
     if not given.issuperset(map(id, jax.tree_util.tree_leaves(results))):
         return results, None
