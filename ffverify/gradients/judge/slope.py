@@ -53,9 +53,8 @@ def known(exact: Any, growth: int) -> Truth:
 
 
 def other_signs(numbers: Array) -> Array:
-    """Give cotangents or tangents, drawn at random, with other signs and sizes: they cancel otherwise."""
-    signs = np.resize([1.0, -1.0], numbers.size) * np.linspace(1.0, 0.5, numbers.size)
-    return signs.reshape(numbers.shape) * numbers
+    """Give cotangents or tangents, drawn at random, with other signs: they do not cancel in the same way."""
+    return np.resize([1.0, -1.0], numbers.size).reshape(numbers.shape) * numbers
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,9 @@ class Slope:
         if np.count_nonzero(self.weights) <= 1 >= moved:
             return arb(0)  # there is nothing that could
         directions = [None if d is None else other_signs(d) for d in self.directions]
-        size = Slope(self.point, other_signs(self.weights), directions).truth.exact[0].abs_upper()
+        # Results that mirror each other may have cotangents that are nearly alike.
+        weights = np.linspace(1.0, 2.0, self.weights.size) * other_signs(self.weights)
+        size = Slope(self.point, weights, directions).truth.exact[0].abs_upper()
         return size if size.is_finite() else arb(0)
 
     def hides_in_tail(self, distance: Any, unit: float) -> bool:
