@@ -22,8 +22,8 @@ from .formats import Array, Format
 from .operations import EXACT, TABLE, Operation
 from .programs import Program
 
-_sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
 UNHELD = 60  # bits from what a format holds down to what it is far from holding
+_sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
 # Operators of balls that round.
 _OPERATORS: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
 
@@ -148,7 +148,11 @@ class Execution:
         return near if self._share == 1 else x + self._share * (near - x)
 
     def _size(self, x: Any, terms: Any) -> Any:
-        """Give a rounding of a number; of a sum in which ``terms`` cancel, of their magnitudes' sum."""
+        """Give a rounding of a number; of a sum in which ``terms`` cancel, of their magnitudes' sum.
+
+        The error of a sum is up to n·u of that in any order (Higham, Accuracy and Stability of Numerical
+        Algorithms, 2nd ed., §4.2). Terms that lose a bit or more, to less than half of it, cancel.
+        """
         fmt, size = self._fmt, abs(x).mid()
         cancels = not self._rounds and terms > 2 * size
         unit, unheld = (terms if cancels else size) * arb(fmt.unit_roundoff), arb(2) ** -UNHELD

@@ -775,6 +775,18 @@ def test_a_number_after_an_underflow_is_a_loss_and_no_wrong_formula():
     report = check(lambda x: torch.cdist(x, x).amax(), x)
     assert {str(f.kind) for f in report.findings} == {"imprecise"}
 
+    def vjp(v, x, factor):  # which nobody but torch can run
+        held = torch.tensor(x, requires_grad=True)
+        return (factor * torch.autograd.grad(held.norm(), held, torch.tensor(v))[0].numpy(),)
+
+    def length(x):
+        return np.sqrt(np.sum(x * x))
+
+    for at, kind in ((4e-23, Verdict.IMPRECISE), (4.0, Verdict.WRONG)):
+        spoiled = check(length, np.float32([at, at / 2]), vjp=lambda v, x: vjp(v, x, np.float32(3)))
+        assert not spoiled.ok
+        assert spoiled.verdict is kind
+
 
 def test_no_branch_explains_a_gradient_of_the_wrong_element():
     """Of the near ties 1 + 1e-20 and 1 + 2e-20 either may win, but not -1/2; and no branch has 1.5, or 10."""
