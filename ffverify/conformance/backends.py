@@ -102,7 +102,9 @@ class Backend:
     def hessian(self, program: Program, args: Sequence[Array], dtype: str) -> Array:
         """Give the Hessian of a program of a number in its first argument, by the backend's own means."""
         make = self.functions.get("hessian", self.framework.hessian)
-        return self.framework.to_numpy(make(self.bound(program))(*self.native(args, dtype)))
+        native = self.native(args, dtype)
+        with self.framework.scope(native):
+            return self.framework.to_numpy(make(self.bound(program))(*native))
 
     def native(self, args: Sequence[Array], dtype: str) -> list[Any]:
         """Give ndarrays as the framework's arrays, floats in a dtype."""

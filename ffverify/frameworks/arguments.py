@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.formats import dtype_name, is_floating
-from ffverify.exact.programs import listed
 
 from .arrays import to_numpy, zeros_like
 from .declared import (
@@ -27,48 +26,6 @@ from .declared import (
 )
 from .framework import framework_of
 from .trees import Leaf, Tree, flatten, is_leaf, joined, like_tree
-
-
-def floating(args: Sequence[Any]) -> list[bool]:
-    """Tell which arguments hold floats: those are differentiated by."""
-    return [is_floating(a) for a in args]
-
-
-def split(
-    args: Sequence[Any], chosen: Sequence[bool]
-) -> tuple[Callable[..., list[Any]], list[Any]]:
-    """Give a function that puts chosen arguments back among the others, and the chosen ones."""
-
-    def full(*values: Any) -> list[Any]:
-        given = iter(values)
-        return [next(given) if c else a for a, c in zip(args, chosen, strict=True)]
-
-    return full, [a for a, c in zip(args, chosen, strict=True) if c]
-
-
-def restricted(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    chosen: Sequence[bool],
-    kept: Sequence[bool] | None = None,
-) -> tuple[Callable[..., tuple[Any, ...]], list[Any]]:
-    """Give a function of chosen arguments alone that gives the results to be kept, and these arguments."""
-    full, points = split(args, chosen)
-
-    def of_chosen(*values: Any) -> tuple[Any, ...]:
-        results = listed(fn(*full(*values)))
-        kept_ones = (
-            results if kept is None else [r for r, k in zip(results, kept, strict=True) if k]
-        )
-        return tuple(kept_ones)
-
-    return of_chosen, points
-
-
-def spread(values: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
-    """Put values at the chosen places, None at the others."""
-    given = iter(values)
-    return [next(given) if c else None for c in chosen]
 
 
 def zeros_for_none(given: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:

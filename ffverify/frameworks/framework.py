@@ -1,14 +1,14 @@
 """What a framework is: its arrays, its derivatives, its programs on exact numbers.
 
-``framework("torch")`` gives one of the packages beside this module; each has the names of `Framework`.
-Nothing heavy is imported until it is asked for.
+``framework("torch")`` gives what one of the packages beside this module has for a `Framework`. Nothing heavy
+is imported until it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ import numpy as np
 
 from ffverify.errors import UnavailableError
 from ffverify.exact.formats import Array
-from ffverify.exact.programs import Known, Program
+from ffverify.exact.programs import Known, Program, listed
+
+from .chosen import floating, restricted
 
 Function = Callable[..., Any]
 Pullback = Callable[
@@ -28,7 +30,7 @@ class Framework(Protocol):
     """One framework's arrays, called native here, and what it does with functions of them.
 
     In what follows ``fn(*args)`` gives one native array or several; a cotangent or tangent None leaves a
-    result or an argument out.
+    result or an argument out. What has a body here is so in most frameworks.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class Framework(Protocol):
     """
 
     name: str
-    gradual: bool
+    gradual: bool = True
 
     def is_array(self, value: Any) -> bool:
         """Tell whether a value is an array of numbers of this framework."""
@@ -55,6 +57,8 @@ class Framework(Protocol):
 
     def scope(self, values: Sequence[Any]) -> AbstractContextManager[Any]:
         """Give a scope in which values keep their formats, whatever the process has been told."""
+        del values
+        return nullcontext()
 
     def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
         """Give an ndarray as a native array; integers keep their dtype."""
@@ -70,21 +74,26 @@ class Framework(Protocol):
 
     def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
         """Tell which results of a function the framework differentiates at all."""
+        del wrt
+        with self.scope(args):
+            return [True] * len(listed(fn(*args)))
 
     def shaped(self, fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
         """Give a function's results, or what has their shapes and formats; its exact program is known."""
+        del program
+        return listed(fn(*args))
 
     def zeros_like(self, template: Any) -> Any:
         """Give zeros of a native array's shape, dtype and device."""
+        return self.like(template, np.zeros(np.shape(template)))
 
     def as_computed(self, value: Any) -> Any:
         """Give a native array as the framework sees it, where it does not see subnormals."""
+        return value
 
     def widened(self, value: Any) -> Any:
         """Give a native array in the widest float that the framework has."""
-
-    def shifted(self, value: Any, direction: Array, t: float) -> Any:
-        """Give a native array moved by t times a direction, in its own format."""
+        return value
 
     def vjp(
         self,
@@ -100,6 +109,9 @@ class Framework(Protocol):
         ``wrt`` tells which arguments to differentiate by, all floating ones by default; with ``graph``
         the gradients can be differentiated again.
         """
+        del graph  # most derivatives are functions like any other
+        chosen = floating(args) if wrt is None else wrt
+        return self.pullback(fn, args, chosen, [v is not None for v in cotangents])(cotangents)
 
     def pullback(
         self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
@@ -116,15 +128,31 @@ class Framework(Protocol):
 
         With ``nesting`` it is done so that it can be differentiated again, or traced.
         """
+        del nesting  # most forward modes always nest
+        given = [t for t in tangents if t is not None]
+        of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
+        return list(self.pushed(of_chosen, tuple(points), tuple(given)))
+
+    def pushed(
+        self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]
+    ) -> Sequence[Any]:
+        """Push tangents forward, one per argument, by the forward mode that nests."""
 
     def second_derivative(self, fn: Function, z: Any) -> Any:
         """Differentiate an elementwise function twice."""
+        ones = self.like(z, np.ones(np.shape(z)))
+
+        def slope(z: Any) -> Any:
+            return self.vjp(fn, [z], [ones], wrt=[True])[0]
+
+        return self.jvp(slope, [z], [ones])[0]
 
     def hessian(self, fn: Function) -> Function:
-        """Give the Hessian of a function to a number, in its first argument."""
+        """Give the Hessian of a function to a number, in its first argument; call it in their `scope`."""
 
     def compiled(self, fn: Function) -> Function:
         """Give the same function, compiled if the framework compiles and it can be."""
+        return fn
 
     def replayed(
         self,
@@ -138,6 +166,8 @@ class Framework(Protocol):
 
         Where that is no gain the function is called: with ``loops`` unless it has loops.
         """
+        del known, key, loops
+        return function(*operands)
 
     def trace(self, example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
         """Give a function at a point as an exact program: one that is known, where that is what runs here.
@@ -150,6 +180,8 @@ class Framework(Protocol):
         UnknownOperation
             Naming what has no exact form.
         """
+        lowering = importlib.import_module(f".{self.name}.lowering", __package__)
+        return lowering.trace(*example(), known)  # type: ignore[no-any-return]  # a program
 
     def trace_both(
         self,
@@ -164,27 +196,8 @@ class Framework(Protocol):
         The third says what differentiating went through: whatever goes through the same, and executes the
         same, is differentiated by the same code. ``cotangents`` are those of floating results.
         """
-
-
-def _numpy() -> Framework:
-    from . import numpy
-
-    return numpy
-
-
-def _torch() -> Framework:
-    from . import torch
-
-    return torch
-
-
-def _jax() -> Framework:
-    from . import jax
-
-    return jax
-
-
-_FRAMEWORKS: dict[str, Callable[[], Framework]] = {"numpy": _numpy, "torch": _torch, "jax": _jax}
+        del fn, args, cotangents, wrt, known
+        return None
 
 
 def is_installed(name: str) -> bool:
@@ -203,11 +216,12 @@ def framework(name: str) -> Framework:
     ValueError
         If there is no such framework.
     """
-    if name not in _FRAMEWORKS:
+    if name not in ("numpy", "torch", "jax"):
         raise ValueError(f"framework {name!r} is not known: use 'numpy', 'torch' or 'jax'")
     if not is_installed(name):
         raise UnavailableError(f"{name} is not installed: pip install 'ffverify[{name}]'")
-    return _FRAMEWORKS[name]()
+    chosen: Framework = importlib.import_module(f".{name}", __package__).FRAMEWORK
+    return chosen
 
 
 def framework_of(*values: Any) -> Framework:

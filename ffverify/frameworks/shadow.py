@@ -18,8 +18,9 @@ import numpy as np
 from ffverify.exact.formats import is_floating
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed
 
-from .arguments import floating, pulled_by, pushed_by, spread
+from .arguments import pulled_by, pushed_by
 from .arrays import ones_like, zeros_like
+from .chosen import floating, spread
 from .framework import Framework, Function
 from .framework import framework as named
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
-from ffverify.frameworks.arrays import to_numpy
+from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.frameworks.framework import framework_of
 from ffverify.truth.neighbourhood import spread_moves
 
@@ -289,7 +289,8 @@ def widest(value: Any) -> Array:
 
 def shifted(value: Any, direction: Array, t: float) -> Any:
     """Give an array moved by t times a direction, in its own framework and format."""
-    return framework_of(value).shifted(value, direction, t)
+    step = np.longdouble(t) * direction
+    return value + like(value, step if isinstance(value, np.ndarray) else step.astype(np.float64))
 
 
 def limits_by_differences(

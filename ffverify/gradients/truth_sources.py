@@ -21,8 +21,8 @@ from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Itself, Program, UnknownOperation, joined
-from ffverify.frameworks.arguments import spread
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
+from ffverify.frameworks.chosen import spread
 from ffverify.truth import textbook
 from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.slopes import Inputs, exact_value

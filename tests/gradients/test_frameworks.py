@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ffverify.frameworks.framework import framework
 from ffverify.gradients.gradcheck import gradcheck
 from ffverify.strategies import arrays
 
@@ -218,7 +219,6 @@ def test_what_rounds_in_a_narrower_format_inside_is_imprecise_not_wrong():
 
 def test_jax_functions_are_compiled_where_they_can_be():
     jax = pytest.importorskip("jax")
-    from ffverify.frameworks.jax import compiled as jax_compiled
 
     calls = []
 
@@ -226,12 +226,12 @@ def test_jax_functions_are_compiled_where_they_can_be():
         calls.append(type(x))
         return 2 * x
 
-    compiled = jax_compiled(counted)
+    compiled = framework("jax").compiled(counted)
     x = jax.numpy.ones(3, dtype="float32")
     assert all(np.array_equal(compiled(x), [2, 2, 2]) for _ in range(3))
     assert len(calls) == 1
 
-    branching = jax_compiled(lambda x: x if x.sum() > 0 else -x)  # which jit refuses
+    branching = framework("jax").compiled(lambda x: x if x.sum() > 0 else -x)  # which jit refuses
     assert [float(branching(s * x)[0]) for s in (1, -1)] == [1, 1]
     with pytest.raises(TypeError):
         compiled(None)  # these arguments are to blame: it stays compiled

@@ -13,206 +13,148 @@ import jax.numpy as jnp
 import numpy as np
 
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
-from ffverify.exact.programs import Known, Program, listed, remembered
-from ffverify.frameworks.arguments import floating, restricted, spread
-from ffverify.frameworks.framework import Pullback
-
-Function = Callable[..., Any]
-name, gradual = "jax", False  # XLA flushes subnormals to zero, on CPUs too
-
-
-def scope(values: Sequence[Any]) -> AbstractContextManager[Any]:
-    """Let this thread have float64 where values are; everything else is as the user has set it."""
-    wide = any(dtype_name(v) in _WIDE for v in values if hasattr(v, "dtype"))
-    if not wide or jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # a flag
-        return nullcontext()
-    return _enable_x64(True)  # type: ignore[no-any-return]  # a scope
-
+from ffverify.exact.programs import Known, Program, remembered
+from ffverify.frameworks.chosen import restricted, spread
+from ffverify.frameworks.framework import Framework, Function, Pullback
 
 _WIDE = ("float64", "int64", "uint64", "complex128")
 _home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
 _enable_x64: Any = vars(_home)["enable_x64"]  # the latter before 0.8
 
 
-def _scoped(function: Function) -> Function:
-    """Make a function of a native array or of (fn, args, ...) that keeps their formats."""
+def _scoped(method: Function) -> Function:
+    """Make a method of a native array, or of (fn, args, ...), that keeps their formats."""
 
-    @functools.wraps(function)
-    def inside(first: Any, *more: Any, **named: Any) -> Any:
-        with scope(more[0] if callable(first) else [first]):
-            return function(first, *more, **named)
+    @functools.wraps(method)
+    def inside(self: _JAX, first: Any, *more: Any, **named: Any) -> Any:
+        with self.scope(more[0] if callable(first) else [first]):
+            return method(self, first, *more, **named)
 
     return inside
 
 
-@_scoped
-def parts(value: Any) -> Any:
-    return jnp.stack([value.real, value.imag], axis=-1)
+class _JAX(Framework):
+    name, gradual = "jax", False  # XLA flushes subnormals to zero, on CPUs too
+
+    def scope(self, values: Sequence[Any]) -> AbstractContextManager[Any]:
+        """Let this thread have float64 where values are; everything else is as the user has set it."""
+        wide = any(dtype_name(v) in _WIDE for v in values if hasattr(v, "dtype"))
+        if not wide or jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # a flag
+            return nullcontext()
+        return _enable_x64(True)  # type: ignore[no-any-return]  # a scope
+
+    @_scoped
+    def parts(self, value: Any) -> Any:
+        return jnp.stack([value.real, value.imag], axis=-1)
+
+    @_scoped
+    def complex_of(self, parts: Any) -> Any:
+        return jax.lax.complex(parts[..., 0], parts[..., 1])
+
+    def is_array(self, value: Any) -> bool:
+        return isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+    def refusal(self, value: Any) -> str:
+        if isinstance(value, jax.core.Tracer):
+            return "is a tracer, without numbers: call gradcheck outside of jit, grad and vmap"
+        if jnp.issubdtype(value.dtype, jnp.floating) and not is_floating(value):
+            return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
+        return ""
+
+    def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
+        del device  # the default one
+        if not is_floating(values):
+            return jnp.asarray(values)
+        with self.scope([np.empty(0, dtype)]):
+            return jnp.asarray(values, dtype=dtype)
+
+    def to_numpy(self, value: Any) -> Array:
+        held = np.asarray(value)
+        return held.astype(np.float32) if held.dtype.name == "bfloat16" else held
+
+    @_scoped
+    def like(self, template: Any, values: Array) -> Any:
+        return jax.device_put(values.astype(template.dtype))  # neither of which compiles anything
+
+    def copied(self, value: Any) -> Any:
+        return value  # nobody can change it
+
+    def shaped(self, fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
+        del fn, args
+        return program.results  # type: ignore[attr-defined,no-any-return]  # as `trace` has made it
+
+    @_scoped
+    def as_computed(self, value: Any) -> Any:
+        if dtype_name(value) not in ("float64", "float32", "bfloat16"):
+            return value  # XLA takes subnormals of float32's range for zeros
+        held = np.array(value)
+        lost = (held != 0) & (np.abs(held) < float(jnp.finfo(held.dtype).tiny))  # type: ignore[no-untyped-call]
+        return jnp.asarray(np.where(lost, np.zeros_like(held), held)) if lost.any() else value
+
+    @_scoped
+    def pullback(
+        self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
+    ) -> Pullback:
+        of_chosen, points = restricted(fn, args, wrt, kept)
+        results, pull = jax.vjp(of_chosen, *points)
+
+        def pulled(cotangents: Sequence[Any]) -> list[Any]:
+            given = zip(results, (v for v in cotangents if v is not None), strict=True)
+            # With x64 JAX takes float64 from NumPy as it is.
+            typed = tuple(
+                v if v.dtype == r.dtype else self.like(r, self.to_numpy(v)) for r, v in given
+            )
+            return spread(pull(typed), wrt)
+
+        return pulled
+
+    @_scoped
+    def pushed(self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+        return jax.jvp(fn, points, tangents)[1]
+
+    def hessian(self, fn: Function) -> Function:
+        return jax.hessian(fn)
+
+    def compiled(self, fn: Function) -> Function:
+        """Give a function that JAX compiles once per kind of arguments, or calls as it is where it cannot.
+
+        A derivative that JAX takes anew at every call costs milliseconds, and memory that it keeps.
+        """
+        once: Function = jax.jit(fn)
+
+        def call(*args: Any) -> Any:
+            nonlocal once
+            try:
+                return once(*args)
+            except Exception:  # noqa: BLE001 - a branch on a value, foreign code: whatever jit does not take
+                results = fn(*args)  # which raises as well where these arguments are to blame
+                once = fn
+                return results
+
+        return call
+
+    def replayed(
+        self,
+        function: Function,
+        known: dict[Any, Any],
+        key: Any,
+        *operands: Any,
+        loops: bool = False,
+    ) -> Any:
+        from . import replaying
+
+        with self.scope(jax.tree_util.tree_leaves(operands)):
+            return replaying.replayed(function, known, key, *operands, loops=loops)
+
+    def trace(self, example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
+        from . import lowering
+
+        def lowered() -> Program:
+            fn, args = example()
+            with self.scope(args):
+                return lowering.lowered(fn, args)
+
+        return remembered(known, None, lowered)  # one program for all inputs of a kind
 
 
-@_scoped
-def complex_of(parts: Any) -> Any:
-    return jax.lax.complex(parts[..., 0], parts[..., 1])
-
-
-def is_array(value: Any) -> bool:
-    return isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-
-
-def refusal(value: Any) -> str:
-    if isinstance(value, jax.core.Tracer):
-        return "is a tracer, without numbers: call gradcheck outside of jit, grad and vmap"
-    if jnp.issubdtype(value.dtype, jnp.floating) and not is_floating(value):
-        return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
-    return ""
-
-
-def array(values: Array, dtype: str, device: str | None = None) -> Any:
-    del device  # the default one
-    if not is_floating(values):
-        return jnp.asarray(values)
-    with scope([np.zeros(0, np.float64)] if dtype == "float64" else []):
-        return jnp.asarray(values, dtype=dtype)
-
-
-def to_numpy(value: Any) -> Array:
-    held = np.asarray(value)
-    return held.astype(np.float32) if held.dtype.name == "bfloat16" else held
-
-
-@_scoped
-def like(template: Any, values: Array) -> Any:
-    return jax.device_put(values.astype(template.dtype))  # neither of which compiles anything
-
-
-def copied(value: Any) -> Any:
-    return value  # nobody can change it
-
-
-@_scoped
-def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
-    del wrt
-    return [True] * len(listed(fn(*args)))
-
-
-def shaped(fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
-    del fn, args
-    return program.results  # type: ignore[attr-defined,no-any-return]  # as `trace` has made it
-
-
-def zeros_like(template: Any) -> Any:
-    return like(template, np.zeros(template.shape))
-
-
-@_scoped
-def as_computed(value: Any) -> Any:
-    if dtype_name(value) not in ("float64", "float32", "bfloat16"):
-        return value  # XLA takes subnormals of float32's range for zeros
-    held = np.array(value)
-    lost = (held != 0) & (np.abs(held) < float(jnp.finfo(held.dtype).tiny))  # type: ignore[no-untyped-call]
-    return jnp.asarray(np.where(lost, np.zeros_like(held), held)) if lost.any() else value
-
-
-def widened(value: Any) -> Any:
-    return value
-
-
-@_scoped
-def shifted(value: Any, direction: Array, t: float) -> Any:
-    return value + jnp.asarray(t * direction, dtype=value.dtype)
-
-
-@_scoped
-def vjp(
-    fn: Function,
-    args: Sequence[Any],
-    cotangents: Sequence[Any],
-    *,
-    wrt: Sequence[bool] | None = None,
-    graph: bool = False,
-) -> list[Any]:
-    del graph  # JAX's derivatives are functions like any other
-    chosen = floating(args) if wrt is None else wrt
-    pull: Pullback = pullback(fn, args, chosen, [v is not None for v in cotangents])
-    return pull(cotangents)
-
-
-@_scoped
-def pullback(
-    fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
-) -> Pullback:
-    of_chosen, points = restricted(fn, args, wrt, kept)
-    results, pull = jax.vjp(of_chosen, *points)
-
-    def pulled(cotangents: Sequence[Any]) -> list[Any]:
-        given = zip(results, (v for v in cotangents if v is not None), strict=True)
-        # With x64 JAX takes float64 from NumPy as it is.
-        typed = tuple(v if v.dtype == r.dtype else like(r, to_numpy(v)) for r, v in given)
-        return spread(pull(typed), wrt)
-
-    return pulled
-
-
-@_scoped
-def jvp(
-    fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
-) -> list[Any]:
-    del nesting  # JAX's forward mode always nests
-    of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
-    return list(jax.jvp(of_chosen, points, [t for t in tangents if t is not None])[1])
-
-
-def second_derivative(fn: Function, z: Any) -> Any:
-    with scope([z]):
-        return jax.jvp(jax.grad(lambda z: fn(z).sum()), (z,), (jnp.ones_like(z),))[1]
-
-
-def hessian(fn: Function) -> Function:
-    def whole(*args: Any) -> Any:
-        with scope(args):
-            return jax.hessian(fn)(*args)
-
-    return whole
-
-
-def compiled(fn: Function) -> Function:
-    """Give a function that JAX compiles once per kind of arguments, or calls as it is where it cannot.
-
-    A derivative that JAX takes anew at every call costs milliseconds, and memory that it keeps.
-    """
-    once: Function = jax.jit(fn)
-
-    def call(*args: Any) -> Any:
-        nonlocal once
-        try:
-            return once(*args)
-        except Exception:  # noqa: BLE001 - a branch on a value, foreign code: whatever jit does not take
-            results = fn(*args)  # which raises as well where these arguments are to blame
-            once = fn
-            return results
-
-    return call
-
-
-def replayed(
-    function: Function, known: dict[Any, Any], key: Any, *operands: Any, loops: bool = False
-) -> Any:
-    from . import replaying
-
-    with scope(jax.tree_util.tree_leaves(operands)):
-        return replaying.replayed(function, known, key, *operands, loops=loops)
-
-
-def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
-    from . import lowering
-
-    def lowered() -> Program:
-        fn, args = example()
-        with scope(args):
-            return lowering.lowered(fn, args)
-
-    return remembered(known, None, lowered)  # one program for all inputs of a kind
-
-
-def trace_both(*_: Any) -> None:
-    return None
+FRAMEWORK = _JAX()

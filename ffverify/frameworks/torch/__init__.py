@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -14,67 +14,9 @@ from torch.autograd import forward_ad
 from torch.autograd.graph import _engine_run_backward
 
 from ffverify.exact.formats import FORMATS, Array, is_floating
-from ffverify.exact.programs import Known, Program, listed
-from ffverify.frameworks.arguments import floating, restricted, spread
-from ffverify.frameworks.framework import Pullback
-
-Function = Callable[..., Any]
-name, gradual = "torch", True
-
-
-def is_array(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def refusal(value: Any) -> str:
-    if value.is_nested:
-        return "is a nested tensor: give its parts as a list of tensors"
-    if value.layout != torch.strided:
-        return (
-            f"is sparse ({str(value.layout).removeprefix('torch.')}): give its values() as the input, "
-            "and build the sparse tensor inside the function"
-        )
-    if value.is_meta:
-        return "is on the meta device and has no numbers: give a tensor on a CPU or a GPU"
-    if value.is_quantized:
-        return f"is quantised ({value.dtype}): give x.dequantize()"
-    if value.dtype == torch.complex32:
-        return "is complex32, which torch computes little with: give complex64"
-    if value.is_floating_point() and not is_floating(value):
-        return f"is {str(value.dtype).removeprefix('torch.')}: give one of {', '.join(FORMATS)}"
-    return ""
-
-
-def parts(value: Any) -> Any:
-    return torch.stack([value.real, value.imag], dim=-1)
-
-
-def complex_of(parts: Any) -> Any:
-    return torch.complex(parts[..., 0], parts[..., 1])
-
-
-def scope(values: Sequence[Any]) -> AbstractContextManager[None]:
-    del values
-    return nullcontext()
-
-
-def array(values: Array, dtype: str, device: str | None = None) -> Any:
-    tensor = torch.from_numpy(np.array(values))  # a copy: NumPy's may be read-only
-    kind = getattr(torch, dtype) if tensor.is_floating_point() else None
-    return tensor.to(device=device, dtype=kind)
-
-
-def to_numpy(value: Any) -> Array:
-    held = value.float() if value.dtype == torch.bfloat16 else value
-    return held.numpy(force=True)  # type: ignore[no-any-return]  # torch is typed in part
-
-
-def like(template: Any, values: Array) -> Any:
-    return torch.from_numpy(np.array(values)).to(dtype=template.dtype, device=template.device)
-
-
-def copied(value: Any) -> Any:
-    return value.detach().clone()
+from ffverify.exact.programs import Program, listed
+from ffverify.frameworks.chosen import floating, spread
+from ffverify.frameworks.framework import Framework, Function, Pullback
 
 
 @contextmanager
@@ -87,61 +29,6 @@ def _differentiating() -> Iterator[None]:
 def _able(tensors: Sequence[Any]) -> list[Any]:
     """Give tensors that were made in inference mode as ones that can be differentiated."""
     return [a.clone() if isinstance(a, torch.Tensor) and a.is_inference() else a for a in tensors]
-
-
-def attached(fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
-    with _differentiating(), torch.enable_grad():
-        leaves = [
-            a.detach().clone().requires_grad_() if f else a
-            for a, f in zip(_able(args), wrt, strict=True)
-        ]
-        return [bool(r.requires_grad) for r in listed(fn(*leaves))]
-
-
-def shaped(fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
-    del program
-    return listed(fn(*args))
-
-
-def zeros_like(template: Any) -> Any:
-    return torch.zeros_like(template)
-
-
-def as_computed(value: Any) -> Any:
-    return value
-
-
-def widened(value: Any) -> Any:
-    return value.double()
-
-
-def shifted(value: Any, direction: Array, t: float) -> Any:
-    return value + t * torch.from_numpy(np.array(direction)).to(value)
-
-
-def vjp(
-    fn: Function,
-    args: Sequence[Any],
-    cotangents: Sequence[Any],
-    *,
-    wrt: Sequence[bool] | None = None,
-    graph: bool = False,
-) -> list[Any]:
-    _, walk = recorded(fn, args, floating(args) if wrt is None else wrt, graph=graph)
-    return walk(cotangents, keep=graph)
-
-
-def pullback(
-    fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
-) -> Pullback:
-    del kept  # results that are not have no cotangent
-    _, walk = recorded(fn, args, wrt, graph=False)
-
-    def pull(cotangents: Sequence[Any]) -> list[Any]:
-        # The next walk may write to what this one gave.
-        return [None if g is None else g.clone() for g in walk(cotangents, keep=True)]
-
-    return pull
 
 
 def recorded(
@@ -193,29 +80,6 @@ def _forward_formulas() -> None:
         import torch._decomp.decompositions_for_jvp  # noqa: F401 - loaded, not used
 
 
-def jvp(
-    fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
-) -> list[Any]:
-    with _differentiating():
-        args, tangents = _able(args), _able(tangents)
-        if not nesting:
-            try:
-                return _dual(fn, args, tangents)
-            except NotImplementedError as error:
-                if "Trying to use forward AD" not in str(error):  # of a user's function without jvp
-                    raise
-                _forward_formulas()  # some operations' are a load of their own
-                return _dual(fn, args, tangents)
-            except RuntimeError as error:
-                if "Nested forward mode" not in str(error):
-                    raise
-        # Dual numbers do not nest, and torch.func refuses some functions that they take.
-        _forward_formulas()
-        of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
-        given = tuple(t for t in tangents if t is not None)
-        return list(torch.func.jvp(of_chosen, tuple(points), given)[1])
-
-
 def _dual(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
     """Push tangents forward as parts of dual numbers."""
     with forward_ad.dual_level():
@@ -229,37 +93,123 @@ def _dual(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[An
         ]
 
 
-def second_derivative(fn: Function, z: Any) -> Any:
-    z = z.detach().clone().requires_grad_()
-    (slope,) = torch.autograd.grad(fn(z).sum(), z, create_graph=True)
-    if not slope.requires_grad:  # a constant
-        return torch.zeros_like(z)
-    return torch.autograd.grad(slope.sum(), z, materialize_grads=True)[0]
+class _Torch(Framework):
+    name = "torch"
+
+    def is_array(self, value: Any) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    def refusal(self, value: Any) -> str:
+        if value.is_nested:
+            return "is a nested tensor: give its parts as a list of tensors"
+        if value.layout != torch.strided:
+            return (
+                f"is sparse ({str(value.layout).removeprefix('torch.')}): give its values() as the input, "
+                "and build the sparse tensor inside the function"
+            )
+        if value.is_meta:
+            return "is on the meta device and has no numbers: give a tensor on a CPU or a GPU"
+        if value.is_quantized:
+            return f"is quantised ({value.dtype}): give x.dequantize()"
+        if value.dtype == torch.complex32:
+            return "is complex32, which torch computes little with: give complex64"
+        if value.is_floating_point() and not is_floating(value):
+            return f"is {str(value.dtype).removeprefix('torch.')}: give one of {', '.join(FORMATS)}"
+        return ""
+
+    def parts(self, value: Any) -> Any:
+        return torch.stack([value.real, value.imag], dim=-1)
+
+    def complex_of(self, parts: Any) -> Any:
+        return torch.complex(parts[..., 0], parts[..., 1])
+
+    def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
+        tensor = torch.from_numpy(np.array(values))  # a copy: NumPy's may be read-only
+        kind = getattr(torch, dtype) if tensor.is_floating_point() else None
+        return tensor.to(device=device, dtype=kind)
+
+    def to_numpy(self, value: Any) -> Array:
+        held = value.float() if value.dtype == torch.bfloat16 else value
+        return held.numpy(force=True)  # type: ignore[no-any-return]  # torch is typed in part
+
+    def like(self, template: Any, values: Array) -> Any:
+        return torch.from_numpy(np.array(values)).to(dtype=template.dtype, device=template.device)
+
+    def copied(self, value: Any) -> Any:
+        return value.detach().clone()
+
+    def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
+        return [bool(r.requires_grad) for r in recorded(fn, args, wrt, graph=False)[0]]
+
+    def widened(self, value: Any) -> Any:
+        return value.double()
+
+    def vjp(
+        self,
+        fn: Function,
+        args: Sequence[Any],
+        cotangents: Sequence[Any],
+        *,
+        wrt: Sequence[bool] | None = None,
+        graph: bool = False,
+    ) -> list[Any]:
+        _, walk = recorded(fn, args, floating(args) if wrt is None else wrt, graph=graph)
+        return walk(cotangents, keep=graph)
+
+    def pullback(
+        self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
+    ) -> Pullback:
+        del kept  # results that are not have no cotangent
+        _, walk = recorded(fn, args, wrt, graph=False)
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            # The next walk may write to what this one gave.
+            return [None if g is None else g.clone() for g in walk(cotangents, keep=True)]
+
+        return pull
+
+    def jvp(
+        self, fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
+    ) -> list[Any]:
+        with _differentiating():
+            args, tangents = _able(args), _able(tangents)
+            if not nesting:
+                try:
+                    return _dual(fn, args, tangents)
+                except NotImplementedError as error:
+                    if "Trying to use forward AD" not in str(
+                        error
+                    ):  # of a user's function without jvp
+                        raise
+                    _forward_formulas()  # some operations' are a load of their own
+                    return _dual(fn, args, tangents)
+                except RuntimeError as error:
+                    if "Nested forward mode" not in str(error):
+                        raise
+            # Dual numbers do not nest, and torch.func refuses some functions that they take.
+            _forward_formulas()
+            return super().jvp(fn, args, tangents)
+
+    def pushed(self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+        return torch.func.jvp(fn, points, tangents)[1]
+
+    def second_derivative(self, fn: Function, z: Any) -> Any:
+        ones = torch.ones_like(z)
+
+        def slope(z: Any) -> Any:
+            return self.vjp(fn, [z], [ones], graph=True)[0]
+
+        (twice,) = self.vjp(slope, [z], [ones])
+        return torch.zeros_like(z) if twice is None else twice  # of a constant
+
+    def hessian(self, fn: Function) -> Function:
+        _forward_formulas()
+        return torch.func.hessian(fn)
+
+    def trace_both(self, *args: Any) -> tuple[Program, Program, Any] | None:
+        from . import lowering
+
+        return lowering.trace_both(*args)
 
 
-def hessian(fn: Function) -> Function:
-    _forward_formulas()
-    return torch.func.hessian(fn)
-
-
-def compiled(fn: Function) -> Function:
-    return fn  # torch's compiler is no part of what is checked
-
-
-def replayed(
-    function: Function, known: dict[Any, Any], key: Any, *operands: Any, loops: bool = False
-) -> Any:
-    del known, key, loops
-    return function(*operands)
-
-
-def trace(example: Callable[[], tuple[Function, list[Any]]], known: Known) -> Program:
-    from . import lowering
-
-    return lowering.trace(*example(), known)
-
-
-def trace_both(*args: Any) -> tuple[Program, Program, Any] | None:
-    from . import lowering
-
-    return lowering.trace_both(*args)
+FRAMEWORK = _Torch()
