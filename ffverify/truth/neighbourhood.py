@@ -27,7 +27,9 @@ from .slopes import Inputs, Weights, central, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
-_DIGITS = 160  # bits that are left of a difference, at first and beside values around 1
+_DIGITS = (
+    160  # bits that are left of a difference, at first and beside values as large as the inputs
+)
 
 
 def nearby_slopes(
@@ -60,8 +62,8 @@ def nearby_slopes(
         with BALLS.precision(bits):
             rows = _decided(slopes_at, beside)
             found = [s for s in (weighted(row, weights) for row in rows) if s.is_finite()]
-        bits *= 2
-        if bits > CEILING or not any(s.rad() > width for s in found):
+        decided, bits = len(rows) == beside.points, 2 * bits
+        if bits > CEILING or (decided and not any(s.rad() > width for s in found)):
             break
     if not found:
         return None
@@ -92,7 +94,7 @@ class Around:
     every
         Whether each of equal numbers among those asked about takes every place among these.
     step, bits
-        An exponent far below that of the moves, and the precision that tells such steps apart.
+        An exponent far below that of the moves, and the precision that tells steps of the largest apart.
     """
 
     rows: Callable[[], list[Any]]
@@ -127,6 +129,7 @@ def around(
     relative = fmt.unit_roundoff * 2.0**-UNHELD
     least = arb(2) ** (fmt.smallest_exponent - UNHELD)
     smallest = float(numbers.min(initial=np.inf)) if numbers.size else 1.0
+    largest = max(0, int(np.frexp(numbers[np.isfinite(numbers)].max(initial=0.0))[1]))
     step = _exponent_of(arb(smallest) * relative + least) - UNHELD - max(count, 2).bit_length()
     rng = np.random.default_rng(count)
     moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
@@ -143,7 +146,7 @@ def around(
             start += size.size
         return x
 
-    return Around(rows, points, 3 * most <= points, step, max(_DIGITS, _DIGITS - step))
+    return Around(rows, points, 3 * most <= points, step, _DIGITS + max(0, -step) + largest)
 
 
 def _decided(run: Callable[[Sequence[Any]], Array], beside: Around) -> list[Any]:

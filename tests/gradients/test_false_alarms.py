@@ -730,6 +730,57 @@ def test_pieces_that_are_all_on_their_kinks_or_tied_by_rounding(k):
             assert report.truth == "shadow"
 
 
+@pytest.mark.parametrize("slope", [0.01, 0.011])
+def test_constants_are_rounded_beside_numbers_that_take_many_bits_too(slope):
+    """torch's formula of batch_norm's gradient has 1/3 in it: rounded, it moves what cancels to ε.
+
+    Beside 1e102 branches are undecided in 128 bits, and nothing was known of what constants move.
+    """
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([[-2.0, 1.0], [0.0, 1.12e102], [0.0, -1.12e102]], dtype=torch.float64)
+
+    class Leaky(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            ctx.save_for_backward(y)
+            return torch.nn.functional.leaky_relu(y)
+
+        @staticmethod
+        def backward(ctx, v):
+            (y,) = ctx.saved_tensors
+            return torch.where(y > 0, v, slope * v)
+
+    def fn(x):
+        return Leaky.apply(torch.nn.functional.batch_norm(x, None, None, training=True))
+
+    for seed in range(4):
+        report = check(fn, x, seed=seed)
+        assert report.ok == (slope == 0.01)
+        assert (report.verdict is Verdict.WRONG) == (slope != 0.01)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_ties_beside_numbers_that_take_many_bits_are_broken_every_way_too(factor):
+    """Softmax' first row takes 300 bits more to tell a step apart: no slope beside the point was found."""
+    torch = pytest.importorskip("torch")
+    x = [[6.676441737564164e89, 0, 0, 0], [0, 0, 0, -3.143286327701505e-23], [0, 0, 0, 0]]
+
+    class Softmax(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = torch.softmax(x, -1)
+            ctx.save_for_backward(y)
+            return y
+
+        @staticmethod
+        def backward(ctx, v):
+            (y,) = ctx.saved_tensors
+            return factor * y * (v - (y * v).sum(-1, keepdim=True))
+
+    report = check(lambda x: Softmax.apply(x).sort(-1)[0], torch.tensor(x, dtype=torch.float64))
+    assert report.ok == (factor == 1.0)
+
+
 def test_what_cancels_at_a_point_is_held_to_its_scale_at_ordinary_inputs():
     """At (a, b, b, b) the gradient of the first is 0 but for ε: what it lost stands beside 1/σ = 3e-5."""
     torch = pytest.importorskip("torch")

@@ -13,7 +13,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.programs import joined
 from ffverify.gradients.function_under_test import Fault
-from ffverify.gradients.judge.exactly import Exactly, run_alone
+from ffverify.gradients.judge.exactly import run_alone
 from ffverify.gradients.opaque import Opaque, ridders, slope_by_differences
 from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes, slopes_together
 
@@ -150,7 +150,7 @@ TIDY = np.array([3.0, -0.5])
 
 def exactly(program, x=TIDY):
     vector, inputs = joined(program), Inputs([x])
-    return Exactly(vector, inputs, [], run_alone(vector, inputs, [], F64), F64, growth=8)
+    return run_alone(vector, inputs, [], F64, growth=8)
 
 
 def test_what_is_measured_of_a_program_at_a_point():

@@ -37,13 +37,16 @@ PROBABLE = 8.0
 _FEW, MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
 
 
-def run_alone(vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format) -> Array | None:
+def run_alone(
+    vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format, growth: int
+) -> Exactly | None:
     """Run a program at one point, with what else it takes; None where that fails."""
     given = [*inputs.balls, *map(BALLS.array, more)]
     try:
-        return _as_narrow(lambda _: [vector(*given).values], 1, fmt)[0]
+        balls, bits = _as_narrow(lambda _: [vector(*given).values], 1, fmt)[0]
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         return None
+    return None if balls is None else Exactly(vector, inputs, more, balls, fmt, growth, bits)
 
 
 def run_together(
@@ -63,23 +66,26 @@ def run_together(
 
     found = _as_narrow(run, len(given), fmt)
     return [
-        None if balls is None else Exactly(vector, p, more, balls, fmt, growth)
-        for p, more, balls in zip(points, mores, found, strict=True)
+        None if balls is None else Exactly(vector, p, more, balls, fmt, growth, bits)
+        for p, more, (balls, bits) in zip(points, mores, found, strict=True)
     ]
 
 
 def _as_narrow(
     run: Callable[[Sequence[int]], Sequence[Array]], count: int, fmt: Format
-) -> list[Array | None]:
-    """Run with more and more bits, at last those whose results are not finite; None where undecided."""
-    found: list[Array | None] = [None] * count
+) -> list[tuple[Array | None, int]]:
+    """Run with more and more bits, at last those whose results are not finite; None where undecided.
+
+    The bits stand beside the results.
+    """
+    found: list[tuple[Array | None, int]] = [(None, 0)] * count
     pending = list(range(count))
     for bits in (*_BITS, _WHOLE_RANGE):
         with BALLS.precision(bits):
             for i, balls in zip(pending, in_halves(run, pending) if pending else [], strict=True):
-                found[i] = balls
+                found[i] = balls, bits
         digits = fmt.precision + _SPARE if bits < _BITS[-1] else -_WHOLE_RANGE
-        pending = [i for i in pending if not _is_narrow(found[i], digits)]
+        pending = [i for i in pending if not _is_narrow(found[i][0], digits)]
     return found
 
 
@@ -105,6 +111,8 @@ class Exactly:
         The exact results there.
     fmt, growth
         The format of what was computed, and the growth factor g.
+    bits
+        The precision that the results took: with less a branch may be undecided.
     code
         Whether the program is the code that computed them: only its own roundings are known then.
     beside
@@ -119,6 +127,7 @@ class Exactly:
     balls: Array
     fmt: Format
     growth: int
+    bits: int = FIRST_PRECISION
     code: bool = True
     beside: Sequence[Exactly] = ()
     doubted: bool = True
@@ -168,7 +177,7 @@ class Exactly:
         moved = self._measured(_moved) if count <= MANY else _moved([self])[0]
         if moved is None:  # a branch within the roundings: nothing is promised there
             return np.full(here.size, np.inf)
-        with BALLS.precision(_BITS[0]):
+        with BALLS.precision(self.bits):
             apart = _sizes(moved[:, chosen] - here)
         norm = np.hypot.reduce(apart, axis=0) * np.sqrt(count / len(apart))
         out: Array = np.maximum(norm * min(1.0, PROBABLE / np.sqrt(count)), apart.max(axis=0))
@@ -198,7 +207,7 @@ class Exactly:
         """Give the results at other inputs as floats, a row for each of ``mores``; None without."""
         rows = [batch([BALLS.array(a) for a in same]) for same in zip(*mores, strict=True)]
         try:
-            with BALLS.precision(_BITS[0]):
+            with BALLS.precision(self.bits):
                 out = at_rows(self.vector, [*Inputs(arrays).balls, *rows])
                 return midpoints(out.elements).reshape(-1, self.floats.size)
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
@@ -258,7 +267,7 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
             parts.append(_at_rows(each, given, len(signs)))
         return list(np.concatenate(parts, axis=1))
 
-    with BALLS.precision(_BITS[0]):
+    with BALLS.precision(max(e.bits for e in some)):
         return in_halves(run, some)
 
 
@@ -268,7 +277,7 @@ def _constants(some: Sequence[Exactly]) -> Sequence[Array]:
             given = [[under(arithmetic, b) for b in (*e.inputs.balls, *e.given)] for e in each]
             return list(_at_rows(each, given, 1))
 
-        with BALLS.precision(_BITS[0]):
+        with BALLS.precision(max(e.bits for e in some)):
             rows = in_halves(run, some)
             apart = [
                 np.full(e.balls.size, np.inf) if r is None else _sizes(r[0] - e.balls)

@@ -145,11 +145,8 @@ class Numbers:
         point, found = self.point, self.ran
         if found is None:
             vector = joined(self.program)
-            balls = run_alone(vector, point.inputs, self.more, point.fmt)
-            if balls is None:
-                return None
-            found = Exactly(vector, point.inputs, self.more, balls, point.fmt, point.growth)
-        return found if found.balls.size == self.computed.size else None
+            found = run_alone(vector, point.inputs, self.more, point.fmt, point.growth)
+        return found if found is not None and found.balls.size == self.computed.size else None
 
     @cached_property
     def doubts(self) -> tuple[Array, Array]:
@@ -325,7 +322,8 @@ def values(point: Point, found: Screening) -> Numbers:
         point, found, "value", computed, point.places, point.shapes,
         directions=[None] * len(point.points), program=point.vector,
         ran=Exactly(
-            point.vector, point.inputs, [], point.exact, point.fmt, point.growth, point.formulas.code
+            point.vector, point.inputs, [], point.exact, point.fmt, point.growth,
+            code=point.formulas.code,
         ),
     )  # fmt: skip
 
