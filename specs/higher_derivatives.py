@@ -21,6 +21,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
+from ffverify.truth.adaptive import Truth
 
 from . import programs
 from .programs import Code
@@ -160,7 +161,7 @@ def _mixed(cost: Callable[..., Any], u: Array, w: Array) -> Program:
 
 def _second_order(
     check: Check, code: Code, inputs: list[Array]
-) -> tuple[Array, Array, Callable[[Any], Any], Callable[[Array, Array], tuple[truth.Truth, float]]]:
+) -> tuple[Array, Array, Callable[[Any], Any], Callable[[Array, Array], tuple[Truth, float]]]:
     """Give x, W, the cost ½⟨v, program(x, W)⟩² of x, and what gives uᵀ H w and its running scale."""
     f = programs.namespace(check)
     x, W = inputs[0] / 2, inputs[1] / 2
@@ -170,7 +171,7 @@ def _second_order(
     exact_cost = _half_square(textbook.namespace, code, BALLS.array(W), BALLS.array(v))
     zero = np.zeros(())
 
-    def exactly(u: Array, w: Array) -> tuple[truth.Truth, float]:
+    def exactly(u: Array, w: Array) -> tuple[Truth, float]:
         def computed(x: Any) -> Any:
             return (f.jvp(f.grad(cost), (x,), (w,))[1] * u).sum()
 

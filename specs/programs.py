@@ -32,7 +32,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
-from ffverify.truth.derivatives import Truth
+from ffverify.truth.adaptive import Truth
 
 Code = list[list[Any]]
 Magnitude = Callable[..., float]

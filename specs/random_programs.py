@@ -10,7 +10,7 @@ from ffverify.conformance.check import Check, direction
 from ffverify.conformance.claim import claim
 from ffverify.exact.formats import Array
 from ffverify.truth import derivatives as truth
-from ffverify.truth.derivatives import Truth
+from ffverify.truth.adaptive import Truth
 
 from . import programs
 from .planted import overwriting, swept, unsummed

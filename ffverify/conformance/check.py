@@ -22,7 +22,7 @@ from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
-from ffverify.truth.derivatives import Truth
+from ffverify.truth.adaptive import Truth
 from ffverify.verdicts import places as display
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict, judge

@@ -16,7 +16,7 @@ from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, UnknownOperation, joined
 from ffverify.frameworks.shadow import shadow
-from ffverify.truth.derivatives import Truth
+from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.bounds import running_bounds
 
 from .backends import Backend

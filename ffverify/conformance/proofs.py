@@ -25,7 +25,7 @@ from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
-from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
+from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 
 from .check import Check
 

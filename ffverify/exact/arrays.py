@@ -244,13 +244,13 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             return _multiplied(*operands)
         values, rows = aligned(operands) if batch else ([x.elements for x in operands], 0)
         if ufunc in COMPARISONS:
-            result: Any = _plain(compare(ufunc, *values), rows)
+            result: Any = Plain.like(compare(ufunc, *values), rows)
         else:
             result = shortcuts.at_once(name, values) if shortcuts is not None else None
             if result is None:
                 result = of_elements(self.arithmetic, name, len(values))(*values)
             if name in _PREDICATES:
-                result = _plain(np.asarray(result, dtype=bool), rows)
+                result = Plain.like(np.asarray(result, dtype=bool), rows)
             else:
                 result = self.like(result, rows)
         if observer is not None:
@@ -300,7 +300,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         if np.dtype(dtype).kind == "b":
             return self != 0
         whole = UFUNCS["trunc"](self).elements
-        return _plain(np.asarray(np.frompyfunc(integer, 1, 1)(whole)).astype(dtype), self.rows)
+        return Plain.like(np.asarray(np.frompyfunc(integer, 1, 1)(whole)).astype(dtype), self.rows)
 
     def _reduced(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
         return getattr(np, name)(self, axis=axis, keepdims=keepdims)
@@ -320,6 +320,11 @@ class Plain(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __init__(self, elements: Array, rows: int) -> None:
         self.elements, self.rows = elements, rows
+
+    @staticmethod
+    def like(values: Any, rows: int = 0) -> Any:
+        """Give truth values or integers as they are, or as a batch of so many rows."""
+        return Plain(values, rows) if rows else np.asarray(values)
 
     shape = property(lambda self: self.elements.shape[1:])
     ndim = property(lambda self: self.elements.ndim - 1)
@@ -395,10 +400,6 @@ class Plain(np.lib.mixins.NDArrayOperatorsMixin):
             values, rows = aligned(args)
             return Plain(np.where(*values), rows)
         raise HiddenRows(f"np.{func.__name__}")
-
-
-def _plain(values: Array, rows: int) -> Any:
-    return Plain(values, rows) if rows else values
 
 
 def hidden_axes(axis: Any, ndim: int) -> Any:
@@ -538,13 +539,22 @@ def stackwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def row_of(value: Any, i: int) -> Any:
     """Give one row of a batch, or of the batches in lists and tuples; the rest as it is."""
-    if isinstance(value, PreciseArray) and value.rows:
+    if getattr(value, "rows", 0):
         return value.like(value.elements[i])
-    if isinstance(value, Plain):
-        return np.asarray(value.elements[i])
     if isinstance(value, list | tuple):
         return type(value)(row_of(v, i) for v in value)
     return value
+
+
+def rows_of(values: Sequence[Any], some: Array) -> list[Any]:
+    """Give some rows of the batches among values."""
+    return [v.like(v.elements[some], len(some)) if getattr(v, "rows", 0) else v for v in values]
+
+
+def batch(arrays: Sequence[Any]) -> Any:
+    """Make arrays of one shape a batch: each is a row, or a batch of rows itself."""
+    elements = np.concatenate([a.elements if a.rows else a.elements[None] for a in arrays])
+    return arrays[0].like(elements, len(elements))
 
 
 def stacked(results: Sequence[Any]) -> Any:
@@ -553,15 +563,10 @@ def stacked(results: Sequence[Any]) -> Any:
     if isinstance(first, list | tuple):
         return type(first)(stacked(parts) for parts in zip(*results, strict=True))
     if isinstance(first, PreciseArray):
-        return first.like(np.stack([r.values for r in results]), len(results))
+        return batch(results)
     if first is None or isinstance(first, str):
         return first
     return Plain(np.stack([np.asarray(r) for r in results]), len(results))
-
-
-def batch(arrays: Sequence[PreciseArray]) -> PreciseArray:
-    """Make arrays of one shape a batch."""
-    return arrays[0].like(np.stack([a.values for a in arrays]), len(arrays))
 
 
 def _unwrap(argument: Any, arithmetic: Arithmetic) -> Any:

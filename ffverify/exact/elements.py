@@ -48,7 +48,8 @@ def integer(x: Any) -> int:
 
 def are_finite(balls: Array) -> Array:
     """Tell which balls are finite."""
-    return np.fromiter(map(arb.is_finite, balls.tolist()), dtype=bool, count=balls.size)
+    flat = map(arb.is_finite, balls.ravel().tolist())
+    return np.fromiter(flat, dtype=bool, count=balls.size).reshape(balls.shape)
 
 
 def midpoints(balls: Array | list[Any]) -> Array:

@@ -20,7 +20,7 @@ from ffverify.exact.arrays import HiddenRows, PreciseArray, observed
 from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.frameworks.arrays import like, to_numpy
-from ffverify.truth.derivatives import TOGETHER
+from ffverify.truth.differences import TOGETHER
 from ffverify.truth.slopes import Inputs
 
 from .truth_sources import ExactPrograms

@@ -13,7 +13,7 @@ from ffverify.exact.elements import arb, mp
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
 from ffverify.truth import second_opinion as confirm
-from ffverify.truth.derivatives import CEILING, FIRST_PRECISION
+from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.places import subscript
 from ffverify.verdicts.verdict import Verdict

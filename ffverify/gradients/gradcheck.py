@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.alone import alone
+from ffverify.exact.elements import Undecided
 from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.exact.programs import Program
 from ffverify.frameworks.arguments import arguments, refusal_of
 from ffverify.frameworks.arrays import coarsest, device_of, like, to_numpy
 from ffverify.frameworks.framework import framework, framework_of
-from ffverify.truth.slopes import Unresolved
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -348,7 +348,7 @@ class Check:
         except Fault as fault:
             self._complain(fault.kind, str(fault), "", native)
             return
-        except Unresolved as unresolved:
+        except Undecided as unresolved:
             self._complain(
                 Verdict.INCONCLUSIVE, f"a branch stays undecided at any precision: {unresolved}", "", native
             )  # fmt: skip

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.elements import Undecided, arb, are_finite
 from ffverify.exact.formats import Array, Format
+
+T = TypeVar("T")
 
 FIRST_PRECISION = 128
 CEILING = 8192
 # A step shrinks to its square when precision doubles. A jump that stays from 192 bits (h = 2^-64)
 # to 384 (2^-128) is no kink in the neighbourhood, as far as floats have neighbours.
 _CONFIRMING = 256
+_HOPELESS = 3  # doublings after which a slope that is still undefined is taken for undefined
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,8 @@ class Truth:
 
     def reshape(self, shape: tuple[int, ...]) -> Truth:
         """Give the same truth in another shape."""
-        return Truth(
-            self.exact.reshape(shape),
-            lambda: self.motion,
-            self.kink.reshape(shape),
-            self.resolved.reshape(shape),
-            self.growth,
-        )
-
-
-def first_precision(fmt: Format) -> int:
-    """Give the bits to begin with.
-
-    Differences keep two thirds of them, more than `narrow` asks for: a run at 300 bits costs hardly more
-    than one at 100, and a second run as much as the first.
-    """
-    return 4 * (fmt.precision + 16)
+        exact, kink, resolved = (a.reshape(shape) for a in (self.exact, self.kink, self.resolved))
+        return Truth(exact, lambda: self.motion, kink, resolved, self.growth)
 
 
 def each_row(x: Any) -> Any:
@@ -108,67 +97,89 @@ def stays(jump: Array, before: Array) -> Array:
     return np.asarray(kept, dtype=bool)
 
 
+def decided(run: Callable[[int], T], bits: int) -> T:
+    """Run with so many bits, and with twice as many while a branch is undecided, up to the ceiling.
+
+    Raises
+    ------
+    Undecided
+        If no precision decides it.
+    """
+    while True:
+        try:
+            with BALLS.precision(bits):
+                return run(bits)
+        except Undecided:
+            bits *= 2
+            if bits > CEILING:
+                raise
+
+
 def adapt(
-    evaluate: Callable[[list[Array], int], tuple[Array, Array | None]],
-    move: Callable[[list[Array], Array, int], Array],
-    args: list[Array],
+    evaluate: Callable[[Array, int], tuple[Array, Array | None]],
+    move: Callable[[Array, Array, int], Array],
+    count: int,
     fmt: Format,
-    growth: int,
     *,
-    bits: int | None = None,
+    bits: int,
+    growth: int,
+    enough: Callable[[Array, int], Array] | None = None,
 ) -> Truth:
     """Evaluate all rows, then those not yet resolved again with twice the bits, up to the ceiling.
 
     ``evaluate(rows, bits)`` gives balls and, for derivatives, the jumps that their widths may be.
-    A jump that survives a doubling is a kink. ``move(rows, balls, bits)`` measures motions. ``bits`` are
-    those to begin with.
+    A jump that survives a doubling is a kink; a derivative that is still undefined after some is undefined.
+    ``move(rows, balls, bits)`` measures motions. ``bits`` are those to begin with. ``enough(balls, bits)``
+    tells which balls are narrow; None: `narrow`, or of derivatives `narrow_slopes`.
 
     Raises
     ------
     Undecided
         If no precision up to the ceiling decides the branches of any row.
     """
-    pending = np.arange(len(args[0]))
-    used = np.zeros(len(pending), dtype=np.int64)
-    kept: tuple[Array, ...] = ()
-    bits = first_precision(fmt) if bits is None else min(bits, CEILING)
-    while not kept or len(pending):
+    pending, used, rounds = np.arange(count), np.zeros(count, dtype=np.int64), 0
+    bits = min(bits, CEILING)
+    while not rounds or len(pending):
         with BALLS.precision(bits):
             try:
-                balls, jump = evaluate([a[pending] for a in args], bits)
+                balls, jump = evaluate(pending, bits)
             except Undecided:
-                if bits == CEILING and not kept:
+                if bits == CEILING and not rounds:
                     raise
             else:
-                if not kept:
-                    shape = (len(args[0]), *balls.shape[1:])
-                    kept = (
-                        _full(shape, arb.nan()),
-                        *np.zeros((2, *shape), bool),
-                        _full(shape, arb.nan()),
-                    )
-                exact, kink, resolved, jumps = kept
-                done = narrow(balls, fmt) if jump is None else narrow_slopes(balls, fmt)
+                if not rounds:
+                    shape = (count, *balls.shape[1:])
+                    exact, jumps = (np.full(shape, arb.nan(), dtype=object) for _ in range(2))
+                    kink, resolved = np.zeros((2, *shape), bool)
+                if enough is None:
+                    done = narrow(balls, fmt) if jump is None else narrow_slopes(balls, fmt)
+                else:
+                    done = enough(balls, bits)
+                left = ~done
                 if jump is not None:
                     if bits >= _CONFIRMING:
-                        kinked = kink[pending] = ~done & stays(jump, jumps[pending])
+                        kinked = kink[pending] = left & stays(jump, jumps[pending])
                         done |= kinked
                         # A kink beside the point lies off centre for the smaller step: the ends of
                         # the interval are as good as two steps agree on them.
                         balls[kinked] = _hull(balls[kinked], exact[pending][kinked])
                     jumps[pending] = jump
+                    left = ~done & (are_finite(balls) | (rounds < _HOPELESS))
                 exact[pending], resolved[pending], used[pending] = balls, done, bits
-                pending = pending[~each_row(done).all(axis=1)]
+                pending = pending[each_row(left).any(axis=1)]
+                rounds += 1
         if bits == CEILING:
             break
         bits = min(2 * bits, CEILING)
-    exact, kink, resolved, _ = kept
 
     def measure() -> Array:
-        motion = _full(exact.shape, arb(0))
-        for bits in np.unique(used[used > 0]).tolist():
-            rows = np.flatnonzero(used == bits)
-            motion[rows] = _decided(move, [a[rows] for a in args], exact[rows], bits)
+        motion = np.full(exact.shape, arb(0), dtype=object)
+        for first in np.unique(used[used > 0]).tolist():
+            rows = np.flatnonzero(used == first)
+            try:
+                motion[rows] = decided(lambda bits, rows=rows: move(rows, exact[rows], bits), first)  # type: ignore[misc]  # of this turn
+            except Undecided:
+                motion[rows] = arb.nan()
         motion[kink] = arb(0)
         return motion
 
@@ -176,20 +187,3 @@ def adapt(
 
 
 _hull = np.frompyfunc(lambda a, b: a.union(b), 2, 1)
-
-
-def _full(shape: tuple[int, ...], ball: Any) -> Array:
-    return np.full(shape, ball, dtype=object)
-
-
-def _decided(
-    move: Callable[[list[Array], Array, int], Array], args: list[Array], exact: Array, bits: int
-) -> Array:
-    """Measure motions; widen the precision while a branch beside the point is undecided."""
-    while bits <= CEILING:
-        with BALLS.precision(bits):
-            try:
-                return move(args, exact, bits)
-            except Undecided:
-                bits *= 2
-    return _full(exact.shape, arb.nan())

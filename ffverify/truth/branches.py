@@ -21,9 +21,10 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution, takes_one_branch
 
-from .derivatives import FIRST_PRECISION, shifted, steps
+from .adaptive import FIRST_PRECISION
+from .differences import Weights, shifted, shifts, steps
 from .neighbourhood import MANY, around
-from .slopes import Inputs, Weights, weighted
+from .slopes import Inputs, weighted
 
 # Ways that steps err: to nearest, as ties; so that ties are broken by their index, the first or the last
 # being the largest; those that rise the most along the direction upwards and others down, or the other way
@@ -72,10 +73,8 @@ class Branches:
         with BALLS.precision(beside.bits), contextlib.suppress(Exception):
             # No direction moves any input by more than the step.
             h, half = steps(np.asarray(beside.step - np.frexp(max(moves, default=1.0))[1]))
-            shifts = [
-                None if v is None else BALLS.array(v.astype(float)) * h for v in self.directions
-            ]
-            below, here, above = (shifted(self.inputs.balls, shifts, c) for c in (-1, 0, 1))
+            by = shifts(self.directions, h)
+            below, here, above = (shifted(self.inputs.balls, by, c) for c in (-1, 0, 1))
             rises: list[float] | None = []
             if way in _ALONG:
                 still = Execution(self.fmt, lambda _: 0.0)

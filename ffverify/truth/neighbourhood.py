@@ -22,8 +22,9 @@ from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import UNHELD
 
-from .derivatives import CEILING
-from .slopes import Inputs, Weights, central, weighted
+from .adaptive import CEILING
+from .differences import Weights, central
+from .slopes import Inputs, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them

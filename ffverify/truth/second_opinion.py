@@ -18,7 +18,7 @@ from ffverify.exact.elements import arb, mp
 from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 
-from .derivatives import CEILING, FIRST_PRECISION
+from .adaptive import CEILING, FIRST_PRECISION
 
 DIGITS = 60
 _PRECISIONS = tuple(2**k for k in range(9, CEILING.bit_length() + 1))

@@ -20,7 +20,7 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array, Format
-from ffverify.truth.derivatives import Truth
+from ffverify.truth.adaptive import Truth
 
 from .bounds import rounding_of
 

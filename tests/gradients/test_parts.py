@@ -10,12 +10,12 @@ import pytest
 from ffverify import gradcheck
 from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.programs import joined
 from ffverify.gradients.function_under_test import Fault
 from ffverify.gradients.judge.exactly import run_alone
 from ffverify.gradients.opaque import Opaque, ridders, slope_by_differences
-from ffverify.truth.slopes import Inputs, Unresolved, along, exact_value, slopes, slopes_together
+from ffverify.truth.slopes import Inputs, along, exact_value, slopes, slopes_together
 
 F64 = formats.FORMATS["float64"]
 X = np.array([0.5, -2.0, 3.0])
@@ -78,7 +78,7 @@ def test_a_kink_is_not_passed_over_by_wide_steps():
 
 def test_undecidable_branch_is_unresolved():
     third = lambda x: np.where(x / 3 - x / 3 > 0, x, -x)  # noqa: E731 - a zero no precision decides
-    with pytest.raises(Unresolved):
+    with pytest.raises(Undecided):
         exact_value(joined(third), Inputs([np.array([1.0])]))
 
 

@@ -14,6 +14,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
+from ffverify.truth.differences import sign_patterns
 
 F64 = formats.of("float64")
 mp = mpmath.mp
@@ -190,6 +191,6 @@ def test_an_undefined_value_is_left_unresolved() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 40, 1000])
 def test_every_input_is_moved_either_way_as_often(count: int) -> None:
-    signs = truth.sign_patterns(count)
+    signs = sign_patterns(count)
     assert np.all(np.abs(signs) == 1)
     assert not np.any(signs.sum(axis=0))

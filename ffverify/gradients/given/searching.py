@@ -15,7 +15,7 @@ from ffverify.frameworks.arrays import to_numpy
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
 from ffverify.gradients.judge.numbers import Screening
-from ffverify.truth.derivatives import TOGETHER
+from ffverify.truth.differences import TOGETHER
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 

@@ -18,8 +18,9 @@ from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
-from ffverify.truth.derivatives import LIBRARY_ROUNDINGS, sign_patterns
-from ffverify.truth.slopes import Inputs, under, with_constants_moved, with_rounding
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
+from ffverify.truth.differences import sign_patterns, with_rounding
+from ffverify.truth.slopes import Inputs, under, with_constants_moved
 from ffverify.verdicts.bounds import running_bounds
 
 from .slope import NEAR
@@ -263,7 +264,9 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
     def run(each: Sequence[Exactly]) -> Sequence[Array]:
         parts = []
         for signs in groups:
-            given = [[*with_rounding(e.inputs, places, signs, size, least), *e.given] for e in each]
+            given = [
+                [*with_rounding(e.inputs.balls, places, signs, size, least), *e.given] for e in each
+            ]
             parts.append(_at_rows(each, given, len(signs)))
         return list(np.concatenate(parts, axis=1))
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import arb, are_finite, midpoints
+from ffverify.exact.elements import Undecided, arb, are_finite, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import Point, attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
-from ffverify.truth.derivatives import TOGETHER
-from ffverify.truth.slopes import Inputs, Slopes, Unresolved, exact_value, slopes_along, weighted
+from ffverify.truth.differences import TOGETHER
+from ffverify.truth.slopes import Inputs, Slopes, exact_value, slopes_along, weighted
 from ffverify.verdicts.verdict import Verdict
 
 from .numbers import Judged, Numbers
@@ -237,5 +237,5 @@ def _are_defined(point: Point, results: Array) -> bool:
         return bool(
             are_finite(exact_value(point.vector, point.inputs, bits=CEILING)[results]).all()
         )
-    except Unresolved:
+    except Undecided:
         return False
