@@ -32,10 +32,9 @@ from .matrices import arb_mat, entries, matmul
 from .ordering import COMPARISONS, compare
 
 # What ufuncs (by name) and other functions of NumPy mean for precise arrays, where that is more than a
-# function of their arithmetic; and those that only move elements: NumPy's own serve on object arrays.
+# function of their arithmetic.
 UFUNCS: dict[str, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
-STRUCTURAL: set[Any] = set()
 
 _PREDICATES = ("isnan", "isfinite")
 
@@ -112,7 +111,40 @@ class HiddenRows(TypeError):
     """Something that cannot be done to all rows of a batch at once."""
 
 
-class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
+class Rows(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array that may be a batch: then ``rows`` is the length of a hidden first axis."""
+
+    __slots__ = ()
+    elements: Any
+    rows: int
+    shape: Any
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: math.prod(self.shape))
+
+    def like(self, values: Any, rows: int = 0) -> Any:
+        """Give other elements as such an array, or as a batch of so many rows."""
+        raise NotImplementedError
+
+    def _numbers(self) -> Array:
+        return np.arange(self.size).reshape(self.shape)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not self.rows:
+            return self.like(self.elements[index])
+        places = np.asarray(self._numbers()[index])
+        taken = self.elements.reshape(self.rows, -1)[:, places.ravel()]
+        return self.like(taken.reshape(self.rows, *places.shape), self.rows)
+
+    def reshape(self, *shape: Any) -> Any:
+        """As `ndarray.reshape`."""
+        new = shape[0] if len(shape) == 1 else shape
+        if self.rows:  # -1 is the length that is left
+            new = (self.rows, *np.empty(self.shape, dtype=bool).reshape(new).shape)
+        return self.like(self.elements.reshape(new), self.rows)
+
+
+class PreciseArray(Rows):
     """An array of high-precision numbers that plain NumPy code computes with.
 
     ``values`` is an object array of one arithmetic's elements. Matrices of balls are held as Arb's own
@@ -154,8 +186,6 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
             return (held.nrows(), held.ncols())
         return held.shape[1:] if self.rows else held.shape  # type: ignore[no-any-return]  # an ndarray's
 
-    ndim = property(lambda self: len(self.shape))
-    size = property(lambda self: math.prod(self.shape))
     T = property(lambda self: np.transpose(self))  # noqa: PLW0108 - it is no function of objects
     mT = property(lambda self: np.swapaxes(self, -1, -2))  # noqa: N815 - NumPy's name
 
@@ -176,11 +206,6 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __iter__(self) -> Iterator[PreciseArray]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: Any) -> PreciseArray:
-        if not self.rows:
-            return self.like(self.elements[index])
-        return self._moved(lambda numbers: numbers[index])  # type: ignore[no-any-return]  # one array
-
     def __setitem__(self, index: Any, values: Any) -> None:
         given = self.arithmetic.array(values)
         if not self.rows:
@@ -193,20 +218,6 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
         shape = (self.rows, *places.shape)
         flat[:, places.ravel()] = np.broadcast_to(full[0], shape).reshape(self.rows, -1)
         self._held = flat.reshape(self.elements.shape)
-
-    def _numbers(self) -> Array:
-        return np.arange(self.size).reshape(self.shape)
-
-    def _moved(self, move: Callable[[Array], Any]) -> Any:
-        """Move the elements of all rows as a function moves the numbers of one."""
-        flat = self.elements.reshape(self.rows, -1)
-
-        def taken(places: Any) -> PreciseArray:
-            where = np.asarray(places)
-            return self.like(flat[:, where.ravel()].reshape(self.rows, *where.shape), self.rows)
-
-        out = move(self._numbers())
-        return [taken(p) for p in out] if isinstance(out, list | tuple) else taken(out)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> Array:
         raise TypeError(
@@ -260,27 +271,9 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in FUNCTIONS:
             return FUNCTIONS[func](*args, **kwargs)
-        if func not in STRUCTURAL:
-            raise TypeError(
-                f"np.{func.__name__} has no precise form: add a line to numpy_functions.py, or do without it"
-            )
-        arrays = [a for a in _flattened(args) if isinstance(a, PreciseArray | Plain)]
-        if any(a.rows for a in arrays):
-            return _moved_together(func, args, kwargs, self.arithmetic)
-        result = func(*(_unwrap(a, self.arithmetic) for a in args), **kwargs)
-        return (
-            [self.like(r) for r in result]
-            if isinstance(result, list | tuple)
-            else self.like(result)
+        raise TypeError(
+            f"np.{func.__name__} has no precise form: add a line to numpy_functions.py, or do without it"
         )
-
-    def reshape(self, *shape: Any) -> PreciseArray:
-        """As `ndarray.reshape`."""
-        new = shape[0] if len(shape) == 1 else shape
-        if not self.rows:
-            return self.like(self.elements.reshape(new))
-        new = np.empty(self.shape, dtype=bool).reshape(new).shape  # -1 is the length that is left
-        return self.like(self.elements.reshape(self.rows, *new), self.rows)
 
     def dot(self, other: Any) -> Any:
         """As `ndarray.dot` of vectors and matrices."""
@@ -312,7 +305,7 @@ class PreciseArray(np.lib.mixins.NDArrayOperatorsMixin):
     prod = functools.partialmethod(_reduced, "prod")
 
 
-class Plain(np.lib.mixins.NDArrayOperatorsMixin):
+class Plain(Rows):
     """A batch of truth values or integers: what comparisons of batches give."""
 
     __slots__ = ("elements", "rows")
@@ -327,8 +320,6 @@ class Plain(np.lib.mixins.NDArrayOperatorsMixin):
         return Plain(values, rows) if rows else np.asarray(values)
 
     shape = property(lambda self: self.elements.shape[1:])
-    ndim = property(lambda self: self.elements.ndim - 1)
-    size = property(lambda self: math.prod(self.shape))
     dtype = property(lambda self: self.elements.dtype)
 
     def precise(self, arithmetic: Arithmetic) -> PreciseArray:
@@ -362,25 +353,13 @@ class Plain(np.lib.mixins.NDArrayOperatorsMixin):
         """As `ndarray.astype`."""
         return Plain(self.elements.astype(dtype), self.rows)
 
-    def reshape(self, *shape: Any) -> Plain:
-        """As `ndarray.reshape`."""
-        new = np.empty(self.shape, bool).reshape(*shape).shape
-        return Plain(self.elements.reshape(self.rows, *new), self.rows)
-
-    def __getitem__(self, index: Any) -> Plain:
-        places = np.asarray(np.arange(self.size).reshape(self.shape)[index])
-        flat = self.elements.reshape(self.rows, -1)[:, places.ravel()]
-        return Plain(flat.reshape(self.rows, *places.shape), self.rows)
-
-    def any(self, axis: Any = None, *, keepdims: bool = False) -> Any:
-        """As `ndarray.any`."""
+    def _told(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
         axes = hidden_axes(axis, self.ndim)
-        return Plain(np.asarray(self.elements.any(axis=axes, keepdims=keepdims)), self.rows)
+        found = getattr(self.elements, name)(axis=axes, keepdims=keepdims)
+        return Plain(np.asarray(found), self.rows)
 
-    def all(self, axis: Any = None, *, keepdims: bool = False) -> Any:
-        """As `ndarray.all`."""
-        axes = hidden_axes(axis, self.ndim)
-        return Plain(np.asarray(self.elements.all(axis=axes, keepdims=keepdims)), self.rows)
+    any = functools.partialmethod(_told, "any")
+    all = functools.partialmethod(_told, "all")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(x, PreciseArray) for x in inputs):
@@ -391,7 +370,7 @@ class Plain(np.lib.mixins.NDArrayOperatorsMixin):
         return Plain(np.asarray(ufunc(*values)), rows)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        arrays = [a for a in _flattened(args) if isinstance(a, PreciseArray)]
+        arrays = [a for a in flattened(args) if isinstance(a, PreciseArray)]
         if arrays:
             return arrays[0].__array_function__(func, types, args, kwargs)
         if func in (np.any, np.all):
@@ -428,56 +407,30 @@ def aligned(operands: Sequence[Any]) -> tuple[list[Any], int]:
 
 def _multiplied(a: PreciseArray, b: PreciseArray) -> PreciseArray:
     """Multiply matrices, stacks and vectors of them."""
-    rows = max(a.rows, b.rows)
-    if not rows:
-        return a.like(matmul(a.arithmetic, a.values, b.values))
     left = a.reshape(1, -1) if a.ndim == 1 else a
     right = b.reshape(-1, 1) if b.ndim == 1 else b
-    values, _ = aligned([left, right])
+    values, rows = aligned([left, right])
     out = a.like(matmul(a.arithmetic, *values), rows)
-    shape = out.shape
-    if b.ndim == 1:
-        shape = shape[:-1]
+    shape = list(out.shape)
     if a.ndim == 1:
-        shape = (*shape[:-2], *shape[-1:]) if b.ndim > 1 else shape[:-1]
-    return out.reshape(shape)
+        del shape[-2]
+    if b.ndim == 1:
+        del shape[-1]
+    return out if len(shape) == out.ndim else out.reshape(tuple(shape))
 
 
-def _flattened(args: Any) -> Iterator[Any]:
-    for a in args:
-        if isinstance(a, list | tuple):
-            yield from _flattened(a)
+def flattened(values: Any) -> Iterator[Any]:
+    """Give values, and in the place of lists and tuples what these hold."""
+    for v in values:
+        if isinstance(v, list | tuple):
+            yield from flattened(v)
         else:
-            yield a
+            yield v
 
 
-def _moved_together(func: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Any:
-    """Move elements of several arrays, batches among them, as NumPy moves their numbers."""
-    if func in _NOT_MOVES:
-        raise HiddenRows(f"np.{func.__name__}")
-    arrays: list[PreciseArray] = []
-    count = 0
-
-    def numbered(a: Any) -> Any:
-        nonlocal count
-        if isinstance(a, list | tuple):
-            some = any(isinstance(b, PreciseArray) for b in a)
-            return type(a)(numbered(arithmetic.array(b) if some else b) for b in a)
-        if not isinstance(a, PreciseArray):
-            return a
-        arrays.append(a)
-        count += a.size
-        return np.arange(count - a.size, count).reshape(a.shape)
-
-    given = [numbered(a) for a in args]
-    out = func(*given, **kwargs)
-    rows = max(a.rows for a in arrays)
-    pool = np.concatenate([flat_rows(a, rows) for a in arrays], axis=1)
-
-    def taken(places: Array) -> PreciseArray:
-        return PreciseArray(pool[:, places.ravel()].reshape(rows, *places.shape), arithmetic, rows)
-
-    return [taken(p) for p in out] if isinstance(out, list | tuple) else taken(np.asarray(out))
+def arithmetic_of(values: Any) -> Any:
+    """Give the arithmetic of the first precise array among values, looking into lists; None without any."""
+    return next((v.arithmetic for v in flattened(values) if isinstance(v, PreciseArray)), None)
 
 
 def flat_rows(a: PreciseArray, rows: int) -> Array:
@@ -489,7 +442,7 @@ def by_rows(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function once for every row of the batches among its arguments, and put the rows together."""
     if _OBSERVER.get() is not None:
         raise HiddenRows("operations on single rows, of which an observer does not know the place")
-    batches = [a for a in _flattened(args) if getattr(a, "rows", 0)]
+    batches = [a for a in flattened(args) if getattr(a, "rows", 0)]
     if all(isinstance(b, Plain) for b in batches):  # integers of few kinds
         first, which = distinct_rows(batches)
     else:
@@ -511,7 +464,7 @@ def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        if any(getattr(a, "rows", 0) for a in _flattened((args, tuple(options.values())))):
+        if any(getattr(a, "rows", 0) for a in flattened((args, tuple(options.values())))):
             names = tuple(options)
 
             def one(*given: Any) -> Any:
@@ -529,7 +482,7 @@ def stackwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        arithmetic = arithmetic_among(args)
+        arithmetic = arithmetic_of(args)
         values, rows = aligned([arithmetic.array(a) for a in args])
         result = function(*(PreciseArray(v, arithmetic) for v in values))
         return result.like(result.elements, rows) if rows else result
@@ -569,18 +522,6 @@ def stacked(results: Sequence[Any]) -> Any:
     return Plain(np.stack([np.asarray(r) for r in results]), len(results))
 
 
-def _unwrap(argument: Any, arithmetic: Arithmetic) -> Any:
-    """Replace precise arrays, and floats beside them in a list, by object arrays."""
-    if isinstance(argument, PreciseArray):
-        return argument.values
-    if isinstance(argument, list | tuple) and any(isinstance(a, PreciseArray) for a in argument):
-        return [arithmetic.array(a).values for a in argument]
-    return argument
-
-
-# Functions that do more than move elements, and those that move by elements.
-_NOT_MOVES = (np.diff,)
-
 # What ufunc.reduce is under its own name.
 _REDUCTIONS = {"add": np.sum, "multiply": np.prod, "maximum": np.max, "minimum": np.min}
 
@@ -605,12 +546,7 @@ def of_elements(arithmetic: Arithmetic, name: str, operands: int) -> Any:
 
 def elementwise(name: str, *operands: Any) -> PreciseArray:
     """Apply a function that NumPy does not have (``erf``, ``lgamma``) to every element."""
-    arithmetic = arithmetic_among(operands)
+    arithmetic = arithmetic_of(operands)
     values, rows = aligned([arithmetic.array(x) for x in operands])
     result = of_elements(arithmetic, name, len(values))(*values)
     return PreciseArray(np.asarray(result, dtype=object), arithmetic, rows)
-
-
-def arithmetic_among(operands: Sequence[Any]) -> Arithmetic:
-    """Give the arithmetic of the first precise array."""
-    return next(a for a in operands if isinstance(a, PreciseArray)).arithmetic

@@ -49,18 +49,13 @@ def as_matrices(ufunc: np.ufunc, *operands: Any) -> Any:
 
 
 def matmul(arithmetic: Any, a: Array, b: Array) -> Array:
-    """Multiply stacks of matrices with NumPy's rules for vectors and broadcasting."""
-    left = a[None, :] if a.ndim == 1 else a
-    right = b[:, None] if b.ndim == 1 else b
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    out = np.empty((*batch, left.shape[-2], right.shape[-1]), dtype=object)
-    left = np.broadcast_to(left, (*batch, *left.shape[-2:]))
-    right = np.broadcast_to(right, (*batch, *right.shape[-2:]))
+    """Multiply stacks of matrices."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    out = np.empty((*batch, a.shape[-2], b.shape[-1]), dtype=object)
+    left, right = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
     for i in np.ndindex(batch):
         out[i] = arithmetic.accumulate(arithmetic.matmul, left[i], right[i])
-    if a.ndim == 1:
-        out = out[..., 0, :]
-    return out[..., 0] if b.ndim == 1 else out
+    return out
 
 
 def solve(a: Any, b: Any) -> Any:

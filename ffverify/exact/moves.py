@@ -9,24 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .arrays import Arithmetic, HiddenRows, Plain, PreciseArray, distinct_rows, flat_rows, row_of
+from .arrays import (
+    HiddenRows,
+    Plain,
+    PreciseArray,
+    arithmetic_of,
+    distinct_rows,
+    flat_rows,
+    flattened,
+    row_of,
+)
 from .formats import Array
-
-
-def arithmetic_of(values: Any) -> Arithmetic | None:
-    """Give the arithmetic of the first precise array among values, looking into lists."""
-    for value in values:
-        if isinstance(value, PreciseArray):
-            return value.arithmetic
-        if isinstance(value, list | tuple):
-            found = arithmetic_of(value)
-            if found is not None:
-                return found
-    return None
 
 
 def labels(arrays: Sequence[PreciseArray]) -> list[Array]:
@@ -39,9 +37,15 @@ def labels(arrays: Sequence[PreciseArray]) -> list[Array]:
 
 
 def marked(operands: Sequence[Any], native: Callable[[Array], Any] = np.asarray) -> list[Any]:
-    """Give operands with labels, as a framework's arrays, in the place of the precise ones."""
-    numbers = iter(labels([x for x in operands if isinstance(x, PreciseArray)]))
-    return [native(next(numbers)) if isinstance(x, PreciseArray) else x for x in operands]
+    """Give operands with labels, as a framework's arrays, in the place of the precise ones, in lists too."""
+    numbers = iter(labels([x for x in flattened(operands) if isinstance(x, PreciseArray)]))
+
+    def mark(x: Any) -> Any:
+        if isinstance(x, PreciseArray):
+            return native(next(numbers))
+        return list(map(mark, x)) if isinstance(x, list) else x
+
+    return list(map(mark, operands))
 
 
 @dataclass(frozen=True)
@@ -107,3 +111,24 @@ def moved(arrays: Sequence[PreciseArray], by: Move, outside: float = math.nan) -
     shape = (rows, *by.shape) if rows else by.shape
     taken = pool[:, index] if index.ndim == 1 else pool[np.arange(rows)[:, None], index]
     return PreciseArray(taken.reshape(shape), arithmetic, rows)
+
+
+def rearranged(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Apply a function of NumPy's that only moves elements; it may take and give lists of arrays."""
+    arithmetic = arithmetic_of(args)
+
+    def precise(x: Any) -> Any:  # floats beside precise arrays in a list, too
+        some = isinstance(x, list | tuple) and arithmetic_of(x) is not None
+        return list(map(arithmetic.array, x)) if some else x
+
+    operands = list(map(precise, args))
+    arrays = [x for x in flattened(operands) if isinstance(x, PreciseArray)]
+    if any(getattr(x, "rows", 0) for x in flattened(operands)):
+        by = moves_of(lambda given: _each(move, function(*marked(given), **options)), operands)
+        return _each(partial(moved, arrays), by)
+    bare = iter([x.values for x in arrays])
+    return _each(arrays[0].like, function(*marked(operands, lambda _: next(bare)), **options))
+
+
+def _each(function: Callable[[Any], Any], found: Any) -> Any:
+    return list(map(function, found)) if isinstance(found, list | tuple) else function(found)

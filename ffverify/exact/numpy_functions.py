@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .arrays import (
     FUNCTIONS,
-    STRUCTURAL,
     HiddenRows,
     Plain,
     PreciseArray,
     aligned,
-    arithmetic_among,
+    arithmetic_of,
     hidden_axes,
     of_elements,
     rowwise,
@@ -23,6 +23,7 @@ from .arrays import (
 )
 from .formats import Array
 from .matrices import det, solve
+from .moves import rearranged
 from .ordering import arg_extremum, argsort, sort
 
 # ---------------------------------------------------------------------------------------------
@@ -34,7 +35,7 @@ def _accumulated(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
     """Make a NumPy function that sums elements, or products of them, account for long sums."""
 
     def accumulate(*args: Any, **kwargs: Any) -> PreciseArray:
-        arithmetic = arithmetic_among(args)
+        arithmetic = arithmetic_of(args)
         where = [i for i, a in enumerate(args) if isinstance(a, PreciseArray | np.ndarray)]
 
         def call(*operands: Array) -> Any:
@@ -66,7 +67,10 @@ def _folded(name: str) -> Callable[..., PreciseArray]:
         rows, shape = _one_axis(x, axis, keepdims=keepdims)
         if not rows.shape[-1] and name == "multiply":
             return x.arithmetic.array(np.ones(shape))
-        return x.like(of_elements(x.arithmetic, name, 2).reduce(rows, axis=-1)).reshape(shape)
+        found: PreciseArray = x.like(
+            of_elements(x.arithmetic, name, 2).reduce(rows, axis=-1)
+        ).reshape(shape)
+        return found
 
     return fold
 
@@ -104,7 +108,7 @@ def _inverse(a: PreciseArray) -> PreciseArray:
 
 
 def _where(condition: Any, x: Any, y: Any) -> PreciseArray:
-    arithmetic = arithmetic_among((x, y))
+    arithmetic = arithmetic_of((x, y))
     values, rows = aligned([condition, arithmetic.array(x), arithmetic.array(y)])
     return PreciseArray(np.where(*values), arithmetic, rows)
 
@@ -142,7 +146,7 @@ def _einsum(subscripts: str, *operands: Any) -> PreciseArray:
         letter + t if getattr(x, "rows", 0) else t
         for t, x in zip(terms.split(","), operands, strict=True)
     ]
-    arithmetic = arithmetic_among(operands)
+    arithmetic = arithmetic_of(operands)
     shown = [PreciseArray(arithmetic.array(x).elements, arithmetic) for x in operands]
     result = _accumulated(np.einsum)(f"{','.join(marked)}->{letter}{out}", *shown)
     return result.like(result.elements, rows)
@@ -178,11 +182,11 @@ FUNCTIONS |= {
 }  # fmt: skip
 FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
 
-# Functions that only move elements: NumPy's own serve on object arrays.
-
-STRUCTURAL |= {
+# Functions that only move elements.
+FUNCTIONS |= {f: partial(rearranged, f) for f in (
     np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.squeeze, np.expand_dims,
     np.broadcast_to, np.concatenate, np.stack, np.hstack, np.vstack, np.split, np.array_split, np.take,
-    np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy, np.diff,
+    np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy,
     np.atleast_1d, np.atleast_2d, np.delete,
-}  # fmt: skip
+)}  # fmt: skip
+FUNCTIONS[np.diff] = rowwise(partial(rearranged, np.diff))  # of one row object arrays are enough

@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import UFUNCS, PreciseArray, arithmetic_among, elementwise, rowwise, stackwise
+from .arrays import UFUNCS, PreciseArray, arithmetic_of, elementwise, rowwise, stackwise
 from .elements import Undecided, arb, is_same, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
-from .moves import arithmetic_of
 
 Value = Any  # a PreciseArray, an integer or boolean ndarray, a Python number, or a list of these
 
@@ -175,10 +174,6 @@ def _ball_lgamma(x: Any) -> Any:
     return (arb.pi() / abs((arb.pi() * x).sin())).log() - (1 - x).lgamma()
 
 
-def _ball_arctan2(y: Any, x: Any) -> Any:
-    return arb.atan2(y, x)
-
-
 def _ball_polygamma(n: Any, x: Any) -> Any:
     k = int(n.unique_fmpz())
     if k and not x > 0:  # Hurwitz' zeta is defined to the right of 0: ψ is shifted there
@@ -285,7 +280,7 @@ def _ndtr(x: Any) -> Any:
 
 def _xlog(logarithm: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     def product(x: Any, y: Any) -> Any:
-        arithmetic = arithmetic_among((x, y))
+        arithmetic = arithmetic_of((x, y))
         x, y = arithmetic.array(x), arithmetic.array(y)
         return np.where((x == 0) & ~np.isnan(y), 0, x * logarithm(y))
 

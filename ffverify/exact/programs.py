@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .arithmetic import BALLS
-from .arrays import HiddenRows, Plain, PreciseArray, arithmetic_among, by_rows, flat_rows
+from .arrays import HiddenRows, Plain, PreciseArray, arithmetic_of, by_rows, flat_rows
 from .elements import Undecided
 from .formats import Array, is_floating
 
@@ -68,7 +68,7 @@ def joined(program: Program, places: Sequence[int] | None = None) -> Program:
     def run(*args: Any) -> PreciseArray:
         results = listed(program(*args))
         chosen = results if places is None else [results[i] for i in places]
-        arithmetic = arithmetic_among((*chosen, *args))
+        arithmetic = arithmetic_of((*chosen, *args))
         parts = [
             r.precise(arithmetic) if isinstance(r, Plain) else arithmetic.array(r) for r in chosen
         ]

@@ -20,9 +20,9 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
+from ffverify.exact.moves import Move, marked, move, moved, moves_of
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import UnknownOperation, at_rows, listed
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import Move, arithmetic_of, marked, move, moved, moves_of
+from ffverify.exact.moves import Move, marked, move, moved, moves_of
 from ffverify.exact.operations import OPERATIONS, Value
 from ffverify.exact.programs import Itself, Known, Program, UnknownOperation, at_rows, remembered
 from ffverify.reference import Primitive

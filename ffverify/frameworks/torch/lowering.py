@@ -29,12 +29,13 @@ from ffverify.exact.arrays import (
     HiddenRows,
     Plain,
     PreciseArray,
+    arithmetic_of,
     by_rows,
     distinct_rows,
     row_of,
 )
 from ffverify.exact.formats import Array, is_floating
-from ffverify.exact.moves import Move, arithmetic_of, labels, move, moved, moves_of
+from ffverify.exact.moves import Move, labels, move, moved, moves_of
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import (
     Draw,
