@@ -11,6 +11,7 @@ import numpy as np
 from .formats import Array
 
 arb = flint.arb
+acb = flint.acb
 mp = mpmath.mp
 
 _ALIKE = 2200  # bits, more than from 2^1024 down to 2^-1074

@@ -11,6 +11,7 @@ have no row at all (see `moves`).
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import UFUNCS, PreciseArray, arithmetic_of, elementwise, rowwise, stackwise
-from .elements import Undecided, arb, is_same, mp, shown
+from .elements import Undecided, acb, arb, is_nan, is_same, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
 
@@ -74,18 +75,10 @@ class Operation:
 _NAN, _POSITIVE_INFINITY, _NEGATIVE_INFINITY = arb.nan(), arb.pos_inf(), arb.neg_inf()
 
 
-def _ball_log(x: Any) -> Any:
-    return _NEGATIVE_INFINITY if x.is_zero() else x.log()  # Arb: log 0 is nan
-
-
 def _ball_divide(x: Any, y: Any) -> Any:
     if y.is_zero() and not x.is_zero() and not x.is_nan():  # Arb: x / 0 is nan
         return x.sgn() * _POSITIVE_INFINITY
     return x / y
-
-
-def _ball_erfc(x: Any) -> Any:
-    return x.erfc() if x.is_finite() or x.is_nan() else arb(1) - x.sgn()  # Arb: nan at ±inf
 
 
 def _ball_power(x: Any, y: Any) -> Any:
@@ -106,17 +99,18 @@ def raised(x: Any, n: int) -> Any:
     return result
 
 
-def _ball_maximum(x: Any, y: Any) -> Any:
-    """Give the larger operand itself, not a copy: the same object is known to be equal."""
-    if x.is_nan() or y.is_nan():
-        return _NAN
-    return x if x >= y or is_same(x, y) else y if y > x else x.max(y)
+def _extremum(
+    precedes: Callable[[Any, Any], Any], of_overlapping: Callable[[Any, Any], Any], nan: Any
+) -> Callable[[Any, Any], Any]:
+    """Choose the operand that precedes, itself and no copy: the same object is known to be equal."""
 
+    def choose(x: Any, y: Any) -> Any:
+        if is_nan(x) or is_nan(y):
+            return nan
+        first = precedes(x, y) or is_same(x, y)
+        return x if first else y if precedes(y, x) else of_overlapping(x, y)
 
-def _ball_minimum(x: Any, y: Any) -> Any:
-    if x.is_nan() or y.is_nan():
-        return _NAN
-    return x if x <= y or is_same(x, y) else y if y < x else x.min(y)
+    return choose
 
 
 def _ball_sign(x: Any) -> Any:
@@ -159,31 +153,9 @@ def _ball_exponent(x: Any) -> Any:
     return arb(low)
 
 
-def _mp_exponent(x: Any) -> Any:
-    return mp.mpf(mp.frexp(x)[1] if mp.isfinite(x) else 0)
-
-
 def _frexp(x: Any) -> tuple[Any, Any]:
     exponent = elementwise("exponent", x)
     return x / 2**exponent, exponent.astype(np.int32)
-
-
-def _ball_lgamma(x: Any) -> Any:
-    if x > 0:
-        return x.lgamma()
-    return (arb.pi() / abs((arb.pi() * x).sin())).log() - (1 - x).lgamma()
-
-
-def _ball_polygamma(n: Any, x: Any) -> Any:
-    k = int(n.unique_fmpz())
-    if k and not x > 0:  # Hurwitz' zeta is defined to the right of 0: ψ is shifted there
-        below = (-x).floor().unique_fmpz()
-        if below is None or below > 1000:
-            return arb.nan()
-        shift = int(below) + 1
-        poles = sum((1 / (x + i) ** (k + 1) for i in range(shift)), arb(0))
-        return _ball_polygamma(n, x + shift) - (-1) ** k * arb(k).fac() * poles
-    return x.digamma() if k == 0 else (-1) ** (k + 1) * arb(k).fac() * arb(k + 1).zeta(x)
 
 
 def _zeta(function: Callable[..., Any], undefined: Any) -> Callable[[Any, Any], Any]:
@@ -191,36 +163,23 @@ def _zeta(function: Callable[..., Any], undefined: Any) -> Callable[[Any, Any], 
     return lambda s, q: function(s, q) if s > 1 else undefined
 
 
-def _mp_real(function: Callable[..., Any]) -> Callable[..., Any]:
+def _on_the_real_line(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function of mpmath's that is nan where it has a pole or is complex."""
+
     def real(*operands: Any) -> Any:
-        result = function(*operands)
-        return mp.nan if isinstance(result, mp.mpc) else result  # mpmath leaves the real line
+        try:
+            result = function(*operands)
+        except (ValueError, ZeroDivisionError):  # mpmath refuses poles
+            return mp.nan
+        return mp.nan if isinstance(result, mp.mpc) else result
 
     return real
-
-
-def _mp_log(x: Any) -> Any:
-    return mp.ninf if x == 0 else _mp_real(mp.log)(x)
 
 
 def _mp_divide(x: Any, y: Any) -> Any:
     if y == 0:
         return mp.nan if x == 0 or mp.isnan(x) else mp.sign(x) * mp.inf
     return x / y
-
-
-def _mp_maximum(x: Any, y: Any) -> Any:
-    return mp.nan if mp.isnan(x) or mp.isnan(y) else max(x, y)
-
-
-def _mp_minimum(x: Any, y: Any) -> Any:
-    return mp.nan if mp.isnan(x) or mp.isnan(y) else min(x, y)
-
-
-def _mp_lgamma(x: Any) -> Any:
-    if x > 0:
-        return mp.loggamma(x)
-    return mp.log(mp.pi / abs(mp.sinpi(x))) - mp.loggamma(1 - x)
 
 
 def _mp_exp(x: Any) -> Any:
@@ -237,19 +196,9 @@ def _mp_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda x: function(x) if mp.isfinite(x) else x
 
 
-def _mp_poled(function: Callable[..., Any]) -> Callable[..., Any]:
-    def poled(*operands: Any) -> Any:
-        try:
-            return _mp_real(function)(*operands)
-        except (ValueError, ZeroDivisionError):  # mpmath refuses poles
-            return mp.nan
-
-    return poled
-
-
 def _bessel(kind: str, n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     own, order = getattr(arb, f"bessel_{kind}"), arb(n)
-    return lambda x: own(x, order), _mp_poled(partial(getattr(mp, f"bessel{kind}"), n))
+    return lambda x: own(x, order), partial(getattr(mp, f"bessel{kind}"), n)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -259,11 +208,6 @@ def _bessel(kind: str, n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 def _one(x: PreciseArray) -> PreciseArray:
     return np.ones_like(x)  # type: ignore[return-value]  # a duck array
-
-
-def _sinc(x: Any) -> Any:
-    angle = 4 * np.arctan(_one(x)) * x
-    return np.where(x == 0, 1, np.sin(angle) / np.where(x == 0, 1, angle))
 
 
 def _but_nan(extremum: np.ufunc) -> Callable[[Any, Any], Any]:
@@ -360,7 +304,16 @@ def _elementary(
     """Make the row of a function of elements."""
     ufunc = getattr(np, name, None)
     meaning = ufunc if isinstance(ufunc, np.ufunc) else partial(elementwise, name)
-    return _row(name, aten, lax, meaning, balls=balls, numbers=numbers, units=units, **said)
+    return _row(
+        name,
+        aten,
+        lax,
+        meaning,
+        balls=balls,
+        numbers=_on_the_real_line(numbers),
+        units=units,
+        **said,
+    )
 
 
 _sums, _xlogy = partial(_numpys, kind="reduce"), _xlog(np.log)
@@ -371,7 +324,7 @@ TABLE = (
     _numpys("add", lax="add add_any"), _numpys("subtract", lax="sub"),
     _numpys("multiply", "mul", "mul", units=CORRECT), _numpys("square", "square", "square", units=CORRECT),
     _elementary("divide", "", "div", _ball_divide, _mp_divide, CORRECT),
-    _elementary("power", "pow", "pow", _ball_power, _mp_real(mp.power)),
+    _elementary("power", "pow", "pow", _ball_power, mp.power),
     _row("float_power", "float_power", "", np.power), _row("reciprocal", "reciprocal", "", lambda x: 1 / x),
     _numpys("negative", "neg", "neg"), _numpys("positive"), _numpys("absolute", "abs", "abs"),
     _numpys("greater", "gt", "gt"), _numpys("greater_equal", "ge", "ge"), _numpys("less", "lt", "lt"),
@@ -385,8 +338,9 @@ TABLE = (
     # ---- exponentials and powers
     _elementary("exp", "exp", "exp", arb.exp, _mp_exp),
     _elementary("expm1", "expm1", "expm1", arb.expm1, mp.expm1),
-    _elementary("log", "log", "log", _ball_log, _mp_log),
-    _elementary("log1p", "log1p", "log1p", arb.log1p, _mp_real(mp.log1p)),
+    _elementary("log", "log", "log", lambda x: _NEGATIVE_INFINITY if x.is_zero() else x.log(),
+                lambda x: mp.log(x) if x else mp.ninf),
+    _elementary("log1p", "log1p", "log1p", arb.log1p, mp.log1p),
     _row("exp2", "exp2", "exp2", lambda x: np.exp(x * np.log(1 + _one(x)))),
     _row("log2", "log2", "", lambda x: np.log(x) / np.log(1 + _one(x))),
     _row("log10", "log10", "", lambda x: np.log(x) / np.log(9 + _one(x))),
@@ -395,26 +349,28 @@ TABLE = (
     _row("xlog1py", "special_xlog1py", "", _xlog(np.log1p)),
     _row("entr", "special_entr", "", lambda x: -_xlogy(x, x)),
     _row("sigmoid", "sigmoid", "logistic", lambda x: 1 / (1 + np.exp(-x)), scipy="expit"),
-    _elementary("sqrt", "sqrt", "sqrt", arb.sqrt, _mp_real(mp.sqrt), CORRECT),
+    _elementary("sqrt", "sqrt", "sqrt", arb.sqrt, mp.sqrt, CORRECT),
     _row("rsqrt", "rsqrt", "rsqrt", lambda x: 1 / np.sqrt(x)),
     _row("cbrt", "", "cbrt", lambda x: np.sign(x) * abs(x) ** Fraction(1, 3)),
     _row("hypot", "hypot", "", lambda x, y: np.sqrt(x * x + y * y)),
     # ---- circular and hyperbolic functions
     _elementary("sin", "sin", "sin", arb.sin, mp.sin), _elementary("cos", "cos", "cos", arb.cos, mp.cos),
-    _elementary("tan", "tan", "tan", arb.tan, mp.tan), _row("sinc", "sinc", "", _sinc),
-    _elementary("arcsin", "asin", "asin", arb.asin, _mp_real(mp.asin)),
-    _elementary("arccos", "acos", "acos", arb.acos, _mp_real(mp.acos)),
+    _elementary("tan", "tan", "tan", arb.tan, mp.tan),
+    _elementary("sinc", "sinc", "", arb.sinc_pi, mp.sincpi, rooted=True),
+    _elementary("arcsin", "asin", "asin", arb.asin, mp.asin),
+    _elementary("arccos", "acos", "acos", arb.acos, mp.acos),
     _elementary("arctan", "atan", "atan", arb.atan, mp.atan),
     _elementary("arctan2", "atan2", "atan2", arb.atan2, mp.atan2),
     _elementary("sinh", "sinh", "sinh", arb.sinh, mp.sinh),
     _elementary("cosh", "cosh", "cosh", arb.cosh, mp.cosh),
     _elementary("tanh", "tanh", "tanh", arb.tanh, mp.tanh),
     _elementary("arcsinh", "asinh", "asinh", arb.asinh, mp.asinh),
-    _elementary("arccosh", "acosh", "acosh", arb.acosh, _mp_real(mp.acosh)),
-    _elementary("arctanh", "atanh", "atanh", arb.atanh, _mp_real(mp.atanh)),
+    _elementary("arccosh", "acosh", "acosh", arb.acosh, mp.acosh),
+    _elementary("arctanh", "atanh", "atanh", arb.atanh, mp.atanh),
     # ---- special functions
     _elementary("erf", "erf", "erf", arb.erf, mp.erf),
-    _elementary("erfc", "erfc", "erfc", _ball_erfc, mp.erfc),
+    _elementary("erfc", "erfc", "erfc",  # Arb: nan at ±inf
+                lambda x: x.erfc() if x.is_finite() or x.is_nan() else arb(1) - x.sgn(), mp.erfc),
     _elementary("erfinv", "erfinv", "erf_inv", arb.erfinv, mp.erfinv, SPECIAL),
     _row("erfcinv", "", "", lambda x: elementwise("erfinv", 1 - x)),
     _row("erfcx", "special_erfcx", "", lambda x: np.exp(x * x) * elementwise("erfc", x)),
@@ -422,13 +378,14 @@ TABLE = (
     _row("log_ndtr", "special_log_ndtr", "", lambda x: np.log(_ndtr(x))),
     _row("ndtri", "special_ndtri", "",
          lambda p: np.sqrt(1 + _one(p)) * elementwise("erfinv", 2 * p - 1)),
-    _elementary("lgamma", "lgamma", "lgamma", _ball_lgamma, _mp_lgamma, SPECIAL, scipy="gammaln",
-                rooted=True),
+    _elementary("lgamma", "lgamma", "lgamma",  # log |Γ|
+                lambda x: x.lgamma() if x > 0 else acb(x).lgamma().real, lambda x: mp.re(mp.loggamma(x)),
+                SPECIAL, scipy="gammaln", rooted=True),
     _elementary("digamma", "digamma", "digamma", arb.digamma, mp.digamma, SPECIAL, scipy="psi", rooted=True),
-    _elementary("polygamma", "polygamma", "polygamma", _ball_polygamma, lambda n, x: mp.psi(int(n), x),
-                SPECIAL),
+    _elementary("polygamma", "polygamma", "polygamma", lambda n, x: acb(x).polygamma(n).real,
+                lambda n, x: mp.psi(int(n), x), SPECIAL),
     _elementary("zeta", "special_zeta", "zeta", _zeta(arb.zeta, _NAN), _zeta(mp.zeta, mp.nan), SPECIAL),
-    _elementary("gamma", "", "", arb.gamma, _mp_poled(mp.gamma), SPECIAL),
+    _elementary("gamma", "", "", arb.gamma, mp.gamma, SPECIAL),
     _elementary("rgamma", "", "", arb.rgamma, mp.rgamma, SPECIAL, rooted=True),
     _elementary("i0", "i0", "", *_bessel("i", 0), SPECIAL),
     _elementary("i1", "special_i1", "", *_bessel("i", 1), SPECIAL),
@@ -441,15 +398,19 @@ TABLE = (
     _row("i0e", "special_i0e", "bessel_i0e", lambda x: np.exp(-abs(x)) * elementwise("i0", x)),
     _row("i1e", "special_i1e", "bessel_i1e", lambda x: np.exp(-abs(x)) * elementwise("i1", x)),
     # ---- steps, signs, extrema: nothing rounds
-    _elementary("maximum", "maximum", "max", _ball_maximum, _mp_maximum, EXACT),
-    _elementary("minimum", "minimum", "min", _ball_minimum, _mp_minimum, EXACT),
+    _elementary("maximum", "maximum", "max", _extremum(operator.ge, arb.max, _NAN),
+                _extremum(operator.ge, max, mp.nan), EXACT),
+    _elementary("minimum", "minimum", "min", _extremum(operator.le, arb.min, _NAN),
+                _extremum(operator.le, min, mp.nan), EXACT),
     _row("fmax", "fmax", "", _but_nan(np.maximum)), _row("fmin", "fmin", "", _but_nan(np.minimum)),
     _elementary("sign", "sign sgn", "sign", _ball_sign, mp.sign, EXACT),
     _elementary("floor", "floor", "floor", _ball_step(arb.floor), _mp_step(mp.floor), EXACT),
     _elementary("ceil", "ceil", "ceil", _ball_step(arb.ceil), _mp_step(mp.ceil), EXACT),
     _elementary("rint", "", "", _half_even(_ball_step(arb.floor), arb(0.5)),
                 _half_even(_mp_step(mp.floor), mp.mpf(0.5)), EXACT),
-    _elementary("exponent", "", "", _ball_exponent, _mp_exponent, EXACT), _row("frexp", "frexp", "", _frexp),
+    _elementary("exponent", "", "", _ball_exponent,
+                lambda x: mp.mpf(mp.frexp(x)[1] if mp.isfinite(x) else 0), EXACT),
+    _row("frexp", "frexp", "", _frexp),
     _row("trunc", "trunc", "", lambda x: np.sign(x) * np.floor(abs(x))),
     _row("remainder", "remainder", "", lambda x, y: x - np.floor(x / y) * y),
     _row("fmod", "fmod", "rem", lambda x, y: x - np.trunc(x / y) * y),

@@ -8,7 +8,6 @@ slopes at inputs around the point.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray, row_of
-from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.arrays import PreciseArray, rows_of
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Program, in_halves
 from ffverify.exact.rounding_arithmetic import UNHELD
 
 from .adaptive import CEILING
@@ -55,13 +54,17 @@ def nearby_slopes(
     """
     beside = around(inputs, fmt, moving, points, directions)
 
-    def slopes_at(x: Sequence[Any]) -> Array:
-        return central(vector, x, directions, np.asarray(beside.step))
-
     bits = beside.bits
     while True:
         with BALLS.precision(bits):
-            rows = _decided(slopes_at, beside)
+            x = beside.rows()
+
+            def slopes_at(some: Sequence[int], x: Sequence[Any] = x) -> Sequence[Array]:
+                return list(
+                    central(vector, rows_of(x, np.array(some)), directions, np.asarray(beside.step))
+                )
+
+            rows = [r for r in in_halves(slopes_at, range(beside.points)) if r is not None]
             found = [s for s in (weighted(row, weights) for row in rows) if s.is_finite()]
         decided, bits = len(rows) == beside.points, 2 * bits
         if bits > CEILING or (decided and not any(s.rad() > width for s in found)):
@@ -148,19 +151,6 @@ def around(
         return x
 
     return Around(rows, points, 3 * most <= points, step, _DIGITS + max(0, -step) + largest)
-
-
-def _decided(run: Callable[[Sequence[Any]], Array], beside: Around) -> list[Any]:
-    """Run at all rows; without those whose branches are not decided."""
-    x = beside.rows()
-    try:
-        return list(run(x))
-    except Undecided:
-        found: list[Any] = []
-        for i in range(beside.points):
-            with contextlib.suppress(Undecided):
-                found += list(run(row_of(x, i)))
-        return found
 
 
 def _exponent_of(size: Any) -> int:
