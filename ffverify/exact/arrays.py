@@ -464,14 +464,8 @@ def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        if any(getattr(a, "rows", 0) for a in flattened((args, tuple(options.values())))):
-            names = tuple(options)
-
-            def one(*given: Any) -> Any:
-                named = dict(zip(names, given[len(args) :], strict=True))
-                return function(*given[: len(args)], **named)
-
-            return by_rows(one, *args, *options.values())
+        if any(getattr(a, "rows", 0) for a in flattened(args)):
+            return by_rows(functools.partial(function, **options), *args)
         return function(*args, **options)
 
     return call

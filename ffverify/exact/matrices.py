@@ -7,6 +7,8 @@ conversion; the elements of a product are converted once.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flint
@@ -48,33 +50,30 @@ def as_matrices(ufunc: np.ufunc, *operands: Any) -> Any:
     return _SUMS[ufunc](a.matrix, b.matrix) if both and ufunc in _SUMS else None
 
 
+def _over_stacks(function: Callable[..., Any], result: tuple[int, ...], *stacks: Array) -> Array:
+    """Apply a function of matrices, with a result of one shape, to stacks of them."""
+    batch = np.broadcast_shapes(*(s.shape[:-2] for s in stacks))
+    out = np.empty((*batch, *result), dtype=object)
+    full = [np.broadcast_to(s, (*batch, *s.shape[-2:])) for s in stacks]
+    for i in np.ndindex(batch):
+        out[i] = function(*(s[i] for s in full))
+    return out
+
+
 def matmul(arithmetic: Any, a: Array, b: Array) -> Array:
     """Multiply stacks of matrices."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    out = np.empty((*batch, a.shape[-2], b.shape[-1]), dtype=object)
-    left, right = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
-    for i in np.ndindex(batch):
-        out[i] = arithmetic.accumulate(arithmetic.matmul, left[i], right[i])
-    return out
+    product = partial(arithmetic.accumulate, arithmetic.matmul)
+    return _over_stacks(product, (a.shape[-2], b.shape[-1]), a, b)
 
 
 def solve(a: Any, b: Any) -> Any:
     """Solve stacks of systems a x = b, b a stack of matrices."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    left = np.broadcast_to(a.values, batch + a.shape[-2:])
-    right = np.broadcast_to(b.values, batch + b.shape[-2:])
-    out = np.empty(right.shape, dtype=object)
-    for i in np.ndindex(batch):
-        out[i] = a.arithmetic.solve(left[i], right[i])
-    return b.like(out)
+    return b.like(_over_stacks(a.arithmetic.solve, b.shape[-2:], a.values, b.values))
 
 
 def det(a: Any) -> Any:
     """Give the determinants of a stack of matrices."""
-    out = np.empty(a.shape[:-2], dtype=object)
-    for i in np.ndindex(out.shape):
-        out[i] = a.arithmetic.det(a.values[i])
-    return a.like(out)
+    return a.like(_over_stacks(a.arithmetic.det, (), a.values))
 
 
 def cholesky(a: Any) -> Any:

@@ -75,10 +75,6 @@ def _folded(name: str) -> Callable[..., PreciseArray]:
     return fold
 
 
-def _cumulative_product(x: PreciseArray, axis: int) -> PreciseArray:
-    return x.like(of_elements(x.arithmetic, "multiply", 2).accumulate(x.values, axis=axis))
-
-
 def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
     total = np.sum(x, axis=axis, keepdims=keepdims)
     terms = Fraction(x.size, max(total.size, 1)) if x.size else 0
@@ -170,7 +166,7 @@ FUNCTIONS |= {
     np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
     np.sum: _along(_accumulated(np.sum)), np.cumsum: _along(_accumulated(np.cumsum), flat=True),
     np.einsum: _einsum, np.trace: rowwise(_accumulated(np.trace)), np.dot: rowwise(_accumulated(np.dot)),
-    np.prod: _along(_folded("multiply")), np.cumprod: _along(_cumulative_product, flat=True),
+    np.prod: _along(_folded("multiply")), np.cumprod: _along(np.multiply.accumulate, flat=True),
     np.max: _along(_folded("maximum")), np.min: _along(_folded("minimum")),
     np.argmax: _along(arg_extremum(1), flat=True), np.argmin: _along(arg_extremum(-1), flat=True),
     np.sort: _along(sort, flat=True, default=-1), np.argsort: _along(argsort, flat=True, default=-1),

@@ -72,13 +72,19 @@ class Operation:
 # Elementary functions, where Arb's or mpmath's own are not NumPy's
 # ---------------------------------------------------------------------------------------------
 
-_NAN, _POSITIVE_INFINITY, _NEGATIVE_INFINITY = arb.nan(), arb.pos_inf(), arb.neg_inf()
+_NAN, _NEGATIVE_INFINITY = arb.nan(), arb.neg_inf()
 
 
-def _ball_divide(x: Any, y: Any) -> Any:
-    if y.is_zero() and not x.is_zero() and not x.is_nan():  # Arb: x / 0 is nan
-        return x.sgn() * _POSITIVE_INFINITY
-    return x / y
+def _divide(sign: Callable[[Any], Any], infinity: Any, nan: Any) -> Callable[[Any, Any], Any]:
+    def divide(x: Any, y: Any) -> Any:
+        if y == 0:  # of its own accord neither gives infinity
+            return nan if x == 0 or is_nan(x) else sign(x) * infinity
+        return x / y
+
+    return divide
+
+
+_ball_divide = _divide(arb.sgn, arb.pos_inf(), _NAN)
 
 
 def _ball_power(x: Any, y: Any) -> Any:
@@ -176,12 +182,6 @@ def _on_the_real_line(function: Callable[..., Any]) -> Callable[..., Any]:
     return real
 
 
-def _mp_divide(x: Any, y: Any) -> Any:
-    if y == 0:
-        return mp.nan if x == 0 or mp.isnan(x) else mp.sign(x) * mp.inf
-    return x / y
-
-
 def _mp_exp(x: Any) -> Any:
     # mpmath raises e to a whole number by as many squarings as that has bits: log 2 is taken off before.
     if not mp.isfinite(x) or mp.mag(x) < 64:
@@ -231,18 +231,10 @@ def _xlog(logarithm: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return product
 
 
-def _select(which: Array, *cases: Any) -> Any:
+def _select(which: Any, *cases: Any) -> Any:
     """Choose among cases by index, elementwise (booleans choose among two)."""
-    arithmetic = arithmetic_of(cases)
-    if len(cases) == 2 and arithmetic is not None:
-        return np.where(which != 0, cases[1], cases[0])
-    chosen = np.asarray(which).astype(np.int64)
-    if arithmetic is None:
-        return np.choose(chosen, cases)
-    cases = tuple(arithmetic.array(c) for c in cases)
-    return reduce(
-        lambda out, i: np.where(chosen == i, cases[i], out), range(1, len(cases)), cases[0]
-    )
+    places = range(1, len(cases))
+    return reduce(lambda out, i: np.where(which == i, cases[i], out), places, cases[0])
 
 
 def _cumulative(ufunc: str) -> Callable[..., Any]:
@@ -323,7 +315,7 @@ TABLE = (
     # ---- operators and comparisons
     _numpys("add", lax="add add_any"), _numpys("subtract", lax="sub"),
     _numpys("multiply", "mul", "mul", units=CORRECT), _numpys("square", "square", "square", units=CORRECT),
-    _elementary("divide", "", "div", _ball_divide, _mp_divide, CORRECT),
+    _elementary("divide", "", "div", _ball_divide, _divide(mp.sign, mp.inf, mp.nan), CORRECT),
     _elementary("power", "pow", "pow", _ball_power, mp.power),
     _row("float_power", "float_power", "", np.power), _row("reciprocal", "reciprocal", "", lambda x: 1 / x),
     _numpys("negative", "neg", "neg"), _numpys("positive"), _numpys("absolute", "abs", "abs"),

@@ -19,13 +19,20 @@ from .arithmetic import BALLS
 from .arrays import Arithmetic, PreciseArray
 from .elements import Undecided, arb
 from .formats import Array, Format
-from .operations import EXACT, TABLE, Operation
+from .operations import EXACT, TABLE
 from .programs import Program
 
 UNHELD = 60  # bits from what a format holds down to what it is far from holding
 _sizes_of = np.frompyfunc(lambda x: x.abs_upper() if x.is_finite() else arb(0), 1, 1)
-# Operators of balls that round.
-_OPERATORS: dict[str, Callable[..., Any]] = {"multiply": operator.mul, "square": lambda x: x * x}
+# What rounds: functions of balls, and operators.
+_ROUNDING: dict[str, Callable[..., Any]] = {
+    row.name: row.balls for row in TABLE if row.balls is not None and row.units != EXACT
+} | {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "square": lambda x: x * x,
+}
 
 
 @functools.cache
@@ -84,9 +91,7 @@ class Execution:
         self._rounds = to_nearest
         self._steps: list[tuple[Any, Any]] = []
         self._step = 0
-        own = {"add": operator.add, "subtract": operator.sub, "divide": BALLS.functions["divide"]}
-        rows = {r.name: r.balls or _OPERATORS.get(r.name) for r in TABLE if r.units != EXACT}
-        functions = {n: self._erring(f) for n, f in (rows | own).items() if f is not None}
+        functions = {name: self._erring(function) for name, function in _ROUNDING.items()}
         self._arithmetic = BALLS.deriving(
             name=f"Arb as executed in {fmt.name}",
             functions=BALLS.functions | functions,
@@ -210,15 +215,11 @@ def rounded(fmt: Format) -> Arithmetic:
             return quotient
         return widened(quotient, 2 / (1 - 2 * u), quotient.abs_upper())
 
-    def widening(row: Operation) -> Callable[..., Any]:
-        function = row.balls or _OPERATORS[row.name]
-        return function if row.units == EXACT else rounding(row.units, function, int(row.rooted))
-
     own = {"add": adding(operator.add), "subtract": adding(operator.sub), "divide": divide}
-    functions = {
-        row.name: widening(row) for row in TABLE if row.balls is not None or row.name in _OPERATORS
-    }
-
+    functions = BALLS.functions | {
+        row.name: rounding(row.units, _ROUNDING[row.name], int(row.rooted))
+        for row in TABLE if row.units != EXACT
+    }  # fmt: skip
     present = np.frompyfunc(lambda x: arb(0 if x.is_zero() else 1), 1, 1)
 
     def accumulate(function: Callable[..., Array], *operands: Array) -> Array:
@@ -250,11 +251,10 @@ def rounded(fmt: Format) -> Arithmetic:
         if to.precision >= fmt.precision:
             return values
         holds, widen = _roundings(to)
-
-        def once(x: Any) -> Any:
-            return x if x.is_zero() or holds(x) else widen(x, 1, x.abs_upper())
-
-        return np.asarray(np.frompyfunc(once, 1, 1)(values), dtype=object)
+        once = np.frompyfunc(
+            lambda x: x if x.is_zero() or holds(x) else widen(x, 1, x.abs_upper()), 1, 1
+        )
+        return np.asarray(once(values), dtype=object)
 
     return BALLS.deriving(
         name=f"Arb rounded to {fmt.name}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,7 @@ def _settled(compute: Callable[[int], Any]) -> Any:
 
 def value(program: Program, args: Sequence[Array], index: tuple[int, ...]) -> Any:
     """Give one element of a program's exact value as an mpmath number, or None."""
-
-    def compute(_bits: int) -> Any:
-        return program(*_points(args)).values[index]
-
-    return _settled(compute)
+    return _settled(lambda _bits: program(*_points(args)).values[index])
 
 
 def directional(
@@ -73,10 +70,8 @@ def directional(
     ]
     smallest = min([1.0, *(float(s.min()) for s in sizes if s.size)])
 
-    def side(sign: int) -> Callable[[int], Any]:
-        return lambda bits: _one_sided(program, args, tangents, index, sign * smallest, bits)
-
-    return _settled(side(-1)), _settled(side(1))
+    one_sided = partial(_one_sided, program, args, tangents, index)
+    return _settled(partial(one_sided, -smallest)), _settled(partial(one_sided, smallest))
 
 
 def slope(
