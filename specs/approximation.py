@@ -119,7 +119,9 @@ def one_layer(unit: str) -> Callable[..., Any]:
 
 
 # The textbook's tanh has z four times, which widens balls: Arb's own is as narrow as can be.
-IN_BALLS = SimpleNamespace(affine=textbook.affine, sigmoid=textbook.sigmoid, tanh=np.tanh)
+IN_BALLS = SimpleNamespace(
+    affine=textbook.namespace.affine, sigmoid=textbook.namespace.sigmoid, tanh=np.tanh
+)
 
 
 @claim(

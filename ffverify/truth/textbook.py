@@ -8,6 +8,7 @@ what the formula costs. Constants that have a closed form (√2, π) are compute
 program ``lambda f, x: f.relu(f.affine(x, W, b))`` runs on truth and on any backend alike.
 """
 
+# ruff: noqa: PLW0108 - a formula shows its argument
 from __future__ import annotations
 
 import math
@@ -22,6 +23,8 @@ import numpy as np
 from ffverify.exact.arrays import PreciseArray, elementwise
 
 from .curvature import second_derivative
+
+Formula = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,11 @@ class Definition:
 
     name: str
     section: str
-    function: Callable[..., Any]
-    signature: str
-    domain: tuple[float, float]
-    kinks: tuple[float, ...]
-    data: tuple[int, ...]
+    function: Formula
+    signature: str = "()->()"
+    domain: tuple[float, float] = (-math.inf, math.inf)
+    kinks: tuple[float, ...] = ()
+    data: tuple[int, ...] = ()
 
     @property
     def core(self) -> tuple[int, ...]:
@@ -62,22 +65,16 @@ class Definition:
 CATALOGUE: dict[str, Definition] = {}
 
 
-def definition(
-    section: str,
-    signature: str = "()->()",
-    *,
-    domain: tuple[float, float] = (-math.inf, math.inf),
-    kinks: tuple[float, ...] = (),
-    data: tuple[int, ...] = (),
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a textbook definition, under the function's own name."""
+def _unit(name: str, section: str, formula: Formula, *given: Any, **said: Any) -> Formula:
+    """Declare a textbook definition; further arguments are those of `Definition`."""
+    CATALOGUE[name] = Definition(name, section, formula, *given, **said)
+    formula.__name__ = name
+    return formula
 
-    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-        name = function.__name__
-        CATALOGUE[name] = Definition(name, section, function, signature, domain, kinks, data)
-        return function
 
-    return declare
+def definition(section: str, *given: Any, **said: Any) -> Callable[[Formula], Formula]:
+    """Declare a textbook definition that takes more than a line, under the function's own name."""
+    return lambda function: _unit(function.__name__, section, function, *given, **said)
 
 
 def _one(like: Any) -> Any:
@@ -98,68 +95,22 @@ _erf, _erfc = _special("erf"), _special("erfc")
 
 # --- elementary functions ---------------------------------------------------------------------
 
-
-@definition("6.5")
-def exp(x: Any) -> Any:
-    return np.exp(x)
-
-
-@definition("6.5", domain=(0, math.inf))
-def log(x: Any) -> Any:
-    return np.log(x)
-
-
-@definition("6.5", domain=(-1, math.inf))
-def log1p(x: Any) -> Any:
-    return np.log(1 + x)
-
-
-@definition("6.5")
-def expm1(x: Any) -> Any:
-    return np.exp(x) - 1
-
-
-@definition("6.5", domain=(0, math.inf))
-def sqrt(x: Any) -> Any:
-    return np.sqrt(x)
-
-
-@definition("6.3")
-def erf(x: Any) -> Any:
-    return _erf(x)
-
-
-@definition("6.3")
-def erfc(x: Any) -> Any:
-    return _erfc(x)
-
+# fmt: off
+_unit("exp", "6.5", lambda x: np.exp(x))
+_unit("log", "6.5", lambda x: np.log(x), domain=(0, math.inf))
+_unit("log1p", "6.5", lambda x: np.log(1 + x), domain=(-1, math.inf))
+_unit("expm1", "6.5", lambda x: np.exp(x) - 1)
+_unit("sqrt", "6.5", lambda x: np.sqrt(x), domain=(0, math.inf))
+_unit("erf", "6.3", lambda x: _erf(x))
+_unit("erfc", "6.3", lambda x: _erfc(x))
 
 # --- hidden units -----------------------------------------------------------------------------
 
-
-@definition("6.3")
-def identity(z: Any) -> Any:
-    return 1 * z
-
-
-@definition("6.1", kinks=(0,))
-def relu(z: Any) -> Any:
-    return np.maximum(0, z)
-
-
-@definition("6.3", kinks=(0,))
-def absolute(z: Any) -> Any:
-    return np.abs(z)
-
-
-@definition("6.3", kinks=(0,))
-def leaky_relu(z: Any, slope: float = 0.01) -> Any:
-    return np.maximum(0, z) + slope * np.minimum(0, z)
-
-
-@definition("6.3", "(),()->()", kinks=(0,))
-def prelu(z: Any, alpha: Any) -> Any:
-    return np.maximum(0, z) + alpha * np.minimum(0, z)
+_unit("identity", "6.3", lambda z: 1 * z)
+_unit("relu", "6.1", lambda z: np.maximum(0, z), kinks=(0,))
+_unit("absolute", "6.3", lambda z: np.abs(z), kinks=(0,))
+_unit("leaky_relu", "6.3", lambda z, slope=0.01: np.maximum(0, z) + slope * np.minimum(0, z), kinks=(0,))
+_unit("prelu", "6.3", lambda z, alpha: np.maximum(0, z) + alpha * np.minimum(0, z), "(),()->()", kinks=(0,))
 
 
 @definition("6.3", "(n)->(m)")
@@ -167,49 +118,15 @@ def maxout(z: Any, k: int) -> Any:
     return np.max(np.reshape(z, (*z.shape[:-1], z.shape[-1] // k, k)), axis=-1)
 
 
-@definition("6.2.2")
-def sigmoid(z: Any) -> Any:
-    return 1 / (1 + np.exp(-z))
-
-
-@definition("6.3")
-def tanh(z: Any) -> Any:
-    return (np.exp(z) - np.exp(-z)) / (np.exp(z) + np.exp(-z))
-
-
-@definition("6.2.2")
-def softplus(z: Any) -> Any:
-    return np.log(1 + np.exp(z))
-
-
-@definition("6.2.2")
-def log_sigmoid(z: Any) -> Any:
-    return -np.log(1 + np.exp(-z))
-
-
-@definition("6.3", kinks=(-1, 1))
-def hard_tanh(z: Any) -> Any:
-    return np.maximum(-1, np.minimum(1, z))
-
-
-@definition("6.2.2", kinks=(0, 1))
-def clipped_linear(z: Any) -> Any:
-    return np.maximum(0, np.minimum(1, z))
-
-
-@definition("6.3", kinks=(-3, 3))
-def hard_sigmoid(z: Any) -> Any:
-    return np.maximum(0, np.minimum(6, z + 3)) / 6
-
-
-@definition("6.3", kinks=(-3, 3))
-def hard_swish(z: Any) -> Any:
-    return z * np.maximum(0, np.minimum(6, z + 3)) / 6
-
-
-@definition("6.3", kinks=(0, 6))
-def relu6(z: Any) -> Any:
-    return np.maximum(0, np.minimum(6, z))
+_unit("sigmoid", "6.2.2", lambda z: 1 / (1 + np.exp(-z)))
+tanh = _unit("tanh", "6.3", lambda z: (np.exp(z) - np.exp(-z)) / (np.exp(z) + np.exp(-z)))
+_unit("softplus", "6.2.2", lambda z: np.log(1 + np.exp(z)))
+_unit("log_sigmoid", "6.2.2", lambda z: -np.log(1 + np.exp(-z)))
+_unit("hard_tanh", "6.3", lambda z: np.maximum(-1, np.minimum(1, z)), kinks=(-1, 1))
+_unit("clipped_linear", "6.2.2", lambda z: np.maximum(0, np.minimum(1, z)), kinks=(0, 1))
+_unit("hard_sigmoid", "6.3", lambda z: np.maximum(0, np.minimum(6, z + 3)) / 6, kinks=(-3, 3))
+_unit("hard_swish", "6.3", lambda z: z * np.maximum(0, np.minimum(6, z + 3)) / 6, kinks=(-3, 3))
+_unit("relu6", "6.3", lambda z: np.maximum(0, np.minimum(6, z)), kinks=(0, 6))
 
 
 @definition("6.3", kinks=(0,))
@@ -223,34 +140,12 @@ def selu(z: Any) -> Any:
     return np.where(z > 0, scale * z, scale * alpha * (np.exp(np.minimum(z, 0)) - 1))
 
 
-@definition("6.3")
-def gelu(z: Any) -> Any:
-    return z / 2 * (1 + _erf(z * np.sqrt(_one(z) / 2)))
-
-
-@definition("6.3")
-def gelu_tanh(z: Any) -> Any:
-    return z / 2 * (1 + tanh(np.sqrt(2 / _pi(z)) * (z + 0.044715 * z**3)))
-
-
-@definition("6.3")
-def silu(z: Any) -> Any:
-    return z / (1 + np.exp(-z))
-
-
-@definition("6.3")
-def mish(z: Any) -> Any:
-    return z * tanh(np.log(1 + np.exp(z)))
-
-
-@definition("6.3", kinks=(0,))
-def softsign(z: Any) -> Any:
-    return z / (1 + np.abs(z))
-
-
-@definition("6.3")
-def tanhshrink(z: Any) -> Any:
-    return z - tanh(z)
+_unit("gelu", "6.3", lambda z: z / 2 * (1 + _erf(z * np.sqrt(_one(z) / 2))))
+_unit("gelu_tanh", "6.3", lambda z: z / 2 * (1 + tanh(np.sqrt(2 / _pi(z)) * (z + 0.044715 * z**3))))
+_unit("silu", "6.3", lambda z: z / (1 + np.exp(-z)))
+_unit("mish", "6.3", lambda z: z * tanh(np.log(1 + np.exp(z))))
+_unit("softsign", "6.3", lambda z: z / (1 + np.abs(z)), kinks=(0,))
+_unit("tanhshrink", "6.3", lambda z: z - tanh(z))
 
 
 @definition("6.3", "(d),(m,d),()->(m)")
@@ -264,7 +159,6 @@ def affine(x: Any, W: Any, b: Any) -> Any:
     if W.ndim == 2:
         return x @ W + b
     return (x[..., None, :] @ W)[..., 0, :] + b  # a batch of matrices
-
 
 # --- output units -----------------------------------------------------------------------------
 
@@ -286,15 +180,8 @@ def logsumexp(z: Any, axis: int = -1) -> Any:
 
 # --- losses, per example ----------------------------------------------------------------------
 
-
-@definition("6.2", "(),()->()")
-def squared_error(prediction: Any, y: Any) -> Any:
-    return (prediction - y) ** 2
-
-
-@definition("6.2", "(),()->()", kinks=(0,))
-def absolute_error(prediction: Any, y: Any) -> Any:
-    return np.abs(prediction - y)
+_unit("squared_error", "6.2", lambda prediction, y: (prediction - y) ** 2, "(),()->()")
+_unit("absolute_error", "6.2", lambda prediction, y: np.abs(prediction - y), "(),()->()", kinks=(0,))
 
 
 @definition("6.2.2", "(n),(n)->()")
@@ -303,9 +190,7 @@ def gaussian_nll(mean: Any, y: Any) -> Any:
     return np.sum((y - mean) ** 2, axis=-1) / 2 + n * np.log(2 * _pi(mean[..., 0])) / 2
 
 
-@definition("6.2.2", "(),()->()", data=(1,))
-def bernoulli_nll(z: Any, y: Any) -> Any:
-    return np.log(1 + np.exp((1 - 2 * y) * z))
+_unit("bernoulli_nll", "6.2.2", lambda z, y: np.log(1 + np.exp((1 - 2 * y) * z)), "(),()->()", data=(1,))
 
 
 @definition("6.2.2", "(n),()->()", data=(1,))
@@ -338,6 +223,7 @@ def mixture_nll(logits: Any, means: Any, precisions: Any, y: Any) -> Any:
     return -np.log(np.sum(weights * density, axis=-1))
 
 
+# fmt: on
 namespace = SimpleNamespace(
     **{name: d.function for name, d in CATALOGUE.items()}, second_derivative=second_derivative
 )

@@ -143,7 +143,8 @@ def test_explain_tells_all_about_every_claim(claim: Claim) -> None:
     assert told.startswith(f"{claim.id}  (section {claim.section})\n{claim.sentence}\n")
     for heading in ("ExactPrograms", "Domain", "Check", "Bound", "Must reject", "Results"):
         assert f"\n{heading}" in told
-    assert all(f"def {n}(" in told for n in claim.functions if n in CATALOGUE)
+    stated = ((f"def {n}(", f'_unit("{n}", ') for n in claim.functions if n in CATALOGUE)
+    assert all(a in told or b in told for a, b in stated)
     assert all(f"  {name}: " in told and f"  {name}: \n" not in told for name in claim.inputs)
     assert f"def {claim.id}(" in told
     assert all(f"{bug.function}: {bug.sentence}" in told for bug in claim.bugs)
