@@ -84,20 +84,10 @@ def directional(
 
     Parameters and batching are as in `value`; tangents have the shapes of their arguments.
     """
-    cores = [a.ndim for a in args] if core is None else core
-    moved = [(t, c) for t, c in zip(tangents, cores, strict=True) if t is not None]
-    rows, batch = _flatten([*args, *(t for t, _ in moved)], [*cores, *(c for _, c in moved)])
-    if not len(rows[0]):
+    if 0 in _flatten(args, core)[1]:
         return value(program, args, fmt, core=core)  # nothing, of the right shape
-    directions = iter(rows[len(args) :])
-    truth = _derivative(
-        program if core is None else _shown(program),
-        rows[: len(args)],
-        [None if t is None else next(directions) for t in tangents],
-        fmt,
-        whole=core is None,
-    )
-    return truth.reshape(batch + truth.exact.shape[1:])
+    apply = program if core is None else _shown(program)
+    return _derivative(apply, args, tangents, _cores(args, core), fmt, whole=core is None)
 
 
 def gradient(
@@ -114,26 +104,24 @@ def gradient(
     Parameters and batching are as in `value`; the cotangent has the shape of the program's result.
     The truth has the shape of ``args[wrt]`` (broadcast over the batch).
     """
-    cores = [a.ndim for a in args] if core is None else list(core)
-    batch_shape = np.broadcast_shapes(
-        *(a.shape[: a.ndim - c] for a, c in zip(args, cores, strict=True))
-    )
-    rows, batch = _flatten([*args, cotangent], [*cores, cotangent.ndim - len(batch_shape)])
-    *points, v = rows
-    core_shape = points[wrt].shape[1:]
+    cores, batch = _cores(args, core), _flatten(args, core)[1]
+    core_shape = args[wrt].shape[args[wrt].ndim - cores[wrt] :]
     columns = int(np.prod(core_shape))
-    if not columns * len(v):
-        nothing = value(lambda x: x, [points[wrt]], fmt, core=[len(core_shape)])
-        return nothing.reshape(batch + core_shape)
+    if not columns or 0 in batch:
+        nothing = np.broadcast_to(args[wrt], batch + core_shape)
+        return value(lambda x: x, [nothing], fmt, core=[len(core_shape)])
     # Every column of the gradient is a row of its own: the same point, another direction.
-    points = [np.repeat(a, columns, axis=0) for a in points]
-    v = np.repeat(v, columns, axis=0)
-    one_hot = np.tile(np.eye(columns), (len(rows[0]), 1)).reshape(len(v), *core_shape)
+    cores.append(cotangent.ndim - len(batch))
+    operands = [
+        np.expand_dims(a, a.ndim - c) for a, c in zip([*args, cotangent], cores, strict=True)
+    ]
+    one_hot = np.eye(columns).reshape(columns, *core_shape)
     apply = program if core is None else _shown(program)
     truth = _derivative(
-        lambda *operands: (apply(*operands[:-1]) * operands[-1]).sum(),
-        [*points, v],
-        [one_hot if i == wrt else None for i in range(len(args) + 1)],
+        lambda *x: (apply(*x[:-1]) * x[-1]).sum(),
+        operands,
+        [one_hot if i == wrt else None for i in range(len(operands))],
+        cores,
         fmt,
         exact=1,
         whole=core is None,
@@ -146,12 +134,15 @@ def gradient(
 # ---------------------------------------------------------------------------------------------
 
 
+def _cores(args: Sequence[Array], core: Sequence[int] | None) -> list[int]:
+    return [a.ndim for a in args] if core is None else list(core)
+
+
 def _flatten(
     args: Sequence[Array], core: Sequence[int] | None
 ) -> tuple[list[Array], tuple[int, ...]]:
     """Broadcast the batch axes of all arguments together and make them one axis."""
-    cores = [a.ndim for a in args] if core is None else core
-    split = [a.ndim - c for a, c in zip(args, cores, strict=True)]
+    split = [a.ndim - c for a, c in zip(args, _cores(args, core), strict=True)]
     batch = np.broadcast_shapes(*(a.shape[:s] for a, s in zip(args, split, strict=True)))
     size = int(np.prod(batch))
     flat = [
@@ -207,6 +198,7 @@ def _derivative(
     program: Program,
     args: Sequence[Array],
     tangents: Sequence[Array | None],
+    cores: Sequence[int],
     fmt: Format,
     *,
     whole: bool,
@@ -217,15 +209,19 @@ def _derivative(
     A ``whole`` program's values are of size 1 whatever one coordinate of many is (see `exponent`); what is
     applied to every element follows its own: there h ≈ 2^(-p/3) of the coordinate.
     """
-    count = len(args) - exact
-    growth, least = _growth(args[:count]), smallest(args, tangents)
-    places = [*_places(args[:count]), *[np.zeros(0, int)] * exact]
+    moved = [(t, c) for t, c in zip(tangents, cores, strict=True) if t is not None]
+    rows, batch = _flatten([*args, *(t for t, _ in moved)], [*cores, *(c for _, c in moved)])
+    points, rest = rows[: len(args)], iter(rows[len(args) :])
+    along = [None if t is None else next(rest) for t in tangents]
+    rounded = points[: len(args) - exact]
+    growth, least = _growth(rounded), smallest(points, along)
+    places = [*_places(rounded), *[np.zeros(0, int)] * exact]
 
     def at(some: Array, bits: int) -> tuple[list[Any], list[Any], Array]:
         """Give arguments, tangents and the exponents of steps for rows, which may come more than once."""
         exponents = exponent(least[some], bits) if whole else least[some] - bits // 3
-        directions = [None if t is None else _hidden(t[some]) for t in tangents]
-        return [_hidden(a[some]) for a in args], directions, exponents
+        directions = [None if t is None else _hidden(t[some]) for t in along]
+        return [_hidden(a[some]) for a in points], directions, exponents
 
     def evaluate(some: Array, bits: int) -> tuple[Array, Array]:
         x, directions, exponents = at(some, bits)
@@ -239,4 +235,5 @@ def _derivative(
         return motion(run, slopes, at(some, bits)[0], places, growth * fmt.unit_roundoff)
 
     bits = _first_precision(fmt) - (int(least.min(initial=0)) if whole else 0)
-    return adapt(evaluate, move, len(least), fmt, bits=bits, growth=growth)
+    truth = adapt(evaluate, move, len(least), fmt, bits=bits, growth=growth)
+    return truth.reshape(batch + truth.exact.shape[1:])
