@@ -254,12 +254,15 @@ masked.defvjp(
 
 
 def test_a_vjp_of_which_not_all_is_seen_is_called_and_staged_later() -> None:
-    calls, known = checked(masked, *(normal(3, seed=i) for i in range(31)))
-    assert calls == 31 + 1  # and traced, to see what is captured
+    calls, known = checked(masked, normal(3, seed=0))
+    assert calls == 1 + 1  # and traced, to see what is captured
     (course,) = known.values()
     assert course.program is None
-    calls, _ = checked(masked, *(normal(3, seed=i) for i in range(50)))
-    assert calls in (34, 35)  # once more after it was staged; JAX may remember its trace
+    calls, _ = checked(masked, *(normal(3, seed=i) for i in range(9)))
+    assert calls in (
+        4,
+        5,
+    )  # called, staged when it is again, and to see; JAX may remember its trace
 
 
 def test_integers_choose_what_is_executed() -> None:
@@ -280,9 +283,11 @@ def test_what_gives_other_bits_elsewhere_is_not_run_again(monkeypatch: Any) -> N
     from ffverify.frameworks.jax import replaying
 
     def executed(function: Any, operands: Any) -> Any:
-        return function(*operands), lambda x, v: [jnp.nextafter(v * jnp.cos(x), 9.0)]
+        return function(*operands), lambda leaves: [
+            jnp.nextafter(leaves[1] * jnp.cos(leaves[0]), 9.0)
+        ]
 
-    monkeypatch.setitem(replaying._MADE, 1, executed)
+    monkeypatch.setattr(replaying, "executed", executed)
     calls, _ = checked(jnp.sin, *(normal(3, seed=i) for i in range(5)))
     assert calls == 5
 
@@ -366,5 +371,5 @@ def test_only_one_function_is_watched_at_a_time() -> None:
     results, program = replaying.executed(outer, (x,))
     assert programs[0] is None
     assert program is not None
-    np.testing.assert_array_equal(program(x)[0], results)
+    np.testing.assert_array_equal(program([x])[0], results)
     assert replaying._Eager.process_primitive is before

@@ -7,12 +7,9 @@ move elements are run by JAX itself, on labels.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +21,22 @@ from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, a
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, marked, move, moved, moves_of
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import UnknownOperation, at_rows, listed
+from ffverify.exact.programs import UnknownOperation, listed
+from ffverify.frameworks.line import Line, entering
 
+from .jaxprs import laid_out, ran
 from .operations import BY_NUMPY, LAX, MOVES, ON_INTEGERS
 
 
 class Lowered:
     """A JAX program as a function of precise arrays; ``results`` have its results' shapes and formats."""
 
-    def __init__(self, closed: Any, jaxpr: Any) -> None:
+    def __init__(self, closed: Any) -> None:
         self.results = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
-        self._code = _Code(jaxpr, closed.consts)
+        self._line = _laid_out(closed)
 
     def __call__(self, *given: Value) -> tuple[Any, ...]:  # noqa: D102 - see the class
-        return tuple(self._code.run(arithmetic_of(given) or BALLS, given))
+        return tuple(self._line.exactly(given, arithmetic_of(given) or BALLS, _plain))
 
 
 def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
@@ -55,7 +54,7 @@ def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
     unknown = sorted(_unknown(jaxpr))
     if unknown:
         raise UnknownOperation(*unknown)
-    return Lowered(closed, jaxpr)
+    return Lowered(closed.replace(jaxpr=jaxpr))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -63,92 +62,27 @@ def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
 # ---------------------------------------------------------------------------------------------
 
 
-class _Code:
-    """A jaxpr laid out once for all runs: steps that take values from numbered places and put some there.
+def _laid_out(program: Any) -> Line:
+    """Lay a jaxpr out; what it calls is part of it, without the rules, which would stay alive."""
+    line = Line(len(program.in_avals))
+    return line.giving(laid_out(line, program, range(len(program.in_avals)), _called, _added))
 
-    What it calls is part of it, without the rules of custom functions, which it would keep alive.
-    """
 
-    def __init__(self, jaxpr: Any, consts: Sequence[Any]) -> None:
-        self._count = 0
-        self._fixed: dict[int, Any] = {}  # constants and literals
-        self._entered: WeakKeyDictionary[Arithmetic, list[Any]] = WeakKeyDictionary()
-        self._steps: list[tuple[Callable[..., list[Value]], list[int], list[int]]] = []
-        self._inputs = self._new(len(jaxpr.invars))
-        self._outputs = self._laid_out(jaxpr, consts, self._inputs)
-        self._done: list[list[int]] = [[] for _ in self._steps]  # what no later step takes
-        last = {i: k for k, (_, *used) in enumerate(self._steps) for i in itertools.chain(*used)}
-        for i, k in last.items():
-            if i not in {*self._outputs, *self._fixed}:
-                self._done[k].append(i)
-
-    def _new(self, count: int) -> list[int]:
-        self._count += count
-        return list(range(self._count - count, self._count))
-
-    def _fix(self, value: Any) -> int:
-        (place,) = self._new(1)
-        self._fixed[place] = value
-        return place
-
-    @cached_property
-    def _numbers(self) -> dict[int, Any]:
-        """The constants and literals as NumPy's arrays."""
-        return {i: _plain(v) for i, v in self._fixed.items()}
-
-    def _is_index(self, place: int) -> bool:
-        """Tell whether there is the same array of integers or truth values in all runs."""
-        return place in self._fixed and not is_floating(self._fixed[place])
-
-    def _laid_out(self, jaxpr: Any, consts: Sequence[Any], given: Sequence[int]) -> list[int]:
-        places = dict(zip(jaxpr.invars, given, strict=True))
-        places.update(zip(jaxpr.constvars, map(self._fix, consts), strict=True))
-
-        def place(atom: Any) -> int:  # of a variable, or of a literal, which has its value
-            return self._fix(atom.val) if hasattr(atom, "val") else places[atom]
-
-        for equation in jaxpr.eqns:
-            takes = list(map(place, equation.invars))
-            called = None if equation.primitive.name in _CONTROL else _called(equation.params)
-            if called is not None:
-                inner, own = getattr(called, "jaxpr", called), getattr(called, "consts", ())
-                gives = self._laid_out(inner, own, takes)
-            elif equation.primitive.name not in _CONTROL and all(map(self._is_index, takes)):
-                results = _bound(
-                    equation.primitive, [self._fixed[i] for i in takes], equation.params
-                )
-                gives = list(map(self._fix, results))
-            else:
-                gives = self._new(len(equation.outvars))
-                self._steps.append((_step(equation), takes, gives))
-            places.update(zip(equation.outvars, gives, strict=True))
-        return list(map(place, jaxpr.outvars))
-
-    def run(self, arithmetic: Arithmetic, given: Sequence[Value]) -> list[Value]:
-        """Give the results; constants are brought into an arithmetic once."""
-        values = self._entered.get(arithmetic)
-        if values is None:
-            fixed = {i: _brought(v, arithmetic) for i, v in self._numbers.items()}
-            values = self._entered[arithmetic] = [fixed.get(i) for i in range(self._count)]
-        values = values.copy()
-        for i, x in zip(self._inputs, given, strict=True):
-            values[i] = x
-        for (step, takes, gives), done in zip(self._steps, self._done, strict=True):
-            results = at_rows(step, [arithmetic, *(values[i] for i in takes)])
-            for i, x in zip(gives, results, strict=True):
-                values[i] = x
-            for i in done:
-                values[i] = None
-        return [values[i] for i in self._outputs]
+def _added(line: Line, equation: Any, takes: list[int]) -> Sequence[int]:
+    """Add an equation to a line; what comes of indices that are the same in all runs is the same, too."""
+    given, name = [line.values[i] for i in takes], equation.primitive.name
+    if name in _CONTROL or any(x is None or is_floating(x) for x in given):
+        return line.add(_step(equation), takes, len(equation.outvars))
+    return list(map(line.constant, _bound(equation.primitive, given, equation.params)))
 
 
 def _step(equation: Any) -> Callable[..., list[Value]]:
     """Give what an equation does to values; it is told first of which arithmetic they are."""
     primitive, name, params = equation.primitive, equation.primitive.name, equation.params
     if name in _CONTROL:
-        parts = {k: _coded(v) for k, v in params.items()}
+        parts = {k: _lines(v) for k, v in params.items()}
         return lambda arithmetic, *xs: _CONTROL[name](
-            lambda code, args: code.run(arithmetic, args), list(xs), **parts
+            lambda line, args: line.exactly(args, arithmetic, _plain), list(xs), **parts
         )
     formats = [v.aval.dtype.name if is_floating(v.aval) else "" for v in equation.outvars]
     move = _moving(equation) if name in MOVES else None
@@ -162,7 +96,7 @@ def _step(equation: Any) -> Callable[..., list[Value]]:
         if not some and whole and all(x.dtype.kind in "biu" for x in xs):
             return [np.asarray(whole(*xs, **params)).astype(equation.outvars[0].aval.dtype)]
         if not some:
-            return [_brought(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
+            return [entering(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
         if move:
             return move(xs)
         result = LAX[name](*xs, **params)
@@ -179,15 +113,14 @@ def _step(equation: Any) -> Callable[..., list[Value]]:
 
 def _bound(primitive: Any, xs: Sequence[Any], params: Any) -> list[Any]:
     """Let JAX run a primitive."""
-    out = primitive.bind(*xs, **params)
-    return list(out) if primitive.multiple_results else [out]
+    return ran(primitive, primitive.bind(*xs, **params))
 
 
-def _coded(param: Any) -> Any:
+def _lines(param: Any) -> Any:
     """Lay out the jaxprs among the parameters of control flow."""
     if isinstance(param, tuple):
-        return tuple(map(_coded, param))
-    return _Code(param.jaxpr, param.consts) if hasattr(param, "jaxpr") else param
+        return tuple(map(_lines, param))
+    return _laid_out(param) if hasattr(param, "jaxpr") else param
 
 
 def _moving(equation: Any) -> Callable[..., list[Value]]:
@@ -228,37 +161,29 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).astype(np.float64) if is_floating(value) else np.asarray(value)
 
 
-def _brought(plain: Any, arithmetic: Arithmetic) -> Value:
-    """Bring an array in: floats exactly, integers and booleans as they are."""
-    return arithmetic.array(plain) if plain.dtype == np.float64 else plain
-
-
 # What batches of truth values are taken by as they are.
 _OF_PLAIN = frozenset({"select_n"})
-
-
-def _called(params: Any) -> Any:
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if key in params:
-            return params[key]
-    return None
 
 
 _PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
 
 
-def _inner(params: Any) -> list[Any]:
+def _inner(equation: Any) -> list[Any]:
     """Give all jaxprs that an equation runs."""
-    found = [params[k] for k in _PROGRAMS if k in params]
-    return [getattr(j, "jaxpr", j) for j in (*found, *params.get("branches", ()))]
+    params = equation.params
+    return [*(params[k] for k in _PROGRAMS if k in params), *params.get("branches", ())]
+
+
+def _called(equation: Any) -> Any:
+    return next(iter(() if equation.primitive.name in _CONTROL else _inner(equation)), None)
 
 
 def _unknown(jaxpr: Any) -> set[str]:
     names: set[str] = set()
     for equation in jaxpr.eqns:
-        name, inner = equation.primitive.name, _inner(equation.params)
+        name, inner = equation.primitive.name, _inner(equation)
         for sub in inner:
-            names |= _unknown(sub)
+            names |= _unknown(getattr(sub, "jaxpr", sub))
         avals = [v.aval for v in (*equation.invars, *equation.outvars)]
         if any(jnp.issubdtype(getattr(a, "dtype", int), jnp.complexfloating) for a in avals):
             names.add(f"{name} on complex numbers")

@@ -7,8 +7,9 @@ executes it has JAX run the same primitives, with other numbers, and nothing els
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock, get_ident
 from typing import Any
 
@@ -16,6 +17,9 @@ import jax
 import numpy as np
 
 from ffverify.exact.formats import is_floating
+from ffverify.frameworks.line import Line
+
+from .jaxprs import laid_out, ran
 
 Function = Callable[..., Any]
 # What runs primitives on arrays, of which there is no public name; without it none is seen.
@@ -27,36 +31,34 @@ _watched = Lock()  # held by the one that watches
 
 @dataclass
 class _Course:
-    """What a function executes at arrays of one kind; it ``holds`` where it gave the function's own bits.
+    """What a function executes at arrays of one kind; it ``holds`` where it gave the function's own bits."""
 
-    ``made`` tells how a program is made of it, by the number of the call.
-    """
-
-    made: Mapping[int, Function]
+    loops: bool
     calls: int = 0
     program: Function | None = None
     form: Any = None
     holds: bool = False
 
     def run(self, function: Function, operands: Sequence[Any]) -> Any:
-        """Call the function, or what it was seen to execute.
+        """Call the function, or what it was seen to execute, or its jaxpr where not all of that is seen.
 
         That has to give the same bits at other numbers before it counts: what is compiled as a whole may have
         other roundings than its parts.
         """
         leaves = jax.tree_util.tree_leaves(operands)
         if self.program is not None and self.holds:
-            return jax.tree_util.tree_unflatten(self.form, self.program(*leaves))
+            return jax.tree_util.tree_unflatten(self.form, self.program(leaves))
         self.calls += 1
-        make = self.made.get(self.calls)
-        if make is not None and self.program is None:
-            results, self.program = make(function, operands)
-            self.form = jax.tree_util.tree_structure(results)
-            return results
-        results = function(*operands)
-        if self.program is not None:
+        if self.calls == 1 and not self.loops:
+            results, self.program = executed(function, operands)
+        else:
+            results = function(*operands)
+        self.form = jax.tree_util.tree_structure(results)
+        if self.calls == 2 and self.program is None:
+            self.program = staged(function, operands, loops=self.loops)
+        elif self.calls > 1 and self.program is not None:
             with contextlib.suppress(Exception):
-                pairs = zip(jax.tree_util.tree_leaves(results), self.program(*leaves), strict=True)
+                pairs = zip(jax.tree_util.tree_leaves(results), self.program(leaves), strict=True)
                 self.holds = all(
                     np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs
                 )
@@ -70,104 +72,45 @@ def replayed(
     """See `Framework.replayed`: what JAX can stage without the numbers is one program for all of them."""
     leaves, tree = jax.tree_util.tree_flatten(operands)
     kinds = [(a.shape, a.dtype.name, getattr(a, "weak_type", False)) for a in leaves]
-    course: _Course = known.setdefault(
-        (key, tree, *kinds), _Course({2: staged_loops} if loops else _MADE)
-    )
+    course: _Course = known.setdefault((key, tree, *kinds), _Course(loops))
     return course.run(function, operands)
 
 
-class _Program:
-    """Primitives that JAX runs in turn; ``known`` are the places of what they take and give, by any names."""
+def staged(function: Function, operands: Sequence[Any], *, loops: bool) -> Function | None:
+    """Give a function's jaxpr as a program, at half the price of evaluating it.
 
-    def __init__(self, operands: Sequence[Hashable]) -> None:
-        self.known = {name: i for i, name in enumerate(operands)}
-        self._values: list[Any] = [None] * len(operands)  # constants among them
-        self._steps: list[tuple[Any, Any, list[int], range]] = []
-        self._results: list[int] = []
-
-    def constant(self, value: Any) -> int:
-        """Give the place of a new constant."""
-        self._values.append(value)
-        return len(self._values) - 1
-
-    def add(self, primitive: Any, params: Any, takes: list[int], gives: Sequence[Hashable]) -> None:
-        """Add a step."""
-        places = range(len(self._values), len(self._values) + len(gives))
-        self._values += [None] * len(gives)
-        self._steps.append((primitive, params, takes, places))
-        self.known.update(zip(gives, places, strict=True))
-
-    def giving(self, results: list[int]) -> _Program:
-        """Have it give some results, and nothing run that they have no use for."""
-        self._results, needed, steps = results, set(results), []
-        for step in reversed(self._steps):
-            _, _, takes, gives = step
-            if not needed.isdisjoint(gives):
-                needed.update(takes)
-                steps.append(step)
-        self._steps = steps[::-1]
-        return self
-
-    @property
-    def primitives(self) -> set[str]:
-        """The names of what it runs."""
-        return {primitive.name for primitive, *_ in self._steps}
-
-    def __call__(self, *operands: Any) -> list[Any]:
-        values = [*operands, *self._values[len(operands) :]]
-        for primitive, params, takes, gives in self._steps:
-            out = primitive.impl(*[values[i] for i in takes], **params)
-            values[gives.start : gives.stop] = _listed(primitive, out)
-        return [values[i] for i in self._results]
-
-
-def _listed(primitive: Any, out: Any) -> list[Any]:
-    return list(out) if primitive.multiple_results else [out]
-
-
-def staged(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
-    """Call a function; give its results, and its jaxpr as a program, at half the price of evaluating it.
-
-    None if it branches on a number or runs foreign code.
+    None if it branches on a number or runs foreign code; with ``loops`` unless it has some, which outside of
+    a jit are compiled anew at every call.
     """
-    results = function(*operands)
     with contextlib.suppress(Exception):
         closed = jax.make_jaxpr(function)(*operands)
-        program = _Program(closed.jaxpr.invars)
-        takes = range(len(closed.jaxpr.invars))
-        return results, program.giving(_laid_out(program, closed.jaxpr, closed.consts, takes))
-    return results, None
+        line = Line(len(closed.jaxpr.invars))
+        found: set[str] = set()
 
+        def add(line: Line, equation: Any, takes: list[int]) -> Sequence[int]:
+            found.add(equation.primitive.name)
+            step = partial(_run, equation.primitive, equation.params)
+            return line.add(step, takes, len(equation.outvars))
 
-def staged_loops(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
-    """Give `staged` of what has loops: outside of a jit these are compiled anew at every call."""
-    results, program = staged(function, operands)
-    loops = isinstance(program, _Program) and not _LOOPS.isdisjoint(program.primitives)
-    return results, program if loops else None
+        places = range(len(closed.jaxpr.invars))
+        line.giving(laid_out(line, closed, places, _called, add))
+        if not loops or not _LOOPS.isdisjoint(found):
+            return partial(line.run, constants=line.values)
+    return None
 
 
 _LOOPS = {"scan", "while", "cond"}
 _INLINE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}  # called as they are
 
 
-def _laid_out(
-    program: _Program, jaxpr: Any, constants: Sequence[Any], takes: Sequence[int]
-) -> list[int]:
-    """Add the steps of a jaxpr to a program; give the places of its results."""
-    program.known.update(zip(jaxpr.invars, takes, strict=True))
-    program.known.update(zip(jaxpr.constvars, map(program.constant, constants), strict=True))
+def _called(equation: Any) -> Any:
+    if equation.primitive.name in _INLINE:
+        return equation.params.get("call_jaxpr") or equation.params["fun_jaxpr"]
+    return None
 
-    def places(atoms: Sequence[Any]) -> list[int]:  # literals have values
-        return [program.constant(a.val) if hasattr(a, "val") else program.known[a] for a in atoms]
 
-    for e in jaxpr.eqns:
-        if e.primitive.name in _INLINE:
-            inner = e.params.get("call_jaxpr") or e.params["fun_jaxpr"]
-            gives = _laid_out(program, inner.jaxpr, inner.consts, places(e.invars))
-            program.known.update(zip(e.outvars, gives, strict=True))
-        else:
-            program.add(e.primitive, e.params, places(e.invars), e.outvars)
-    return places(jaxpr.outvars)
+def _run(primitive: Any, params: Any, *xs: Any) -> list[Any]:
+    return ran(primitive, primitive.impl(*xs, **params))
 
 
 def executed(function: Function, operands: Sequence[Any]) -> tuple[Any, Function | None]:
@@ -189,25 +132,26 @@ def executed(function: Function, operands: Sequence[Any]) -> tuple[Any, Function
             results = function(*operands)
     finally:
         _watched.release()
-    given = {id(x) for primitive, _, _, out in seen for x in _listed(primitive, out)}
+    given = {id(x) for primitive, _, _, out in seen for x in ran(primitive, out)}
     if not given.issuperset(map(id, jax.tree_util.tree_leaves(results))):
         return results, None
     with contextlib.suppress(Exception):
         constants = {id(c) for c in jax.make_jaxpr(function)(*operands).consts}
-        program = _Program(names)
+        line, places = Line(len(names)), {name: i for i, name in enumerate(names)}
 
         def place(value: Any) -> int:
-            if id(value) in program.known:
-                return program.known[id(value)]
+            if id(value) in places:
+                return places[id(value)]
             if isinstance(value, jax.Array) and id(value) not in constants:
                 raise LookupError
-            return program.constant(value)
+            return line.constant(value)
 
         for primitive, args, params, out in seen:
-            gives = list(map(id, _listed(primitive, out)))
-            program.add(primitive, params, list(map(place, args)), gives)
-        found = [program.known[id(r)] for r in jax.tree_util.tree_leaves(results)]
-        return results, program.giving(found)
+            gives = list(map(id, ran(primitive, out)))
+            added = line.add(partial(_run, primitive, params), list(map(place, args)), len(gives))
+            places.update(zip(gives, added, strict=True))
+        line.giving([places[id(r)] for r in jax.tree_util.tree_leaves(results)])
+        return results, partial(line.run, constants=line.values)
     return results, None
 
 
@@ -233,7 +177,3 @@ def _watching(see: Callable[[Any, Any, Any, Any], None]) -> Iterator[None]:
         yield
     finally:
         _Eager.process_primitive = original
-
-
-# To compile the primitives of a jaxpr costs as much as some tens of calls.
-_MADE = {1: executed, 2: staged_loops, 32: staged}

@@ -1,0 +1,78 @@
+"""Straight lines: what programs are laid out as, once for all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+from ffverify.exact.arrays import Arithmetic
+from ffverify.exact.formats import is_floating
+from ffverify.exact.programs import at_rows
+
+Step = Callable[..., Sequence[Any]]
+
+
+class Line:
+    """Steps in turn: each takes values from numbered places and puts its results in places of their own.
+
+    The first places are those of the inputs; ``values`` are the constants, at theirs.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        self.values: list[Any] = [None] * inputs
+        self._inputs = inputs
+        self._laid: list[tuple[Step, Sequence[int], range]] = []
+        self._plain: list[Any] = []
+        self._entered: WeakKeyDictionary[Arithmetic, list[Any]] = WeakKeyDictionary()
+
+    def constant(self, value: Any) -> int:
+        """Give the place of a new constant."""
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def add(self, step: Step, takes: Sequence[int], count: int) -> range:
+        """Add a step; give the places of its results."""
+        gives = range(len(self.values), len(self.values) + count)
+        self.values += [None] * count
+        self._laid.append((step, takes, gives))
+        return gives
+
+    def giving(self, results: Sequence[int]) -> Self:
+        """Have it give some results: what these have no use for is not run, and no longer held than used."""
+        self._results, needed = list(results), set(results)
+        self._steps: list[tuple[Step, Sequence[int], range, list[int]]] = []
+        for step, takes, gives in reversed(self._laid):
+            if not needed.isdisjoint(gives):
+                self._steps.append((step, takes, gives, list(set(takes) - needed)))
+                needed.update(takes)
+        self._steps.reverse()
+        return self
+
+    def run(self, inputs: Sequence[Any], constants: Sequence[Any], *before: Any) -> list[Any]:
+        """Run the steps, with some arguments before their own; row by row where that is how they can be."""
+        values = [*inputs, *constants[self._inputs :]]
+        for step, takes, gives, done in self._steps:
+            values[gives.start : gives.stop] = at_rows(step, [*before, *[values[i] for i in takes]])
+            for i in done:
+                values[i] = None
+        return [values[i] for i in self._results]
+
+    def exactly(
+        self, inputs: Sequence[Any], arithmetic: Arithmetic, plain: Callable[[Any], Any]
+    ) -> list[Any]:
+        """Run the steps in an arithmetic, which they are told first.
+
+        Constants, which ``plain`` gives as NumPy's, are brought into an arithmetic once.
+        """
+        if not self._plain:
+            self._plain = [None if v is None else plain(v) for v in self.values]
+        entered = self._entered.get(arithmetic)
+        if entered is None:
+            entered = self._entered[arithmetic] = [entering(v, arithmetic) for v in self._plain]
+        return self.run(inputs, entered, arithmetic)
+
+
+def entering(plain: Any, arithmetic: Arithmetic) -> Any:
+    """Bring an array of NumPy's in: floats exactly, whatever else as it is."""
+    return arithmetic.array(plain) if is_floating(plain) else plain
