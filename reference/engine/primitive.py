@@ -120,9 +120,8 @@ class Primitive:
         """VJP: the cotangent J_kᵀ y_bar, in the shape and dtype of x_k."""
         from .tracing import pull_back  # which rests on this module
 
-        places = [0 if i == k else None for i in range(len(xs))]
-        tape = [(xs[k], None, {}, (), ()), (y, self, params, xs, places)]
-        return pull_back(tape, [1], [y_bar], 1)[0]
+        places = tuple(0 if i == k else None for i in range(len(xs)))
+        return pull_back([(y, self, params, xs, places, ())], [1], [y_bar], 1)[0]
 
     def count_flops(self, y: Value, xs: Sequence[Value], params: dict[str, Any]) -> float:
         """Return the number of floating-point operations of one application."""

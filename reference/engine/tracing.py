@@ -71,8 +71,8 @@ class Forward(Trace):
 
     def input(self, value: Value, tangent: Value) -> Var:
         """Make a `Var` with this tangent."""
-        var = Var(value, self)
-        var.tangent = tangent
+        var = Var()
+        var.value, var.owner, var.tangent = value, self, tangent
         return var
 
     def constant(self, value: Value) -> Var:
@@ -97,10 +97,18 @@ class Forward(Trace):
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
 
-# One value on a tape and the application that made it: (y, primitive, params, values, places). `values`
-# are its arguments as the enclosing level sees them, `places` the places on the tape of those in which it
-# is differentiated, in a graph of all that are on the tape, else None. An input has no primitive.
-Record = tuple[Value, Any, dict[str, Any], Sequence[Value], Sequence[int | None]]
+# One application and what it gave: (y, primitive, params, values, places, outside). `values` are its
+# arguments as the enclosing level sees them. `places`, which count the inputs, then the values on the tape,
+# are those of the arguments in which it is differentiated, in a graph of all that are there, else None.
+# `outside` are the arguments without a place.
+Record = tuple[
+    Value,
+    "Primitive",
+    dict[str, Any],
+    Sequence[Value],
+    tuple[int | None, ...],
+    tuple[Value, ...],
+]
 Tape = list[Record]
 SMALL = 4096  # bytes that are as quick to copy as to compare
 EVERY = range(sys.maxsize)
@@ -122,11 +130,12 @@ FINISHED = _Finished()
 class Recording(Trace):
     """A tape of every application, in the order of execution, which is a topological order."""
 
-    __slots__ = ("branches", "copies", "nested", "records_all", "tape")
+    __slots__ = ("before", "branches", "copies", "nested", "records_all", "tape")
 
     def __init__(self, *, records_all: bool = False) -> None:
         self.level = next(_levels)
         self.tape: Tape = []
+        self.before = 0  # how many inputs have their places before the tape's
         self.records_all = records_all  # a graph also keeps comparisons, rounding, argmax, ...
         self.nested = records_all  # some value is another trace's, which is to see what is computed
         self.branches: list[int] = []
@@ -137,56 +146,78 @@ class Recording(Trace):
         self.branches.append(var.index)
 
     def inputs(self, values: Sequence[Value]) -> list[Var]:
-        """Begin the tape with its inputs."""
-        found = []
-        for place, value in enumerate(values):
+        """Make the `Var`s that all others are computed from."""
+        found: list[Var] = []
+        for value in values:
+            var = Var()
+            var.value, var.owner, var.index = value, self, len(found)
+            found.append(var)
             if type(value) is Var:
                 self.nested = True
-            self.tape.append((value, None, {}, (), ()))
-            found.append(Var(value, self, place))
+        self.before = len(found)
         return found
 
     def constant(self, value: Value) -> Var:
         """Make a `Var` that does not depend on the inputs."""
         self.nested = self.nested or type(value) is Var
-        self.tape.append((value, positive, {}, [value], [None]))
-        return Var(value, self, len(self.tape) - 1)
+        var = Var()
+        var.value, var.owner, var.index = value, self, self.before + len(self.tape)
+        self.tape.append((value, positive, {}, (value,), (None,), (value,)))
+        return var
 
     def apply(self, primitive: Primitive, args: tuple[Value, ...], params: dict[str, Any]) -> Value:
         """Compute the value and put the application on the tape."""
-        values: list[Value] = []
-        places: list[int | None] = []
-        kept = self.records_all
-        active = EVERY if kept else primitive.active
-        for x in args:
-            if type(x) is Var:
-                if x.owner is self:
-                    if len(values) in active:
-                        places.append(x.index)
-                        kept = True
+        count = len(args)
+        values: Sequence[Value]
+        places: tuple[int | None, ...]
+        outside: tuple[Value, ...] = ()
+        if count == 1 and 0 in primitive.active:  # the usual cases, quickly
+            (x,) = args
+            values, places = (x.value,), (x.index,)
+        elif (
+            count == 2
+            and type(args[0]) is type(args[1]) is Var
+            and args[0].owner is args[1].owner
+            and 0 in primitive.active
+            and 1 in primitive.active
+        ):
+            x, other = args
+            values, places = (x.value, other.value), (x.index, other.index)
+        else:
+            active = EVERY if self.records_all else primitive.active
+            values, found = [], []
+            for x in args:
+                value, place = x, None
+                kind = type(x)
+                if kind is Var:
+                    if x.owner is self:
+                        value = x.value  # what the enclosing level sees
+                        if len(values) in active:
+                            place = x.index
+                    elif x.owner.level > self.level:
+                        return x.owner.apply(primitive, args, params)
                     else:
-                        places.append(None)
-                    values.append(x.value)  # what the enclosing level sees
-                    continue
-                if x.owner.level > self.level:
-                    return x.owner.apply(primitive, args, params)
-                values.append(x.alias())  # the program may write into the `Var`
-                self.nested = True
-            elif type(x) is ndarray:
-                values.append(x.copy("K") if x.nbytes <= SMALL else self._copied(x))
-            else:
-                values.append(x)
-            places.append(None)
+                        value = x.alias()  # the program may write into the `Var`
+                        self.nested = True
+                elif kind is ndarray:
+                    value = x.copy("K") if x.nbytes <= SMALL else self._copied(x)
+                values.append(value)
+                found.append(place)
+                if place is None:
+                    outside += (value,)
+            places = tuple(found)
         if self.nested:
             y = primitive(*values, **params)
         elif primitive.remembering is None:
             y = primitive.forward(*values, **params) if params else primitive.forward(*values)
         else:
             y, params["kept"] = primitive.remembering(*values, **params)
-        if not kept:
+        if outside and len(outside) == count and not self.records_all:
             return y
-        var = Var(y, self, len(self.tape))
-        self.tape.append((y, primitive, params, values, places))
+        tape = self.tape
+        var = Var()
+        var.value, var.owner, var.index = y, self, self.before + len(tape)
+        tape.append((y, primitive, params, values, places, outside))
         return var if primitive.written is None else as_view(var, primitive, args, params)
 
     def _copied(self, array: Any) -> Any:
@@ -239,21 +270,20 @@ def pull_back(
 
     A node is visited after all its consumers, when its cotangent is complete, and its rules are
     applied once (algorithm 6.6 of the chapter with the table that its memoisation asks for).
-    None stands for a cotangent that is zero because no path leads there. `outputs` are places on the
-    tape, the inputs come first on it.
+    None stands for a cotangent that is zero because no path leads there. `outputs` are places.
     """
-    bars: list[Value | None] = [None] * len(tape)
+    bars: list[Value | None] = [None] * (n_inputs + len(tape))
 
     for place, y_bar in zip(outputs, y_bars, strict=True):
         if place is not None:
             present = bars[place]
             bars[place] = y_bar if present is None else present + y_bar
-    for _ in range(n_inputs, len(tape)):
-        y, primitive, params, values, places = tape.pop()
+    while tape:
+        y, primitive, params, values, places, _ = tape.pop()
         y_bar = bars.pop()  # this cotangent is complete and about to be used up
         if y_bar is None:
             continue
-        rules = primitive.transposes
+        rules: Any = primitive.transposes
         for k, place in enumerate(places):
             if place is None:
                 continue
@@ -279,16 +309,16 @@ def pull_back(
 
 @np.errstate(all="ignore")
 def push_forward(tape: Tape, x_dots: Sequence[Value]) -> list[Value | None]:
-    """Sweep the tape forwards once: the tangent of every place on it, None for zero."""
-    dots: list[Value | None] = [*x_dots, *[None] * (len(tape) - len(x_dots))]
-    for place in range(len(x_dots), len(tape)):
-        y, primitive, params, values, places = tape[place]
-        for k, index in enumerate(places):
-            x_dot = None if index is None else dots[index]
+    """Sweep the tape forwards once: the tangent at every place, None for zero."""
+    dots: list[Value | None] = [*x_dots]
+    for y, primitive, params, values, places, _ in tape:
+        y_dot = None
+        for k, place in enumerate(places):
+            x_dot = None if place is None else dots[place]
             if x_dot is not None:
                 term = primitive.push(k, x_dot, y, values, params)
-                present = dots[place]
-                dots[place] = term if present is None else present + term
+                y_dot = term if y_dot is None else y_dot + term
+        dots.append(y_dot)
     return dots
 
 

@@ -67,8 +67,8 @@ class _Run(NamedTuple):
     out_structure: Structure
     aux: Any
 
-    def pull(self, y_bars: list[Value]) -> list[Value]:
-        """Cotangents of the inputs, in arrays that the caller may write to; uses up the tape."""
+    def pull(self, y_bars: list[Value] | None = None) -> list[Value]:
+        """Cotangents of the inputs from the outputs' or from 1, in arrays of their own; uses up the tape."""
         return sweep(self.tape, self.outputs, y_bars, self.inputs)
 
     def push(self, x_dots: list[Value]) -> list[Value]:
@@ -191,7 +191,7 @@ def value_and_grad(
                 "return one number, or use jacobian or vjp"
             )
         (value,) = run.values
-        gradient = unflatten(structure, run.pull([dtype_of(value).type(1)]))
+        gradient = unflatten(structure, run.pull())
         return ((value, run.aux) if has_aux else value), gradient
 
     return differentiated

@@ -188,21 +188,17 @@ class Var(Shaped):
     base: tuple[Var, Primitive, dict[str, Any]]
     views: list[weakref.ref[Var]]
 
-    def __init__(self, value: Value, owner: Trace, index: int = -1) -> None:
-        self.value = value
-        self.owner = owner
-        self.index = index
-
     def become(self, value: Value) -> None:
         """Stand for another value from now on, as an array does that is written into."""
         var = value if type(value) is Var else self.owner.constant(value)
-        self.value, self.owner, self.index = var.value, var.owner, var.index
-        if hasattr(var, "tangent"):
-            self.tangent = var.tangent
+        self.value, self.owner = var.value, var.owner
+        for name in ("index", "tangent"):
+            if hasattr(var, name):
+                setattr(self, name, getattr(var, name))
 
     def alias(self) -> Var:
         """Return a `Var` of the same value that stays as it is when this one is written into."""
-        var = Var(None, self.owner)
+        var = Var()
         var.become(self)
         return var
 
@@ -214,10 +210,11 @@ class Var(Shaped):
         if method == "__call__" and not kwargs:
             if len(args) == 2:
                 a, b = args
-                if type(a) not in USUAL or type(b) not in USUAL:
+                other = a if type(b) is Var else b
+                if type(other) is not ndarray or other.dtype is not FLOAT:  # not the usual case
                     args = a, b = as_operand(a), as_operand(b)
-                if (_is_complex(a) or _is_complex(b)) and ufunc in COMPLEX:
-                    return COMPLEX[ufunc](a, b)
+                    if (_is_complex(a) or _is_complex(b)) and ufunc in COMPLEX:
+                        return COMPLEX[ufunc](a, b)
             primitive = PRIMITIVES.get(ufunc)
             if primitive is not None:
                 return self.owner.apply(primitive, args, {})

@@ -168,7 +168,7 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     return _assemble(
         recording,
         tape,
-        [names[i] for i in dynamic],
+        {names[i]: value for i, value in dynamic.items()},
         out_leaves,
         in_structure=structure,
         out_structure=out_structure,
@@ -203,17 +203,18 @@ class Names(set[str]):
 def _assemble(
     recording: Recording,
     tape: Tape,
-    names: list[str],
+    inputs: dict[str, Value],
     out_leaves: list[Value],
     *,
     in_structure: Structure,
     out_structure: Structure,
 ) -> Graph:
     graph = Graph([], [], [], [], in_structure, out_structure)
-    nodes: list[Node] = []  # by place on the tape
+    graph.inputs += [Node(name, None, (), {}, value) for name, value in inputs.items()]
+    nodes = [*graph.inputs]  # by place
     constants: dict[int, Node] = {}  # by identity: the tape keeps them alive
     counts: Counter[str] = Counter()
-    free = Names(names)
+    free = Names(inputs)
 
     def node_of(value: Value, place: int | None) -> Node:
         if place is not None:
@@ -224,14 +225,10 @@ def _assemble(
             graph.constants.append(constants[id(value)])
         return constants[id(value)]
 
-    for value, primitive, params, values, places in tape:
-        if primitive is None:
-            nodes.append(Node(names[len(nodes)], None, (), {}, value))
-            graph.inputs.append(nodes[-1])
-            continue
-        inputs = tuple(map(node_of, values, places))
+    for value, primitive, params, values, places, _ in tape:
+        arguments = tuple(map(node_of, values, places))
         name = free.numbered(re.sub(r"\W", "_", primitive.name), counts)
-        nodes.append(Node(name, primitive, inputs, params, value))
+        nodes.append(Node(name, primitive, arguments, params, value))
         graph.nodes.append(nodes[-1])
     for leaf in out_leaves:
         var = recording.own(leaf)
@@ -255,7 +252,7 @@ def retrace(graph: Graph, apply: Callable[..., Value]) -> Graph:
     return _assemble(
         recording,
         tape,
-        [node.name for node in graph.inputs],
+        {node.name: node.value for node in graph.inputs},
         [values[node] for node in graph.outputs],
         in_structure=graph.in_structure,
         out_structure=graph.out_structure,

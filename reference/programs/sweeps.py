@@ -1,9 +1,10 @@
 """Backward sweeps that come again and again are compiled: eager gradients without the interpreting.
 
-What a sweep does is settled by the tape's structure: the primitives with their parameters, the wiring, and
-type, shape, memory layout and dtype of whatever comes from outside. Of values only Python's integers and
-truth values count. A structure that was swept `OFTEN` times gets a program, which takes everything else on
-the tape as arguments; the sweep interprets the tape where there is none.
+What a sweep does is settled by the tape's structure: the primitives with their parameters, the wiring,
+whether the cotangents are 1, and type, shape, memory layout and dtype of whatever comes from outside. Of
+values only Python's integers and truth values count. A structure that was swept `OFTEN` times gets a
+program, which takes everything else on the tape as arguments; the sweep interprets the tape where there is
+none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive
 from ffverify.reference.engine.tracing import Tape, owned, pull_back
-from ffverify.reference.engine.var import Value, ndarray
+from ffverify.reference.engine.var import Value, dtype_of, ndarray
 
 from .compiler import written
 from .graph import trace
@@ -33,11 +34,17 @@ SWEEPS: dict[Any, int | Program | None] = {}
 
 
 def sweep(
-    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], inputs: Sequence[Value]
+    tape: Tape,
+    outputs: Sequence[int | None],
+    y_bars: Sequence[Value] | None,
+    inputs: Sequence[Value],
 ) -> list[Value]:
-    """Return the cotangents of the inputs, as `pull_back` does, in arrays that the caller may write to."""
+    """Return the cotangents of the inputs, as `pull_back` does, in arrays that the caller may write to.
+
+    No `y_bars` stands for 1 of each output, which are scalars.
+    """
     try:
-        key, leaves = _structure(tape, outputs, y_bars, len(inputs))
+        key, leaves = _structure(tape, outputs, y_bars, inputs)
     except ValueError:
         return _interpreted(tape, outputs, y_bars, inputs)
     found = SWEEPS.get(key, 0)
@@ -54,21 +61,30 @@ def sweep(
 
 
 def _interpreted(
-    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], inputs: Sequence[Value]
+    tape: Tape,
+    outputs: Sequence[int | None],
+    y_bars: Sequence[Value] | None,
+    inputs: Sequence[Value],
 ) -> list[Value]:
+    if y_bars is None:
+        ys = [*inputs, *(record[0] for record in tape)]
+        y_bars = [1.0 if place is None else dtype_of(ys[place]).type(1) for place in outputs]
     return owned(pull_back(tape, outputs, y_bars, len(inputs)), inputs, y_bars)
 
 
 @functools.cache
-def _own() -> frozenset[Primitive | None]:
+def _own() -> frozenset[Primitive]:
     """Return the engine's own primitives: a user's rules may depend on more than arguments."""
     from ffverify.reference.primitives.catalogue import primitives  # which rests on the engine
 
-    return frozenset([None, *(p for p in primitives().values() if p.remembering is None)])
+    return frozenset(p for p in primitives().values() if p.remembering is None)
 
 
 def _structure(
-    tape: Tape, outputs: Sequence[int | None], y_bars: Sequence[Value], n_inputs: int
+    tape: Tape,
+    outputs: Sequence[int | None],
+    y_bars: Sequence[Value] | None,
+    inputs: Sequence[Value],
 ) -> tuple[Any, list[Any]]:
     """Return the key of a tape, and the values that its program takes.
 
@@ -81,20 +97,14 @@ def _structure(
     ValueError
         Where a primitive or value is not the engine's own.
     """
-    if not 0 < len(tape) <= LONG:
+    if not 0 < len(tape) < LONG:
         raise ValueError("too long for a program, or empty")
-    ys, primitives, params, _, places = zip(*tape, strict=True)
+    ys, primitives, params, _, places, outside = zip(*tape, strict=True)
     if not _own().issuperset(primitives):
         raise ValueError("a rule that may depend on anything")
-    given: list[Any] = [*y_bars, *ys[:n_inputs]]
-    for _, _, _, xs, on_tape in tape:
-        if None in on_tape:
-            for x, place in zip(xs, on_tape, strict=True):
-                if place is None:
-                    given.append(x)  # a generator takes longer
-    key = [primitives, _dumped(params, outputs, places)]
+    key = [primitives, places, *outputs, y_bars is None, _dumped(params)]
     leaves = []
-    for x in given:
+    for x in (*(y_bars or ()), *inputs, *sum(outside, ())):
         if type(x) is not ndarray:
             _sign(x, key)
             if type(x) in STATIC:
@@ -104,7 +114,7 @@ def _structure(
             key.append(x.strides)
             key.append(x.dtype)
         leaves.append(x)
-    return tuple(key), [*leaves, *ys[n_inputs:]]
+    return tuple(key), [*leaves, *ys]
 
 
 STATIC = (int, bool)  # values that are part of the structure
@@ -124,11 +134,11 @@ def _sign(x: Value, key: list[Any]) -> None:
         raise ValueError(f"{kind}: not a number or array")
 
 
-def _dumped(params: Any, *rest: Any) -> bytes:
+def _dumped(params: Any) -> bytes:
     try:
-        found = marshal.dumps((params, rest), 2)
+        found = marshal.dumps(params, 2)
     except ValueError:  # neither slices nor dtypes are written
-        found = marshal.dumps((_written_out(params), rest), 2)
+        found = marshal.dumps(_written_out(params), 2)
     if len(found) > LONG + 100 * len(params):
         raise ValueError("a large array among the parameters")
     return found
@@ -160,7 +170,7 @@ def _is_plain(value: Any) -> bool:
 def _program(
     tape: Tape,
     outputs: Sequence[int | None],
-    y_bars: Sequence[Value],
+    y_bars: Sequence[Value] | None,
     inputs: Sequence[Value],
     leaves: list[Any],
 ) -> Program | None:
@@ -173,19 +183,20 @@ def _program(
     ):
         return None
 
-    records = tape[len(inputs) :]
-
     def swept(*leaves: Value) -> list[Value]:
-        given, ys = iter(leaves), leaves[len(leaves) - len(records) :]
-        y_bars = [next(given) for _ in outputs]
-        again: Tape = [(next(given), None, {}, (), ()) for _ in inputs]
-        for y, (_, primitive, params, values, places) in zip(ys, records, strict=True):
+        given = iter(leaves)
+        bars = None if y_bars is None else [next(given) for _ in outputs]
+        ys = [*(next(given) for _ in inputs), *leaves[len(leaves) - len(tape) :]]
+        again: Tape = []
+        for y, (_, primitive, params, values, places, _) in zip(
+            ys[len(inputs) :], tape, strict=True
+        ):
             xs = [
-                again[p][0] if p is not None else x if type(x) in STATIC else next(given)
+                ys[p] if p is not None else x if type(x) in STATIC else next(given)
                 for x, p in zip(values, places, strict=True)
             ]
-            again.append((y, primitive, params, xs, places))
-        return _interpreted(again, outputs, y_bars, inputs)
+            again.append((y, primitive, params, xs, places, ()))
+        return _interpreted(again, outputs, bars, inputs)
 
     try:
         graph = trace(swept, *leaves)
