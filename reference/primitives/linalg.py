@@ -19,7 +19,7 @@ from ffverify.reference.engine.primitive import (
     multilinear,
     reshape,
 )
-from ffverify.reference.engine.var import Value, dtype_of, shape_of
+from ffverify.reference.engine.var import Value, dtype_of, ndarray, shape_of
 
 from .elementary import where
 from .reductions import sum_
@@ -53,6 +53,8 @@ def _flat_rows(v: Value) -> Value:
 
 
 def _matmul(a: Any, b: Any) -> Any:
+    if type(a) is type(b) is ndarray and a.ndim == b.ndim == 2:  # the usual case, quickly
+        return a.dot(b)
     return a.dot(b) if _is_dot(a, b) else np.matmul(a, b)
 
 

@@ -53,7 +53,7 @@ def _elements(_y: Value, x: Value, **_: Any) -> float:
 # Sums ----------------------------------------------------------------------------------------------
 def sum_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.sum`."""
-    return sum_over(x, axis=axes(x, axis), keepdims=keepdims)
+    return sum_over.on(x, axis=axes(x, axis), keepdims=keepdims)
 
 
 def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
@@ -77,7 +77,7 @@ mean_over = linear("mean", _mean_forward, _mean_transpose, flops=_elements, inli
 
 def mean(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.mean`."""
-    return mean_over(x, axis=axes(x, axis), keepdims=keepdims)
+    return mean_over.on(x, axis=axes(x, axis), keepdims=keepdims)
 
 
 def var(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
@@ -155,7 +155,7 @@ def _extreme(name: str, ufunc: np.ufunc) -> Any:
 
     return general(
         name,
-        lambda x, *, axis, keepdims: ufunc.reduce(x, axis=axis, keepdims=keepdims),
+        ufunc.reduce,
         (map_, transpose_),
         kinks="ties: equal shares",
         flops=_elements,
@@ -169,12 +169,12 @@ min_over = _extreme("min", np.minimum)
 
 def max_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.max`; ties share the slope equally."""
-    return max_over(x, axis=axes(x, axis), keepdims=keepdims)
+    return max_over.on(x, axis=axes(x, axis), keepdims=keepdims)
 
 
 def min_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.min`; ties share the slope equally."""
-    return min_over(x, axis=axes(x, axis), keepdims=keepdims)
+    return min_over.on(x, axis=axes(x, axis), keepdims=keepdims)
 
 
 argmax = constant(

@@ -151,11 +151,13 @@ def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
         if kind in SIMPLE:  # the usual cases, quickly
             template.append(part)
             continue
-        if isinstance(part, (list, tuple)):  # NumPy's own reading of them
-            part = np.asarray(part, None if len(part) else np.intp)  # noqa: PLW2901
-        if not (kind is ndarray or kind is Var or isinstance(part, np.ndarray)):
-            template.append(part)
-        elif part.dtype.kind == "b":
+        if kind is not ndarray and kind is not Var:
+            if isinstance(part, (list, tuple)):  # NumPy's own reading of them
+                part = np.asarray(part, None if len(part) else np.intp)  # noqa: PLW2901
+            elif not isinstance(part, np.ndarray):
+                template.append(part)
+                continue
+        if part.dtype.kind == "b":
             template.append(concrete(part))  # a mask decides the shape of the result
         elif part.ndim or kind is Var:
             template.append(ARRAY)
@@ -168,7 +170,7 @@ def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
 def getitem(x: Value, index: Any) -> Value:
     """Return ``x[index]``: slices, integers, None, Ellipsis, integer arrays, boolean masks."""
     arrays, template = _parted(index)
-    return gather(x, *arrays, index=template)
+    return gather.on(x, *arrays, index=template)
 
 
 def setitem(x: Value, index: Any, v: Value) -> Value:

@@ -138,7 +138,10 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, 
 def _of_the_user(graph: Graph) -> bool:
     """Whether functions of the user's own are among the primitives."""
     functions = [node.primitive.forward for node in graph.nodes if node.primitive]
-    return not all(isinstance(f, np.ufunc) or str(f.__module__).startswith(OURS) for f in functions)
+    return not all(
+        isinstance(getattr(f, "__self__", f), np.ufunc) or str(f.__module__).startswith(OURS)
+        for f in functions
+    )
 
 
 def _silenced(*, of_the_user: bool) -> Callable[..., Any]:
