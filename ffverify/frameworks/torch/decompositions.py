@@ -7,11 +7,13 @@ through it. ``FORMULAS`` maps operations to them, as in torch's decomposition ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import enable_reentrant_dispatch
 
 aten = torch.ops.aten
 # ruff: noqa: SLF001 - ATen's kernels for these have private names
@@ -208,12 +210,8 @@ def _trilinear(
     a: Tensor, b: Tensor, c: Tensor, expand_a: Any, expand_b: Any, expand_c: Any, over: Any,
     _unroll: int = 1,
 ) -> Tensor:  # fmt: skip
-    for axis in expand_a:
-        a = a.unsqueeze(axis)
-    for axis in expand_b:
-        b = b.unsqueeze(axis)
-    for axis in expand_c:
-        c = c.unsqueeze(axis)
+    given = ((a, expand_a), (b, expand_b), (c, expand_c))
+    a, b, c = (reduce(torch.unsqueeze, axes, x) for x, axes in given)
     return (a * b * c).sum(over) if over else a * b * c
 
 
@@ -287,7 +285,7 @@ def _several(given: Any, dims: int) -> list[int]:
 
 
 def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
-    """Put zeros around the trailing axes (negative: cut them)."""
+    """Put zeros around the trailing axes."""
     ends = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
     return aten.constant_pad_nd(x, ends) if any(ends) else x
 
@@ -302,50 +300,40 @@ def _windows(
     return x
 
 
-def _columns(
-    x: Tensor, size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Give windows as matrices (groups, batch·places, channels·size), and the places' shape."""
-    dims = len(size)
-    windows = _windows(_padded(x, padding, padding), size, stride, dilation)
-    places = tuple(windows.shape[2 : 2 + dims])
-    split = windows.reshape(x.shape[0], groups, x.shape[1] // groups, prod(places), prod(size))
-    return split.permute(1, 0, 3, 2, 4).reshape(groups, x.shape[0] * prod(places), -1), places
+@_formula(aten.unfold_backward.default)
+def _unfold_backward(g: Tensor, sizes: Any, dim: int, size: int, step: int) -> Tensor:
+    """Add what the windows' elements of each number give, which no two windows have in one place."""
+    dim, zeros = dim % len(sizes), g.new_zeros(sizes)
+    reach = (g.shape[dim] - 1) * step + 1
+    given = [torch.slice_scatter(zeros, g[..., j], dim, j, j + reach, step) for j in range(size)]
+    return torch.stack(given).sum(0)
 
 
-def _rows(y: Tensor, groups: int) -> Tensor:
-    """Give channels as matrices (groups, batch·places, channels)."""
-    split = y.reshape(y.shape[0], groups, y.shape[1] // groups, -1)
-    return split.permute(1, 0, 3, 2).reshape(groups, -1, y.shape[1] // groups)
+def _transposed(linear: Callable[[Tensor], Tensor], like: Tensor, g: Tensor) -> Tensor:
+    """Apply the transpose of a linear function to a cotangent, by autograd's rules for what it is made of."""
+    with enable_reentrant_dispatch(), torch.enable_grad():
+        x = torch.zeros_like(like).requires_grad_()
+        transposed: Tensor
+        (transposed,) = torch.autograd.grad(linear(x), x, g)
+        return transposed
 
 
 def _correlated(
-    x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+    x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, shape: Any = ()
 ) -> Tensor:
-    columns, places = _columns(x, w.shape[2:], stride, padding, dilation, groups)
+    """Multiply windows as matrices (groups, batch·places, channels·size) with the kernels.
+
+    Where an image has places more than a shape, as a transposed convolution may leave it, these are left out.
+    """
+    size = w.shape[2:]
+    windows = _windows(_padded(x, padding, padding), size, stride, dilation)
+    places = windows.shape[2 : 2 + len(size)]
+    split = windows.reshape(x.shape[0], groups, x.shape[1] // groups, prod(places), prod(size))
+    columns = split.permute(1, 0, 3, 2, 4).reshape(groups, x.shape[0] * prod(places), -1)
     kernels = w.reshape(groups, w.shape[0] // groups, -1).transpose(1, 2)
     y = (columns @ kernels).reshape(groups, x.shape[0], prod(places), -1)
-    return y.permute(1, 0, 3, 2).reshape(x.shape[0], w.shape[0], *places)
-
-
-def _transposed(
-    x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, extra: Any, groups: int
-) -> Tensor:
-    """Convolve with strides turned into zeros between elements: the transpose of `_correlated`."""
-    dims = w.ndim - 2
-    for i, s in enumerate(stride):
-        axis = 2 + i
-        spread = _padded(x.unsqueeze(axis + 1).movedim(axis + 1, -1), [0], [s - 1])
-        x = (
-            spread.movedim(-1, axis + 1)
-            .flatten(axis, axis + 1)
-            .narrow(axis, 0, (x.shape[axis] - 1) * s + 1)
-        )
-    before = [d * (k - 1) - p for k, p, d in zip(w.shape[2:], padding, dilation, strict=True)]
-    x = _padded(x, before, [b + e for b, e in zip(before, extra, strict=True)])
-    grouped = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).transpose(1, 2)
-    flipped = grouped.flatten(0, 1).flip(list(range(2, 2 + dims)))
-    return _correlated(x, flipped, [1] * dims, [0] * dims, dilation, groups)
+    whole = y.permute(1, 0, 3, 2).reshape(x.shape[0], w.shape[0], *places)
+    return whole[(..., *map(slice, shape[2:]))]  # type: ignore[index]  # a tuple
 
 
 @_formula(aten.convolution.default)
@@ -358,7 +346,12 @@ def _convolution(
         _several(a, dims) for a in (stride, padding, dilation, extra)
     )
     if transposed:
-        y = _transposed(x, w, stride, padding, dilation, extra, groups)
+        each = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, extra, strict=True)
+        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, k, s, p, d, e in each]
+        image = x.new_empty(x.shape[0], w.shape[1] * groups, *sizes)
+        y = _transposed(
+            lambda u: _correlated(u, w, stride, padding, dilation, groups, x.shape), image, x
+        )
     else:
         y = _correlated(x, w, stride, padding, dilation, groups)
     return y if bias is None else y + bias.reshape(-1, *[1] * dims)
@@ -367,55 +360,21 @@ def _convolution(
 @_formula(aten.convolution_backward.default)
 def _convolution_backward(
     g: Tensor, x: Tensor, w: Tensor, _bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
-    extra: Any, groups: int, wanted: Sequence[bool],
+    _extra: Any, groups: int, wanted: Sequence[bool],
 ) -> tuple[Any, ...]:  # fmt: skip
+    image, y = (g, x) if transposed else (x, g)
     dims = w.ndim - 2
-    stride, padding, dilation, extra = (
-        _several(a, dims) for a in (stride, padding, dilation, extra)
-    )
+    stride, padding, dilation = (_several(a, dims) for a in (stride, padding, dilation))
+
+    def correlated(image: Tensor, w: Tensor) -> Tensor:
+        return _correlated(image, w, stride, padding, dilation, groups, y.shape)
+
     x_bar = w_bar = None
-    if wanted[0] and transposed:
-        x_bar = _correlated(g, w, stride, padding, dilation, groups)
-    elif wanted[0]:
-        reach = [
-            (o - 1) * s - 2 * p + d * (k - 1) + 1
-            for o, s, p, d, k in zip(
-                g.shape[2:], stride, padding, dilation, w.shape[2:], strict=True
-            )
-        ]
-        extra = [n - r for n, r in zip(x.shape[2:], reach, strict=True)]
-        x_bar = _transposed(g, w, stride, padding, dilation, extra, groups)
+    if wanted[0]:
+        x_bar = correlated(g, w) if transposed else _transposed(lambda x: correlated(x, w), x, g)
     if wanted[1]:
-        moving, still = (g, x) if transposed else (x, g)
-        columns, _ = _columns(moving, w.shape[2:], stride, padding, dilation, groups)
-        w_bar = (_rows(still, groups).transpose(1, 2) @ columns).reshape(w.shape)
+        w_bar = _transposed(lambda w: correlated(image, w), w, y)
     return x_bar, w_bar, g.sum([0, *range(2, g.ndim)]) if wanted[2] else None
-
-
-def _pooling(
-    x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool, count_pads: bool, divisor: Any,
-    dims: int,
-) -> tuple[list[int], list[int], list[int], list[int], Any]:  # fmt: skip
-    """Give size, stride, zeros before and after, and the number that each window is divided by."""
-    size, padding = _several(size, dims), _several(padding, dims)
-    stride = _several(stride, dims) if stride else size
-    after = []
-    for n, k, s, p in zip(x.shape[-dims:], size, stride, padding, strict=True):
-        places = (n + 2 * p - k + (s - 1 if ceil_mode else 0)) // s + 1
-        places -= (places - 1) * s >= n + p  # the last window starts inside
-        after.append(max((places - 1) * s + k - n - p, p))
-    if divisor is not None:
-        return size, stride, padding, after, divisor
-    inside = torch.ones(x.shape[-dims:], dtype=x.dtype)
-    if count_pads:
-        inside = torch.ones(
-            [n + 2 * p for n, p in zip(x.shape[-dims:], padding, strict=True)], dtype=x.dtype
-        )
-        inside = _padded(inside, [0] * dims, [a - p for a, p in zip(after, padding, strict=True)])
-    else:
-        inside = _padded(inside, padding, after)
-    counts = _windows(inside, size, stride, [1] * dims).sum(list(range(-dims, 0)))
-    return size, stride, padding, after, counts
 
 
 def _average(dims: int) -> Callable[..., Tensor]:
@@ -423,35 +382,33 @@ def _average(dims: int) -> Callable[..., Tensor]:
         x: Tensor, size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: Any = None,
     ) -> Tensor:  # fmt: skip
-        size, stride, before, after, divisor = _pooling(
-            x, size, stride, padding, ceil_mode, count_include_pad, divisor_override, dims
+        size, padding = _several(size, dims), _several(padding, dims)
+        stride = _several(stride, dims) if stride else size
+        inside, after = torch.ones(x.shape[-dims:], dtype=x.dtype), []
+        for n, k, s, p in zip(x.shape[-dims:], size, stride, padding, strict=True):
+            places = (n + 2 * p - k + (s - 1 if ceil_mode else 0)) // s + 1
+            places -= (places - 1) * s >= n + p  # the last window starts inside
+            after.append(max((places - 1) * s + k - n - p, p))
+        if count_include_pad:  # but not what is beyond the padding, where the last window ends
+            inside = inside.new_ones(
+                [n + 2 * p for n, p in zip(inside.shape, padding, strict=True)]
+            )
+            before, beyond = [0] * dims, [a - p for a, p in zip(after, padding, strict=True)]
+        else:
+            before, beyond = padding, after
+        each = [1] * dims
+        sums, counts = (
+            _windows(a, size, stride, each).sum(list(range(-dims, 0)))
+            for a in (_padded(x, padding, after), _padded(inside, before, beyond))
         )
-        windows = _windows(_padded(x, before, after), size, stride, [1] * dims)
-        average: Tensor = windows.sum(list(range(-dims, 0))) / divisor
+        average: Tensor = sums / (counts if divisor_override is None else divisor_override)
         return average
 
     return pool
 
 
 def _average_backward(dims: int) -> Callable[..., Tensor]:
-    def pull(
-        g: Tensor, x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
-        divisor_override: Any,
-    ) -> Tensor:  # fmt: skip
-        size, stride, before, after, divisor = _pooling(
-            x, size, stride, padding, ceil_mode, count_include_pad, divisor_override, dims
-        )
-        shape = [n + b + a for n, b, a in zip(x.shape[-dims:], before, after, strict=True)]
-        places = _windows(torch.arange(prod(shape)).reshape(shape), size, stride, [1] * dims)
-        shares = (g / divisor).reshape(*g.shape, *[1] * dims).expand(*g.shape, *size)
-        lead = x.shape[:-dims]
-        total = torch.zeros((*lead, prod(shape)), dtype=x.dtype).index_add(
-            -1, places.flatten(), shares.reshape(*lead, places.numel())
-        )
-        cut = [-b for b in before], [-a for a in after]
-        return _padded(total.reshape(*lead, *shape), *cut)
-
-    return pull
+    return lambda g, x, *options: _transposed(lambda x: _average(dims)(x, *options), x, g)
 
 
 FORMULAS |= {
