@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-from ffverify.exact.arrays import Arithmetic
+from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.formats import is_floating
+from ffverify.exact.moves import Move, moved, moves_of
 from ffverify.exact.programs import at_rows
 
 Step = Callable[..., Sequence[Any]]
@@ -71,6 +73,22 @@ class Line:
         if entered is None:
             entered = self._entered[arithmetic] = [entering(v, arithmetic) for v in self._plain]
         return self.run(inputs, entered, arithmetic)
+
+
+def moving(
+    find: Callable[[Sequence[Any]], list[Move]], outside: float = math.nan
+) -> Callable[[Sequence[Any]], list[PreciseArray]]:
+    """Give what puts elements where ``find`` says that labels go, which stays unless indices vary."""
+    found: list[Move] = []
+
+    def put(xs: Sequence[Any]) -> list[PreciseArray]:
+        arrays = [x for x in xs if isinstance(x, PreciseArray)]
+        moves = found or moves_of(find, xs)
+        if len(arrays) == len(xs):
+            found[:] = moves
+        return [moved(arrays, by, outside) for by in moves]
+
+    return put
 
 
 def entering(plain: Any, arithmetic: Arithmetic) -> Any:

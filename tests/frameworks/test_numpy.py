@@ -232,12 +232,14 @@ def test_a_branch_within_the_roundings_has_no_bound() -> None:
     assert not bound[0].is_finite()
 
 
-def test_what_a_caller_calls_by_the_name_of_a_primitive_is_not_taken_for_it():
-    def relu(x):  # a leaky one
+@pytest.mark.parametrize("name", ["relu", "reshape", "scatter"])
+def test_what_a_caller_calls_by_the_name_of_a_primitive_is_not_taken_for_it(name):
+    def function(x):  # a leaky relu
         return np.maximum(x, 0) + np.minimum(x, 0) / 8
 
+    function.__name__ = name
     leaky = reference.custom_rule(
-        relu, vjp=lambda y_bar, _y, x: (y_bar * np.where(x > 0, 1, 1 / 8),)
+        function, vjp=lambda y_bar, _y, x: (y_bar * np.where(x > 0, 1, 1 / 8),)
     )
     report = gradcheck(
         lambda x: np.sum(leaky(x) ** 2), np.array([-2.0, 3.0]), raise_exception=False

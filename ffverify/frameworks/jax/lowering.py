@@ -19,10 +19,10 @@ from jax.interpreters import partial_eval
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import Move, marked, move, moved, moves_of
+from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import UnknownOperation, listed
-from ffverify.frameworks.line import Line, entering
+from ffverify.frameworks.line import Line, entering, moving
 
 from .jaxprs import laid_out, ran
 from .operations import BY_NUMPY, LAX, MOVES, ON_INTEGERS
@@ -76,7 +76,7 @@ def _added(line: Line, equation: Any, takes: list[int]) -> Sequence[int]:
     return list(map(line.constant, _bound(equation.primitive, given, equation.params)))
 
 
-def _step(equation: Any) -> Callable[..., list[Value]]:
+def _step(equation: Any) -> Callable[..., Sequence[Value]]:
     """Give what an equation does to values; it is told first of which arithmetic they are."""
     primitive, name, params = equation.primitive, equation.primitive.name, equation.params
     if name in _CONTROL:
@@ -85,20 +85,20 @@ def _step(equation: Any) -> Callable[..., list[Value]]:
             lambda line, args: line.exactly(args, arithmetic, _plain), list(xs), **parts
         )
     formats = [v.aval.dtype.name if is_floating(v.aval) else "" for v in equation.outvars]
-    move = _moving(equation) if name in MOVES else None
+    put = _moving(equation) if name in MOVES else None
     whole = None if any(formats) else ON_INTEGERS.get(name)
 
-    def step(arithmetic: Arithmetic, *xs: Value) -> list[Value]:
+    def step(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
         kinds = set(map(type, xs))
         some = PreciseArray in kinds
-        if Plain in kinds and not (some and (move or name in _OF_PLAIN)):
+        if Plain in kinds and not (some and (put or name in _OF_PLAIN)):
             raise HiddenRows(name)
         if not some and whole and all(x.dtype.kind in "biu" for x in xs):
             return [np.asarray(whole(*xs, **params)).astype(equation.outvars[0].aval.dtype)]
         if not some:
             return [entering(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
-        if move:
-            return move(xs)
+        if put:
+            return put(xs)
         result = LAX[name](*xs, **params)
         results = result if isinstance(result, list) else [result]
         if arithmetic.cast is None:
@@ -123,17 +123,13 @@ def _lines(param: Any) -> Any:
     return _laid_out(param) if hasattr(param, "jaxpr") else param
 
 
-def _moving(equation: Any) -> Callable[..., list[Value]]:
-    """Let JAX move the labels of elements, and put the elements where the labels went.
-
-    Where that is stays the same unless indices vary.
-    """
+def _moving(equation: Any) -> Callable[..., Sequence[Value]]:
+    """Let JAX move the labels of elements, and put the elements where the labels went."""
     primitive, params = equation.primitive, dict(equation.params)
     fill = params.get("fill_value")
     outside = math.nan if fill is None else float(fill)
     if "fill_value" in params:
         params["fill_value"] = -1
-    found: list[Move] = []
 
     def places(given: Sequence[Value]) -> list[Move]:
         numbers = marked(given)
@@ -141,14 +137,7 @@ def _moving(equation: Any) -> Callable[..., list[Value]]:
             return [move(BY_NUMPY[primitive.name](*numbers, **params))]
         return [move(o) for o in _bound(primitive, numbers, params)]
 
-    def put(xs: Sequence[Value]) -> list[Value]:
-        arrays = [x for x in xs if isinstance(x, PreciseArray)]
-        moves = found or moves_of(places, xs)
-        if len(arrays) == len(xs):
-            found[:] = moves
-        return [moved(arrays, by, outside) for by in moves]
-
-    return put
+    return moving(places, outside)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ program that the engine cannot trace (one that assigns to elements, say).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
 from ffverify.exact.formats import is_floating
-from ffverify.exact.moves import Move, marked, move, moved, moves_of
+from ffverify.exact.moves import marked, move
 from ffverify.exact.operations import OPERATIONS, Value
-from ffverify.exact.programs import Itself, Known, Program, UnknownOperation, at_rows, remembered
+from ffverify.exact.programs import Itself, Known, Program, UnknownOperation, remembered
+from ffverify.frameworks.line import Line, entering, moving
 from ffverify.reference import Primitive
 from ffverify.reference.primitives.shaping import ARRAY
 from ffverify.reference.programs.graph import Graph, Node
@@ -44,7 +46,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
         for node in graph.nodes:
             if not _is_known(node.primitive):
                 raise UnknownOperation(getattr(node.primitive, "name", ""))
-        program = _interpreter(graph)
+        program = _interpreted(graph)
         if graph.branches:
             try:
                 program = _trial(Itself(fn), args, None)
@@ -71,55 +73,48 @@ def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Pr
 # ---------------------------------------------------------------------------------------------
 
 
-def _interpreter(graph: Graph) -> Program:
-    moves: dict[Node, Move] = {}
-
-    def run(*args: Value) -> tuple[Any, ...]:
-        arithmetic = arithmetic_of(args) or BALLS
-        values: dict[Node, Value] = dict(zip(graph.inputs, args, strict=True))
-        values.update((n, _entering(n.value, arithmetic)) for n in graph.constants)
-        for node in graph.nodes:
-            values[node] = at_rows(
-                lambda *xs, node=node: _apply(node, xs, arithmetic, moves),
-                [values[x] for x in node.inputs],
-            )
-        return tuple(values[node] for node in graph.outputs)
-
-    return run
+def _interpreted(graph: Graph) -> Program:
+    line = Line(len(graph.inputs))
+    places = {node: i for i, node in enumerate(graph.inputs)}
+    places |= {node: line.constant(node.value) for node in graph.constants}
+    for node in graph.nodes:
+        (places[node],) = line.add(_step(node), [places[x] for x in node.inputs], 1)
+    line.giving([places[node] for node in graph.outputs])
+    return lambda *args: tuple(line.exactly(args, arithmetic_of(args) or BALLS, _plain))
 
 
-def _entering(value: Any, arithmetic: Arithmetic) -> Value:
-    given = np.asarray(value)
-    return arithmetic.array(given) if is_floating(given) else value
+def _plain(value: Any) -> Any:
+    return np.asarray(value) if is_floating(np.asarray(value)) else value
 
 
-def _apply(
-    node: Node, xs: Sequence[Value], arithmetic: Arithmetic, moves: dict[Node, Move]
-) -> Value:
+def _step(node: Node) -> Callable[..., Sequence[Value]]:
+    """Give what a node does to values; it is told first of which arithmetic they are."""
     primitive = node.primitive
     assert primitive is not None  # noqa: S101 - a node of the graph's nodes is an application
-    some = any(isinstance(x, PreciseArray) for x in xs)
-    if not some:
-        if any(isinstance(x, Plain) for x in xs):
-            raise HiddenRows(primitive.name)
-        return _entering(primitive.forward(*xs, **node.params), arithmetic)
-    if primitive.name in _MOVES:
-        arrays = [x for x in xs if isinstance(x, PreciseArray)]
-        by = moves.get(node) or moves_of(
-            lambda given: move(primitive.forward(*marked(given), **node.params)), xs
-        )
-        if len(arrays) == len(xs):  # no index that may vary
-            moves[node] = by
-        return moved(arrays, by)
-    if primitive not in _OURS:
-        return _of_the_caller(primitive, xs, node.params)
-    if primitive.name in _SUMS:
-        return _SUMS[primitive.name](*xs, **node.params)
-    return _meaning(primitive)(*xs, **node.params)
+    forward = partial(primitive.forward, **node.params)
+    apply: Callable[[Sequence[Value]], Sequence[Value]]
+    if primitive in _OURS and primitive.name in _MOVES:
+        apply = moving(lambda xs: [move(forward(*marked(xs)))])
+    else:
+        meaning = partial(_meaning(primitive), **node.params)
+        apply = lambda xs: [meaning(*xs)]  # noqa: E731
+
+    def step(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
+        kinds = set(map(type, xs))
+        if PreciseArray not in kinds:
+            if Plain in kinds:
+                raise HiddenRows(primitive.name)
+            return [entering(_plain(forward(*xs)), arithmetic)]
+        return apply(xs)
+
+    return step
 
 
 def _meaning(primitive: Primitive) -> Callable[..., Value]:
-    return primitive.exact or OPERATIONS.get(primitive.name) or primitive.forward
+    if primitive not in _OURS:
+        return partial(_of_the_caller, primitive)
+    name = primitive.name
+    return primitive.exact or _SUMS.get(name) or OPERATIONS.get(name) or primitive.forward
 
 
 def _is_known(primitive: Primitive | None) -> bool:
@@ -131,7 +126,7 @@ def _is_known(primitive: Primitive | None) -> bool:
     return primitive.name in _MOVES or primitive.name in _SUMS or primitive.name in OPERATIONS
 
 
-def _of_the_caller(primitive: Primitive, xs: Sequence[Value], params: dict[str, Any]) -> Value:
+def _of_the_caller(primitive: Primitive, *xs: Value, **params: Any) -> Value:
     """Apply a caller's primitive (custom_rule), which is plain NumPy: as it is, or not at all."""
     try:
         return (primitive.exact or primitive.forward)(*xs, **params)
