@@ -42,10 +42,10 @@ Known = dict[Any, Any]  # programs, or that there is none
 _MOST = 64  # programs of one function that are known
 
 
-def remembered(known: Known, key: Any, make: Callable[[], T]) -> T:
-    """Give what is known under a key, a program or that there is none; make it the first time."""
+def remembered(known: Known, key: Any, make: Callable[[], T], *, most: int = _MOST) -> T:
+    """Give what is known under a key, as a program or that there is none; make it the first time."""
     if key not in known:
-        if len(known) == _MOST:
+        if len(known) == most:
             known.clear()
         try:
             known[key] = make()

@@ -13,9 +13,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,7 +29,6 @@ from ffverify.exact.arrays import (
     Plain,
     PreciseArray,
     arithmetic_of,
-    by_rows,
     distinct_rows,
     row_of,
 )
@@ -45,6 +43,7 @@ from ffverify.exact.programs import (
     listed,
     remembered,
 )
+from ffverify.frameworks.line import Line, entering
 
 from . import recorded
 from .decompositions import FACTORED, FORMULAS
@@ -154,7 +153,7 @@ def _interpreted(tape: Tape, moves: Moves) -> Program:
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
-    return _Interpreter(tape, moves)
+    return _laid_out(tape, moves)
 
 
 def _as_written() -> AbstractContextManager[Any]:
@@ -258,120 +257,104 @@ def _meant(step: Step) -> Step | None:
     return step if len(said) == len(step.kwargs) else replace(step, kwargs=said)
 
 
-class _Interpreter:
-    """A tape as a program on precise arrays.
+def _laid_out(tape: Tape, moves: Moves) -> Program:
+    """Give a tape as a program on precise arrays.
 
-    Copies are what they copy. What depends on data alone, on labels and masks and no floats, is run by torch,
-    once for the same data. Where moved elements go is remembered among ``moves``.
+    Copies are what they copy. What depends on data alone, on labels and masks and no floats, is one step.
+    Where moved elements go is remembered among ``moves``.
     """
+    same: dict[int, int] = {}
+    data = [s.number for s in slots(tape.inputs) if not has_floats(s)]
+    plain = {*data, *(k for k, t in tape.constants.items() if not has_floats(t))}
+    of_data: list[tuple[Step, list[int]]] = []
+    steps: list[tuple[Step, list[int]]] = []
+    for step in tape.steps:
+        takes, results = [same.get(s.number, s.number) for s in step.inputs], step.outputs
+        if step.name in COPIES:
+            same[results[0].number] = takes[0]
+        elif plain.issuperset(takes) and not (_makes_floats(step) or step.writes):
+            of_data.append((step, takes))
+            plain |= {s.number for s in results if not has_floats(s)}
+        else:
+            steps.append((step, takes))
+    outputs = [same.get(s.number, s.number) for s in slots(tape.outputs)]
+    line = Line(len(tape.inputs))
+    places = {s.number: i for i, s in enumerate(tape.inputs) if isinstance(s, Slot)}
+    places |= {k: line.constant(t) for k, t in tape.constants.items()}
+    made = {s.number for step, _ in of_data for s in step.outputs}
+    wanted = list(made.intersection([*outputs, *(n for _, takes in steps for n in takes)]))
+    places |= zip(
+        wanted,
+        line.add(_of_data(tape, of_data, data, wanted), [places[n] for n in data], len(wanted)),
+        strict=True,
+    )
+    for step, takes in steps:
+        gives = line.add(_step(step, moves), [places[n] for n in takes], len(step.outputs))
+        places |= zip((s.number for s in step.outputs), gives, strict=True)
+    line.giving([places[n] for n in outputs])
 
-    def __init__(self, tape: Tape, moves: Moves) -> None:
-        self._tape, self._moves = tape, moves
-        self._of_data: dict[Any, dict[int, Array]] = {}
-        self._entered: WeakKeyDictionary[Arithmetic, dict[int, Value]] = WeakKeyDictionary()
-        self._steps: list[tuple[int, Step, Step | None, list[int]]] = []
-        self._integers: list[tuple[Step, list[int]]] = []
-        same = self._same = dict[int, int]()
-        self._data = [s.number for s in slots(tape.inputs) if not has_floats(s)]
-        plain = {*self._data, *(k for k, t in tape.constants.items() if not has_floats(t))}
-        for i, step in enumerate(tape.steps):
-            takes = [same.get(s.number, s.number) for s in step.inputs]
-            meant, results = _meant(step), step.outputs
-            exact = meant is not None and meant.floating and step.name in ON_NUMBERS
-            if step.name in COPIES:
-                same[results[0].number] = takes[0]
-            elif plain.issuperset(takes) and not (exact or step.writes):
-                self._integers.append((step, takes))
-                plain |= {s.number for s in results if not has_floats(s)}
-            else:
-                self._steps.append((i, step, meant, takes))
-        outputs = {same.get(s.number, s.number) for s in slots(tape.outputs)}
-        last = {n: i for i, _, _, takes in self._steps for n in takes}
-        self._wanted = outputs | last.keys()
-        self._done: dict[int, list[int]] = {}
-        for n, i in last.items():
-            if n not in outputs:
-                self._done.setdefault(i, []).append(n)
+    def run(*args: Value) -> tuple[Any, ...]:
+        results = line.exactly(args, arithmetic_of(args) or BALLS, _array)
+        found = dict(zip(outputs, results, strict=True))
+        return tuple(mapped(Slot, lambda s: found[same.get(s.number, s.number)], tape.outputs))
 
-    def __call__(self, *args: Value) -> tuple[Any, ...]:
-        arithmetic = arithmetic_of(args) or BALLS
-        entered = self._entered.get(arithmetic)
-        if entered is None:
-            constants = self._tape.constants.items()
-            entered = {k: _entering(t, arithmetic) for k, t in constants}
-            self._entered[arithmetic] = entered
-        values: dict[int, Value] = dict(entered)
-        bind(self._tape.inputs, args, values)
-        if self._integers:
-            values |= self._from_data([values[n] for n in self._data], arithmetic)
-        for i, step, meant, takes in self._steps:
-            xs = [values[n] for n in takes]
-            try:
-                result = self._run(step, meant, xs, arithmetic)
-            except HiddenRows:
-                one = partial(self._run, step, meant)
-                result = by_rows(lambda *row, one=one: one(row, arithmetic), *xs)
-            bind(step.results, result, values)
-            for done in self._done.get(i, ()):
-                del values[done]
-        same = self._same
-        return tuple(
-            mapped(Slot, lambda s: values[same.get(s.number, s.number)], self._tape.outputs)
-        )
+    return run
 
-    def _from_data(self, data: Sequence[Value], arithmetic: Arithmetic) -> dict[int, Value]:
-        """Give what depends on data alone."""
 
-        def entering(array: Array) -> Value:
-            return arithmetic.array(array) if is_floating(array) else array
+def _of_data(
+    tape: Tape, steps: Sequence[tuple[Step, list[int]]], data: Sequence[int], wanted: Sequence[int]
+) -> Callable[..., list[Value]]:
+    """Give the step of what depends on data alone, which torch runs once for the same data."""
+    known: dict[Any, list[Array]] = {}
 
-        batches = [a for a in data if isinstance(a, Plain)]
+    def run(given: Sequence[Any]) -> list[Array]:
+        values: dict[int, Any] = {k: t.detach().cpu() for k, t in tape.constants.items()}
+        values |= zip(data, map(_native_value, given), strict=True)
+        for step, takes in steps:
+            args, kwargs = step.given([values[n] for n in takes])
+            bind(step.results, step.operation(*args, **kwargs), values)
+        return [_array(values[n]) for n in wanted]
+
+    def made(*given: Any) -> list[Array]:
+        key = tuple(np.asarray(a).tobytes() for a in given)
+        return remembered(known, key, lambda: run(given), most=_MANY)
+
+    def step(arithmetic: Arithmetic, *given: Value) -> list[Value]:
+        batches = [a for a in given if isinstance(a, Plain)]
         if not batches:
-            return {n: entering(a) for n, a in self._made(data).items()}
+            return [entering(a, arithmetic) for a in made(*given)]
         first, which = distinct_rows(batches)
-        rows = [self._made([row_of(a, k) for a in data]) for k in first]
-        out: dict[int, Value] = {}
-        for n, one in rows[0].items():
-            each = [row[n] for row in rows]
-            if any(other.shape != one.shape for other in each):
-                raise HiddenRows("rows of different shapes")
-            whole = np.stack(each)[which]
-            if (whole == one).all():
-                out[n] = entering(one)
-                continue
-            value = entering(whole)
-            out[n] = (
-                PreciseArray(value.elements, arithmetic, len(which))
-                if isinstance(value, PreciseArray)
-                else Plain(value, len(which))
-            )
-        return out
+        rows = [made(*(row_of(a, k) for a in given)) for k in first]
+        return [_in_rows(each, which, arithmetic) for each in zip(*rows, strict=True)]
 
-    def _made(self, data: Sequence[Any]) -> dict[int, Array]:
-        """Run what depends on data alone; give floats as float64."""
-        key = tuple(np.asarray(a).tobytes() for a in data)
-        if key not in self._of_data:
-            if len(self._of_data) == _MANY:
-                self._of_data.clear()
-            values: dict[int, Any] = {k: t.detach().cpu() for k, t in self._tape.constants.items()}
-            values |= zip(self._data, map(_native_value, data), strict=True)
-            for step, takes in self._integers:
-                args, kwargs = step.given([values[n] for n in takes])
-                bind(step.results, step.operation(*args, **kwargs), values)
-            made = {s.number for step, _ in self._integers for s in step.outputs}
-            self._of_data[key] = {n: _array(values[n]) for n in made & self._wanted}
-        return self._of_data[key]
+    return step
 
-    def _run(
-        self, step: Step, meant: Step | None, xs: Sequence[Value], arithmetic: Arithmetic
-    ) -> Value:
+
+def _in_rows(rows: Sequence[Array], which: list[int], arithmetic: Arithmetic) -> Value:
+    """Make a batch of arrays, which of them each row is; of the same ones it is just that."""
+    if any(row.shape != rows[0].shape for row in rows):
+        raise HiddenRows("rows of different shapes")
+    whole = np.stack(rows)[which]
+    if (whole == rows[0]).all():
+        return entering(rows[0], arithmetic)
+    value = entering(whole, arithmetic)
+    if isinstance(value, PreciseArray):
+        return PreciseArray(value.elements, arithmetic, len(which))
+    return Plain(value, len(which))
+
+
+def _step(step: Step, moves: Moves) -> Callable[..., list[Value]]:
+    """Give what an operation does to values; it is told first of which arithmetic they are."""
+    meant = _meant(step)
+
+    def results_of(arithmetic: Arithmetic, xs: Sequence[Value]) -> Value:
         kinds = set(map(type, xs))
         if PreciseArray in kinds and step.name in MOVES:
-            return self._move(step, xs, arithmetic)
+            return _move(step, xs, arithmetic, moves)
         if Plain in kinds and step.name not in _OF_PLAIN:
             raise HiddenRows(step.name)
         some = PreciseArray in kinds or Plain in kinds
-        if meant is None or not (some or (meant.floating and step.name in ON_NUMBERS)):
+        if meant is None or not (some or _makes_floats(step)):
             args, kwargs = step.given(xs)
             return _native(step.operation, args, kwargs, arithmetic)
         args, said = meant.given(xs)
@@ -383,43 +366,54 @@ class _Interpreter:
             return result
         return result.astype(_named(step.results.dtype))
 
-    def _move(self, step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
-        """Let torch move the labels of elements, and put the elements where the labels went.
+    def run(arithmetic: Arithmetic, *xs: Value) -> list[Value]:
+        results = results_of(arithmetic, xs)
+        if isinstance(step.results, Slot):
+            return [results]
+        found: dict[int, Value] = {}
+        bind(step.results, results, found)
+        return [found.get(s.number) for s in step.outputs]
 
-        Where that is stays the same for the same indices.
-        """
-        arrays = [x for x in xs if isinstance(x, PreciseArray)]
-        place = FILLS.get(step.name, len(step.args))
-        number = next(iter(step.args[place:]), None)
-        filled = isinstance(number, int | float)
-        if filled:  # a number that elements are set to comes last, as one more element
-            arrays.append(arithmetic.array(number))
+    return run
 
-        def find(operands: Sequence[Value]) -> Any:
-            key = (step.likeness[-1], *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
-            if key not in self._moves:
-                if len(self._moves) == _MANY:
-                    self._moves.clear()
-                self._moves[key] = where(operands)
-            return self._moves[key]
 
-        def where(operands: Sequence[Value]) -> Any:
-            numbers = labels(arrays)
-            given = iter(numbers)
-            args, kwargs = step.given(
-                [
-                    _laid_out(next(given), slot, step.name)
-                    if isinstance(x, PreciseArray)
-                    else _native_value(x)
-                    for slot, x in zip(step.inputs, operands, strict=True)
-                ]
-            )
-            if filled:
-                args = (*args[:place], int(numbers[-1]), *args[place + 1 :])
-            out = step.operation(*args, **kwargs)
-            return mapped(torch.Tensor, lambda t: move(t.numpy()), out)
+def _makes_floats(step: Step) -> bool:
+    """Tell whether an operation that the table has turns numbers that may be integers into floats."""
+    return step.name in ON_NUMBERS and step.name in ATEN and step.floating
 
-        return mapped(Move, lambda by: moved(arrays, by), moves_of(find, xs))
+
+def _move(step: Step, xs: Sequence[Value], arithmetic: Arithmetic, known: Moves) -> Value:
+    """Let torch move the labels of elements, and put the elements where the labels went.
+
+    Where that is stays the same for the same indices.
+    """
+    arrays = [x for x in xs if isinstance(x, PreciseArray)]
+    place = FILLS.get(step.name, len(step.args))
+    number = next(iter(step.args[place:]), None)
+    filled = isinstance(number, int | float)
+    if filled:  # a number that elements are set to comes last, as one more element
+        arrays.append(arithmetic.array(number))
+
+    def find(operands: Sequence[Value]) -> Any:
+        key = (step.likeness[-1], *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
+        return remembered(known, key, lambda: where(operands), most=_MANY)
+
+    def where(operands: Sequence[Value]) -> Any:
+        numbers = labels(arrays)
+        given = iter(numbers)
+        args, kwargs = step.given(
+            [
+                _laid_in_memory(next(given), slot, step.name)
+                if isinstance(x, PreciseArray)
+                else _native_value(x)
+                for slot, x in zip(step.inputs, operands, strict=True)
+            ]
+        )
+        if filled:
+            args = (*args[:place], int(numbers[-1]), *args[place + 1 :])
+        return mapped(torch.Tensor, lambda t: move(t.numpy()), step.operation(*args, **kwargs))
+
+    return mapped(Move, lambda by: moved(arrays, by), moves_of(find, xs))
 
 
 @cache
@@ -427,20 +421,12 @@ def _named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _laid_out(numbers: Any, slot: Slot, name: str) -> torch.Tensor:
+def _laid_in_memory(numbers: Any, slot: Slot, name: str) -> torch.Tensor:
     """Give labels as a tensor; for operations on its storage, with the strides that it had."""
     plain = torch.from_numpy(np.array(numbers))
     if not name.startswith("as_strided"):
         return plain
     return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
-
-
-def _entering(value: Any, arithmetic: Arithmetic) -> Value:
-    """Bring a tensor in: floats exactly, integers and booleans as they are."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    held = _array(value)
-    return arithmetic.array(held) if is_floating(held) else held
 
 
 def _array(value: torch.Tensor) -> Array:
@@ -461,7 +447,7 @@ def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Valu
     if among(PreciseArray, (args, kwargs)):
         raise UnknownOperation(str(target))
     out = target(*args, **kwargs)
-    return mapped(torch.Tensor, lambda t: _entering(t, arithmetic), out)
+    return mapped(torch.Tensor, lambda t: entering(_array(t), arithmetic), out)
 
 
 def _known(step: Step) -> bool:

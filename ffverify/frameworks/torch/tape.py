@@ -20,6 +20,8 @@ import torch
 from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ffverify.exact.programs import remembered
+
 # ruff: noqa: SLF001 - an operation's schema and keys have no public names
 aten = torch.ops.aten
 Table = Mapping[Any, Any]  # of operations, functions in their place
@@ -425,22 +427,20 @@ _MANY = 1024  # formulas that are known
 def _formula_of(step: Step, table: Table, known: dict[str, Tape]) -> tuple[list[Slot], Tape]:
     """Give the arguments of a step, and what it executes as a program of these."""
     given, numbered, key = step.likeness
-    if key not in known:
 
-        def program(*values: Any) -> Any:
-            args, kwargs = mapped(Slot, lambda s: values[s.number], numbered)
-            return step.operation(*args, **kwargs)
+    def program(*values: Any) -> Any:
+        args, kwargs = mapped(Slot, lambda s: values[s.number], numbered)
+        return step.operation(*args, **kwargs)
 
+    def recorded() -> Tape:
         examples = list(map(_example, given))
         part = record(program, examples, table)
-        if any(inner.writes for inner in part.steps):
-            part = record(
-                torch.func.functionalize(program, remove="mutations_and_views"), examples, table
-            )
-        if len(known) == _MANY:
-            known.clear()
-        known[key] = part
-    return given, known[key]
+        if not any(inner.writes for inner in part.steps):
+            return part
+        pure = torch.func.functionalize(program, remove="mutations_and_views")
+        return record(pure, examples, table)
+
+    return given, remembered(known, key, recorded, most=_MANY)
 
 
 def _example(slot: Slot) -> torch.Tensor:
