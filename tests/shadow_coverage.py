@@ -27,7 +27,7 @@ from ffverify.exact.programs import listed
 from ffverify.frameworks.arguments import zeros_for_none
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.frameworks.framework import framework as named
-from ffverify.frameworks.shadow import Shadow, shadow
+from ffverify.frameworks.shadow import Shadow
 from ffverify.truth import derivatives as truth
 from tests.bounds import running_bound
 from tests.corpus.catalogues import jax_functions, torch_functions
@@ -42,7 +42,7 @@ Case = tuple[Callable[..., Any], list[Any]]
 
 def check(fn: Callable[..., Any], args: Sequence[Any], *, framework: str) -> str:
     """Say what keeps a function at a point from being covered; empty if nothing does."""
-    made = shadow(fn, args, framework=framework)
+    made = Shadow(fn, args, framework=framework)
     if made.forward is None or made.backward is None:
         what = "value" if made.forward is None else "gradient"
         return f"{what}: no exact form of {'; '.join(made.unknown)}"

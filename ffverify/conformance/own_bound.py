@@ -15,7 +15,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import Undecided, arb
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, UnknownOperation, joined
-from ffverify.frameworks.shadow import shadow
+from ffverify.frameworks.shadow import Shadow
 from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.bounds import running_bounds
 
@@ -50,7 +50,7 @@ def own_bound(
     floating = [i for i, a in enumerate(args) if is_floating(a)]
     position, operands = 0, list(args)
     with backend.framework.scope(native):  # JAX has float64 where it is asked for
-        traced = shadow(backend.bound(program), native, framework=backend.framework.name)
+        traced = Shadow(backend.bound(program), native, framework=backend.framework.name)
         if cotangent is not None and wrt is not None:
             own, position = traced.backward, floating.index(wrt)
             operands.append(cotangent)

@@ -1,6 +1,6 @@
 """Shadows: the program under test run again, operation by operation, on exact numbers.
 
-``shadow(fn, args, framework=…)`` gives the program, its own backward formula and its own
+``Shadow(fn, args, framework=…)`` has the program, its own backward formula and its own
 forward mode as functions of precise arrays of either arithmetic, so that truth can be taken from any
 NumPy, torch or JAX program, and a derivative formula judged apart from its rounding.
 """
@@ -21,16 +21,33 @@ from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, list
 from .arguments import pulled_by, pushed_by
 from .arrays import ones_like, zeros_like
 from .chosen import floating, spread
-from .framework import Framework, Function
+from .framework import Function
 from .framework import framework as named
 
 Memory = dict[str, Known]
 
 
 class Shadow:
-    """A program in exact arithmetic; what is not asked for is not traced.
+    """A function at a point in exact arithmetic; what is not asked for is not traced.
 
-    An operation may turn out to be unknown only when a program runs: it then raises `UnknownOperation`.
+    Branches that depend on values are those taken at this point, except in plain NumPy code. An operation
+    may turn out to be unknown only when a program runs: it then raises `UnknownOperation`.
+
+    Parameters
+    ----------
+    args
+        The point, in the framework's arrays.
+    framework
+        ``"numpy"``, ``"torch"`` or ``"jax"``.
+    vjp, jvp
+        The caller's own formulas, ``vjp(cotangent, *args)`` and ``jvp(tangents, *args)``.
+    wrt
+        Which arguments are differentiated by: all floating ones by default.
+    known
+        The programs of this function that were traced at other points of the same shapes and formats, to be
+        kept by the caller: one that takes the same branches here is not made again.
+    results
+        What the function gave at the point, where its VJP will be asked for as well.
 
     Attributes
     ----------
@@ -56,16 +73,17 @@ class Shadow:
         self,
         fn: Function,
         args: Sequence[Any],
-        framework: Framework,
-        vjp: Function | None,
-        jvp: Function | None,
-        wrt: Sequence[bool],
-        known: Memory,
-        results: Sequence[Any] | None,
+        *,
+        framework: str,
+        vjp: Function | None = None,
+        jvp: Function | None = None,
+        wrt: Sequence[bool] | None = None,
+        known: Memory | None = None,
+        results: Sequence[Any] | None = None,
     ) -> None:
-        self._fn, self._args, self._framework = fn, list(args), framework
-        self._vjp, self._jvp, self._memory = vjp, jvp, known
-        self._wrt = list(wrt)
+        self._fn, self._args, self._framework = fn, list(args), named(framework)
+        self._vjp, self._jvp, self._memory = vjp, jvp, {} if known is None else known
+        self._wrt = floating(args) if wrt is None else list(wrt)
         self._unknown: dict[str, None] = {}
         self.draws: tuple[str, ...] = ()
         self.through: Any = None
@@ -159,38 +177,3 @@ def _quiet() -> Iterator[None]:
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def shadow(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    *,
-    framework: str,
-    vjp: Callable[..., Any] | None = None,
-    jvp: Callable[..., Any] | None = None,
-    wrt: Sequence[bool] | None = None,
-    known: Memory | None = None,
-    results: Sequence[Any] | None = None,
-) -> Shadow:
-    """Make the shadow of a function at a point.
-
-    Branches that depend on values are those taken at this point, except in plain NumPy code.
-
-    Parameters
-    ----------
-    args
-        The point, in the framework's arrays.
-    framework
-        ``"numpy"``, ``"torch"`` or ``"jax"``.
-    vjp, jvp
-        The caller's own formulas, ``vjp(cotangent, *args)`` and ``jvp(tangents, *args)``.
-    wrt
-        Which arguments are differentiated by: all floating ones by default.
-    known
-        The programs of this function that were traced at other points of the same shapes and formats, to be
-        kept by the caller: one that takes the same branches here is not made again.
-    results
-        What the function gave at the point, where its VJP will be asked for as well.
-    """
-    chosen, memory = floating(args) if wrt is None else wrt, {} if known is None else known
-    return Shadow(fn, args, named(framework), vjp, jvp, chosen, memory, results)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,6 +23,7 @@ from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Itself, Program, UnknownOperation, joined
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.frameworks.chosen import spread
+from ffverify.frameworks.shadow import Shadow
 from ffverify.truth import textbook
 from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.slopes import Inputs, exact_value
@@ -31,9 +32,6 @@ from ffverify.verdicts.bounds import running_bounds
 from .function_under_test import Fault, FunctionUnderTest
 from .given.memory import memory_of
 from .opaque import Opaque, limits_by_differences, slope_by_differences
-
-if TYPE_CHECKING:
-    from ffverify.frameworks.shadow import Shadow
 
 _SMALL = 2**16  # numbers of a point whose programs are kept: of more, tracing is not what it costs
 # Programs by which all was right, by the program of the VJP and by what it went through.
@@ -243,14 +241,12 @@ class TruthSources:
         native: Sequence[Any],
         results: Sequence[Any] | None = None,
     ) -> Shadow:
-        from ffverify.frameworks.shadow import shadow
-
         point = (subject, results, *native)
         if self._traced is not None and list(map(id, point)) == list(map(id, self._traced[0])):
             return self._traced[1]
         seen = subject.framework.name == "torch" and self._lasts(native)
         known = self._kept if seen else self._own
-        made = shadow(
+        made = Shadow(
             subject.fn, native,
             framework=subject.framework.name, vjp=subject.caller_vjp, jvp=subject.caller_jvp, wrt=subject.wrt,
             known=known.setdefault(_kind(subject, native), {}), results=results if subject.reverse else None,

@@ -148,7 +148,7 @@ def test_truth_of_a_networks_directional_derivative(benchmark):
 
 @pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
 def test_truth_of_a_shadow(benchmark, framework):
-    from ffverify.frameworks.shadow import shadow
+    from ffverify.frameworks.shadow import Shadow
 
     x = np.random.default_rng(0).normal(size=(16, 64))
     if framework == "numpy":
@@ -161,7 +161,7 @@ def test_truth_of_a_shadow(benchmark, framework):
         fn, point = (lambda x: jax.nn.logsumexp(jax.numpy.tanh(x), axis=1)), jax.numpy.asarray(x)
 
     def make():
-        return shadow(fn, [point], framework=framework)
+        return Shadow(fn, [point], framework=framework)
 
     make()
     report(f"{framework}: tracing forward, backward and forward mode", cpu_time(make))

@@ -11,7 +11,7 @@ import pytest
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Plain, batch, row_of
 from ffverify.frameworks.framework import framework
-from ffverify.frameworks.shadow import shadow
+from ffverify.frameworks.shadow import Shadow
 
 X = np.random.default_rng(0).normal(size=(4, 3, 4))
 LABELS = np.array([[0, 3, 1], [2, 2, 0], [0, 3, 1], [1, 0, 3]])  # two rows are alike
@@ -58,7 +58,7 @@ def _numpy(name: str) -> Callable[..., Any]:
 def test_indices_of_their_own(kind: str, name: str, mode: str) -> None:
     fn = {"numpy": _numpy, "torch": _torch, "jax": _jax}[kind](name)
     native = [framework(kind).array(X[0], "float64"), framework(kind).array(LABELS[0], "int64")]
-    made = shadow(fn, native, framework=kind, wrt=[True, False])
+    made = Shadow(fn, native, framework=kind, wrt=[True, False])
     program = getattr(made, mode)
     assert program is not None, made.unknown
     shape = np.shape(framework(kind).to_numpy(fn(*native)))

@@ -15,7 +15,7 @@ from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.exact.elements import arb  # noqa: E402 - after the skip
 from ffverify.exact.formats import of  # noqa: E402
 from ffverify.frameworks.framework import framework  # noqa: E402
-from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
+from ffverify.frameworks.shadow import Shadow  # noqa: E402
 from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
 from ffverify.strategies import arrays  # noqa: E402
 from tests.bounds import running_bound  # noqa: E402
@@ -31,7 +31,7 @@ def normal(*shape: int, seed: int = 0) -> Any:
 
 
 def made(fn: Callable[..., Any], *args: Any) -> Shadow:
-    return shadow(fn, args, framework="jax")
+    return Shadow(fn, args, framework="jax")
 
 
 def floats(x: Any) -> Any:
@@ -143,7 +143,7 @@ def test_a_wrong_custom_rule_stays_wrong() -> None:
 def test_a_program_is_made_once() -> None:
     known: dict[str, Any] = {}
     fn, (x,) = CASES["cond"]
-    first, second = (shadow(fn, [y], framework="jax", known=known).forward for y in (x, -x))
+    first, second = (Shadow(fn, [y], framework="jax", known=known).forward for y in (x, -x))
     assert first is second is not None
     for y in (x, -x):
         explained(first, [np.asarray(y)], [fn(y)])
@@ -157,7 +157,7 @@ def test_what_has_no_exact_form_is_named() -> None:
 
 def test_the_dot_product_of_two_vectors_has_an_exact_form() -> None:
     x = jnp.array([0.5, -2.0, 3.0])
-    program = shadow(lambda x: jnp.dot(jnp.tanh(x), x), [x], framework="jax")
+    program = Shadow(lambda x: jnp.dot(jnp.tanh(x), x), [x], framework="jax")
     assert program.forward is not None
     (value,) = program.forward(BALLS.array(np.asarray(x, dtype=np.float64)))
     assert value.shape == ()
@@ -177,7 +177,7 @@ def test_integers_of_a_program_are_what_jax_makes_of_them() -> None:
         return (x, *folded, *pairs, *truths, *converted)
 
     x, i = jnp.ones(2), jnp.array([[2**31 - 1, 3, 200], [-5, 0, 70000]], dtype="int32")
-    exact = shadow(numbers, [x, i, i > 2], framework="jax").forward
+    exact = Shadow(numbers, [x, i, i > 2], framework="jax").forward
     assert exact is not None
     given = [BALLS.array(np.ones(2)), np.asarray(i), np.asarray(i > 2)]
     for found, expected in zip(exact(*given)[1:], numbers(x, i, i > 2)[1:], strict=True):
@@ -194,7 +194,7 @@ def test_loops_count_without_jax(monkeypatch: Any) -> None:
 
         return jax.lax.while_loop(unfinished, lambda s: (s[0] + 1, s[1] * s[1]), (0, x))[1]
 
-    exact = shadow(squared, [jnp.ones(2) * 1.5], framework="jax").forward
+    exact = Shadow(squared, [jnp.ones(2) * 1.5], framework="jax").forward
     assert exact is not None
     monkeypatch.setattr(lowering, "_bound", None)
     found = exact(BALLS.array(np.array([1.5, 0.5])))[0]

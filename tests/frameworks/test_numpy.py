@@ -13,7 +13,7 @@ from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import arb
-from ffverify.frameworks.shadow import Shadow, shadow
+from ffverify.frameworks.shadow import Shadow
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from tests.bounds import running_bound
@@ -31,7 +31,7 @@ def floats(x: Any) -> Any:
 
 
 def made(fn: Callable[..., Any], *args: Any, **options: Any) -> Shadow:
-    return shadow(fn, list(args), framework="numpy", **options)
+    return Shadow(fn, list(args), framework="numpy", **options)
 
 
 UNITS = str.split("""relu leaky_relu elu selu gelu gelu_tanh silu mish softplus softsign tanhshrink hard_swish

@@ -18,7 +18,7 @@ from ffverify.exact import formats  # noqa: E402 - after the skip
 from ffverify.exact.arithmetic import BALLS, MPMATH  # noqa: E402
 from ffverify.exact.arrays import PreciseArray  # noqa: E402
 from ffverify.frameworks.framework import framework  # noqa: E402
-from ffverify.frameworks.shadow import Shadow, shadow  # noqa: E402
+from ffverify.frameworks.shadow import Shadow  # noqa: E402
 from ffverify.frameworks.torch import lowering  # noqa: E402
 from ffverify.frameworks.torch.tape import Tape  # noqa: E402
 from ffverify.gradients.gradcheck import gradcheck  # noqa: E402
@@ -36,7 +36,7 @@ def normal(*shape: int, dtype: Any = torch.float64, seed: int = 0) -> Any:
 
 
 def made(fn: Callable[..., Any], *args: Any) -> Shadow:
-    return shadow(fn, args, framework="torch")
+    return Shadow(fn, args, framework="torch")
 
 
 def precise(args: Any, arithmetic: Any = BALLS) -> list[Any]:
@@ -228,7 +228,7 @@ def test_what_torch_computes_is_within_the_running_bound(dtype: Any) -> None:
     def loss(x: Any, W: Any, b: Any) -> Any:
         return F.cross_entropy(F.gelu(F.linear(x, W, b)), labels)
 
-    program = shadow(loss, [x, W, b], framework="torch")
+    program = Shadow(loss, [x, W, b], framework="torch")
     assert program.backward is not None
     one = torch.ones((), dtype=dtype)
     points = [a.double().numpy() for a in (x, W, b, one)]
@@ -409,7 +409,7 @@ def structures(fn: Callable[..., Any]) -> list[int]:
     seen: list[Any] = []
     for numbers in POINTS:
         x = torch.tensor(numbers).double()
-        program = shadow(fn, [x], framework="torch", known=known)
+        program = Shadow(fn, [x], framework="torch", known=known)
         assert program.forward is not None, program.unknown
         assert program.backward is not None, program.unknown
         value = fn(x)
@@ -439,7 +439,7 @@ def test_one_program_for_all_points_would_be_seen(by: str, monkeypatch: Any) -> 
 def test_an_input_at_the_edge_of_a_branch_has_the_branchs_program() -> None:
     known: dict[str, Any] = {}
     found = [
-        shadow(
+        Shadow(
             until_small, [torch.tensor([x, 3.0]).double()], framework="torch", known=known
         ).forward
         for x in (4.0, 3.5)  # a little beyond 4 another step is needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import weakref
@@ -20,22 +21,14 @@ _made: weakref.WeakSet[Any] = weakref.WeakSet()
 def watch(see: See, modules: Sequence[str]) -> Callable[[], None]:
     """Have every such call seen; give what ends it."""
     del modules  # of torch
-    undo: list[Callable[[], None]] = []
-
-    def put(owner: Any, name: str, called: Callable[..., Any]) -> None:
-        undo.append(functools.partial(setattr, owner, name, owner.__dict__[name]))
-        setattr(owner, name, called)
-
+    undo = contextlib.ExitStack()
     for kind, owner in _KINDS.items():
-        describe = functools.partial(_described, kind)
-        put(owner, "__call__", around(owner.__dict__["__call__"], see, describe))
-        put(owner, "__init__", _remembering(owner.__dict__["__init__"]))
-
-    def end() -> None:
-        for step in undo:
-            step()
-
-    return end
+        call, init = owner.__dict__["__call__"], owner.__dict__["__init__"]
+        seen = around(call, see, functools.partial(_described, kind))
+        for name, held, put in (("__call__", call, seen), ("__init__", init, _remembering(init))):
+            undo.callback(setattr, owner, name, held)
+            setattr(owner, name, put)
+    return undo.close
 
 
 def _remembering(original: Callable[..., None]) -> Callable[..., None]:

@@ -6,6 +6,7 @@ as ``op(x)`` or ``torch.ops.mylib.op(x)``), and modules of given names.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fnmatch
 import functools
@@ -23,7 +24,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 def watch(see: See, modules: Sequence[str]) -> Callable[[], None]:
     """Have every such call seen; give what ends it."""
-    undo: list[Callable[[], None]] = []
+    undo = contextlib.ExitStack()
 
     def put(
         owner: Any, name: str, describe: Callable[..., Custom | None], *, of_class: bool
@@ -31,19 +32,14 @@ def watch(see: See, modules: Sequence[str]) -> Callable[[], None]:
         held = owner.__dict__[name]
         called = around(held.__func__ if of_class else held, see, describe)
         setattr(owner, name, classmethod(called) if of_class else called)
-        undo.append(functools.partial(setattr, owner, name, held))
+        undo.callback(setattr, owner, name, held)
 
     put(torch.autograd.Function, "apply", _function, of_class=True)
     put(custom_ops.CustomOpDef, "__call__", _operator, of_class=False)
     put(torch._ops.OpOverloadPacket, "__call__", _packet, of_class=False)  # noqa: SLF001 - there is no other way to see them
     if modules:
         put(torch.nn.Module, "__call__", functools.partial(_module, modules), of_class=False)
-
-    def end() -> None:
-        for step in undo:
-            step()
-
-    return end
+    return undo.close
 
 
 def defined() -> Iterator[tuple[str, str]]:

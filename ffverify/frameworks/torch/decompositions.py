@@ -83,40 +83,37 @@ def _cholesky_inverse(factor: Tensor, upper: bool = False) -> Any:
 # --- order ---------------------------------------------------------------------------------------
 
 
+def _ranked(x: Tensor, rank: Any, dim: int, keepdim: bool) -> Any:
+    """Give the elements of a rank along an axis, or of ranks of their own, and where they are."""
+    if not x.ndim:
+        return x, torch.zeros((), dtype=torch.int64)
+    shape = [*x.shape]
+    shape[dim] = 1
+    place = torch.as_tensor(rank).expand(shape)
+    found = (a.gather(dim, place) for a in torch.sort(x, dim=dim, stable=True))
+    return tuple(a if keepdim else a.squeeze(dim) for a in found)
+
+
 @_formula(aten.kthvalue.default)
 def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    return tuple(_at(part, dim, k - 1, keepdim) for part in torch.sort(x, dim=dim, stable=True))
-
-
-def _at(x: Tensor, dim: int, place: int, keepdim: bool) -> Any:
-    if not x.ndim:
-        return x
-    return x.narrow(dim, place, 1) if keepdim else x.select(dim, place)
+    return _ranked(x, k - 1, dim, keepdim)
 
 
 @_formula(aten.median.dim)
 def _median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
-    return _kthvalue(x, ((x.shape[dim] if x.ndim else 1) + 1) // 2, dim, keepdim)
-
-
-@_formula(aten.median.default)
-def _median(x: Tensor) -> Any:
-    return _median_along(x.reshape(-1), 0)[0]
+    return _ranked(x, (x.shape[dim] - 1) // 2 if x.ndim else 0, dim, keepdim)
 
 
 @_formula(aten.nanmedian.dim)
 def _nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
-    if not x.ndim:
-        return x, torch.zeros((), dtype=torch.int64)
-    ordered = torch.sort(x, dim=dim, stable=True)  # what is no number comes last
-    place = ((~x.isnan()).sum(dim, keepdim=True) - 1).clamp(min=0) // 2
-    found = tuple(part.gather(dim, place) for part in ordered)
-    return found if keepdim else tuple(part.squeeze(dim) for part in found)
+    numbers = (~x.isnan()).sum(dim, keepdim=True)  # which come first
+    return _ranked(x, (numbers - 1).clamp(min=0) // 2, dim, keepdim)
 
 
-@_formula(aten.nanmedian.default)
-def _nanmedian(x: Tensor) -> Any:
-    return _nanmedian_along(x.reshape(-1), 0)[0]
+FORMULAS |= {
+    aten.median.default: lambda x: _median_along(x.reshape(-1), 0)[0],
+    aten.nanmedian.default: lambda x: _nanmedian_along(x.reshape(-1), 0)[0],
+}
 
 
 @_formula(aten.angle.default)

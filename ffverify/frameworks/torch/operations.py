@@ -18,6 +18,8 @@ from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.operations import OPERATIONS, renamed
 from ffverify.exact.programs import UnknownOperation
 
+from .tape import mapped
+
 _op = OPERATIONS.__getitem__
 
 # What torch decomposes itself, with the _forward and _backward of each; random operations, complex ones and
@@ -216,12 +218,14 @@ def _full_like(x: Any, value: Any, dtype: Any = None) -> Any:
     return filled if dtype is None else _convert(filled, dtype=dtype)
 
 
+def _positions(x: Any, read: Callable[..., Any], *where: Any) -> Any:
+    """Give the flat position in x of every element that is written where torch would read it."""
+    native = mapped(np.ndarray, lambda a: torch.from_numpy(np.array(a)), where)
+    return read(torch.arange(x.size).reshape(x.shape), *native).numpy()
+
+
 def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
-    numbers = np.arange(x.size).reshape(x.shape)
-    place = tuple(slice(None) if i is None else np.asarray(i) for i in indices)
-    positions = (
-        _native_index(numbers, indices) if any(i is None for i in indices) else numbers[place]
-    )
+    positions = _positions(x, torch.ops.aten.index, indices)
     if accumulate:
         return _op("scatter_add")(x, positions, values)
     out = x.reshape(-1).copy()
@@ -230,25 +234,12 @@ def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> A
     return out.reshape(x.shape)
 
 
-def _native_index(numbers: Any, indices: Any) -> Any:
-    native = [None if i is None else torch.from_numpy(np.array(i)) for i in indices]
-    return torch.ops.aten.index(torch.from_numpy(numbers), native).numpy()
-
-
-def _positions(x: Any, dim: int, index: Any) -> Any:
-    """Give the flat position in x of every element that a scatter along dim writes."""
-    numbers = torch.arange(x.size).reshape(x.shape)
-    return torch.gather(numbers, dim, torch.from_numpy(np.array(index))).numpy()
-
-
 def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
-    src = src[tuple(slice(n) for n in index.shape)] if index.ndim else src
-    return _op("scatter_add")(x, _positions(x, dim, index), src)
+    return _scatter_reduce(x, dim, index, src, "sum")
 
 
 def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
-    numbers = np.arange(x.size).reshape(x.shape)
-    positions = np.take(numbers, index, axis=dim) if x.ndim else numbers.reshape(np.shape(source))
+    positions = _positions(x, torch.index_select, dim, index).reshape(np.shape(source))
     return _op("scatter_add")(x, positions, source if alpha == 1 else alpha * source)
 
 
@@ -266,7 +257,7 @@ def _scatter_reduce(
         raise UnknownOperation(f"scatter_reduce {reduce}")
     combine, start = _STARTS[reduce]
     src = src[tuple(slice(n) for n in index.shape)] if index.ndim else src
-    positions = _positions(x, dim, index)
+    positions = _positions(x, torch.gather, dim, index)
     counts = np.bincount(positions.ravel(), minlength=x.size).reshape(x.shape)
     if not include_self:
         x = np.where(counts > 0, start, x)
