@@ -13,6 +13,7 @@ import numpy as np
 from ffverify.exact.formats import dtype_name, is_floating
 
 from .arrays import to_numpy, zeros_like
+from .chosen import those
 from .declared import (
     COMPLEX,
     DATA,
@@ -150,12 +151,10 @@ class Arguments:
 
     def _like_inputs(self, derivative: Any, what: str) -> list[Any]:
         inputs = self._tree.rebuild(self._filled(self.arrays))
-        if not self._named:
-            derivative = _per_argument(derivative, inputs, what)
-        elif not isinstance(derivative, dict):
-            derivative = dict(
-                zip(inputs, _per_argument(derivative, list(inputs.values()), what), strict=True)
-            )
+        if not (self._named and isinstance(derivative, dict)):
+            given = list(inputs.values()) if self._named else inputs
+            derivative = _per_argument(derivative, given, what)
+            derivative = dict(zip(inputs, derivative, strict=True)) if self._named else derivative
         try:
             found = like_tree(inputs, derivative)
         except ValueError as error:
@@ -168,10 +167,7 @@ class Arguments:
             None if t is None else pushed_out(kind, t, base)
             for t, kind, base in zip(tangents, self._kinds, self.arrays, strict=True)
         ]
-        values: list[Any] = [None] * len(self._tree.leaves)
-        for place, t in zip(self._places, moved, strict=True):
-            values[place] = t
-        tree = self._tree.rebuild(values)
+        tree = self._tree.rebuild(self._filled(moved, [None] * len(self._tree.leaves)))
         return tree if self._named else tuple(tree)
 
     def without(self, data: dict[str, str]) -> Arguments:
@@ -179,8 +175,8 @@ class Arguments:
         wrt = tuple(w and n not in data for w, n in zip(self.wrt, self.labels, strict=True))
         return replace(self, wrt=wrt, data=self.data | data)
 
-    def _filled(self, arrays: Sequence[Any]) -> list[Any]:
-        values = [leaf.value for leaf in self._tree.leaves]
+    def _filled(self, arrays: Sequence[Any], others: Sequence[Any] | None = None) -> list[Any]:
+        values = [leaf.value for leaf in self._tree.leaves] if others is None else list(others)
         for place, a in zip(self._places, arrays, strict=True):
             values[place] = a
         return values
@@ -265,28 +261,24 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     kind = framework_of(*(leaf.value for leaf in tree.leaves if _is_array(leaf.value)), fn)
     native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
     if not any(native):
-        inputs = _with_numbers(inputs, named=named)
-        tree, named = taken_apart(fn, inputs)
+        tree, named = taken_apart(fn, _with_numbers(inputs))
         native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
     if not any(native):
         raise TypeError(
             f"inputs={_short(inputs)}: there is no array of numbers among them: give real floats"
         )
-    native = [
-        n and not (leaf.declared == DATA and is_complex(leaf.value))
-        for leaf, n in zip(tree.leaves, native, strict=True)
-    ]
-    places = [i for i, n in enumerate(native) if n]
-    for leaf in (tree.leaves[i] for i in places):
+    complex_data = [leaf.declared == DATA and is_complex(leaf.value) for leaf in tree.leaves]
+    native = [n and not c for n, c in zip(native, complex_data, strict=True)]
+    for leaf in those(tree.leaves, native):
         if why := refusal_of(leaf.value) or amiss(leaf.declared, leaf.value):
             raise TypeError(f"input {leaf.label} {why}")
-    leaves = [_varied(tree.leaves[i]) for i in places]
+    leaves = list(map(_varied, those(tree.leaves, native)))
     data = {leaf.label: "declared as data" for leaf in leaves if leaf.declared == DATA}
     floats = [leaf for leaf in leaves if is_floating(leaf.value) and leaf.label not in data]
     if any(getattr(leaf.value, "requires_grad", False) for leaf in floats):
         frozen = [leaf.label for leaf in floats if not getattr(leaf.value, "requires_grad", False)]
         data |= dict.fromkeys(frozen, "it does not require a gradient, and others do")
-    others = [leaf for leaf, n in zip(tree.leaves, native, strict=True) if not n]
+    others = those(tree.leaves, [not n for n in native])
     data |= {leaf.label: why for leaf in others if (why := _passed(leaf.value))}
     fixed = [to_numpy(leaf.value).tobytes() for leaf in leaves if is_fixed(leaf.declared)]
     return Arguments(
@@ -299,7 +291,7 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
         data=data,
         key=(tuple(_identity(leaf.value) for leaf in others), *fixed),
         _tree=tree,
-        _places=places,
+        _places=[i for i, n in enumerate(native) if n],
         _kinds=[leaf.declared for leaf in leaves],
         _named=named,
     )
@@ -341,13 +333,9 @@ def _is_native(value: Any, framework_name: str) -> bool:
     return not (foreign and isinstance(value, np.generic))
 
 
-def _with_numbers(inputs: Any, *, named: bool) -> Any:
+def _with_numbers(inputs: Any) -> Any:
     """Give the inputs with Python's numbers, and lists of them, as arrays."""
-    if named:
-        return {k: _number(v) for k, v in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return [_number(v) for v in inputs]
-    return _number(inputs)
+    return list(map(_number, inputs)) if isinstance(inputs, tuple | list) else _number(inputs)
 
 
 def _number(value: Any) -> Any:

@@ -43,9 +43,6 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     except Exception as error:  # noqa: BLE001 - whatever the engine cannot trace
         program: Program = _trial(Itself(fn), args, error)
     else:
-        for node in graph.nodes:
-            if not _is_known(node.primitive):
-                raise UnknownOperation(getattr(node.primitive, "name", ""))
         program = _interpreted(graph)
         if graph.branches:
             try:
@@ -111,23 +108,20 @@ def _step(node: Node) -> Callable[..., Sequence[Value]]:
 
 
 def _meaning(primitive: Primitive) -> Callable[..., Value]:
+    """Give what a primitive means; a caller's own is tried as it is, which is plain NumPy."""
+    name = primitive.name
     if primitive not in _OURS:
         return partial(_of_the_caller, primitive)
-    name = primitive.name
-    return primitive.exact or _SUMS.get(name) or OPERATIONS.get(name) or primitive.forward
-
-
-def _is_known(primitive: Primitive | None) -> bool:
-    """Tell whether a primitive of ours has an exact meaning; a caller's own is tried as it is."""
-    if primitive is None or primitive not in _OURS or primitive.exact is not None:
-        return True
+    meaning = primitive.exact or _SUMS.get(name) or OPERATIONS.get(name)
     if not primitive.differentiable and isinstance(primitive.forward, np.ufunc):
-        return True  # of conditions: & and | of truth values are NumPy's
-    return primitive.name in _MOVES or primitive.name in _SUMS or primitive.name in OPERATIONS
+        return meaning or primitive.forward  # of conditions: & and | of truth values are NumPy's
+    if meaning is None:
+        raise UnknownOperation(name)
+    return meaning
 
 
 def _of_the_caller(primitive: Primitive, *xs: Value, **params: Any) -> Value:
-    """Apply a caller's primitive (custom_rule), which is plain NumPy: as it is, or not at all."""
+    """Apply a caller's primitive (custom_rule): as it is, or not at all."""
     try:
         return (primitive.exact or primitive.forward)(*xs, **params)
     except HiddenRows:

@@ -117,16 +117,13 @@ class Tape:
         """Run the program again, on other tensors."""
         return self.run(args, {k: t.clone() for k, t in self.constants.items()})
 
-    def run(
-        self, args: Sequence[Any], constants: Mapping[int, torch.Tensor], table: Table | None = None
-    ) -> Any:
-        """Run the program with constants of its own to change, and operations replaced."""
+    def run(self, args: Sequence[Any], constants: Mapping[int, torch.Tensor]) -> Any:
+        """Run the program with constants of its own to change."""
         values: dict[int, Any] = dict(constants)
         bind(self.inputs, args, values)
         for step in self.steps:
-            given, named = mapped(Slot, lambda s: values[s.number], (step.args, step.kwargs))
-            operation = (table or {}).get(step.operation, step.operation)
-            bind(step.results, operation(*given, **named), values)
+            given, named = step.given([values[s.number] for s in step.inputs])
+            bind(step.results, step.operation(*given, **named), values)
         return mapped(Slot, lambda s: values[s.number], self.outputs)
 
     def part(self, inputs: Sequence[Any], outputs: Any) -> Tape:
@@ -366,17 +363,17 @@ def functional(
     like these is ``known`` the next time.
     """
     if any(step.writes for step in tape.steps):
-        tape = _functionalised(tape, args, first)
+        tape = _functionalised(_decomposed(tape, first, {}), args)
     tape = _decomposed(tape, table, known)
     own = _own_integers(tape.steps, tape.constants)
     return replace(tape, constants={**tape.constants, **own})
 
 
-def _functionalised(tape: Tape, args: Sequence[Any], first: Table) -> Tape:
+def _functionalised(tape: Tape, args: Sequence[Any]) -> Tape:
     count, held = len(args), dict(tape.constants)
 
     def run(*given: Any) -> Any:
-        return tape.run(given[:count], dict(zip(held, given[count:], strict=True)), first)
+        return tape.run(given[:count], dict(zip(held, given[count:], strict=True)))
 
     pure = torch.func.functionalize(run, remove="mutations_and_views")
     again = record(pure, [*args, *(t.clone() for t in held.values())], {})
