@@ -28,7 +28,7 @@ Program = Callable[[list[Any]], list[Value]]
 OFTEN = 100  # sweeps, which together take about as long as compiling
 KEPT = 256  # structures
 LONG = 1000  # records: a program is made of so many in a tenth of a second
-LARGE = 2**20  # bytes of intermediate values, beside which interpreting takes no time
+LARGE = 2**20  # bytes of constants and intermediate values, beside which interpreting takes no time
 # How often a structure was swept, then its program, or None where it has none.
 SWEEPS: dict[Any, int | Program | None] = {}
 
@@ -202,7 +202,8 @@ def _program(
         graph = trace(swept, *leaves)
     except (TypeError, ValueError):  # a rule of plain arrays only
         return None
-    if graph.branches or graph.memory > LARGE:
+    constant = sum(getattr(node.value, "nbytes", 0) for node in graph.constants)
+    if graph.branches or graph.memory + constant > LARGE:
         return None
     program, _ = written(swept, graph)
     expected = _interpreted([*tape], outputs, y_bars, inputs)
