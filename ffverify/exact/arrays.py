@@ -81,6 +81,8 @@ class Arithmetic:
         """Convert numbers, exactly, to an array of this arithmetic (float, int, bool or Fraction)."""
         if isinstance(values, PreciseArray):
             return values
+        if isinstance(values, Plain):
+            return PreciseArray(self.array(values.elements).elements, self, values.rows)
         given = np.asarray(values)
         if self.shortcuts is not None and given.dtype not in (object, np.longdouble):
             return PreciseArray(self.shortcuts.entering(given), self)
@@ -241,7 +243,7 @@ class PreciseArray(Rows):
         operands, batch = [], False
         for x in inputs:  # as plain as can be: this runs for every operation of every program
             if not isinstance(x, PreciseArray):
-                x = x.precise(self.arithmetic) if isinstance(x, Plain) else self.arithmetic.array(x)  # noqa: PLW2901
+                x = self.arithmetic.array(x)  # noqa: PLW2901
             batch = batch or x.rows > 0
             operands.append(x)
         if name in UFUNCS:
@@ -321,10 +323,6 @@ class Plain(Rows):
 
     shape = property(lambda self: self.elements.shape[1:])
     dtype = property(lambda self: self.elements.dtype)
-
-    def precise(self, arithmetic: Arithmetic) -> PreciseArray:
-        """Give the same numbers as a precise array."""
-        return PreciseArray(arithmetic.array(self.elements).elements, arithmetic, self.rows)
 
     def alike(self) -> Array:
         """Give the values of a row, of all of which they are the same.

@@ -24,31 +24,23 @@ from .arrays import (
 from .formats import Array
 from .matrices import det, solve
 from .moves import rearranged
-from .ordering import arg_extremum, argsort, sort
+from .ordering import argsort, sort
 
 # ---------------------------------------------------------------------------------------------
 # Reductions and matrices
 # ---------------------------------------------------------------------------------------------
 
 
-def _accumulated(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
-    """Make a NumPy function that sums elements, or products of them, account for long sums."""
+def _summed(function: Callable[..., Any], *operands: Any) -> PreciseArray:
+    """Apply a function that sums elements, or products of them, and account for long sums."""
+    arithmetic = arithmetic_of(operands)
+    values = [arithmetic.array(x).values for x in operands]
+    result = PreciseArray(values[0], arithmetic).like(arithmetic.accumulate(function, *values))
+    return result if all(a.size for a in values) else arithmetic.array(result.values)
 
-    def accumulate(*args: Any, **kwargs: Any) -> PreciseArray:
-        arithmetic = arithmetic_of(args)
-        where = [i for i, a in enumerate(args) if isinstance(a, PreciseArray | np.ndarray)]
 
-        def call(*operands: Array) -> Any:
-            full = list(args)
-            for i, operand in zip(where, operands, strict=True):
-                full[i] = operand
-            return function(*full, **kwargs)
-
-        operands = [arithmetic.array(args[i]).values for i in where]
-        result = PreciseArray(operands[0], arithmetic).like(arithmetic.accumulate(call, *operands))
-        return result if all(a.size for a in operands) else arithmetic.array(result.values)
-
-    return accumulate
+def _sums(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
+    return lambda x, axis=None, **options: _summed(partial(function, axis=axis, **options), x)
 
 
 def _one_axis(x: PreciseArray, axis: Any, *, keepdims: bool) -> tuple[Array, tuple[int, ...]]:
@@ -73,6 +65,16 @@ def _folded(name: str) -> Callable[..., PreciseArray]:
         return found
 
     return fold
+
+
+def _place_of(extremum: Callable[..., Any]) -> Callable[..., Array]:
+    """Give argmax or argmin, the first place of the extremum itself; nan is it where there is one."""
+
+    def place(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Array:
+        found = (x == extremum(x, axis, keepdims=True)) | np.isnan(x)
+        return np.asarray(np.argmax(found, axis, keepdims=keepdims))
+
+    return place
 
 
 def _mean(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> Any:
@@ -133,18 +135,17 @@ def _along(
 def _einsum(subscripts: str, *operands: Any) -> PreciseArray:
     rows = max(getattr(x, "rows", 0) for x in operands)
     if not rows:
-        return _accumulated(np.einsum)(subscripts, *operands)
+        return _summed(partial(np.einsum, subscripts), *operands)
     if "->" not in subscripts or "." in subscripts:
         raise HiddenRows(f"np.einsum of {subscripts}")
-    terms, out = subscripts.replace(" ", "").split("->")
-    letter = next(c for c in "ZYXWVUTSRQ" if c not in subscripts)
+    terms, out = subscripts.split("->")
     marked = [
-        letter + t if getattr(x, "rows", 0) else t
+        f"...{t}" if getattr(x, "rows", 0) else t
         for t, x in zip(terms.split(","), operands, strict=True)
     ]
     arithmetic = arithmetic_of(operands)
     shown = [PreciseArray(arithmetic.array(x).elements, arithmetic) for x in operands]
-    result = _accumulated(np.einsum)(f"{','.join(marked)}->{letter}{out}", *shown)
+    result = _summed(partial(np.einsum, f"{','.join(marked)}->...{out}"), *shown)
     return result.like(result.elements, rows)
 
 
@@ -164,11 +165,12 @@ def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
 FUNCTIONS |= {
     np.where: _where, np.mean: _mean, np.var: _variance,
     np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
-    np.sum: _along(_accumulated(np.sum)), np.cumsum: _along(_accumulated(np.cumsum), flat=True),
-    np.einsum: _einsum, np.trace: rowwise(_accumulated(np.trace)), np.dot: rowwise(_accumulated(np.dot)),
+    np.sum: _along(_sums(np.sum)), np.cumsum: _along(_sums(np.cumsum), flat=True),
+    np.einsum: _einsum, np.dot: rowwise(partial(_summed, np.dot)),
+    np.trace: lambda *a, **k: np.sum(np.diagonal(*a, **k), axis=-1),
     np.prod: _along(_folded("multiply")), np.cumprod: _along(np.multiply.accumulate, flat=True),
     np.max: _along(_folded("maximum")), np.min: _along(_folded("minimum")),
-    np.argmax: _along(arg_extremum(1), flat=True), np.argmin: _along(arg_extremum(-1), flat=True),
+    np.argmax: _along(_place_of(np.max), flat=True), np.argmin: _along(_place_of(np.min), flat=True),
     np.sort: _along(sort, flat=True, default=-1), np.argsort: _along(argsort, flat=True, default=-1),
     np.median: rowwise(_median), np.clip: _clip, np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),

@@ -192,10 +192,6 @@ def _mp_exp(x: Any) -> Any:
     return mp.ldexp(mp.exp(rest), int(n))
 
 
-def _mp_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: function(x) if mp.isfinite(x) else x
-
-
 def _bessel(kind: str, n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     own, order = getattr(arb, f"bessel_{kind}"), arb(n)
     return lambda x: own(x, order), partial(getattr(mp, f"bessel{kind}"), n)
@@ -396,10 +392,10 @@ TABLE = (
                 _extremum(operator.le, min, mp.nan), EXACT),
     _row("fmax", "fmax", "", _but_nan(np.maximum)), _row("fmin", "fmin", "", _but_nan(np.minimum)),
     _elementary("sign", "sign sgn", "sign", _ball_sign, mp.sign, EXACT),
-    _elementary("floor", "floor", "floor", _ball_step(arb.floor), _mp_step(mp.floor), EXACT),
-    _elementary("ceil", "ceil", "ceil", _ball_step(arb.ceil), _mp_step(mp.ceil), EXACT),
+    _elementary("floor", "floor", "floor", _ball_step(arb.floor), mp.floor, EXACT),
+    _elementary("ceil", "ceil", "ceil", _ball_step(arb.ceil), mp.ceil, EXACT),
     _elementary("rint", "", "", _half_even(_ball_step(arb.floor), arb(0.5)),
-                _half_even(_mp_step(mp.floor), mp.mpf(0.5)), EXACT),
+                _half_even(mp.floor, mp.mpf(0.5)), EXACT),
     _elementary("exponent", "", "", _ball_exponent,
                 lambda x: mp.mpf(mp.frexp(x)[1] if mp.isfinite(x) else 0), EXACT),
     _row("frexp", "frexp", "", _frexp),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,17 +87,6 @@ def _places(row: Array, first: Array) -> Array:
     return np.array(sorted(range(len(row)), key=functools.cmp_to_key(by_value)), dtype=np.int64)
 
 
-def _place_of_extremum(sign: int, row: Array) -> int:
-    """Give the place of the first maximum (sign 1) or minimum (sign -1) of one row; nan wins."""
-    best = 0
-    for i in range(1, len(row)):
-        if is_nan(row[best]):
-            break
-        if is_nan(row[i]) or sign * order(row[i], row[best]) > 0:
-            best = i
-    return best
-
-
 # What NumPy has under these names, of precise arrays.
 
 
@@ -121,17 +109,3 @@ def sort(x: Any, axis: int | None = -1, **options: Any) -> Any:
     """Sort along an axis, or all elements."""
     values = x.values.ravel() if axis is None else x.values
     return x.like(np.take_along_axis(values, argsort(x, axis, **options), axis or 0))
-
-
-def arg_extremum(sign: int) -> Callable[..., Array]:
-    """Give argmax (sign 1) or argmin (sign -1)."""
-    place = functools.partial(_place_of_extremum, sign)
-
-    def arg(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Array:
-        if axis is None:
-            found = np.asarray(place(x.values.ravel()))
-            return found.reshape((1,) * x.ndim) if keepdims else found
-        found = np.apply_along_axis(place, axis, x.values)
-        return np.expand_dims(found, axis) if keepdims else found
-
-    return arg

@@ -69,9 +69,7 @@ def joined(program: Program, places: Sequence[int] | None = None) -> Program:
         results = listed(program(*args))
         chosen = results if places is None else [results[i] for i in places]
         arithmetic = arithmetic_of((*chosen, *args))
-        parts = [
-            r.precise(arithmetic) if isinstance(r, Plain) else arithmetic.array(r) for r in chosen
-        ]
+        parts = list(map(arithmetic.array, chosen))
         rows = max((r.rows for r in parts), default=0)
         flat = np.concatenate([flat_rows(r, rows or 1) for r in parts], axis=1)
         return PreciseArray(flat if rows else flat[0], arithmetic, rows)
