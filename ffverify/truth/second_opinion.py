@@ -122,16 +122,12 @@ def _one_sided(
     with mp.workprec(bits):
         h = mp.ldexp(mp.mpf(step), -(bits // 3))
         x = _points(args)
+        moves = [None if t is None else MPMATH.array(t).values * h for t in tangents]
 
         def at(c: int) -> Any:
-            moved = []
-            for a, t in zip(x, tangents, strict=True):
-                if t is None:
-                    moved.append(a)
-                    continue
-                values, places = a.values.ravel().copy(), np.flatnonzero(t)
-                values[places] += MPMATH.array(np.ravel(t)[places]).values * (c * h)
-                moved.append(a.like(values.reshape(a.shape)))
+            moved = [
+                a if m is None else a.like(a.values + c * m) for a, m in zip(x, moves, strict=True)
+            ]
             return program(*moved).values[index]
 
         return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)

@@ -26,13 +26,11 @@ from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, decided, narrow, n
 from .differences import (
     TOGETHER,
     Weights,
-    at_shifts,
     central,
     enclosure,
     exponent,
     motion,
     smallest,
-    steps,
 )
 
 T = TypeVar("T")
@@ -227,6 +225,8 @@ def slopes_along(
 
     ``elements`` are pairs of an argument and a place in it, raveled. nan where no precision decides.
     """
+    if not elements:
+        return []
     most = max(TOGETHER // (2 * sum(a.size for a in inputs.arrays)), 1)
     if len(elements) > most:
         pieces = [elements[i : i + most] for i in range(0, len(elements), most)]
@@ -234,27 +234,22 @@ def slopes_along(
     sizes = [float(abs(inputs.arrays[j].ravel()[i])) for j, i in elements]
     scales = np.frexp([min(s, 1.0) if s else 1.0 for s in sizes])[1] - 1
     bits = min(max(bits, bits - int(scales.min(initial=0))), CEILING)
-    count = len(elements)
+    units = [np.zeros((len(elements), a.size)) for a in inputs.arrays]
+    for row, (j, i) in enumerate(elements):
+        units[j][row, i] = 1.0
 
     def run(bits: int) -> list[Any]:
-        h, half = steps(exponent(scales, bits))
-        moves: list[Any] = []
-        for j, b in enumerate(inputs.balls):
-            mine = [(r, i) for r, (k, i) in enumerate(elements) if k == j]
-            if not mine:
-                moves.append(None)
-                continue
-            each = np.full((count, b.size), arb(0), dtype=object)
-            for r, i in mine:
-                each[r, i] = h.elements[r]
-            moves.append(PreciseArray(each.reshape(count, *b.shape), BALLS, count))
-        below, above = at_shifts(vector, inputs.balls, moves, (-1, 1))
-        return [weighted(row, weights) for row in ((above - below) * half).elements]
+        directions = [
+            together(list(u.reshape(len(u), *a.shape))) if u.any() else None
+            for u, a in zip(units, inputs.arrays, strict=True)
+        ]
+        each = central(vector, inputs.balls, directions, exponent(scales, bits))
+        return [weighted(slopes, weights) for slopes in each]
 
     try:
         return decided(run, bits)
     except Undecided:
-        return [arb.nan()] * count
+        return [arb.nan()] * len(elements)
 
 
 def along(
