@@ -19,8 +19,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -59,7 +58,8 @@ class Arithmetic:
     ``solve`` and ``det`` take matrices as object arrays; ``exact`` makes an element from an int, a
     float or a Fraction. ``accumulate`` calls ``function(*operands)``, which sums the operands'
     elements or products of them (a sum, a matrix product): the place to account for long sums. ``cast``
-    rounds to another float format; None if numbers are exact.
+    rounds to another float format; None if numbers are exact. ``observer(name, operands, result)`` is
+    called after every elementwise operation.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Arithmetic:
     accumulate: Callable[..., Array] = lambda function, *operands: function(*operands)
     cast: Callable[[Array, Format], Array] | None = None
     shortcuts: Shortcuts | None = None
+    observer: Callable[[str, Sequence[Array], Any], None] | None = None
 
     def deriving(self, **changes: Any) -> Arithmetic:
         """Give this arithmetic with changes, which its shortcuts do not know."""
@@ -92,21 +93,6 @@ class Arithmetic:
         out = np.empty(given.size, dtype=object)
         out[:] = flat
         return PreciseArray(out.reshape(given.shape), self)
-
-
-_OBSERVER: ContextVar[Callable[[str, Sequence[Array], Any], None] | None] = ContextVar(
-    "observer", default=None
-)
-
-
-@contextmanager
-def observed(observer: Callable[[str, Sequence[Array], Any], None]) -> Iterator[None]:
-    """Call ``observer(name, operands, result)`` after every elementwise operation, until left."""
-    token = _OBSERVER.set(observer)
-    try:
-        yield
-    finally:
-        _OBSERVER.reset(token)
 
 
 class HiddenRows(TypeError):
@@ -248,7 +234,7 @@ class PreciseArray(Rows):
             operands.append(x)
         if name in UFUNCS:
             return UFUNCS[name](*operands)
-        observer, shortcuts = _OBSERVER.get(), self.arithmetic.shortcuts
+        observer, shortcuts = self.arithmetic.observer, self.arithmetic.shortcuts
         if shortcuts is not None and observer is None and not batch:
             matrix = shortcuts.as_matrices(ufunc, *operands)
             if matrix is not None:
@@ -438,7 +424,7 @@ def flat_rows(a: PreciseArray, rows: int) -> Array:
 
 def by_rows(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function once for every row of the batches among its arguments, and put the rows together."""
-    if _OBSERVER.get() is not None:
+    if getattr(arithmetic_of(args), "observer", None) is not None:
         raise HiddenRows("operations on single rows, of which an observer does not know the place")
     batches = [a for a in flattened(args) if getattr(a, "rows", 0)]
     if all(isinstance(b, Plain) for b in batches):  # integers of few kinds
@@ -524,7 +510,7 @@ _OPERATORS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@functools.cache
+@functools.lru_cache(2**12)  # some arithmetics are made for one run
 def of_elements(arithmetic: Arithmetic, name: str, operands: int) -> Any:
     """Give a function of so many elements as a ufunc of object arrays."""
     if name in arithmetic.functions:

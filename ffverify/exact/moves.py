@@ -52,14 +52,12 @@ def marked(operands: Sequence[Any], native: Callable[[Array], Any] = np.asarray)
 class Move:
     """Where elements go: what an operation that only moves them did to their labels (`move`).
 
-    Labels of results, raveled, and their shape; whether they are labels alone, without zeros and places that
-    are filled from outside; whether they are in order, or those of a transposed matrix. Where the rows of a
-    batch move by indices of their own, labels are a row for each.
+    Labels of results, raveled, and their shape; whether they are in order, or those of a transposed matrix.
+    Where the rows of a batch move by indices of their own, labels are a row for each.
     """
 
     labels: Array
     shape: tuple[int, ...]
-    whole: bool
     in_order: bool
     transposed: bool
 
@@ -69,7 +67,7 @@ def move(places: Any) -> Move:
     places = np.asarray(places).astype(np.int64)
     flat, order = places.ravel(), np.arange(1, places.size + 1)
     transposed = places.ndim == 2 and np.array_equal(places.T.ravel(), order)
-    return Move(flat, places.shape, bool((flat > 0).all()), np.array_equal(flat, order), transposed)
+    return Move(flat, places.shape, np.array_equal(flat, order), transposed)
 
 
 def moves_of(find: Callable[[Sequence[Any]], Any], operands: Sequence[Any]) -> Any:
@@ -84,8 +82,8 @@ def moves_of(find: Callable[[Sequence[Any]], Any], operands: Sequence[Any]) -> A
             return type(moves[0])(map(together, zip(*moves, strict=True)))
         if any(m.shape != moves[0].shape for m in moves):
             raise HiddenRows("rows of different shapes")
-        labels, whole = np.stack([m.labels for m in moves])[which], all(m.whole for m in moves)
-        return Move(labels, moves[0].shape, whole, in_order=False, transposed=False)
+        labels = np.stack([m.labels for m in moves])[which]
+        return Move(labels, moves[0].shape, in_order=False, transposed=False)
 
     return together(
         [find([row_of(x, i) if isinstance(x, Plain) else x for x in operands]) for i in kinds]
@@ -101,13 +99,10 @@ def moved(arrays: Sequence[PreciseArray], by: Move, outside: float = math.nan) -
         return first if by.shape == first.shape else first.reshape(by.shape)
     if alone and by.transposed and by.shape == first.shape[::-1] and first.matrix is not None:
         return PreciseArray(first.matrix.transpose(), arithmetic)
-    if alone and by.whole:
-        pool, index = flat_rows(first, rows or 1), by.labels - 1
-    else:
-        pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
-        pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
-        pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
-        index = np.where(by.labels < 0, -1, by.labels)
+    pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
+    pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
+    pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
+    index = np.where(by.labels < 0, -1, by.labels)
     shape = (rows, *by.shape) if rows else by.shape
     taken = pool[:, index] if index.ndim == 1 else pool[np.arange(rows)[:, None], index]
     return PreciseArray(taken.reshape(shape), arithmetic, rows)

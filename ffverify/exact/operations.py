@@ -111,10 +111,13 @@ def _extremum(
     """Choose the operand that precedes, itself and no copy: the same object is known to be equal."""
 
     def choose(x: Any, y: Any) -> Any:
+        if precedes(x, y):
+            return x
+        if precedes(y, x):
+            return y
         if is_nan(x) or is_nan(y):
             return nan
-        first = precedes(x, y) or is_same(x, y)
-        return x if first else y if precedes(y, x) else of_overlapping(x, y)
+        return x if is_same(x, y) else of_overlapping(x, y)
 
     return choose
 

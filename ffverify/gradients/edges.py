@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ffverify import strategies
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import HiddenRows, PreciseArray, observed
+from ffverify.exact.arrays import HiddenRows, PreciseArray
 from ffverify.exact.elements import midpoints
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.truth.differences import TOGETHER
-from ffverify.truth.slopes import Inputs
+from ffverify.truth.slopes import Inputs, under
 
 from .truth_sources import ExactPrograms
 
@@ -175,9 +176,10 @@ def _course(
         else:
             _mark(out[0, ...], getattr(result, "elements", result))
 
-    moved = PreciseArray(BALLS.array(x).elements, BALLS, rows)
-    args = [moved if i == j else a for i, a in enumerate(inputs.balls)]
-    with BALLS.precision(_BITS), observed(note):
+    observing = replace(BALLS, observer=note)
+    moved = PreciseArray(BALLS.array(x).elements, observing, rows)
+    args = [moved if i == j else under(observing, a) for i, a in enumerate(inputs.balls)]
+    with BALLS.precision(_BITS):
         for program in programs:
             program(*args)
     return out

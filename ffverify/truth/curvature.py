@@ -7,6 +7,7 @@ A program says ``f.second_derivative(f.silu, z)``: a backend answers by differen
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import flint
@@ -14,7 +15,7 @@ import numpy as np
 
 from ffverify.exact.arithmetic import MPMATH
 from ffverify.exact.arrays import PreciseArray
-from ffverify.exact.elements import arb, mp
+from ffverify.exact.elements import arb, midpoints, mp
 
 
 def second_derivative(function: Callable[[Any], Any], z: PreciseArray) -> PreciseArray:
@@ -26,12 +27,9 @@ def second_derivative(function: Callable[[Any], Any], z: PreciseArray) -> Precis
     """
     inexact = z.arithmetic is MPMATH
     bits = mp.prec if inexact else flint.ctx.prec
-    size = [abs(float(x if inexact else x.mid())) for x in z.values.ravel().tolist()]
-    exponents = np.frexp([min(s, 1.0) if s else 1.0 for s in size])[1] - 1 - bits // 4
-    two = z.arithmetic.exact(2)
-    step = np.empty(len(size), dtype=object)
-    step[:] = [two ** int(k) for k in exponents]
-    h = PreciseArray(step.reshape(z.shape), z.arithmetic)
+    size = np.minimum(np.abs(midpoints(z.values)), 1.0)
+    exponents = np.frexp(np.where(size == 0, 1.0, size))[1] - 1 - bits // 4
+    h = z.arithmetic.array([Fraction(2) ** k for k in exponents.tolist()]).reshape(z.shape)
     here = function(z)
 
     def difference(c: int) -> Any:

@@ -54,16 +54,15 @@ def nearby_slopes(
     """
     beside = around(inputs, fmt, moving, points, directions)
 
+    x: list[Any] = []
+
+    def slopes_at(some: Sequence[int]) -> Sequence[Array]:
+        return list(central(vector, rows_of(x, np.array(some)), directions, np.array(beside.step)))
+
     bits = beside.bits
     while True:
         with BALLS.precision(bits):
             x = beside.rows()
-
-            def slopes_at(some: Sequence[int], x: Sequence[Any] = x) -> Sequence[Array]:
-                return list(
-                    central(vector, rows_of(x, np.array(some)), directions, np.asarray(beside.step))
-                )
-
             rows = [r for r in in_halves(slopes_at, range(beside.points)) if r is not None]
             found = [s for s in (weighted(row, weights) for row in rows) if s.is_finite()]
         decided, bits = len(rows) == beside.points, 2 * bits
