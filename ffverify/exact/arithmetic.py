@@ -13,7 +13,7 @@ from typing import Any
 import flint
 import numpy as np
 
-from .arrays import Arithmetic, Shortcuts
+from .arrays import Arithmetic
 from .elements import Undecided, arb, mp
 from .formats import Array
 from .matrices import arb_mat, as_matrices, entries, matrix_of
@@ -77,7 +77,7 @@ BALLS = Arithmetic(
     matmul=lambda a, b: entries(matrix_of(a) * matrix_of(b)),
     solve=_ball_solve,
     det=lambda a: matrix_of(a).det(),
-    shortcuts=Shortcuts(_entering, as_matrices, _at_once),
+    entering=_entering, as_matrices=as_matrices, at_once=_at_once,
 )  # fmt: skip
 
 

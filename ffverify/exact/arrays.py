@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -38,16 +38,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 _PREDICATES = ("isnan", "isfinite")
 
 
-class Shortcuts(NamedTuple):
-    """Ways around a Python call for every element; the last two give None where they are none.
-
-    ``entering(numbers)`` brings an ndarray in; ``as_matrices(ufunc, *arrays)`` keeps matrices whole;
-    ``at_once(name, operands)`` applies a function to whole object arrays.
-    """
-
-    entering: Callable[[Array], Any]
-    as_matrices: Callable[..., Any]
-    at_once: Callable[[str, Sequence[Array]], Any]
+def _none(*_args: Any) -> None:
+    """Know no way around."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +52,10 @@ class Arithmetic:
     elements or products of them (a sum, a matrix product): the place to account for long sums. ``cast``
     rounds to another float format; None if numbers are exact. ``observer(name, operands, result)`` is
     called after every elementwise operation.
+
+    The others are ways around a Python call for every element: ``entering(numbers)`` brings an ndarray in,
+    ``as_matrices(ufunc, *arrays)`` keeps matrices whole, ``at_once(name, operands)`` applies a function to
+    whole object arrays; the last two give None where they are none.
     """
 
     name: str
@@ -71,12 +67,14 @@ class Arithmetic:
     det: Callable[[Array], Any]
     accumulate: Callable[..., Array] = lambda function, *operands: function(*operands)
     cast: Callable[[Array, Format], Array] | None = None
-    shortcuts: Shortcuts | None = None
     observer: Callable[[str, Sequence[Array], Any], None] | None = None
+    entering: Callable[[Array], Any] | None = None
+    as_matrices: Callable[..., Any] = _none
+    at_once: Callable[..., Any] = _none
 
     def deriving(self, **changes: Any) -> Arithmetic:
-        """Give this arithmetic with changes, which its shortcuts do not know."""
-        return replace(self, shortcuts=None, **changes)
+        """Give this arithmetic with changes, which its ways around single elements do not know."""
+        return replace(self, entering=None, as_matrices=_none, at_once=_none, **changes)
 
     def array(self, values: Any) -> PreciseArray:
         """Convert numbers, exactly, to an array of this arithmetic (float, int, bool or Fraction)."""
@@ -85,8 +83,8 @@ class Arithmetic:
         if isinstance(values, Plain):
             return PreciseArray(self.array(values.elements).elements, self, values.rows)
         given = np.asarray(values)
-        if self.shortcuts is not None and given.dtype not in (object, np.longdouble):
-            return PreciseArray(self.shortcuts.entering(given), self)
+        if self.entering is not None and given.dtype not in (object, np.longdouble):
+            return PreciseArray(self.entering(given), self)
         flat = list(map(self.exact, given.ravel().tolist()))
         if given.dtype == np.longdouble:  # tolist keeps longdouble scalars: two floats hold one
             flat = [self.exact(float(v)) + self.exact(float(v - float(v))) for v in given.ravel()]
@@ -234,9 +232,9 @@ class PreciseArray(Rows):
             operands.append(x)
         if name in UFUNCS:
             return UFUNCS[name](*operands)
-        observer, shortcuts = self.arithmetic.observer, self.arithmetic.shortcuts
-        if shortcuts is not None and observer is None and not batch:
-            matrix = shortcuts.as_matrices(ufunc, *operands)
+        observer = self.arithmetic.observer
+        if observer is None and not batch:
+            matrix = self.arithmetic.as_matrices(ufunc, *operands)
             if matrix is not None:
                 return PreciseArray(matrix, self.arithmetic)
         if ufunc is np.matmul:
@@ -245,7 +243,7 @@ class PreciseArray(Rows):
         if ufunc in COMPARISONS:
             result: Any = Plain.like(compare(ufunc, *values), rows)
         else:
-            result = shortcuts.at_once(name, values) if shortcuts is not None else None
+            result = self.arithmetic.at_once(name, values)
             if result is None:
                 result = of_elements(self.arithmetic, name, len(values))(*values)
             if name in _PREDICATES:

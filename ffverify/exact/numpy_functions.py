@@ -43,26 +43,15 @@ def _sums(function: Callable[..., Any]) -> Callable[..., PreciseArray]:
     return lambda x, axis=None, **options: _summed(partial(function, axis=axis, **options), x)
 
 
-def _one_axis(x: PreciseArray, axis: Any, *, keepdims: bool) -> tuple[Array, tuple[int, ...]]:
-    """Move the reduced axes to the end and make them one; give also the reduced shape."""
-    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-    reduced = {a % x.ndim for a in axes} if x.ndim else set()
-    kept = [i for i in range(x.ndim) if i not in reduced]
-    moved = x.values.transpose([*kept, *sorted(reduced)])
-    shape = tuple(1 if i in reduced else n for i, n in enumerate(x.shape) if keepdims or i in kept)
-    length = int(np.prod([x.shape[i] for i in reduced]))
-    return moved.reshape(*(x.shape[i] for i in kept), length), shape
-
-
 def _folded(name: str) -> Callable[..., PreciseArray]:
     def fold(x: PreciseArray, axis: Any = None, *, keepdims: bool = False) -> PreciseArray:
-        rows, shape = _one_axis(x, axis, keepdims=keepdims)
-        if not rows.shape[-1] and name == "multiply":
-            return x.arithmetic.array(np.ones(shape))
-        found: PreciseArray = x.like(
-            of_elements(x.arithmetic, name, 2).reduce(rows, axis=-1)
-        ).reshape(shape)
-        return found
+        if not x.size and name == "multiply":
+            return x.arithmetic.array(np.prod(np.ones(x.shape), axis=axis, keepdims=keepdims))
+        axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+        values: Any = x.values
+        for a in sorted({a % x.ndim for a in axes}, reverse=True):
+            values = of_elements(x.arithmetic, name, 2).reduce(values, axis=a, keepdims=keepdims)
+        return x.like(values)
 
     return fold
 
@@ -90,10 +79,10 @@ def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: b
 
 
 def _median(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    rows, shape = _one_axis(x, axis, keepdims=keepdims)
-    n = rows.shape[-1]
-    middle = sort(x.like(rows), -1)[..., (n - 1) // 2 : n // 2 + 1]
-    return _mean(middle, -1).reshape(shape)
+    along = x.reshape(-1) if axis is None else np.moveaxis(x, axis, -1)  # type: ignore[type-var]  # a duck array
+    n = along.shape[-1]
+    found = _mean(sort(along)[..., (n - 1) // 2 : n // 2 + 1], -1)
+    return found.reshape(np.max(np.ones(x.shape), axis, keepdims=keepdims).shape)
 
 
 def _inverse(a: PreciseArray) -> PreciseArray:

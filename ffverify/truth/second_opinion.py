@@ -29,22 +29,24 @@ def _points(args: Sequence[Array]) -> list[Any]:
     return [MPMATH.array(a) if is_floating(a) else a for a in args]
 
 
-def _settled(compute: Callable[[int], Any]) -> Any:
-    """Compute at growing precision until two results agree to 60 digits; None if they never do.
+def _settled(
+    compute: Callable[[int], Any], precisions: Sequence[int] = _PRECISIONS, noise: Any = 0
+) -> Any:
+    """Compute at growing precision until two results agree to 60 digits, or to noise; None if they never do.
 
     Two zeros prove nothing short of the highest precision: both may have cancelled altogether.
     """
     before: Any = None
-    for bits in _PRECISIONS:
+    for bits in precisions:
         with mp.workprec(bits):
             now = compute(bits)
             if mp.isnan(now):
                 before = None
                 continue
             settled = before is not None and (
-                now == before or abs(now - before) <= abs(now) * mp.mpf(10) ** -DIGITS
+                now == before or abs(now - before) <= abs(now) * mp.mpf(10) ** -DIGITS + noise
             )
-            if settled and (now != 0 or bits == _PRECISIONS[-1]):
+            if settled and (now != 0 or bits == precisions[-1]):
                 return now
         before = now
     return None
@@ -99,15 +101,10 @@ def slope(
     if math.isfinite(size):
         bits += 4 * abs(math.frexp(size)[1])
     bits = min(bits, CEILING // 2)
-    found, noise = [], mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
-    for sign in (-1, 1):
-        coarse, fine = (
-            _one_sided(program, args, tangents, (), sign * step, b) for b in (bits, 2 * bits)
-        )
-        tolerance = abs(fine) * mp.mpf(10) ** -DIGITS + noise
-        with mp.workprec(2 * bits):
-            found.append(fine if abs(fine - coarse) <= tolerance else None)
-    return found[0], found[1], noise
+    noise = mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
+    one_sided, twice = partial(_one_sided, program, args, tangents, ()), (bits, 2 * bits)
+    left, right = (_settled(partial(one_sided, s), twice, noise) for s in (-step, step))
+    return left, right, noise
 
 
 def _one_sided(
