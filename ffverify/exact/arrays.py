@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .elements import integer
+from .elements import arb
 from .formats import FORMATS, Array, Format
 from .matrices import arb_mat, entries, matmul
 from .ordering import COMPARISONS, compare
@@ -279,7 +279,8 @@ class PreciseArray(Rows):
         if np.dtype(dtype).kind == "b":
             return self != 0
         whole = UFUNCS["trunc"](self).elements
-        return Plain.like(np.asarray(np.frompyfunc(integer, 1, 1)(whole)).astype(dtype), self.rows)
+        integer = np.frompyfunc(lambda x: int(x.unique_fmpz() if isinstance(x, arb) else x), 1, 1)
+        return Plain.like(np.asarray(integer(whole)).astype(dtype), self.rows)
 
     def _reduced(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
         return getattr(np, name)(self, axis=axis, keepdims=keepdims)

@@ -42,11 +42,6 @@ def is_same(x: Any, y: Any) -> bool:
     return deep and x.mid() == y.mid() and x.rad() == y.rad()
 
 
-def integer(x: Any) -> int:
-    """Give an element that is an integer as one of Python's."""
-    return int(x.unique_fmpz() if isinstance(x, arb) else x)
-
-
 def are_finite(balls: Array) -> Array:
     """Tell which balls are finite."""
     flat = map(arb.is_finite, balls.ravel().tolist())

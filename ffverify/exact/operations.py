@@ -252,14 +252,12 @@ def _scatter(combine: Callable[..., Any]) -> Callable[..., PreciseArray]:
 
     @rowwise
     def scatter(x: PreciseArray, positions: Array, updates: Any) -> PreciseArray:
-        flat = x.values.ravel().copy()
+        flat, where = x.values.ravel().copy(), positions.ravel()
         values = np.broadcast_to(x.arithmetic.array(updates).values, positions.shape).ravel()
-        groups: dict[int, list[Any]] = {}
-        for place, value in zip(positions.ravel().tolist(), values, strict=True):
-            groups.setdefault(place, []).append(value)
-        for place, group in groups.items():
-            terms = np.empty(len(group) + 1, dtype=object)
-            terms[0], terms[1:] = flat[place], group
+        order = np.argsort(where, kind="stable")
+        places, starts = np.unique(where[order], return_index=True)
+        for place, group in zip(places, np.split(values[order], starts[1:]), strict=False):
+            terms = np.array([flat[place], *group], dtype=object)
             flat[place] = combine(PreciseArray(terms, x.arithmetic)).values[()]
         return PreciseArray(flat.reshape(x.shape), x.arithmetic)
 

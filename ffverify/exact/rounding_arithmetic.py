@@ -284,10 +284,14 @@ def _decided(fmt: Format) -> Arithmetic:
             raise Undecided("on which side of 0")
         return abs(x)
 
-    own = {"maximum": extremum(1), "minimum": extremum(-1)}
-    sizes = dict.fromkeys(("absolute", "fabs"), magnitude)
+    own = {
+        "maximum": extremum(1),
+        "minimum": extremum(-1),
+        "absolute": magnitude,
+        "fabs": magnitude,
+    }
     arithmetic = rounded(fmt)
-    return arithmetic.deriving(functions=arithmetic.functions | own | sizes)
+    return arithmetic.deriving(functions=arithmetic.functions | own)
 
 
 def takes_one_branch(program: Program, x: Sequence[Any], fmt: Format) -> bool:

@@ -123,14 +123,14 @@ def adapt(
     *,
     bits: int,
     growth: int,
-    enough: Callable[[Array, int], Array] | None = None,
+    enough: Callable[[Array, Format], Array] = narrow_slopes,
 ) -> Truth:
     """Evaluate all rows, then those not yet resolved again with twice the bits, up to the ceiling.
 
     ``evaluate(rows, bits)`` gives balls and, for derivatives, the jumps that their widths may be.
     A jump that survives a doubling is a kink; a derivative that is still undefined after some is undefined.
-    ``move(rows, balls, bits)`` measures motions. ``bits`` are those to begin with. ``enough(balls, bits)``
-    tells which balls are narrow; None: `narrow`, or of derivatives `narrow_slopes`.
+    ``move(rows, balls, bits)`` measures motions. ``bits`` are those to begin with. ``enough(balls, fmt)``
+    tells which balls are narrow.
 
     Raises
     ------
@@ -151,10 +151,7 @@ def adapt(
                     shape = (count, *balls.shape[1:])
                     exact, jumps = (np.full(shape, arb.nan(), dtype=object) for _ in range(2))
                     kink, resolved = np.zeros((2, *shape), bool)
-                if enough is None:
-                    done = narrow(balls, fmt) if jump is None else narrow_slopes(balls, fmt)
-                else:
-                    done = enough(balls, bits)
+                done = enough(balls, fmt)
                 left = ~done
                 if jump is not None:
                     if bits >= _CONFIRMING:

@@ -19,7 +19,7 @@ from ffverify.exact.arrays import Plain, PreciseArray
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program
 
-from .adaptive import Truth, adapt
+from .adaptive import Truth, adapt, narrow
 from .differences import (
     at_shifts,
     central,
@@ -68,7 +68,7 @@ def value(
         return motion(run, exact, x, _places(rows), growth * fmt.unit_roundoff)
 
     bits = _first_precision(fmt)
-    truth = adapt(evaluate, move, len(rows[0]), fmt, bits=bits, growth=growth)
+    truth = adapt(evaluate, move, len(rows[0]), fmt, bits=bits, growth=growth, enough=narrow)
     return truth.reshape(batch + truth.exact.shape[1:])
 
 

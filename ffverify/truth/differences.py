@@ -73,6 +73,12 @@ def smallest(points: Sequence[Any], directions: Weights) -> Array:
     return exponents
 
 
+def smallest_at(point: Sequence[Array], directions: Weights) -> int:
+    """Give `smallest` of one point."""
+    rows = ([None if a is None else a[None] for a in each] for each in (point, directions))
+    return int(smallest(*rows)[0])
+
+
 def exponent(smallest: Any, bits: int) -> Any:
     """Give the exponent of the step h = 2^(s - k), k = (p + s) / 3 at p bits, 2^s the smallest coordinate.
 

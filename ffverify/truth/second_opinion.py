@@ -20,6 +20,7 @@ from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 
 from .adaptive import CEILING, FIRST_PRECISION
+from .differences import smallest_at
 
 DIGITS = 60
 _PRECISIONS = tuple(2**k for k in range(9, CEILING.bit_length() + 1))
@@ -65,15 +66,11 @@ def directional(
 ) -> tuple[Any, Any]:
     """Give left and right derivative along tangents of one element of a program, or None each.
 
-    The step is 2^(-p/3) of the smallest moved coordinate.
+    The step is 2^(-p/3) of the smallest coordinate in units of how far it moves.
     """
-    sizes = [
-        np.abs(a[(t != 0) & (a != 0)]) for a, t in zip(args, tangents, strict=True) if t is not None
-    ]
-    smallest = min([1.0, *(float(s.min()) for s in sizes if s.size)])
-
+    step = 2.0 ** smallest_at(args, tangents)
     one_sided = partial(_one_sided, program, args, tangents, index)
-    return _settled(partial(one_sided, -smallest)), _settled(partial(one_sided, smallest))
+    return _settled(partial(one_sided, -step)), _settled(partial(one_sided, step))
 
 
 def slope(

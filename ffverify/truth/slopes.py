@@ -30,7 +30,7 @@ from .differences import (
     enclosure,
     exponent,
     motion,
-    smallest,
+    smallest_at,
 )
 
 T = TypeVar("T")
@@ -112,19 +112,19 @@ def slopes(
     Undecided
         If a branch stays undecided up to the ceiling.
     """
-    least = _smallest(inputs, directions)
+    least = smallest_at(inputs.arrays, directions)
     value: Array = np.zeros(0)
 
     def evaluate(_row: Array, bits: int) -> tuple[Array, Array]:
-        nonlocal value
-        known = here if bits == FIRST_PRECISION else None
+        nonlocal value, each
+        known, each = here if bits == FIRST_PRECISION else None, each and bits < EACH
         exact, jump, value = enclosure(
             vector, inputs.balls, directions, exponent(least, bits), known
         )
         return exact, jump
 
-    def enough(balls: Array, bits: int) -> Array:
-        return _narrow_enough(balls[0], fmt, each=each and bits < EACH)[None]
+    def enough(balls: Array, fmt: Format) -> Array:
+        return _narrow_enough(balls[0], fmt, each=each)[None]
 
     bits = _first_precision(least, fmt.precision + _SPARE)
     truth = adapt(
@@ -146,7 +146,7 @@ def slopes_together(
     that are small beside its smallest coordinate, together with those that need about as many bits.
     """
     digits = fmt.precision + _SPARE
-    least = [_smallest(*p) for p in zip(points, directions, strict=True)]
+    least = [smallest_at(p.arrays, d) for p, d in zip(points, directions, strict=True)]
     needed = [_first_precision(s, digits) for s in least]
 
     def run(some: Sequence[int], *, coarse: bool = False) -> list[Slopes | None]:
@@ -187,7 +187,7 @@ def glance(
 
     ``wide`` steps are small beside 1, others beside the smallest coordinate.
     """
-    least = 0 if wide else _smallest(inputs, directions)
+    least = 0 if wide else smallest_at(inputs.arrays, directions)
     x = [under(arithmetic, b) for b in inputs.balls]
     try:
         bits = max(bits, _first_precision(least, 2 * bits // 3))
@@ -270,7 +270,7 @@ def along(
     moving
         Per argument, where its elements carry rounding errors that matter (None: nowhere).
     """
-    least, size = _smallest(inputs, directions), growth * fmt.unit_roundoff
+    least, size = smallest_at(inputs.arrays, directions), growth * fmt.unit_roundoff
     places = [np.zeros(0, int) if m is None else np.flatnonzero(m) for m in moving]
 
     def evaluate(_row: Array, bits: int) -> tuple[Array, Array]:
@@ -338,14 +338,6 @@ def under(arithmetic: Arithmetic, x: Any) -> Any:
     if not isinstance(x, PreciseArray) or x.arithmetic is arithmetic:
         return x
     return PreciseArray(x.elements, arithmetic, x.rows)
-
-
-def _smallest(inputs: Inputs, directions: Weights) -> int:
-    """Give s, 2^s the smallest coordinate in units of how far it moves, or 1."""
-    points, along = (
-        [None if a is None else a[None] for a in each] for each in (inputs.arrays, directions)
-    )
-    return int(smallest(points, along)[0])
 
 
 def _first_precision(least: int, digits: int) -> int:
