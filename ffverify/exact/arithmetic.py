@@ -14,7 +14,7 @@ import flint
 import numpy as np
 
 from .arrays import Arithmetic
-from .elements import Undecided, arb, mp
+from .elements import Undecided, arb, boxed, mp
 from .formats import Array
 from .matrices import arb_mat, as_matrices, entries, matrix_of
 from .operations import TABLE, raised
@@ -24,10 +24,11 @@ from .operations import TABLE, raised
 # ---------------------------------------------------------------------------------------------
 
 
-def _ball(value: Any) -> Any:
-    if type(value) is Fraction:
-        return arb(value.numerator) / arb(value.denominator)
-    return arb(value)
+def _exactly(number: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make numbers of ints, floats and fractions."""
+    return lambda v: (
+        number(v.numerator) / number(v.denominator) if type(v) is Fraction else number(v)
+    )
 
 
 def _at_once(name: str, operands: Sequence[Array]) -> Any:
@@ -64,14 +65,12 @@ def _entering(given: Array) -> Any:
     """Bring plain numbers in, without a Python call for every one."""
     if given.ndim == 2 and given.dtype == np.float64:
         return arb_mat(*given.shape, given.ravel().tolist())
-    out = np.empty(given.size, dtype=object)
-    out[:] = list(map(arb, given.ravel().tolist()))
-    return out.reshape(given.shape)
+    return boxed(list(map(arb, given.ravel().tolist())), given.shape)
 
 
 BALLS = Arithmetic(
     name="Arb",
-    exact=_ball,
+    exact=_exactly(arb),
     precision=flint.ctx.workprec,
     functions={row.name: row.balls for row in TABLE if row.balls is not None},
     matmul=lambda a, b: entries(matrix_of(a) * matrix_of(b)),
@@ -87,15 +86,13 @@ BALLS = Arithmetic(
 
 
 def _mpf(value: Any) -> Any:
-    if type(value) is Fraction:
-        return mp.mpf(value.numerator) / value.denominator
     with mp.workprec(1100):  # any float's significand and any int that a program holds, exactly
         return mp.mpf(value)
 
 
 MPMATH = Arithmetic(
     name="mpmath",
-    exact=_mpf,
+    exact=_exactly(_mpf),
     precision=mp.workprec,
     functions={row.name: row.numbers for row in TABLE if row.numbers is not None},
     matmul=np.dot,

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .elements import arb
+from .elements import arb, boxed
 from .formats import FORMATS, Array, Format
 from .matrices import arb_mat, entries, matmul
 from .ordering import COMPARISONS, compare
@@ -88,9 +88,7 @@ class Arithmetic:
         flat = list(map(self.exact, given.ravel().tolist()))
         if given.dtype == np.longdouble:  # tolist keeps longdouble scalars: two floats hold one
             flat = [self.exact(float(v)) + self.exact(float(v - float(v))) for v in given.ravel()]
-        out = np.empty(given.size, dtype=object)
-        out[:] = flat
-        return PreciseArray(out.reshape(given.shape), self)
+        return PreciseArray(boxed(flat, given.shape), self)
 
 
 class HiddenRows(TypeError):
@@ -177,11 +175,8 @@ class PreciseArray(Rows):
 
     def like(self, values: Any, rows: int = 0) -> PreciseArray:
         """Give elements of the same arithmetic as a precise array."""
-        if not isinstance(values, np.ndarray):  # NumPy unwraps 0-d results
-            boxed = np.empty((), dtype=object)
-            boxed[()] = values
-            values = boxed
-        return PreciseArray(values, self.arithmetic, rows)
+        box = isinstance(values, np.ndarray)  # NumPy unwraps 0-d results
+        return PreciseArray(values if box else boxed([values], ()), self.arithmetic, rows)
 
     def __repr__(self) -> str:
         return f"PreciseArray({self.elements}, {self.arithmetic.name})"

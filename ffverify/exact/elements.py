@@ -42,6 +42,13 @@ def is_same(x: Any, y: Any) -> bool:
     return deep and x.mid() == y.mid() and x.rad() == y.rad()
 
 
+def boxed(elements: list[Any], shape: tuple[int, ...]) -> Array:
+    """Give elements as an object array."""
+    out = np.empty(len(elements), dtype=object)
+    out[:] = elements
+    return out.reshape(shape)
+
+
 def are_finite(balls: Array) -> Array:
     """Tell which balls are finite."""
     flat = map(arb.is_finite, balls.ravel().tolist())

@@ -14,7 +14,7 @@ from typing import Any
 import flint
 import numpy as np
 
-from .elements import midpoints
+from .elements import boxed, midpoints
 from .formats import Array
 
 arb_mat = flint.arb_mat
@@ -27,9 +27,7 @@ def matrix_of(a: Array) -> Any:
 
 def entries(matrix: Any) -> Array:
     """Give the elements of an Arb matrix as an object array."""
-    out = np.empty(matrix.nrows() * matrix.ncols(), dtype=object)
-    out[:] = matrix.entries()
-    return out.reshape(matrix.nrows(), matrix.ncols())
+    return boxed(matrix.entries(), (matrix.nrows(), matrix.ncols()))
 
 
 _SUMS: dict[np.ufunc, Any] = {np.add: operator.add, np.subtract: operator.sub}

@@ -75,8 +75,8 @@ def smallest(points: Sequence[Any], directions: Weights) -> Array:
 
 def smallest_at(point: Sequence[Array], directions: Weights) -> int:
     """Give `smallest` of one point."""
-    rows = ([None if a is None else a[None] for a in each] for each in (point, directions))
-    return int(smallest(*rows)[0])
+    along = [None if v is None else v[None] for v in directions]
+    return int(smallest([np.asarray(a)[None] for a in point], along)[0])
 
 
 def exponent(smallest: Any, bits: int) -> Any:

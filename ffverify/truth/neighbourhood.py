@@ -133,7 +133,8 @@ def around(
     least = arb(2) ** (fmt.smallest_exponent - UNHELD)
     smallest = float(numbers.min(initial=np.inf)) if numbers.size else 1.0
     largest = max(0, int(np.frexp(numbers[np.isfinite(numbers)].max(initial=0.0))[1]))
-    step = _exponent_of(arb(smallest) * relative + least) - UNHELD - max(count, 2).bit_length()
+    digits, power = (arb(smallest) * relative + least).mid().man_exp()
+    step = int(power) + int(digits).bit_length() - UNHELD - max(count, 2).bit_length()
     rng = np.random.default_rng(count)
     moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
 
@@ -150,11 +151,6 @@ def around(
         return x
 
     return Around(rows, points, 3 * most <= points, step, _DIGITS + max(0, -step) + largest)
-
-
-def _exponent_of(size: Any) -> int:
-    mantissa, exponent = size.mid().man_exp()
-    return int(exponent) + int(mantissa).bit_length()
 
 
 def spread_moves(ties: Array, k: int, points: int, rng: np.random.Generator) -> Array:

@@ -356,6 +356,5 @@ def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:
     if each or not sizes:
         return own
     margin = max(sizes) * arb(2) ** -(fmt.precision + 8)
-    near: Array = np.array([bool(b.is_finite() and b.rad() <= margin) for b in balls], dtype=bool)
-
-    return own | near
+    own |= np.array([bool(b.is_finite() and b.rad() <= margin) for b in balls], dtype=bool)
+    return own
