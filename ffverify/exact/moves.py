@@ -58,8 +58,8 @@ class Move:
 
     labels: Array
     shape: tuple[int, ...]
-    in_order: bool
-    transposed: bool
+    in_order: bool = False
+    transposed: bool = False
 
 
 def move(places: Any) -> Move:
@@ -82,8 +82,7 @@ def moves_of(find: Callable[[Sequence[Any]], Any], operands: Sequence[Any]) -> A
             return type(moves[0])(map(together, zip(*moves, strict=True)))
         if any(m.shape != moves[0].shape for m in moves):
             raise HiddenRows("rows of different shapes")
-        labels = np.stack([m.labels for m in moves])[which]
-        return Move(labels, moves[0].shape, in_order=False, transposed=False)
+        return Move(np.stack([m.labels for m in moves])[which], moves[0].shape)
 
     return together(
         [find([row_of(x, i) if isinstance(x, Plain) else x for x in operands]) for i in kinds]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,15 +18,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, eq=False)
 class Itself:
     """A function as its own exact program: it becomes what the function becomes."""
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
+    fn: Callable[..., Any]
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         """Give its results, one or several, as programs do."""
-        return tuple(listed(self._fn(*args)))
+        return tuple(listed(self.fn(*args)))
 
 
 class UnknownOperation(TypeError):

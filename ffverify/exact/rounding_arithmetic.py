@@ -201,10 +201,8 @@ def rounded(fmt: Format) -> Arithmetic:
 
     def adding(function: Callable[..., Any]) -> Callable[..., Any]:
         def operate(x: Any, y: Any) -> Any:
-            total = function(x, y)
-            if x.is_zero() or y.is_zero() or not total.is_finite():
-                return total
-            return widened(total, 1, x.abs_upper() + y.abs_upper())
+            total, alone = function(x, y), x.is_zero() or y.is_zero()
+            return total if alone else widened(total, 1, x.abs_upper() + y.abs_upper())
 
         return operate
 
@@ -225,9 +223,7 @@ def rounded(fmt: Format) -> Arithmetic:
     def accumulate(function: Callable[..., Array], *operands: Array) -> Array:
         def widen(x: Any, size: Any, terms: Any) -> Any:
             roundings = terms if len(operands) > 1 else terms - 1
-            if not roundings > 0:
-                return x
-            return widened(x, roundings / (1 - roundings * u), size)
+            return widened(x, roundings / (1 - roundings * u), size) if roundings > 0 else x
 
         result, size = function(*operands), function(*map(_sizes_of, operands))
         terms = function(*(present(a) for a in operands))

@@ -101,11 +101,7 @@ def steps(exponents: Any) -> tuple[PreciseArray, PreciseArray]:
 
 def shifts(directions: Weights, h: PreciseArray) -> list[Any]:
     """Give by how much arguments move along directions in a step."""
-    return [
-        None if v is None
-        else (v if isinstance(v, PreciseArray) else BALLS.array(v.astype(np.float64))) * h
-        for v in directions
-    ]  # fmt: skip
+    return [None if v is None else BALLS.array(v.astype(np.float64)) * h for v in directions]
 
 
 def shifted(x: Sequence[Any], by: Sequence[Any], c: int) -> list[Any]:

@@ -142,11 +142,8 @@ def agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
     if any(v is None for v in values):
         return "", ball.is_nan()
     shown = sorted({digits(v) for v in values}, key=float)
-    text = (
-        shown[0]
-        if not kink
-        else f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
-    )
+    interval = f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
+    text = interval if kink else shown[0]
     with BALLS.precision(4 * FIRST_PRECISION):
         settled = arb(1, arb(10) ** -DIGITS)
         near = [arb(v) * settled for v in values]
