@@ -274,6 +274,35 @@ def test_special_functions_agree_in_both(name: str, x: float) -> None:
         assert abs(values[0] - arb(values[1])) < arb(2) ** -140
 
 
+@pytest.mark.parametrize("name", ["lgamma", "digamma", "gamma", "y0"])
+def test_what_has_no_finite_real_value_is_undefined_in_both(name: str) -> None:
+    x = -2.0 if name != "y0" else -1.0
+    for arithmetic in (BALLS, MPMATH):
+        assert not np.isfinite(elementwise(name, arithmetic.array(np.array([x]))))[0]
+
+
+@pytest.mark.parametrize("x", [-0.3, -2.5, -1500.25, 0.75, 30.0])
+def test_polygamma_is_known_to_the_left_of_zero(x: float) -> None:
+    """It was undefined to the left of -1000."""
+    for n in (0, 1, 3):
+        with BALLS.precision(600), MPMATH.precision(300):
+            ball, number = (
+                elementwise("polygamma", *(a.array(np.array(v)) for v in (float(n), x))).values[()]
+                for a in (BALLS, MPMATH)
+            )
+            assert abs(ball / arb(number) - 1) < arb(2) ** -250
+
+
+def test_the_place_of_an_extremum_is_decided_where_the_others_are_not_in_order() -> None:
+    wide = BALLS.array(np.array([1.0, 1.05, 5.0])).values + np.array([arb(0, 0.1)] * 2 + [arb(0)])
+    row = PreciseArray(wide, BALLS)
+    assert np.argmax(row) == 2
+    with pytest.raises(Undecided):
+        np.argmin(row)
+    nan = BALLS.array(np.array([1.0, np.nan, 5.0, np.nan]))
+    assert np.argmax(nan) == np.argmin(nan) == 1
+
+
 def test_both_arithmetics_raise_e_to_huge_powers_alike() -> None:
     for x in (2.0**70, -(2.0**70), 1e300, -1.25e200, 700.0):
         with MPMATH.precision(800), BALLS.precision(2400):
