@@ -23,7 +23,7 @@ BOUND = (
     "Where a number is compared with the exact one t, it may err by g·u·|t|, plus as far as t moves "
     "when every input moves by g·u relative, plus g of the smallest subnormals: u is the unit "
     "roundoff of the format, and g is 8 (four library calls of an ulp each) plus the length of the "
-    "longest reduction. ffverify/truth/derivatives.py has the derivation. Statements without a number "
+    "longest reduction. ffverify/truth/differences.py has the derivation. Statements without a number "
     "to compare (equal bits, an order, a count, a proof in balls) have no room at all, or the one "
     "stated there."
 )

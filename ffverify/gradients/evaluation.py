@@ -247,7 +247,7 @@ def _float_motion(
     compute: Callable[[Sequence[Any], Sequence[Any]], list[Array | None]],
     count: int,
 ) -> list[Array | None]:
-    """Measure the conditioning term of the bound (see `ffverify.truth.derivatives`) as floats tell.
+    """Measure the conditioning term of the bound (see `ffverify.truth.differences`) as floats tell.
 
     Inputs move by δ = √u, the result is scaled to g·u. The elements' own errors are scaled down with
     it by g·u·√m/δ. They move the result by twice themselves at most: below a half of that an error cannot

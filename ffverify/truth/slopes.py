@@ -4,7 +4,7 @@
 counterpart for screening: every result of a program, differentiated along one direction through
 all inputs, for four runs of the program and nothing more. ``along`` measures the truth of one
 projection ⟨weights, program⟩ along a direction, with the sensitivity that its bound needs.
-Derivatives are the same high-precision central differences (`ffverify.truth.derivatives` has their error).
+Derivatives are the same high-precision central differences (`ffverify.truth.differences` has their error).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The *conditioning bound* is what a good algorithm reaches:
     g·u·|t| + (how far t moves when every input moves by g·u relative) + g subnormals [+ g·u·scale]
 
 where u is the unit roundoff and g the growth factor of the truth (its derivation is in
-`ffverify.truth.derivatives`). ``scale`` is given where a claim promises absolute accuracy only, such as 1
+`ffverify.truth.differences`). ``scale`` is given where a claim promises absolute accuracy only, such as 1
 for probabilities. The *running bound* is what the roundings of one program can add up to.
 """
 
