@@ -41,9 +41,8 @@ from ffverify.exact.programs import Program, at_rows
 
 from .adaptive import each_row
 
-Weights = Sequence[
-    Any
-]  # for every argument a direction, an array or a batch of them, or None: not moved
+# For every argument a direction, an array or a batch of them, or None: not moved.
+Weights = Sequence[Any]
 
 _STENCIL = (-1, 0, 1, 2)
 TOGETHER = 2**16  # elements of a batch: beyond, rows run one after the other, in less memory
