@@ -71,6 +71,10 @@ def _symmetrised(a: Any, _: Any) -> Any:
     return (a + _transposed(a)) * 0.5
 
 
+def _whole(a: Any, _: Any) -> Any:
+    return a
+
+
 def _masked(mask: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda a, base: a * like(base, mask(np.ones(np.shape(base))))
 
@@ -111,26 +115,22 @@ def pulled_in(kind: str, gradient: Any, base: Any) -> Any:
     """Give a caller's gradient by an input of a kind as that by what is varied."""
     if kind == COMPLEX:
         return framework_of(gradient).parts(gradient)
-    along = _PROJECTIONS.get(kind)
-    return gradient if along is None else along(gradient, base)
+    return _PROJECTIONS.get(kind, _whole)(gradient, base)
 
 
 def pushed_out(kind: str, tangent: Any, base: Any) -> Any:
     """Give a tangent of what is varied as that of the input of a kind."""
     if kind == COMPLEX:
         return framework_of(tangent).complex_of(tangent)
-    along = _PROJECTIONS.get(kind)
-    return tangent if along is None else along(tangent, base)
+    return _PROJECTIONS.get(kind, _whole)(tangent, base)
 
 
 def within(kind: str, x: Any, base: Any) -> Any:
     """Give an input within its kind: itself at ``base``, and moved as its tangent space has it beside."""
     if kind == COMPLEX:
         return framework_of(x).complex_of(x)
-    along = _PROJECTIONS.get(kind)
-    if along is None:
-        return x
-    return along(x, base) if kind in _LINEAR else base + along(x - base, base)
+    along = _PROJECTIONS.get(kind, _whole)
+    return base + along(x - base, base) if is_fixed(kind) else along(x, base)
 
 
 def met(x: Any) -> list[str]:
@@ -156,12 +156,10 @@ def amiss(kind: str, x: Any) -> str:
         if a.ndim < 1:
             return "needs an axis of probabilities"
         off, what = a.sum(axis=-1) - 1, "does not add up to 1 along its last axis"
-    elif a.ndim < 2 or (kind != "orthogonal" and a.shape[-1] != a.shape[-2]):
-        return (
-            "needs a matrix in its last two axes"
-            if kind == "orthogonal"
-            else "needs a square matrix"
-        )
+    elif kind != "orthogonal" and (a.ndim < 2 or a.shape[-1] != a.shape[-2]):
+        return "needs a square matrix"
+    elif a.ndim < 2:
+        return "needs a matrix in its last two axes"
     elif kind == "orthogonal":
         off = np.swapaxes(a, -1, -2) @ a - np.eye(a.shape[-1])
         what = "has columns that are not orthonormal"

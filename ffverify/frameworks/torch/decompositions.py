@@ -323,6 +323,7 @@ def _correlated(
     Where an image has places more than a shape, as a transposed convolution may leave it, these are left out.
     """
     size = w.shape[2:]
+    stride, padding, dilation = (_several(a, len(size)) for a in (stride, padding, dilation))
     windows = _windows(_padded(x, padding, padding), size, stride, dilation)
     places = windows.shape[2 : 2 + len(size)]
     split = windows.reshape(x.shape[0], groups, x.shape[1] // groups, prod(places), prod(size))
@@ -338,12 +339,9 @@ def _convolution(
     x: Tensor, w: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
     extra: Any, groups: int,
 ) -> Tensor:  # fmt: skip
-    dims = w.ndim - 2
-    stride, padding, dilation, extra = (
-        _several(a, dims) for a in (stride, padding, dilation, extra)
-    )
     if transposed:
-        each = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, extra, strict=True)
+        given = (_several(a, w.ndim - 2) for a in (stride, padding, dilation, extra))
+        each = zip(x.shape[2:], w.shape[2:], *given, strict=True)
         sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, k, s, p, d, e in each]
         image = x.new_empty(x.shape[0], w.shape[1] * groups, *sizes)
         y = _transposed(
@@ -351,7 +349,7 @@ def _convolution(
         )
     else:
         y = _correlated(x, w, stride, padding, dilation, groups)
-    return y if bias is None else y + bias.reshape(-1, *[1] * dims)
+    return y if bias is None else y + bias.reshape(-1, *[1] * (w.ndim - 2))
 
 
 @_formula(aten.convolution_backward.default)
@@ -360,8 +358,6 @@ def _convolution_backward(
     _extra: Any, groups: int, wanted: Sequence[bool],
 ) -> tuple[Any, ...]:  # fmt: skip
     image, y = (g, x) if transposed else (x, g)
-    dims = w.ndim - 2
-    stride, padding, dilation = (_several(a, dims) for a in (stride, padding, dilation))
 
     def correlated(image: Tensor, w: Tensor) -> Tensor:
         return _correlated(image, w, stride, padding, dilation, groups, y.shape)

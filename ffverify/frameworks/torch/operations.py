@@ -8,6 +8,7 @@ rounds: the table has the roundings of its parts.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -183,19 +184,18 @@ def _ordered(x: Any, dim: int, descending: bool, of_floats: Any) -> Any:
 
 
 def _cumulative_extremum(better: np.ufunc) -> Callable[..., Any]:
+    def later(so_far: tuple[Any, Any], numbered: tuple[int, Any]) -> tuple[Any, Any]:
+        (best, index), (i, part) = so_far, numbered
+        newer = better(part, best)
+        return np.where(newer, part, best), np.where(newer, i, index)
+
     def accumulate(x: Any, dim: int) -> Any:
         if x.ndim == 0:
             return x, np.zeros((), np.int64)
-        best: list[Any] = []
-        index: list[Any] = []
-        for i, part in enumerate(np.moveaxis(x, dim, 0)):
-            if not best:
-                best, index = [part], [np.zeros(part.shape, np.int64)]
-                continue
-            newer = better(part, best[-1])
-            best.append(np.where(newer, part, best[-1]))
-            index.append(np.where(newer, i, index[-1]))
-        return np.moveaxis(np.stack(best), 0, dim), np.moveaxis(np.stack(index), 0, dim)
+        first, *rest = np.moveaxis(x, dim, 0)
+        start = first, np.zeros(first.shape, np.int64)
+        pairs = itertools.accumulate(enumerate(rest, 1), later, initial=start)
+        return tuple(np.moveaxis(np.stack(a), 0, dim) for a in zip(*pairs, strict=True))
 
     return accumulate
 
