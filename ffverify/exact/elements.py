@@ -14,7 +14,7 @@ arb = flint.arb
 acb = flint.acb
 mp = mpmath.mp
 
-_ALIKE = 2200  # bits, more than from 2^1024 down to 2^-1074
+_DEEP = 2200  # bits, more than from 2^1024 down to 2^-1074: sums of floats are exact
 
 
 class Undecided(ArithmeticError):
@@ -26,9 +26,41 @@ def shown(x: Any) -> str:
     return str(x.str(15, radius=False) if isinstance(x, arb) else mp.nstr(x, 15))
 
 
+def _is_settled(x: Any) -> bool:
+    """Tell whether an element that is not finite is so indeed.
+
+    Arb has the same for a number that a wide ball has left without bounds, as the root of [-1, 1], and for
+    what is undefined, as 0 / 0: it is the latter once no sum of floats is wide any more.
+    """
+    if flint.ctx.prec < _DEEP and not x.rad().is_zero():
+        raise Undecided("whether something is a number")
+    return True
+
+
 def is_nan(x: Any) -> bool:
-    """Tell whether an element is nan (Arb's nan is not unequal to itself)."""
-    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))
+    """Tell whether an element is nan (Arb's nan is not unequal to itself).
+
+    Raises
+    ------
+    Undecided
+        Where it may be a number.
+    """
+    if not isinstance(x, arb):
+        return bool(mp.isnan(x))
+    return bool(x.is_nan() and _is_settled(x))
+
+
+def is_finite(x: Any) -> bool:
+    """Tell whether an element is finite.
+
+    Raises
+    ------
+    Undecided
+        Where it may be.
+    """
+    if not isinstance(x, arb):
+        return bool(mp.isfinite(x))
+    return bool(x.is_finite() or not _is_settled(x))
 
 
 def is_same(x: Any, y: Any) -> bool:
@@ -38,7 +70,7 @@ def is_same(x: Any, y: Any) -> bool:
     """
     if x is y:
         return True
-    deep = flint.ctx.prec >= _ALIKE and isinstance(x, arb) and isinstance(y, arb)
+    deep = flint.ctx.prec >= _DEEP and isinstance(x, arb) and isinstance(y, arb)
     return deep and x.mid() == y.mid() and x.rad() == y.rad()
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import UFUNCS, PreciseArray, arithmetic_of, elementwise, rowwise, stackwise
-from .elements import Undecided, acb, arb, is_nan, is_same, mp, shown
+from .elements import Undecided, acb, arb, is_finite, is_nan, is_same, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
 
@@ -407,8 +407,8 @@ TABLE = (
     _row("copysign", "copysign", "", lambda x, y: np.where(y < 0, -abs(x), abs(x))),
     _row("heaviside", "heaviside", "", lambda x, half: np.where(x < 0, 0, np.where(x > 0, 1, half))),
     _row("signbit", "signbit", "", lambda x: x < 0),
-    _elementary("isnan", "isnan", "", arb.is_nan, mp.isnan, EXACT),
-    _elementary("isfinite", "isfinite", "is_finite", arb.is_finite, mp.isfinite, EXACT),
+    _elementary("isnan", "isnan", "", is_nan, is_nan, EXACT),
+    _elementary("isfinite", "isfinite", "is_finite", is_finite, is_finite, EXACT),
     _row("isinf", "isinf", "", lambda x: ~np.isfinite(x) & ~np.isnan(x)),
     # ---- along axes
     _sums("sum", "sum", "reduce_sum"), _sums("mean", "mean"), _sums("prod", "prod", "reduce_prod"),

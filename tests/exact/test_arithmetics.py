@@ -223,6 +223,23 @@ def test_a_comparison_that_cannot_be_decided_is_not_guessed() -> None:
 
 
 @pytest.mark.parametrize(
+    "ask",
+    [np.isnan, np.isfinite, np.argmax, np.sort, lambda x: x > 1, lambda x: x == -1],
+)
+def test_what_a_wide_ball_leaves_without_bounds_is_not_nan(ask) -> None:
+    def root(big: float) -> Any:
+        x = BALLS.array(np.array([big, 1.0]))
+        return np.sqrt(np.sum(x, keepdims=True) - big)  # of 1; of [-1, 1] in few bits
+
+    with BALLS.precision(64), pytest.raises(Undecided, match="is a number"):
+        ask(np.concatenate([root(1e30), BALLS.array(np.ones(1))]))
+    with BALLS.precision(256):
+        ask(np.concatenate([root(1e30) + 1, BALLS.array(np.ones(1))]))
+    with BALLS.precision(4096):  # 0 / 0 is nan, to any number of bits
+        assert np.isnan(BALLS.array(np.zeros(1)) / 0).all()
+
+
+@pytest.mark.parametrize(
     "ask", [lambda x: x > 1, lambda x: np.sort(np.concatenate([x, 2 * x - x])), np.floor, np.sign]
 )
 def test_what_stays_undecided_is_told_in_few_digits(ask) -> None:
