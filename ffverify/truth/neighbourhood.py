@@ -131,7 +131,7 @@ def around(
     points = max(points, 3 * min(most, _LARGEST)) if count <= MANY else min(points, _FEW)
     relative = fmt.unit_roundoff * 2.0**-UNHELD
     least = arb(2) ** (fmt.smallest_exponent - UNHELD)
-    smallest = float(numbers.min(initial=np.inf)) if numbers.size else 1.0
+    smallest = float(numbers.min(initial=1.0))
     largest = max(0, int(np.frexp(numbers[np.isfinite(numbers)].max(initial=0.0))[1]))
     digits, power = (arb(smallest) * relative + least).mid().man_exp()
     step = int(power) + int(digits).bit_length() - UNHELD - max(count, 2).bit_length()
@@ -144,7 +144,8 @@ def around(
             if size is None:
                 x.append(a)
                 continue
-            far = BALLS.array(size).values * relative + least
+            # No farther than 1 does: beside 1e102 a normalised row has ties that 1e-3 breaks.
+            far = BALLS.array(np.minimum(size, 1.0)).values * relative + least
             here = BALLS.array(moves[:, start : start + size.size].reshape(points, *size.shape))
             x.append(PreciseArray(a.values + far * here.values, BALLS, points))
             start += size.size
