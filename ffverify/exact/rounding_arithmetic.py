@@ -88,7 +88,7 @@ class Execution:
         to_nearest: bool = False,
     ) -> None:
         self._fmt, self._errors, self._share = fmt, errors, arb(share)
-        self._rounds = to_nearest
+        self._rounds, self._integers = to_nearest, arb(2) ** fmt.precision
         self._steps: list[tuple[Any, Any]] = []
         self._step = 0
         functions = {name: self._erring(function) for name, function in _ROUNDING.items()}
@@ -135,7 +135,8 @@ class Execution:
         if not isinstance(x, arb):
             return x
         if self._step == len(self._steps):
-            is_index = not whole and x.is_exact() and x.is_integer()  # or may be one
+            # Or may be one: larger integers need not be held.
+            is_index = not whole and x.is_exact() and x.is_integer() and abs(x) < self._integers
             self._steps.append((x, x if is_index else self._near(x, terms)))
         exact, near = self._steps[self._step]
         self._step += 1
