@@ -27,9 +27,7 @@ _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
 _UNEVEN = 12.944  # units, 8 times the golden ratio: multiples fall evenly between a format's floats
-_VANISHING = (
-    1024.0  # times a step is smaller with which a slope leaves next to nothing of its difference
-)
+_VANISHING = 1024.0  # times smaller is a step with which a slope leaves next to nothing
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
 # Rows that may agree on another slope by chance where noise is more than was measured: one in ten does.
 _ASTRAY = 0.25
@@ -70,8 +68,8 @@ def ridders(
         apart = np.abs(values - value) > _SAFETY * (errors + error)
         return bool(np.sum(apart & finer) <= _ASTRAY * np.sum(finer))
 
-    found = [(np.inf, 0.0, 0.0)]
-    for rows in series:
+    found: list[tuple[float, float, float]] = []
+    for rows in series[::-1]:
         settled = [i for i, row in enumerate(rows) if len(rows) > 1 and is_borne_out(row)]
         if not settled:
             continue
@@ -84,8 +82,10 @@ def ridders(
         # difference with the larger step has it as well, in h instead of h / 1024.
         jump = max(0.0, abs(slope(h / _VANISHING)[0]) - abs(value)) / _VANISHING
         error = _SAFETY * max(error, spread, jump if np.isfinite(jump) else np.inf)
-        found.append((error, value, min(h * _SHRINK**_ORDERS, steps[0])))
-    error, value, step = min(found)
+        # Of two that contradict each other the one on the finer scale is the derivative.
+        if all(abs(value - v) <= error + e for e, v, _ in found):
+            found.append((error, value, min(h * _SHRINK**_ORDERS, steps[0])))
+    error, value, step = min(found, default=(np.inf, 0.0, 0.0))
     return value, error, step
 
 
@@ -223,18 +223,18 @@ def slope_by_differences(
         if d is not None
     ]
     sizes, moves = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    step = max(float(sizes.max()), 2.0**-10) / 16 / float(moves.max())
-    # Near a pole or a kink at zero a function changes on the scale of the smallest number that is moved.
-    own = float((sizes / moves)[sizes > 0].min(initial=np.inf)) / 16
-    least = (
-        np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
-    )  # so that none of its steps is 0
-    steps = [step, own] if least < own < step * _SHRINK ** (-_ROWS / 2) else [step]
+    steps = [max(float(sizes.max()), 2.0**-10) / 16 / float(moves.max())]
+    # Near a pole or a kink at zero a function changes on the scale of the numbers that are moved, of the
+    # smallest as well, as long as no step is 0.
+    least = np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
+    for own in np.sort(sizes[sizes > 0] / moves[sizes > 0])[::-1] / 16:
+        if least < own < steps[-1] * _SHRINK ** (-_ROWS / 2):
+            steps.append(float(own))
 
     def told(h: float) -> tuple[float, float]:
         """Leave out what is nothing because so small a step is rounded away or flushed to zero inside."""
         found = slope(h)
-        return (np.nan, 0.0) if h <= steps[-1] < step and found[0] == 0 else found
+        return (np.nan, 0.0) if [h] <= steps[1:2] and found[0] == 0 else found
 
     value, error, step = ridders(told, *steps)
     if not np.isfinite(error):
