@@ -263,7 +263,7 @@ def _float_motion(
         points, delta = [to_numpy(a) for a in at], unit
         if coarsest(at).unit_roundoff > unit**2:  # the framework has none
             return [None] * count
-    squares: list[Any] = [0.0] * count
+    moves: list[Any] = [0.0] * count
     try:
         before = compute(at, given)
         for _ in range(_PATTERNS):
@@ -276,12 +276,12 @@ def _float_motion(
             with np.errstate(all="ignore"):
                 for k, (a, b) in enumerate(zip(compute(native, given), before, strict=True)):
                     if a is not None and b is not None:
-                        squares[k] = squares[k] + (a.astype(np.float64) - b) ** 2
+                        moves[k] = np.hypot(moves[k], a.astype(np.float64) - b)
     except Fault:
         if at is point.native:
             raise
         return [None] * count  # the code refuses wide numbers
-    roots = [unit / delta * size * np.sqrt(q / _PATTERNS) for q in squares]
+    roots = [unit / delta * size * m / np.sqrt(_PATTERNS) for m in moves]
     return [np.where(np.isfinite(r), r, 0.0) if np.ndim(r) else None for r in roots]
 
 

@@ -112,7 +112,7 @@ class Identity:
         size = self.residual(chosen)
         if not size:
             return False
-        mine = float(np.linalg.norm(self.vjp.exactly.constants[chosen] * self.step[chosen]))
+        mine = float(np.hypot.reduce(self.vjp.exactly.constants[chosen] * self.step[chosen]))
         if size <= 2 * mine:
             return False
         return size > 2 * float(np.hypot(self.vjp.along(self.masked(chosen)).constants(), mine))
@@ -120,7 +120,7 @@ class Identity:
     def rounding(self, chosen: Array) -> float:
         """Give what roundings of the terms add up to; they meet random signs in the step."""
         point = self.vjp.point
-        size = point.growth * point.fmt.unit_roundoff * float(np.linalg.norm(self.terms[chosen]))
+        size = point.growth * point.fmt.unit_roundoff * float(np.hypot.reduce(self.terms[chosen]))
         return size + 2.0**point.fmt.smallest_exponent
 
     def lead(self, part: Array, parts: int, most: int) -> Array:

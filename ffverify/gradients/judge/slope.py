@@ -196,8 +196,8 @@ class Slope:
             if here.rel_accuracy_bits() >= point.fmt.precision or 4 * bits > CEILING:
                 break
             bits *= 4
-        total = sum(float(a) ** 2 * n for a, n in apart if a.is_finite()) / CONSTANT_PATTERNS
-        return NEAR * float(np.sqrt(total))
+        sizes = [float(a) * np.sqrt(n / CONSTANT_PATTERNS) for a, n in apart if a.is_finite()]
+        return NEAR * float(np.hypot.reduce(sizes, initial=0.0))
 
     def uncancelled(self) -> Any:
         """Give the slope's size if cotangents and tangents did not cancel; 0 where none can, or unknown."""
