@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -492,8 +494,10 @@ def test_between_two_kinks_a_few_ulps_apart_either_side_is_right():
             lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.sum), seed=seed
         )
         assert right.ok, str(right)
-    wrong = check(lambda x: np.maximum(x - threshold(x), 0), np.array(x), vjp=pull(np.size))
-    assert not wrong.ok
+    # There the inputs' rounding takes any support and any mean: what could not show is not "correct".
+    for given, seen in ((x, Verdict.INCONCLUSIVE), (np.linspace(-0.5, 0.25, 5), Verdict.WRONG)):
+        wrong = check(lambda x: np.maximum(x - threshold(x), 0), np.array(given), vjp=pull(np.size))
+        assert wrong.verdict is seen
 
 
 def test_another_order_of_additions_is_no_fault_of_a_layout_in_bfloat16():
@@ -781,12 +785,155 @@ def test_ties_beside_numbers_that_take_many_bits_are_broken_every_way_too(factor
     assert report.ok == (factor == 1.0)
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_ties_that_a_small_move_breaks_beside_large_numbers(factor):
+    """A column of equal numbers is normalised to zeros, which tie with another: a move of 1e-3 decides.
+
+    Balls too wide to tell the column's variance from less than nothing were taken for nan and sorted last.
+    """
+    torch = pytest.importorskip("torch")
+    big = 1.1198723710889021e102
+    x = [[big, 2.0, 0.0, -1.0], [big, 1.0, 0.0, 0.0], [big, 0.0, 0.0, 0.0]]
+
+    class Median(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            values, places = y.median(-1)
+            ctx.save_for_backward(places)
+            return values
+
+        @staticmethod
+        def backward(ctx, v):
+            (places,) = ctx.saved_tensors
+            return torch.zeros(3, 4, dtype=v.dtype).scatter(
+                -1, places[:, None], factor * v[:, None]
+            )
+
+    def fn(x):
+        return Median.apply(torch.nn.functional.batch_norm(x, None, None, training=True))
+
+    for seed in range(3):
+        report = check(fn, torch.tensor(x, dtype=torch.float64), seed=seed)
+        assert (report.verdict is Verdict.WRONG) == (factor != 1.0)
+
+
+@pytest.mark.parametrize("base", [2e9, 3.3e5])
+def test_no_digit_is_promised_of_deviations_of_an_ulp_or_two(base):
+    """The mean that is taken off is rounded; inputs that move by g of their roundings move everything."""
+    torch = pytest.importorskip("torch")
+    normalised = torch.nn.functional.layer_norm
+    for dtype, kind in ((torch.float32, np.float32), (torch.float64, np.float64)):
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            x = kind(base) + np.spacing(kind(base)) * rng.integers(-3, 4, (2, 4)).astype(kind)
+            assert x.dtype == kind
+            for fn in (lambda x: normalised(x, (4,)), lambda x: x.std(-1)):
+                report = check(fn, torch.from_numpy(x).to(dtype), seed=seed)
+                assert report.ok
+                assert report.verdict is not Verdict.WRONG
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_mean_is_rounded_where_all_floats_are_integers(factor):
+    """The deviation of the second from the mean, half an ulp of 6e57, is 0 as computed, inside the kinks."""
+    torch = pytest.importorskip("torch")
+    row = np.float64(3.365422980530133e73) + np.spacing(3.365422980530133e73) * np.arange(4)
+
+    class Shrink(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            ctx.save_for_backward(y)
+            return torch.nn.functional.softshrink(y, 0.3)
+
+        @staticmethod
+        def backward(ctx, v):
+            (y,) = ctx.saved_tensors
+            return torch.where(abs(y) > 0.3, factor * v, 0)
+
+    for seed in range(3):
+        report = check(
+            lambda x: Shrink.apply(x - x.mean(-1, keepdim=True)),
+            torch.from_numpy(row)[None],
+            seed=seed,
+        )
+        assert report.ok == (factor == 1.0)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_differences_are_taken_on_the_scale_of_every_number(factor):
+    """Beside 8e159 and 7e-214 no step was tried between 0.1 and 1e-61, where 33 moves the third."""
+    torch = pytest.importorskip("torch")
+    x = np.zeros((3, 4))
+    x[0] = -25.0, -36.73680056967711, 36.7368005696771, 33.0
+    x[1, :2] = -8.255938686315918e159, 7.251312241686031e-214
+
+    def jvp(t, x):
+        with warnings.catch_warnings():  # torch's own, of its first call
+            warnings.simplefilter("ignore", DeprecationWarning)
+            moved = torch.func.jvp(
+                lambda x: torch.nn.functional.gelu(x).sort(-1)[0],
+                (torch.tensor(x),),
+                (torch.tensor(t[0]),),
+            )
+        return factor * moved[1].numpy()
+
+    def fn(x):
+        return torch.nn.functional.gelu(torch.tensor(np.asarray(x))).sort(-1)[0].numpy()
+
+    report = check(fn, x, jvp=jvp)
+    assert report.truth == "differences"
+    assert (report.verdict is Verdict.WRONG) == (factor != 1.0)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_constants_move_slopes_whose_squares_underflow(factor):
+    """In gelu's tail √½ is rounded, which moves a slope of 1e-157 by 5e-14 of itself: it was called wrong."""
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([[0.0, -1.0], [0.0, -27.0], [0.0, 0.0]], dtype=torch.float64)
+
+    def vjp(v, x):
+        held = x.requires_grad_()
+        y = torch.nn.functional.gelu(held)
+        return (factor * torch.autograd.grad(torch.maximum(y, y.roll(1, 0)), held, v)[0],)
+
+    class Pairs(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            y = torch.nn.functional.gelu(x)
+            return torch.maximum(y, y.roll(1, 0))
+
+        @staticmethod
+        @torch.enable_grad()
+        def backward(ctx, v):
+            return vjp(v, ctx.saved_tensors[0].detach())[0]
+
+    for seed in range(3):
+        report = check(Pairs.apply, x, seed=seed)
+        assert (report.verdict is Verdict.WRONG) == (factor != 1.0)
+
+
+def test_of_two_scales_the_finer_has_the_derivative():
+    """Steps of 1e153 say of a normalised column that it is flat; 0.003 from equal numbers it is steep."""
+    torch = pytest.importorskip("torch")
+    c = -709.782712893384
+    x = [[-7.0, c, c, 6.2e143], [-6.6e-183, c, c, 1.7976931348623157e308], [c, c, 4.5e-258, c]]
+
+    def fn(x):
+        y = torch.nn.functional.batch_norm(x, None, None, training=True)
+        return torch.where(y > y.mean(), y, 0.2 * y)
+
+    report = check(fn, torch.tensor(x, dtype=torch.float64))
+    assert report.truth == "differences"
+    assert report.verdict is Verdict.INCONCLUSIVE
+
+
 def test_what_cancels_at_a_point_is_held_to_its_scale_at_ordinary_inputs():
     """At (a, b, b, b) the gradient of the first is 0 but for ε: what it lost stands beside 1/σ = 3e-5."""
     torch = pytest.importorskip("torch")
     row = torch.tensor([[-6215747.0, *[-6291456.0] * 3]])
     report = check(lambda x: torch.relu(torch.nn.functional.layer_norm(x, (4,))), row)
-    assert [str(f.kind) for f in report.findings] == ["imprecise", "imprecise"]
+    assert {str(f.kind) for f in report.findings} <= {"imprecise"}
     assert report.ok
     # One input's own number has no other scale, and owes its digits.
     loses = check(lambda x: x**2, np.array([1e-9]), vjp=lambda v, x: (v * ((1 + 2 * x) - 1),))

@@ -259,7 +259,8 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
         return
 
     truth = known(balls[doubtful], g)
-    truth = replace(truth, measure=lambda: BALLS.array(_motion(numbers, doubtful)).values)
+    motion = _motion(numbers, doubtful, error[doubtful])
+    truth = replace(truth, measure=lambda: BALLS.array(motion).values)
     # Below the smallest normal number results may be flushed to zero: nothing is promised there.
     found = judge_numbers(
         computed[doubtful], truth, fmt,
@@ -295,15 +296,30 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
         break
 
 
-def _motion(numbers: Numbers, chosen: Array) -> Array:
-    """Give how far chosen numbers move with the inputs: with many, as floats tell (`numbers.motion`).
+def _motion(numbers: Numbers, chosen: Array, error: Array) -> Array:
+    """Give how far chosen numbers, which have errors, move with the inputs: with many, as floats tell.
 
     That costs three runs in floats in place of two in balls, half of a check of a million numbers. It is
     √m times a 2-norm, as are the moves in balls (see `PROBABLE`); what floats leave open these tell.
+
+    Where the largest of an array moves by κ of itself, what is divided by such moves by up to κ / (1 - κ):
+    smaller moves of the inputs may then move numbers farther. From κ = 1 on no digit is promised, and all
+    that is asked is what roundings can add up to: deviations of an ulp or two from a mean, normalised.
     """
-    point = numbers.point
+    point, own = numbers.point, numbers.exactly
     count = sum(x.size for x, f in zip(point.points, point.floating, strict=True) if f)
     floats = numbers.motion if count > MANY and numbers.mode != "value" else None
-    if floats is None or not np.all(floats[chosen] > 0):
-        return numbers.exactly.motion(chosen)
-    return floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))  # type: ignore[no-any-return]  # an array
+    if floats is not None and np.all(floats[chosen] > 0):
+        return floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))  # type: ignore[no-any-return]  # an array
+    found = own.motion(chosen)
+    if np.any(error > found):
+        sure = np.where([b.contains(0) for b in own.balls], 0.0, own.floats)
+        with np.errstate(all="ignore"):
+            largest = numbers.of_largest(own.motion(np.arange(sure.size)))
+            share = (largest / numbers.of_largest(sure))[
+                chosen
+            ]  # infinite, or nan, beside an exact 0
+            running = own.running[chosen]
+            lost = np.where(np.isfinite(share), np.maximum(found, running), found)
+            found = np.where(share < 1, found / (1 - share), lost)
+    return found
