@@ -37,17 +37,20 @@ def _is_settled(x: Any) -> bool:
     return True
 
 
+def may_be_nan(x: Any) -> bool:
+    """Tell whether an element is nan, or may be (Arb's nan is not unequal to itself)."""
+    return bool(x.is_nan() if isinstance(x, arb) else mp.isnan(x))
+
+
 def is_nan(x: Any) -> bool:
-    """Tell whether an element is nan (Arb's nan is not unequal to itself).
+    """Tell whether an element is nan.
 
     Raises
     ------
     Undecided
         Where it may be a number.
     """
-    if not isinstance(x, arb):
-        return bool(mp.isnan(x))
-    return bool(x.is_nan() and _is_settled(x))
+    return may_be_nan(x) and (not isinstance(x, arb) or _is_settled(x))
 
 
 def is_finite(x: Any) -> bool:

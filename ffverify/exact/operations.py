@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import UFUNCS, PreciseArray, arithmetic_of, elementwise, rowwise, stackwise
-from .elements import Undecided, acb, arb, is_finite, is_nan, is_same, mp, shown
+from .elements import Undecided, acb, arb, is_finite, is_nan, is_same, may_be_nan, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
 
@@ -78,7 +78,7 @@ _NAN, _NEGATIVE_INFINITY = arb.nan(), arb.neg_inf()
 def _divide(sign: Callable[[Any], Any], infinity: Any, nan: Any) -> Callable[[Any, Any], Any]:
     def divide(x: Any, y: Any) -> Any:
         if y == 0:  # of its own accord neither gives infinity
-            return nan if x == 0 or is_nan(x) else sign(x) * infinity
+            return nan if x == 0 or may_be_nan(x) else sign(x) * infinity
         return x / y
 
     return divide
@@ -115,7 +115,7 @@ def _extremum(
             return x
         if precedes(y, x):
             return y
-        if is_nan(x) or is_nan(y):
+        if may_be_nan(x) or may_be_nan(y):
             return nan
         return x if is_same(x, y) else of_overlapping(x, y)
 
