@@ -295,7 +295,8 @@ def test_special_functions_agree_in_both(name: str, x: float) -> None:
 def test_what_has_no_finite_real_value_is_undefined_in_both(name: str) -> None:
     x = -2.0 if name != "y0" else -1.0
     for arithmetic in (BALLS, MPMATH):
-        assert not np.isfinite(elementwise(name, arithmetic.array(np.array([x]))))[0]
+        with arithmetic.precision(4096):  # with fewer bits it might be a wide ball
+            assert not np.isfinite(elementwise(name, arithmetic.array(np.array([x]))))[0]
 
 
 @pytest.mark.parametrize("x", [-0.3, -2.5, -1500.25, 0.75, 30.0])
