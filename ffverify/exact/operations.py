@@ -106,7 +106,7 @@ def raised(x: Any, n: int) -> Any:
 
 
 def _extremum(
-    precedes: Callable[[Any, Any], Any], of_overlapping: Callable[[Any, Any], Any], nan: Any
+    precedes: Callable[[Any, Any], Any], of_overlapping: Callable[[Any, Any], Any]
 ) -> Callable[[Any, Any], Any]:
     """Choose the operand that precedes, itself and no copy: the same object is known to be equal."""
 
@@ -116,7 +116,7 @@ def _extremum(
         if precedes(y, x):
             return y
         if may_be_nan(x) or may_be_nan(y):
-            return nan
+            return x if may_be_nan(x) else y
         return x if is_same(x, y) else of_overlapping(x, y)
 
     return choose
@@ -387,10 +387,10 @@ TABLE = (
     _row("i0e", "special_i0e", "bessel_i0e", lambda x: np.exp(-abs(x)) * elementwise("i0", x)),
     _row("i1e", "special_i1e", "bessel_i1e", lambda x: np.exp(-abs(x)) * elementwise("i1", x)),
     # ---- steps, signs, extrema: nothing rounds
-    _elementary("maximum", "maximum", "max", _extremum(operator.ge, arb.max, _NAN),
-                _extremum(operator.ge, max, mp.nan), EXACT),
-    _elementary("minimum", "minimum", "min", _extremum(operator.le, arb.min, _NAN),
-                _extremum(operator.le, min, mp.nan), EXACT),
+    _elementary("maximum", "maximum", "max", _extremum(operator.ge, arb.max),
+                _extremum(operator.ge, max), EXACT),
+    _elementary("minimum", "minimum", "min", _extremum(operator.le, arb.min),
+                _extremum(operator.le, min), EXACT),
     _row("fmax", "fmax", "", _but_nan(np.maximum)), _row("fmin", "fmin", "", _but_nan(np.minimum)),
     _elementary("sign", "sign sgn", "sign", _ball_sign, mp.sign, EXACT),
     _elementary("floor", "floor", "floor", _ball_step(arb.floor), mp.floor, EXACT),
