@@ -212,7 +212,7 @@ def print_explanation(claim: Claim, report: Report, console: Console) -> None:
     )
     formulas = [CATALOGUE[name] for name in claim.functions if name in CATALOGUE]
     if formulas:
-        console.print("\n[bold]ExactPrograms[/bold], run in ball arithmetic")
+        console.print("\n[bold]Definitions[/bold], run in ball arithmetic")
         for formula in formulas:
             _print_code(formula.function, console)
             low, high = formula.domain
@@ -220,7 +220,7 @@ def print_explanation(claim: Claim, report: Report, console: Console) -> None:
             console.print(f"    on ({low}, {high}){kinks}", style="dim", highlight=False)
     else:
         console.print(
-            "\n[bold]ExactPrograms[/bold]\n  None of the catalogue: the check states its own."
+            "\n[bold]Definitions[/bold]\n  None of the catalogue: the check states its own."
         )
     console.print("\n[bold]Domain[/bold]")
     for name, draw in claim.inputs.items():

@@ -141,7 +141,7 @@ def test_explain_tells_all_about_every_claim(claim: Claim) -> None:
     print_explanation(claim, Report(results), console)
     told = console.export_text()
     assert told.startswith(f"{claim.id}  (section {claim.section})\n{claim.sentence}\n")
-    for heading in ("ExactPrograms", "Domain", "Check", "Bound", "Must reject", "Results"):
+    for heading in ("Definitions", "Domain", "Check", "Bound", "Must reject", "Results"):
         assert f"\n{heading}" in told
     stated = ((f"def {n}(", f'_unit("{n}", ') for n in claim.functions if n in CATALOGUE)
     assert all(a in told or b in told for a, b in stated)
