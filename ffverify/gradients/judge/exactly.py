@@ -134,7 +134,6 @@ class Exactly:
     doubted: bool = True
 
     def __post_init__(self) -> None:
-        self.given = [BALLS.array(a) for a in self.more]
         self.known: dict[str, Array | None] = {}
 
     def _measured(self, measure: Measure) -> Array | None:
@@ -220,24 +219,18 @@ class Exactly:
 # ---------------------------------------------------------------------------------------------
 
 
-def _at_rows(each: Sequence[Exactly], given: Sequence[Sequence[Any]], rows: int) -> Array:
-    """Run a program with what is given at several points, as many rows for each: points × rows × results."""
-    first = each[0]
-    args = [_one_batch(arrays, rows) for arrays in zip(*given, strict=True)]
-    out = at_rows(first.vector, args)
-    shape = (len(each) * rows, first.balls.size)
-    return np.broadcast_to(out.elements, shape).reshape(len(each), rows, -1)
+def _given(some: Sequence[Exactly]) -> list[Any]:
+    """Give what a program takes at several points, as batches."""
+    each = [[*e.inputs.arrays, *e.more] for e in some]
+    return [together(arrays) for arrays in zip(*each, strict=True)]
 
 
-def _one_batch(arrays: Sequence[Any], rows: int) -> Any:
-    first = arrays[0]
-    if len(arrays) == 1:
-        return row_of(first, 0) if rows == 1 else first
-    if isinstance(first, PreciseArray):
-        shape = (rows, *first.shape)
-        parts = [a.elements if a.rows else np.broadcast_to(a.elements, shape) for a in arrays]
-        return PreciseArray(np.concatenate(parts), first.arithmetic, rows * len(arrays))
-    return together([a for a in arrays for _ in range(rows)])
+def _at(some: Sequence[Exactly], x: Sequence[Any], rows: int = 1) -> Array:
+    """Run a program at as many rows for each of several points: points × rows × results."""
+    first = some[0]
+    count = len(some) * rows  # matrices of balls are whole alone
+    out = at_rows(first.vector, x) if count > 1 else first.vector(*row_of(list(x), 0))
+    return np.broadcast_to(out.elements, (count, first.balls.size)).reshape(len(some), rows, -1)
 
 
 def _sizes(balls: Array) -> Array:
@@ -252,22 +245,20 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
     places = [
         np.arange(b.size) if isinstance(b, PreciseArray) else np.zeros(0, int)
         for b in first.inputs.balls
-    ]
+    ] + [np.zeros(0, int)] * len(first.more)
     count = sum(p.size for p in places)
     if count <= MANY:
         groups = [sign_patterns(count)]
-    else:  # matrices of balls are whole in single rows
+    else:
         groups = list(np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, 1, count)))
     size = first.growth * first.fmt.unit_roundoff
     least = arb(first.growth) * arb(2) ** first.fmt.smallest_exponent
 
     def run(each: Sequence[Exactly]) -> Sequence[Array]:
-        parts = []
-        for signs in groups:
-            given = [
-                [*with_rounding(e.inputs.balls, places, signs, size, least), *e.given] for e in each
-            ]
-            parts.append(_at_rows(each, given, len(signs)))
+        x = _given(each)
+        parts = [
+            _at(each, with_rounding(x, places, signs, size, least), len(signs)) for signs in groups
+        ]
         return list(np.concatenate(parts, axis=1))
 
     with BALLS.precision(max(e.bits for e in some)):
@@ -277,8 +268,7 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
 def _constants(some: Sequence[Exactly]) -> Sequence[Array]:
     def moved(arithmetic: Arithmetic) -> list[Array]:
         def run(each: Sequence[Exactly]) -> Sequence[Array]:
-            given = [[under(arithmetic, b) for b in (*e.inputs.balls, *e.given)] for e in each]
-            return list(_at_rows(each, given, 1))
+            return list(_at(each, [under(arithmetic, b) for b in _given(each)]))
 
         with BALLS.precision(max(e.bits for e in some)):
             rows = in_halves(run, some)
