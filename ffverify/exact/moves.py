@@ -52,14 +52,16 @@ def marked(operands: Sequence[Any], native: Callable[[Array], Any] = np.asarray)
 class Move:
     """Where elements go: what an operation that only moves them did to their labels (`move`).
 
-    Labels of results, raveled, and their shape; whether they are in order, or those of a transposed matrix.
-    Where the rows of a batch move by indices of their own, labels are a row for each.
+    Labels of results, raveled, and their shape; whether they are in order, or those of a transposed matrix,
+    or at least all of elements. Where the rows of a batch move by indices of their own, labels are a row for
+    each.
     """
 
     labels: Array
     shape: tuple[int, ...]
     in_order: bool = False
     transposed: bool = False
+    whole: bool = False
 
 
 def move(places: Any) -> Move:
@@ -67,7 +69,8 @@ def move(places: Any) -> Move:
     places = np.asarray(places).astype(np.int64)
     flat, order = places.ravel(), np.arange(1, places.size + 1)
     transposed = places.ndim == 2 and np.array_equal(places.T.ravel(), order)
-    return Move(flat, places.shape, np.array_equal(flat, order), transposed)
+    whole = bool((flat > 0).all())
+    return Move(flat, places.shape, np.array_equal(flat, order), transposed, whole)
 
 
 def moves_of(find: Callable[[Sequence[Any]], Any], operands: Sequence[Any]) -> Any:
@@ -98,10 +101,13 @@ def moved(arrays: Sequence[PreciseArray], by: Move, outside: float = math.nan) -
         return first if by.shape == first.shape else first.reshape(by.shape)
     if alone and by.transposed and by.shape == first.shape[::-1] and first.matrix is not None:
         return PreciseArray(first.matrix.transpose(), arithmetic)
-    pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
-    pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
-    pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
-    index = np.where(by.labels < 0, -1, by.labels)
+    if alone and by.whole:
+        pool, index = flat_rows(first, rows or 1), by.labels - 1
+    else:
+        pool = np.empty((rows or 1, sum(a.size for a in arrays) + 2), dtype=object)
+        pool[:, 0], pool[:, -1] = arithmetic.exact(0), arithmetic.exact(outside)
+        pool[:, 1:-1] = np.concatenate([flat_rows(a, rows or 1) for a in arrays], axis=1)
+        index = np.where(by.labels < 0, -1, by.labels)
     shape = (rows, *by.shape) if rows else by.shape
     taken = pool[:, index] if index.ndim == 1 else pool[np.arange(rows)[:, None], index]
     return PreciseArray(taken.reshape(shape), arithmetic, rows)
