@@ -14,7 +14,7 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
-from ffverify.exact.elements import arb, midpoints
+from ffverify.exact.elements import arb, are_finite, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
@@ -182,6 +182,20 @@ class Exactly:
         norm = np.hypot.reduce(apart, axis=0) * np.sqrt(count / len(apart))
         out: Array = np.maximum(norm * min(1.0, PROBABLE / np.sqrt(count)), apart.max(axis=0))
         return out
+
+    @cached_property
+    def has_pole_beside(self) -> bool:
+        """Whether a pole or a branch lies where inputs that move by g·u may be, as far as balls tell."""
+        moves = arb(0, self.growth * self.fmt.unit_roundoff)
+        x = [
+            PreciseArray(b.values * (1 + moves), BALLS) if isinstance(b, PreciseArray) else b
+            for b in self.inputs.balls
+        ]
+        try:
+            with BALLS.precision(self.bits):
+                return not are_finite(self.vector(*x, *map(BALLS.array, self.more)).values).all()
+        except Exception:  # noqa: BLE001 - undecided, or code that fails beside the point
+            return True
 
     @property
     def constants(self) -> Array:

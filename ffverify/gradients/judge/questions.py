@@ -302,9 +302,9 @@ def _motion(numbers: Numbers, chosen: Array, error: Array) -> Array:
     That costs three runs in floats in place of two in balls, half of a check of a million numbers. It is
     √m times a 2-norm, as are the moves in balls (see `PROBABLE`); what floats leave open these tell.
 
-    Where the largest of an array moves by κ of itself, what is divided by such moves by up to κ / (1 - κ):
-    smaller moves of the inputs may then move numbers farther. From κ = 1 on no digit is promised, and all
-    that is asked is what roundings can add up to: deviations of an ulp or two from a mean, normalised.
+    Where the largest of an array moves by its own size, and within the moves lies a pole or a branch,
+    smaller moves may move it farther, without bound: no digit is promised, and all that is asked is what
+    roundings can add up to. Deviations of an ulp or two from a mean are so, normalised.
     """
     point, own = numbers.point, numbers.exactly
     count = sum(x.size for x, f in zip(point.points, point.floating, strict=True) if f)
@@ -312,14 +312,13 @@ def _motion(numbers: Numbers, chosen: Array, error: Array) -> Array:
     if floats is not None and np.all(floats[chosen] > 0):
         return floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))  # type: ignore[no-any-return]  # an array
     found = own.motion(chosen)
-    if np.any(error > found):
+    if np.any(error > found) and own.has_pole_beside:
         sure = np.where([b.contains(0) for b in own.balls], 0.0, own.floats)
         with np.errstate(all="ignore"):
             largest = numbers.of_largest(own.motion(np.arange(sure.size)))
             share = (largest / numbers.of_largest(sure))[
                 chosen
             ]  # infinite, or nan, beside an exact 0
-            running = own.running[chosen]
-            lost = np.where(np.isfinite(share), np.maximum(found, running), found)
-            found = np.where(share < 1, found / (1 - share), lost)
+        lost = np.isfinite(share) & (share >= 1)
+        found = np.where(lost, np.maximum(found, own.running[chosen]), found)
     return found
