@@ -234,7 +234,8 @@ def slope_by_differences(
     def told(h: float) -> tuple[float, float]:
         """Leave out what is nothing because so small a step is rounded away or flushed to zero inside."""
         found = slope(h)
-        return (np.nan, 0.0) if [h] <= steps[1:2] and found[0] == 0 else found
+        is_small = len(steps) > 1 and h <= steps[1]
+        return (np.nan, 0.0) if is_small and found[0] == 0 else found
 
     value, error, step = ridders(told, *steps)
     if not np.isfinite(error):
