@@ -818,19 +818,31 @@ def test_ties_that_a_small_move_breaks_beside_large_numbers(factor):
 
 
 @pytest.mark.parametrize("base", [2e9, 3.3e5])
-def test_no_digit_is_promised_of_deviations_of_an_ulp_or_two(base):
-    """The mean that is taken off is rounded; inputs that move by g of their roundings move everything."""
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_no_digit_is_promised_of_deviations_of_an_ulp_or_two(base, factor):
+    """The mean that is taken off is rounded; inputs that move by g of their roundings move everything.
+
+    The formula is exact all the same, and a wrong one is seen.
+    """
     torch = pytest.importorskip("torch")
-    normalised = torch.nn.functional.layer_norm
-    for dtype, kind in ((torch.float32, np.float32), (torch.float64, np.float64)):
+
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            return y.clone()
+
+        @staticmethod
+        def backward(ctx, v):
+            return factor * v
+
+    for kind in (np.float32, np.float64):
         for seed in range(3):
             rng = np.random.default_rng(seed)
             x = kind(base) + np.spacing(kind(base)) * rng.integers(-3, 4, (2, 4)).astype(kind)
-            assert x.dtype == kind
-            for fn in (lambda x: normalised(x, (4,)), lambda x: x.std(-1)):
-                report = check(fn, torch.from_numpy(x).to(dtype), seed=seed)
-                assert report.ok
-                assert report.verdict is not Verdict.WRONG
+            for fn in (lambda x: torch.nn.functional.layer_norm(x, (4,)), lambda x: x.std(-1)):
+                report = check(lambda x, fn=fn: Scaled.apply(fn(x)), torch.from_numpy(x), seed=seed)
+                assert report.ok == (factor == 1.0)
+                assert (report.verdict is Verdict.WRONG) == (factor != 1.0)
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
