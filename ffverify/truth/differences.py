@@ -238,9 +238,8 @@ def motion(
     there = run(with_rounding(x, places, patterns, size, least))
     there = there.reshape(len(exact), len(patterns), *exact.shape[1:])
     apart = there - np.frompyfunc(arb.mid, 1, 1)(exact)[:, None]
-    moves = (
-        (apart * apart).swapaxes(0, 1).reshape(len(patterns), -1)
-    )  # Arb's square around 0 is nan
+    squared = apart * apart  # Arb's own square of a ball around 0 is nan
+    moves = squared.swapaxes(0, 1).reshape(len(patterns), -1)
     factor, out = arb(count) / len(patterns), np.empty(exact.shape, dtype=object)
     for i, row in enumerate(moves.T.tolist()):
         squares = [s.abs_upper() for s in row]

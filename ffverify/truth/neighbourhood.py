@@ -27,9 +27,7 @@ from .slopes import Inputs, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
-_DIGITS = (
-    160  # bits that are left of a difference, at first and beside values as large as the inputs
-)
+_DIGITS = 160  # bits that are left of a difference, at first and beside values of the inputs' size
 
 
 def nearby_slopes(
