@@ -259,8 +259,9 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
         return
 
     truth = known(balls[doubtful], g)
-    motion = _motion(numbers, doubtful, error[doubtful])
-    truth = replace(truth, measure=lambda: BALLS.array(motion).values)
+    truth = replace(
+        truth, measure=lambda: BALLS.array(_motion(numbers, doubtful, error[doubtful])).values
+    )
     # Below the smallest normal number results may be flushed to zero: nothing is promised there.
     found = judge_numbers(
         computed[doubtful], truth, fmt,
@@ -316,9 +317,8 @@ def _motion(numbers: Numbers, chosen: Array, error: Array) -> Array:
         sure = np.where([b.contains(0) for b in own.balls], 0.0, own.floats)
         with np.errstate(all="ignore"):
             largest = numbers.of_largest(own.motion(np.arange(sure.size)))
-            share = (largest / numbers.of_largest(sure))[
-                chosen
-            ]  # infinite, or nan, beside an exact 0
+            # Infinite, or nan, beside an exact 0.
+            share = (largest / numbers.of_largest(sure))[chosen]
         lost = np.isfinite(share) & (share >= 1)
         found = np.where(lost, np.maximum(found, own.running[chosen]), found)
     return found
