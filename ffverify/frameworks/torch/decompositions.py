@@ -139,9 +139,21 @@ def _rrelu(
     return torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise
 
 
-def _per_element(g: Tensor, reduction: int, count: int) -> Tensor:
-    """Give the cotangent of the elements of a loss from that of their mean (1) or sum (2)."""
-    return g / count if reduction == 1 else g
+def _pulled(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+    """Pull a cotangent back through a function, by autograd's rules for what it is made of."""
+    with enable_reentrant_dispatch(), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        pulled: Tensor
+        (pulled,) = torch.autograd.grad(function(x), x, g)
+        return pulled
+
+
+def _loss(hinges: Tensor, reduction: int, shape: Sequence[int]) -> Tensor:
+    """Give the losses of rows (..., classes) of hinges, per class; or their mean (1), or their sum."""
+    losses = hinges.flatten(1).sum(1) / hinges.shape[-1]
+    if reduction == 0:
+        return losses.reshape(shape)
+    return losses.mean() if reduction == 1 else losses.sum()
 
 
 @_formula(aten.multi_margin_loss_backward.default)
@@ -149,57 +161,36 @@ def _multi_margin_loss_backward(
     g: Tensor, x: Tensor, target: Tensor, p: int, margin: float, weight: Any = None,
     reduction: int = 1,
 ) -> Tensor:  # fmt: skip
-    rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
     t = target.reshape(-1, 1)
-    u = margin - rows.gather(1, t) + rows
-    other = torch.arange(rows.shape[1]) != t
-    slope = torch.ones_like(u) if p == 1 else 2 * u
-    slope = torch.where(other & (u > 0), slope, 0.0)
-    if weight is not None:
-        slope = slope * weight[t]
-    slope = slope.scatter_add(1, t, -slope.sum(1, keepdim=True)) / rows.shape[1]
-    g = _per_element(g, reduction, rows.shape[0]).reshape(-1, 1)
-    return (g * slope).reshape(x.shape)
 
+    def loss(x: Tensor) -> Tensor:
+        rows = x.reshape(len(t), -1)
+        z = torch.relu(margin - rows.gather(1, t) + rows)
+        z = z if p == 1 else z * z
+        z = z if weight is None else z * weight[t]
+        return _loss(torch.where(torch.arange(rows.shape[1]) != t, z, 0.0), reduction, target.shape)
 
-def _multilabel(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give rows, their listed targets (those before the first -1) and which targets are listed."""
-    classes = x.shape[-1] if x.ndim else 1
-    targets = target.reshape(-1, classes)
-    return x.reshape(-1, classes), targets.clamp(min=0), (targets < 0).cumsum(1) == 0
-
-
-def _margins(rows: Tensor, targets: Tensor, listed: Tensor, is_target: Tensor) -> Tensor:
-    """Give 1 - x[target] + x[other], for listed targets and classes that are none; 0 elsewhere."""
-    z = 1 - rows.gather(1, targets)[:, :, None] + rows[:, None, :]
-    return torch.where(listed[:, :, None] & (is_target == 0)[:, None, :], z, 0.0)
+    return _pulled(loss, x, g)
 
 
 # torch's own decomposition of this one sums over the targets after the first -1 too.
 @_formula(aten.multilabel_margin_loss_forward.default)
-def _multilabel_margin_loss_forward(
-    x: Tensor, target: Tensor, reduction: int
-) -> tuple[Tensor, Tensor]:
-    rows, targets, listed = _multilabel(x, target)
-    places = torch.arange(rows.shape[1])
-    is_target = ((targets[:, :, None] == places) & listed[:, :, None]).any(1)
-    losses = _margins(rows, targets, listed, is_target).clamp(min=0).sum((1, 2)) / rows.shape[1]
-    if reduction == 0:
-        losses = losses if x.ndim == 2 else losses[0]
-    else:
-        losses = losses.mean() if reduction == 1 else losses.sum()
-    return losses, is_target.to(x.dtype).reshape(target.shape)
+def _multilabel_margin_loss(x: Tensor, target: Tensor, reduction: int) -> tuple[Tensor, Tensor]:
+    classes = x.shape[-1] if x.ndim else 1
+    rows, targets = x.reshape(-1, classes), target.reshape(-1, classes)
+    listed = ((targets < 0).cumsum(1) == 0)[:, :, None]
+    targets = targets.clamp(min=0)
+    is_target = ((targets[:, :, None] == torch.arange(classes)) & listed).any(1)
+    z = torch.relu(1 - rows.gather(1, targets)[:, :, None] + rows[:, None, :])
+    hinges = torch.where(listed & ~is_target[:, None, :], z, 0.0)
+    return _loss(hinges, reduction, x.shape[:-1]), is_target.to(x.dtype).reshape(target.shape)
 
 
 @_formula(aten.multilabel_margin_loss_backward.default)
 def _multilabel_margin_loss_backward(
-    g: Tensor, x: Tensor, target: Tensor, reduction: int, is_target: Tensor
+    g: Tensor, x: Tensor, target: Tensor, reduction: int, _is_target: Tensor
 ) -> Tensor:
-    rows, targets, listed = _multilabel(x, target)
-    slope = (_margins(rows, targets, listed, is_target.reshape(rows.shape)) > 0).to(x.dtype)
-    bars = slope.sum(1).scatter_add(1, targets, -slope.sum(2)) / rows.shape[1]
-    g = _per_element(g, reduction, rows.shape[0]).reshape(-1, 1)
-    return (g * bars).reshape(x.shape)
+    return _pulled(lambda x: _multilabel_margin_loss(x, target, reduction)[0], x, g)
 
 
 @_formula(aten._trilinear.default)
@@ -281,10 +272,10 @@ def _several(given: Any, dims: int) -> list[int]:
     return numbers * dims if len(numbers) == 1 else numbers
 
 
-def _padded(x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
-    """Put zeros around the trailing axes."""
+def _padded(x: Tensor, before: Sequence[int], after: Sequence[int], by: float = 0.0) -> Tensor:
+    """Put a number around the trailing axes."""
     ends = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
-    return aten.constant_pad_nd(x, ends) if any(ends) else x
+    return aten.constant_pad_nd(x, ends, by) if any(ends) else x
 
 
 def _windows(
@@ -304,15 +295,6 @@ def _unfold_backward(g: Tensor, sizes: Any, dim: int, size: int, step: int) -> T
     reach = (g.shape[dim] - 1) * step + 1
     given = [torch.slice_scatter(zeros, g[..., j], dim, j, j + reach, step) for j in range(size)]
     return torch.stack(given).sum(0)
-
-
-def _transposed(linear: Callable[[Tensor], Tensor], like: Tensor, g: Tensor) -> Tensor:
-    """Apply the transpose of a linear function to a cotangent, by autograd's rules for what it is made of."""
-    with enable_reentrant_dispatch(), torch.enable_grad():
-        x = torch.zeros_like(like).requires_grad_()
-        transposed: Tensor
-        (transposed,) = torch.autograd.grad(linear(x), x, g)
-        return transposed
 
 
 def _correlated(
@@ -343,8 +325,8 @@ def _convolution(
         given = (_several(a, w.ndim - 2) for a in (stride, padding, dilation, extra))
         each = zip(x.shape[2:], w.shape[2:], *given, strict=True)
         sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + e for n, k, s, p, d, e in each]
-        image = x.new_empty(x.shape[0], w.shape[1] * groups, *sizes)
-        y = _transposed(
+        image = x.new_zeros(x.shape[0], w.shape[1] * groups, *sizes)
+        y = _pulled(
             lambda u: _correlated(u, w, stride, padding, dilation, groups, x.shape), image, x
         )
     else:
@@ -364,9 +346,9 @@ def _convolution_backward(
 
     x_bar = w_bar = None
     if wanted[0]:
-        x_bar = correlated(g, w) if transposed else _transposed(lambda x: correlated(x, w), x, g)
+        x_bar = correlated(g, w) if transposed else _pulled(lambda x: correlated(x, w), x, g)
     if wanted[1]:
-        w_bar = _transposed(lambda w: correlated(image, w), w, y)
+        w_bar = _pulled(lambda w: correlated(image, w), w, y)
     return x_bar, w_bar, g.sum([0, *range(2, g.ndim)]) if wanted[2] else None
 
 
@@ -377,23 +359,18 @@ def _average(dims: int) -> Callable[..., Tensor]:
     ) -> Tensor:  # fmt: skip
         size, padding = _several(size, dims), _several(padding, dims)
         stride = _several(stride, dims) if stride else size
-        inside, after = torch.ones(x.shape[-dims:], dtype=x.dtype), []
-        for n, k, s, p in zip(x.shape[-dims:], size, stride, padding, strict=True):
+        lengths, beyond = x.shape[-dims:], []
+        for n, k, s, p in zip(lengths, size, stride, padding, strict=True):
             places = (n + 2 * p - k + (s - 1 if ceil_mode else 0)) // s + 1
             places -= (places - 1) * s >= n + p  # the last window starts inside
-            after.append(max((places - 1) * s + k - n - p, p))
-        if count_include_pad:  # but not what is beyond the padding, where the last window ends
-            inside = inside.new_ones(
-                [n + 2 * p for n, p in zip(inside.shape, padding, strict=True)]
-            )
-            before, beyond = [0] * dims, [a - p for a, p in zip(after, padding, strict=True)]
-        else:
-            before, beyond = padding, after
-        each = [1] * dims
+            beyond.append(max((places - 1) * s + k - n - 2 * p, 0))
+        # What is beyond the padding, where the last window ends, counts for nothing.
+        inside = _padded(x.new_ones(lengths), padding, padding, float(count_include_pad))
         sums, counts = (
-            _windows(a, size, stride, each).sum(list(range(-dims, 0)))
-            for a in (_padded(x, padding, after), _padded(inside, before, beyond))
-        )
+            _windows(_padded(a, [0] * dims, beyond), size, stride, [1] * dims)
+            .sum(list(range(-dims, 0)))
+            for a in (_padded(x, padding, padding), inside)
+        )  # fmt: skip
         average: Tensor = sums / (counts if divisor_override is None else divisor_override)
         return average
 
@@ -401,7 +378,7 @@ def _average(dims: int) -> Callable[..., Tensor]:
 
 
 def _average_backward(dims: int) -> Callable[..., Tensor]:
-    return lambda g, x, *options: _transposed(lambda x: _average(dims)(x, *options), x, g)
+    return lambda g, x, *options: _pulled(lambda x: _average(dims)(x, *options), x, g)
 
 
 FORMULAS |= {
