@@ -483,15 +483,24 @@ def batch(arrays: Sequence[Any]) -> Any:
 
 
 def stacked(results: Sequence[Any]) -> Any:
-    """Put the results for rows together as batches."""
+    """Put the results for rows together as batches; integers that are the same in all rows are no batch.
+
+    Raises
+    ------
+    HiddenRows
+        If they are of different shapes.
+    """
     first = results[0]
     if isinstance(first, list | tuple):
         return type(first)(stacked(parts) for parts in zip(*results, strict=True))
-    if isinstance(first, PreciseArray):
-        return batch(results)
     if first is None or isinstance(first, str):
         return first
-    return Plain(np.stack([np.asarray(r) for r in results]), len(results))
+    if any(np.shape(r) != np.shape(first) for r in results):
+        raise HiddenRows("rows of different shapes")
+    if isinstance(first, PreciseArray):
+        return batch(results)
+    whole = np.stack([np.asarray(r) for r in results])
+    return whole[0] if (whole == whole[0]).all() else Plain(whole, len(whole))
 
 
 # What ufunc.reduce is under its own name.

@@ -8,6 +8,7 @@ reference formulas; those that only move elements are run by torch itself, on la
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -23,27 +24,12 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import (
-    Arithmetic,
-    HiddenRows,
-    Plain,
-    PreciseArray,
-    arithmetic_of,
-    distinct_rows,
-    row_of,
-)
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
 from ffverify.exact.formats import Array, is_floating
-from ffverify.exact.moves import Move, labels, move, moved, moves_of
+from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
-from ffverify.exact.programs import (
-    Draw,
-    Known,
-    Program,
-    UnknownOperation,
-    listed,
-    remembered,
-)
-from ffverify.frameworks.line import Line, entering
+from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed, remembered
+from ffverify.frameworks.line import Line, entering, moving
 
 from . import recorded
 from .decompositions import FACTORED, FORMULAS
@@ -320,40 +306,19 @@ def _of_data(
         return remembered(known, key, lambda: run(given), most=_MANY)
 
     def step(arithmetic: Arithmetic, *given: Value) -> list[Value]:
-        batches = [a for a in given if isinstance(a, Plain)]
-        if not batches:
-            return [entering(a, arithmetic) for a in made(*given)]
-        first, which = distinct_rows(batches)
-        rows = [made(*(row_of(a, k) for a in given)) for k in first]
-        return [_in_rows(each, which, arithmetic) for each in zip(*rows, strict=True)]
+        if any(isinstance(a, Plain) for a in given):
+            raise HiddenRows("data of each row's own")
+        return [entering(a, arithmetic) for a in made(*given)]
 
     return step
 
 
-def _in_rows(rows: Sequence[Array], which: list[int], arithmetic: Arithmetic) -> Value:
-    """Make a batch of arrays, which of them each row is; of the same ones it is just that."""
-    if any(row.shape != rows[0].shape for row in rows):
-        raise HiddenRows("rows of different shapes")
-    whole = np.stack(rows)[which]
-    if (whole == rows[0]).all():
-        return entering(rows[0], arithmetic)
-    value = entering(whole, arithmetic)
-    if isinstance(value, PreciseArray):
-        return PreciseArray(value.elements, arithmetic, len(which))
-    return Plain(value, len(which))
-
-
-def _step(step: Step, moves: Moves) -> Callable[..., list[Value]]:
+def _step(step: Step, moves: Moves) -> Callable[..., Sequence[Value]]:
     """Give what an operation does to values; it is told first of which arithmetic they are."""
     meant = _meant(step)
+    put = _moving(step, moves) if step.name in MOVES else None
 
-    def results_of(arithmetic: Arithmetic, xs: Sequence[Value]) -> Value:
-        kinds = set(map(type, xs))
-        if PreciseArray in kinds and step.name in MOVES:
-            return _move(step, xs, arithmetic, moves)
-        if Plain in kinds and step.name not in _OF_PLAIN:
-            raise HiddenRows(step.name)
-        some = PreciseArray in kinds or Plain in kinds
+    def results_of(arithmetic: Arithmetic, xs: Sequence[Value], *, some: bool) -> Value:
         if meant is None or not (some or _makes_floats(step)):
             args, kwargs = step.given(xs)
             return _native(step.operation, args, kwargs, arithmetic)
@@ -366,8 +331,13 @@ def _step(step: Step, moves: Moves) -> Callable[..., list[Value]]:
             return result
         return result.astype(_named(step.results.dtype))
 
-    def run(arithmetic: Arithmetic, *xs: Value) -> list[Value]:
-        results = results_of(arithmetic, xs)
+    def run(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
+        kinds = set(map(type, xs))
+        if put and PreciseArray in kinds:
+            return put(xs)
+        if Plain in kinds and step.name not in _OF_PLAIN:
+            raise HiddenRows(step.name)
+        results = results_of(arithmetic, xs, some=PreciseArray in kinds or Plain in kinds)
         if isinstance(step.results, Slot):
             return [results]
         found: dict[int, Value] = {}
@@ -382,38 +352,28 @@ def _makes_floats(step: Step) -> bool:
     return step.name in ON_NUMBERS and step.name in ATEN and step.floating
 
 
-def _move(step: Step, xs: Sequence[Value], arithmetic: Arithmetic, known: Moves) -> Value:
+def _moving(step: Step, known: Moves) -> Callable[[Sequence[Value]], Sequence[Value]]:
     """Let torch move the labels of elements, and put the elements where the labels went.
 
     Where that is stays the same for the same indices.
     """
-    arrays = [x for x in xs if isinstance(x, PreciseArray)]
     place = FILLS.get(step.name, len(step.args))
-    number = next(iter(step.args[place:]), None)
-    filled = isinstance(number, int | float)
-    if filled:  # a number that elements are set to comes last, as one more element
-        arrays.append(arithmetic.array(number))
+    number, outside = next(iter(step.args[place:]), None), math.nan
+    if isinstance(number, int | float):  # that elements are set to
+        outside = float(number)
+        step = replace(step, args=(*step.args[:place], -1, *step.args[place + 1 :]))
 
-    def find(operands: Sequence[Value]) -> Any:
+    def find(operands: Sequence[Value]) -> list[Move]:
         key = (step.likeness[-1], *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
         return remembered(known, key, lambda: where(operands), most=_MANY)
 
-    def where(operands: Sequence[Value]) -> Any:
-        numbers = labels(arrays)
-        given = iter(numbers)
-        args, kwargs = step.given(
-            [
-                _laid_in_memory(next(given), slot, step.name)
-                if isinstance(x, PreciseArray)
-                else _native_value(x)
-                for slot, x in zip(step.inputs, operands, strict=True)
-            ]
-        )
-        if filled:
-            args = (*args[:place], int(numbers[-1]), *args[place + 1 :])
-        return mapped(torch.Tensor, lambda t: move(t.numpy()), step.operation(*args, **kwargs))
+    def where(operands: Sequence[Value]) -> list[Move]:
+        looks = zip(step.inputs, marked(operands), strict=True)
+        args, kwargs = step.given([_laid_in_memory(x, slot, step.name) for slot, x in looks])
+        out = step.operation(*args, **kwargs)
+        return [move(t.numpy()) for t in among(torch.Tensor, out)]
 
-    return mapped(Move, lambda by: moved(arrays, by), moves_of(find, xs))
+    return moving(find, outside)
 
 
 @cache
@@ -421,9 +381,9 @@ def _named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _laid_in_memory(numbers: Any, slot: Slot, name: str) -> torch.Tensor:
-    """Give labels as a tensor; for operations on its storage, with the strides that it had."""
-    plain = torch.from_numpy(np.array(numbers))
+def _laid_in_memory(x: Any, slot: Slot, name: str) -> torch.Tensor:
+    """Give labels or indices as a tensor; for operations on its storage, with the strides that it had."""
+    plain = torch.from_numpy(np.array(x))
     if not name.startswith("as_strided"):
         return plain
     return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
