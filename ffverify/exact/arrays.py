@@ -389,12 +389,9 @@ def _multiplied(a: PreciseArray, b: PreciseArray) -> PreciseArray:
     right = b.reshape(-1, 1) if b.ndim == 1 else b
     values, rows = aligned([left, right])
     out = a.like(matmul(a.arithmetic, *values), rows)
-    shape = list(out.shape)
-    if a.ndim == 1:
-        del shape[-2]
-    if b.ndim == 1:
-        del shape[-1]
-    return out if len(shape) == out.ndim else out.reshape(tuple(shape))
+    shape = out.shape[:-2] + out.shape[-1:] if a.ndim == 1 else out.shape
+    shape = shape[:-1] if b.ndim == 1 else shape
+    return out if len(shape) == out.ndim else out.reshape(shape)
 
 
 def flattened(values: Any) -> Iterator[Any]:

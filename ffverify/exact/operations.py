@@ -293,16 +293,8 @@ def _elementary(
     """Make the row of a function of elements."""
     ufunc = getattr(np, name, None)
     meaning = ufunc if isinstance(ufunc, np.ufunc) else partial(elementwise, name)
-    return _row(
-        name,
-        aten,
-        lax,
-        meaning,
-        balls=balls,
-        numbers=_on_the_real_line(numbers),
-        units=units,
-        **said,
-    )
+    real = _on_the_real_line(numbers)
+    return _row(name, aten, lax, meaning, balls=balls, numbers=real, units=units, **said)
 
 
 _sums, _xlogy = partial(_numpys, kind="reduce"), _xlog(np.log)

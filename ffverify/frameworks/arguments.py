@@ -14,17 +14,7 @@ from ffverify.exact.formats import dtype_name, is_floating
 
 from .arrays import to_numpy, zeros_like
 from .chosen import those
-from .declared import (
-    COMPLEX,
-    DATA,
-    Declared,
-    amiss,
-    is_fixed,
-    met,
-    pulled_in,
-    pushed_out,
-    within,
-)
+from .declared import COMPLEX, DATA, Declared, amiss, is_fixed, met, pulled_in, pushed_out, within
 from .framework import framework_of
 from .trees import Leaf, Tree, flatten, is_leaf, joined, like_tree
 

@@ -20,14 +20,7 @@ from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program
 
 from .adaptive import Truth, adapt, narrow
-from .differences import (
-    at_shifts,
-    central,
-    enclosure,
-    exponent,
-    motion,
-    smallest,
-)
+from .differences import at_shifts, central, enclosure, exponent, motion, smallest
 
 # A good algorithm evaluates a unit by at most four chained library calls, each good to an ulp
 # (2u, what NumPy's, CUDA's and SLEEF's documentation promise for most), and each element of a

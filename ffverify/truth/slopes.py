@@ -23,15 +23,7 @@ from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, in_halves, together
 
 from .adaptive import CEILING, FIRST_PRECISION, Truth, adapt, decided, narrow, narrow_slopes
-from .differences import (
-    TOGETHER,
-    Weights,
-    central,
-    enclosure,
-    exponent,
-    motion,
-    smallest_at,
-)
+from .differences import TOGETHER, Weights, central, enclosure, exponent, motion, smallest_at
 
 T = TypeVar("T")
 
@@ -197,11 +189,7 @@ def glance(
 
 
 def projection_slope(
-    vector: Program,
-    weights: Array,
-    inputs: Inputs,
-    directions: Weights,
-    bits: int,
+    vector: Program, weights: Array, inputs: Inputs, directions: Weights, bits: int
 ) -> Any:
     """Give the slope of ⟨weights, program⟩ at a glance: for bisection, where that suffices."""
     with BALLS.precision(bits):
@@ -215,11 +203,7 @@ def weighted(each: Array | None, weights: Array) -> Any:
 
 
 def slopes_along(
-    vector: Program,
-    weights: Array,
-    inputs: Inputs,
-    elements: Sequence[tuple[int, int]],
-    bits: int,
+    vector: Program, weights: Array, inputs: Inputs, elements: Sequence[tuple[int, int]], bits: int
 ) -> list[Any]:
     """Give the slopes of ⟨weights, program⟩ along single elements of the inputs, from one run, at a glance.
 

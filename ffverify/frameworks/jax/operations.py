@@ -145,35 +145,17 @@ def _convert(x: Any, *, new_dtype: Any, **_: Any) -> Any:
     return x.astype(new_dtype)
 
 
-def _round(x: Any, *, rounding_method: Any) -> Any:
-    if int(rounding_method) == 1:
-        return np.rint(x)
-    return np.sign(x) * np.floor(abs(x) + 0.5)
-
-
-def _triangular_solve(
-    a: Any,
-    b: Any,
-    *,
-    left_side: bool,
-    lower: bool,
-    transpose_a: bool,
-    unit_diagonal: bool,
-    **_: Any,
-) -> Any:
-    return _op("solve_triangular")(
-        a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a
-    )
-
-
 LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "map": _mapped, "reduce": _reduced, "place": _placed, "scan": _scanned, "scatter": _scattered,
     "algebra": _mapped,
 }) | {
     "integer_pow": lambda x, y: x ** int(y), "clamp": lambda low, x, high: np.clip(x, low, high),
-    "round": _round, "convert_element_type": _convert, "sort": _sort, "top_k": _top_k,
+    "round": lambda x, rounding_method: (
+        np.rint(x) if int(rounding_method) == 1 else np.sign(x) * np.floor(abs(x) + 0.5)),
+    "convert_element_type": _convert, "sort": _sort, "top_k": _top_k,
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
-    "triangular_solve": _triangular_solve,
+    "triangular_solve": lambda a, b, left_side, lower, transpose_a, unit_diagonal, **_: _op(
+        "solve_triangular")(a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a),
     **dict.fromkeys(str.split(
         "stop_gradient copy copy_p reduce_precision optimization_barrier real name pvary "
         "device_put sharding_constraint"), _identity),

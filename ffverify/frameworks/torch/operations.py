@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -53,33 +54,24 @@ COPIES = frozenset(str.split("""
 """))  # fmt: skip
 
 # Operations that only move elements, or put zeros beside them: torch says where they go.
-MOVES = frozenset(
-    str.split("""
-    view _unsafe_view reshape permute transpose t expand select slice unsqueeze squeeze flip roll cat stack
-    split split_with_sizes unbind diagonal as_strided unfold repeat index_select gather index _unsafe_index
-    take tril triu diag_embed diagonal_scatter select_scatter slice_scatter as_strided_scatter scatter
-    constant_pad_nd rot90 repeat_interleave masked_select masked_scatter index_copy pixel_shuffle
-    pixel_unshuffle channel_shuffle im2col view_copy permute_copy transpose_copy t_copy expand_copy
-    select_copy slice_copy unsqueeze_copy squeeze_copy split_copy split_with_sizes_copy
-    unbind_copy diagonal_copy
-    as_strided_copy unfold_copy _reshape_alias _reshape_copy narrow_copy block_diag
-    """)
-)
-
+_VIEWS = str.split("""
+    view permute transpose t expand select slice unsqueeze squeeze split split_with_sizes unbind diagonal
+    as_strided unfold
+""")
+MOVES = frozenset([*_VIEWS, *(f"{view}_copy" for view in _VIEWS), *str.split("""
+    _unsafe_view reshape _reshape_alias _reshape_copy narrow_copy flip roll rot90 cat stack block_diag repeat
+    repeat_interleave index_select gather index _unsafe_index take tril triu diag_embed diagonal_scatter
+    select_scatter slice_scatter as_strided_scatter scatter constant_pad_nd masked_select masked_scatter
+    index_copy pixel_shuffle pixel_unshuffle channel_shuffle im2col
+""")])  # fmt: skip
 
 # Random numbers whose distribution has tensors for parameters.
 DRAWS = frozenset(
-    {
-        *(
-            getattr(torch.ops.aten.normal, n)
-            for n in ("Tensor_float", "float_Tensor", "Tensor_Tensor")
-        ),
-        *(torch.ops.aten.bernoulli.default, torch.ops.aten.bernoulli_.Tensor),
-        *(
-            getattr(torch.ops.aten, n).default
-            for n in str.split("poisson binomial multinomial _standard_gamma _sample_dirichlet")
-        ),
-    }
+    attrgetter(name)(torch.ops.aten)
+    for name in str.split("""
+    normal.Tensor_float normal.float_Tensor normal.Tensor_Tensor bernoulli.default bernoulli_.Tensor
+    poisson.default binomial.default multinomial.default _standard_gamma.default _sample_dirichlet.default
+    """)
 )
 
 # Where these take the number that fills the places no element comes to.
@@ -205,10 +197,6 @@ def _divide(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
     return quotient if rounding_mode is None else _op(rounding_mode)(quotient)
 
 
-def _clamp(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - ATen's names
-    return np.clip(x, min, max)
-
-
 def _where(condition: Any, x: Any, y: Any) -> Any:
     return _op("select")(condition, y, x)
 
@@ -232,10 +220,6 @@ def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> A
     values = x.arithmetic.array(values)
     out[positions.ravel()] = np.broadcast_to(values, positions.shape).reshape(-1)
     return out.reshape(x.shape)
-
-
-def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
-    return _scatter_reduce(x, dim, index, src, "sum")
 
 
 def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
@@ -263,12 +247,6 @@ def _scatter_reduce(
         x = np.where(counts > 0, start, x)
     result = _op(f"scatter_{combine}")(x, positions, src)
     return result / np.maximum(counts + include_self, 1) if reduce == "mean" else result
-
-
-def _triangular(
-    a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
-) -> Any:
-    return _op("solve_triangular")(a, b, lower=not upper, left=left, unit=unitriangular)
 
 
 def _info(a: Any) -> Any:
@@ -314,7 +292,8 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "div": _divide,
     "round": lambda x, decimals=0: np.rint(x) if not decimals else np.rint(x * 10**decimals) / 10**decimals,
     "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
-    "clamp": _clamp, "clamp_min": _clamp, "clamp_max": lambda x, high: _clamp(x, None, high),
+    **dict.fromkeys(("clamp", "clamp_min"), lambda x, min=None, max=None: np.clip(x, min, max)),  # noqa: A006
+    "clamp_max": lambda x, high: np.clip(x, None, high),
     "where": _where, "masked_fill": lambda x, mask, v: _where(mask, v, x),
     "var": _variance, "var_mean": lambda x, *a, **k: (
         _variance(x, *a, **k), np.mean(x, axis=_axes(a[0] if a else None), keepdims=k.get("keepdim", False))),
@@ -323,8 +302,11 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "cummax": _cumulative_extremum(np.greater_equal), "cummin": _cumulative_extremum(np.less_equal),
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
     **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
-    "scatter_add": _scatter_add, "scatter_reduce": _scatter_reduce, "index_add": _index_add,
-    "linalg_solve_triangular": _triangular, "linalg_cholesky_ex": _cholesky,
+    "scatter_add": lambda x, dim, index, src: _scatter_reduce(x, dim, index, src, "sum"),
+    "scatter_reduce": _scatter_reduce, "index_add": _index_add,
+    "linalg_solve_triangular": lambda a, b, upper, left=True, unitriangular=False: _op("solve_triangular")(
+        a, b, lower=not upper, left=left, unit=unitriangular),
+    "linalg_cholesky_ex": _cholesky,
     "cholesky": lambda a, upper=False: _cholesky(a, upper)[0],
     # What these give beside their result has a formula of its own (see `FACTORED`).
     "_linalg_solve_ex": lambda a, b, left=True, _checks=False: (_solve(a, b, left), None, None, _info(a)),
