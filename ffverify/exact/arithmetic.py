@@ -63,7 +63,7 @@ def _ball_solve(a: Array, b: Array) -> Array:
 
 def _entering(given: Array) -> Any:
     """Bring plain numbers in, without a Python call for every one."""
-    if given.ndim == 2 and given.dtype == np.float64:
+    if given.ndim == 2 and given.dtype.kind == "f":
         return arb_mat(*given.shape, given.ravel().tolist())
     return boxed(list(map(arb, given.ravel().tolist())), given.shape)
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, moved, moves_of
-from ffverify.exact.programs import at_rows
+from ffverify.exact.programs import UnknownOperation, at_rows
 
 Step = Callable[..., Sequence[Any]]
 
@@ -92,5 +94,7 @@ def moving(
 
 
 def entering(plain: Any, arithmetic: Arithmetic) -> Any:
-    """Bring an array of NumPy's in: floats exactly, whatever else as it is."""
+    """Bring an array of NumPy's in: floats exactly, complex numbers not at all, whatever else as it is."""
+    if isinstance(plain, np.ndarray) and plain.dtype.kind == "c":
+        raise UnknownOperation("complex numbers")
     return arithmetic.array(plain) if is_floating(plain) else plain

@@ -24,6 +24,7 @@ from ffverify.exact.operations import Value
 from ffverify.exact.programs import UnknownOperation, listed
 from ffverify.frameworks.line import Line, entering, moving
 
+from . import FRAMEWORK
 from .jaxprs import laid_out, ran
 from .operations import BY_NUMPY, LAX, MOVES, ON_INTEGERS
 
@@ -141,13 +142,9 @@ def _moving(equation: Any) -> Callable[..., Sequence[Value]]:
 
 
 def _plain(value: Any) -> Any:
-    """Give an array as NumPy's, floats as float64."""
-    dtype = getattr(value, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
-        return value  # a key of random numbers
-    if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
-        raise UnknownOperation("complex numbers")
-    return np.asarray(value).astype(np.float64) if is_floating(value) else np.asarray(value)
+    """Give an array as NumPy's, a key of random numbers as it is."""
+    is_key = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    return value if is_key else FRAMEWORK.to_numpy(value)
 
 
 # What batches of truth values are taken by as they are.

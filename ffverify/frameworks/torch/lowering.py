@@ -31,7 +31,7 @@ from ffverify.exact.operations import Value
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed, remembered
 from ffverify.frameworks.line import Line, entering, moving
 
-from . import recorded
+from . import FRAMEWORK, recorded
 from .decompositions import FACTORED, FORMULAS
 from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
 from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped, record, slots
@@ -217,7 +217,7 @@ def _aside(
 
 def _near(ours: torch.Tensor, theirs: torch.Tensor, noise: float) -> bool:
     slack = 8 * torch.finfo(theirs.dtype).eps  # as many roundings as a library's function has
-    a, b = _array(ours), _array(theirs)
+    a, b = (t.double().numpy(force=True) for t in (ours, theirs))
     with np.errstate(invalid="ignore"):
         apart = abs(a - b)
         near = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -280,7 +280,7 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     line.giving([places[n] for n in outputs])
 
     def run(*args: Value) -> tuple[Any, ...]:
-        results = line.exactly(args, arithmetic_of(args) or BALLS, _array)
+        results = line.exactly(args, arithmetic_of(args) or BALLS, FRAMEWORK.to_numpy)
         found = dict(zip(outputs, results, strict=True))
         return tuple(mapped(Slot, lambda s: found[same.get(s.number, s.number)], tape.outputs))
 
@@ -299,7 +299,7 @@ def _of_data(
         for step, takes in steps:
             args, kwargs = step.given([values[n] for n in takes])
             bind(step.results, step.operation(*args, **kwargs), values)
-        return [_array(values[n]) for n in wanted]
+        return [FRAMEWORK.to_numpy(values[n]) for n in wanted]
 
     def made(*given: Any) -> list[Array]:
         key = tuple(np.asarray(a).tobytes() for a in given)
@@ -389,14 +389,6 @@ def _laid_in_memory(x: Any, slot: Slot, name: str) -> torch.Tensor:
     return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
 
 
-def _array(value: torch.Tensor) -> Array:
-    """Give a tensor as an ndarray, of floats as float64."""
-    if value.is_complex():
-        raise UnknownOperation("complex numbers")
-    held = value.double() if value.is_floating_point() else value
-    return held.numpy(force=True)  # some are zeros without memory
-
-
 def _native_value(x: Value) -> Any:
     return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
 
@@ -407,7 +399,7 @@ def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Valu
     if among(PreciseArray, (args, kwargs)):
         raise UnknownOperation(str(target))
     out = target(*args, **kwargs)
-    return mapped(torch.Tensor, lambda t: entering(_array(t), arithmetic), out)
+    return mapped(torch.Tensor, lambda t: entering(FRAMEWORK.to_numpy(t), arithmetic), out)
 
 
 def _known(step: Step) -> bool:
