@@ -1,7 +1,7 @@
 """Formulas of ATen operations for which torch has kernels but no reference decomposition.
 
 Each is what the kernel computes, written in torch's own simpler operations, so that a trace can go on
-through it. ``FORMULAS`` maps operations to them, as in torch's decomposition tables.
+through it. ``FORMULAS`` maps operations to them, as torch's decomposition tables do.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,26 +18,8 @@ from torch.overrides import enable_reentrant_dispatch
 
 aten = torch.ops.aten
 # ruff: noqa: SLF001 - ATen's kernels for these have private names
-FORMULAS: dict[Any, Callable[..., Any]] = {}
-
-
-def _formula(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        FORMULAS.update(dict.fromkeys(operations, function))
-        return function
-
-    return register
-
 
 # --- factors -----------------------------------------------------------------------------------
-
-
-def _det(a: Tensor) -> Any:
-    return aten._linalg_det(a)[0], *_factors(a)
-
-
-def _slogdet(a: Tensor) -> Any:
-    return *aten._linalg_slogdet(a)[:2], *_factors(a)
 
 
 def _factors(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,13 +36,12 @@ def _solve_ex(a: Tensor, b: Tensor, **options: bool) -> Any:
 
 # What these keep depends on how a matrix lies in memory, which is known where the function itself runs.
 FACTORED = {
-    aten._linalg_det.default: _det,
-    aten._linalg_slogdet.default: _slogdet,
+    aten._linalg_det.default: lambda a: (aten._linalg_det(a)[0], *_factors(a)),
+    aten._linalg_slogdet.default: lambda a: (*aten._linalg_slogdet(a)[:2], *_factors(a)),
     aten._linalg_solve_ex.default: _solve_ex,
 }
 
 
-@_formula(aten.triangular_solve.default)
 def _triangular_solve(
     b: Tensor, a: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> Any:
@@ -67,14 +49,12 @@ def _triangular_solve(
     return aten.linalg_solve_triangular(matrix, b, upper=upper, unitriangular=unitriangular), a
 
 
-@_formula(aten.cholesky_solve.default)
 def _cholesky_solve(b: Tensor, factor: Tensor, upper: bool = False) -> Any:
     lower = factor.mT if upper else factor
     half = aten.linalg_solve_triangular(lower, b, upper=False)
     return aten.linalg_solve_triangular(lower.mT, half, upper=True)
 
 
-@_formula(aten.cholesky_inverse.default)
 def _cholesky_inverse(factor: Tensor, upper: bool = False) -> Any:
     ones = torch.eye(factor.shape[-1], dtype=factor.dtype).expand(factor.shape)
     return _cholesky_solve(ones, factor, upper)
@@ -94,42 +74,18 @@ def _ranked(x: Tensor, rank: Any, dim: int, keepdim: bool) -> Any:
     return tuple(a if keepdim else a.squeeze(dim) for a in found)
 
 
-@_formula(aten.kthvalue.default)
-def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    return _ranked(x, k - 1, dim, keepdim)
-
-
-@_formula(aten.median.dim)
 def _median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     return _ranked(x, (x.shape[dim] - 1) // 2 if x.ndim else 0, dim, keepdim)
 
 
-@_formula(aten.nanmedian.dim)
 def _nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     numbers = (~x.isnan()).sum(dim, keepdim=True)  # which come first
     return _ranked(x, (numbers - 1).clamp(min=0) // 2, dim, keepdim)
 
 
-FORMULAS |= {
-    aten.median.default: lambda x: _median_along(x.reshape(-1), 0)[0],
-    aten.nanmedian.default: lambda x: _nanmedian_along(x.reshape(-1), 0)[0],
-}
-
-
-@_formula(aten.angle.default)
-def _angle(x: Tensor) -> Any:
-    return torch.where(x < 0, torch.pi, torch.where(x.isnan(), x, 0.0))
-
-
 # --- units and losses ---------------------------------------------------------------------------
 
 
-@_formula(aten.softshrink_backward.default, aten.hardshrink_backward.default)
-def _shrink_backward(g: Tensor, x: Tensor, lambd: float) -> Tensor:
-    return torch.where((x >= -lambd) & (x <= lambd), 0.0, g)
-
-
-@_formula(aten.rrelu_with_noise_functional.default)
 def _rrelu(
     x: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
     *_generator: Any,
@@ -156,7 +112,6 @@ def _loss(hinges: Tensor, reduction: int, shape: Sequence[int]) -> Tensor:
     return losses.mean() if reduction == 1 else losses.sum()
 
 
-@_formula(aten.multi_margin_loss_backward.default)
 def _multi_margin_loss_backward(
     g: Tensor, x: Tensor, target: Tensor, p: int, margin: float, weight: Any = None,
     reduction: int = 1,
@@ -174,7 +129,6 @@ def _multi_margin_loss_backward(
 
 
 # torch's own decomposition of this one sums over the targets after the first -1 too.
-@_formula(aten.multilabel_margin_loss_forward.default)
 def _multilabel_margin_loss(x: Tensor, target: Tensor, reduction: int) -> tuple[Tensor, Tensor]:
     classes = x.shape[-1] if x.ndim else 1
     rows, targets = x.reshape(-1, classes), target.reshape(-1, classes)
@@ -186,14 +140,6 @@ def _multilabel_margin_loss(x: Tensor, target: Tensor, reduction: int) -> tuple[
     return _loss(hinges, reduction, x.shape[:-1]), is_target.to(x.dtype).reshape(target.shape)
 
 
-@_formula(aten.multilabel_margin_loss_backward.default)
-def _multilabel_margin_loss_backward(
-    g: Tensor, x: Tensor, target: Tensor, reduction: int, _is_target: Tensor
-) -> Tensor:
-    return _pulled(lambda x: _multilabel_margin_loss(x, target, reduction)[0], x, g)
-
-
-@_formula(aten._trilinear.default)
 def _trilinear(
     a: Tensor, b: Tensor, c: Tensor, expand_a: Any, expand_b: Any, expand_c: Any, over: Any,
     _unroll: int = 1,
@@ -201,11 +147,6 @@ def _trilinear(
     given = ((a, expand_a), (b, expand_b), (c, expand_c))
     a, b, c = (reduce(torch.unsqueeze, axes, x) for x, axes in given)
     return (a * b * c).sum(over) if over else a * b * c
-
-
-@_formula(aten.addbmm.default)
-def _addbmm(x: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
-    return beta * x + alpha * (a @ b).sum(0)
 
 
 # --- distances ----------------------------------------------------------------------------------
@@ -235,33 +176,13 @@ def _norm_backward(g: Tensor, d: Tensor, p: float, norm: Tensor) -> Tensor:
     return torch.where(norm == 0, 0.0, g * slope)
 
 
-def _pairs(n: int) -> tuple[Tensor, Tensor]:
-    i, j = torch.triu_indices(n, n, 1).unbind()
-    return i, j
+def _among_rows(x: Tensor) -> Tensor:
+    i, j = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind()
+    return x[i] - x[j]
 
 
-@_formula(aten._pdist_forward.default)
-def _pdist_forward(x: Tensor, p: float = 2.0) -> Tensor:
-    i, j = _pairs(x.shape[0])
-    return _norm(x[i] - x[j], p)
-
-
-@_formula(aten._pdist_backward.default)
-def _pdist_backward(g: Tensor, x: Tensor, p: float, pdist: Tensor) -> Tensor:
-    i, j = _pairs(x.shape[0])
-    bars = _norm_backward(g, x[i] - x[j], p, pdist)
-    return torch.zeros_like(x).index_add(0, i, bars).index_add(0, j, -bars)
-
-
-@_formula(aten._cdist_forward.default)
-def _cdist_forward(a: Tensor, b: Tensor, p: float, _mode: Any) -> Tensor:
-    return _norm(a[..., :, None, :] - b[..., None, :, :], p)
-
-
-@_formula(aten._cdist_backward.default)
-def _cdist_backward(g: Tensor, a: Tensor, b: Tensor, p: float, cdist: Tensor) -> Tensor:
-    bars = _norm_backward(g, a[..., :, None, :] - b[..., None, :, :], p, cdist)
-    return bars.sum(-2)
+def _between(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., :, None, :] - b[..., None, :, :]
 
 
 # --- windows ------------------------------------------------------------------------------------
@@ -288,7 +209,6 @@ def _windows(
     return x
 
 
-@_formula(aten.unfold_backward.default)
 def _unfold_backward(g: Tensor, sizes: Any, dim: int, size: int, step: int) -> Tensor:
     """Add what the windows' elements of each number give, which no two windows have in one place."""
     dim, zeros = dim % len(sizes), g.new_zeros(sizes)
@@ -316,7 +236,6 @@ def _correlated(
     return whole[(..., *map(slice, shape[2:]))]  # type: ignore[index]  # a tuple
 
 
-@_formula(aten.convolution.default)
 def _convolution(
     x: Tensor, w: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
     extra: Any, groups: int,
@@ -334,7 +253,6 @@ def _convolution(
     return y if bias is None else y + bias.reshape(-1, *[1] * (w.ndim - 2))
 
 
-@_formula(aten.convolution_backward.default)
 def _convolution_backward(
     g: Tensor, x: Tensor, w: Tensor, _bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
     _extra: Any, groups: int, wanted: Sequence[bool],
@@ -377,13 +295,37 @@ def _average(dims: int) -> Callable[..., Tensor]:
     return pool
 
 
-def _average_backward(dims: int) -> Callable[..., Tensor]:
-    return lambda g, x, *options: _pulled(lambda x: _average(dims)(x, *options), x, g)
+# --- all of them --------------------------------------------------------------------------------
 
+_2D, _3D = _average(2), _average(3)
 
-FORMULAS |= {
-    aten.avg_pool2d.default: _average(2),
-    aten.avg_pool3d.default: _average(3),
-    aten.avg_pool2d_backward.default: _average_backward(2),
-    aten.avg_pool3d_backward.default: _average_backward(3),
-}
+_BY_NAME: dict[str, Callable[..., Any]] = {
+    "triangular_solve.default": _triangular_solve, "cholesky_solve.default": _cholesky_solve,
+    "cholesky_inverse.default": _cholesky_inverse,
+    "kthvalue.default": lambda x, k, dim=-1, keepdim=False: _ranked(x, k - 1, dim, keepdim),
+    "median.dim": _median_along, "nanmedian.dim": _nanmedian_along,
+    "median.default": lambda x: _median_along(x.reshape(-1), 0)[0],
+    "nanmedian.default": lambda x: _nanmedian_along(x.reshape(-1), 0)[0],
+    "angle.default": lambda x: torch.where(x < 0, torch.pi, torch.where(x.isnan(), x, 0.0)),
+    **dict.fromkeys(
+        ("softshrink_backward.default", "hardshrink_backward.default"),
+        lambda g, x, lambd: torch.where((x >= -lambd) & (x <= lambd), 0.0, g)),
+    "rrelu_with_noise_functional.default": _rrelu,
+    "multi_margin_loss_backward.default": _multi_margin_loss_backward,
+    "multilabel_margin_loss_forward.default": _multilabel_margin_loss,
+    "multilabel_margin_loss_backward.default": lambda g, x, target, reduction, _is_target: _pulled(
+        lambda x: _multilabel_margin_loss(x, target, reduction)[0], x, g),
+    "_trilinear.default": _trilinear,
+    "addbmm.default": lambda x, a, b, beta=1, alpha=1: beta * x + alpha * (a @ b).sum(0),
+    "_pdist_forward.default": lambda x, p=2.0: _norm(_among_rows(x), p),
+    "_pdist_backward.default": lambda g, x, p, norm: _pulled(
+        _among_rows, x, _norm_backward(g, _among_rows(x), p, norm)),
+    "_cdist_forward.default": lambda a, b, p, _mode: _norm(_between(a, b), p),
+    "_cdist_backward.default": lambda g, a, b, p, norm: _norm_backward(g, _between(a, b), p, norm).sum(-2),
+    "unfold_backward.default": _unfold_backward,
+    "convolution.default": _convolution, "convolution_backward.default": _convolution_backward,
+    "avg_pool2d.default": _2D, "avg_pool3d.default": _3D,
+    "avg_pool2d_backward.default": lambda g, x, *given: _pulled(lambda x: _2D(x, *given), x, g),
+    "avg_pool3d_backward.default": lambda g, x, *given: _pulled(lambda x: _3D(x, *given), x, g),
+}  # fmt: skip
+FORMULAS = {attrgetter(name)(aten): formula for name, formula in _BY_NAME.items()}
