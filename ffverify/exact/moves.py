@@ -27,25 +27,27 @@ from .arrays import (
 from .formats import Array
 
 
-def labels(arrays: Sequence[PreciseArray]) -> list[Array]:
-    """Give every element of all arrays a number, from 1 on; 0 is left to stand for a zero."""
-    ends = np.cumsum([1, *(a.size for a in arrays)])
+def marked(operands: Sequence[Any]) -> list[Any]:
+    """Give operands with labels in the place of precise arrays, in lists too.
+
+    Every element of all arrays has a number, from 1 on; 0 is left to stand for a zero.
+    """
+    start = 1
+
+    def mark(x: PreciseArray) -> Array:
+        nonlocal start
+        start += x.size
+        return np.arange(start - x.size, start).reshape(x.shape)
+
+    return _with(mark, operands)
+
+
+def _with(other: Callable[[PreciseArray], Any], operands: Sequence[Any]) -> list[Any]:
+    each = partial(_with, other)
     return [
-        np.arange(start, start + a.size).reshape(a.shape)
-        for start, a in zip(ends[:-1], arrays, strict=True)
+        other(x) if isinstance(x, PreciseArray) else each(x) if isinstance(x, list) else x
+        for x in operands
     ]
-
-
-def marked(operands: Sequence[Any], native: Callable[[Array], Any] = np.asarray) -> list[Any]:
-    """Give operands with labels, as a framework's arrays, in the place of the precise ones, in lists too."""
-    numbers = iter(labels([x for x in flattened(operands) if isinstance(x, PreciseArray)]))
-
-    def mark(x: Any) -> Any:
-        if isinstance(x, PreciseArray):
-            return native(next(numbers))
-        return list(map(mark, x)) if isinstance(x, list) else x
-
-    return list(map(mark, operands))
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,7 @@ def rearranged(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if any(getattr(x, "rows", 0) for x in flattened(operands)):
         by = moves_of(lambda given: _each(move, function(*marked(given), **options)), operands)
         return _each(partial(moved, arrays), by)
-    bare = iter([x.values for x in arrays])
-    return _each(arrays[0].like, function(*marked(operands, lambda _: next(bare)), **options))
+    return _each(arrays[0].like, function(*_with(lambda x: x.values, operands), **options))
 
 
 def _each(function: Callable[[Any], Any], found: Any) -> Any:

@@ -268,27 +268,19 @@ def rounded(fmt: Format) -> Arithmetic:
 def _decided(fmt: Format) -> Arithmetic:
     """Give rounded arithmetic in which extrema and magnitudes are branches, undecided as others are."""
 
-    def extremum(sign: int) -> Callable[[Any, Any], Any]:
-        def choose(x: Any, y: Any) -> Any:
-            if x is not y and x.overlaps(y):
-                raise Undecided("which is larger")
-            return x if sign * (x > y) > sign * (x < y) else y
+    def where(decided: Callable[..., bool], function: Callable[..., Any]) -> Callable[..., Any]:
+        def choose(*operands: Any) -> Any:
+            if not decided(*operands):
+                raise Undecided("a branch of an extremum or a magnitude")
+            return function(*operands)
 
         return choose
 
-    def magnitude(x: Any) -> Any:
-        if x.contains(0):
-            raise Undecided("on which side of 0")
-        return abs(x)
-
-    own = {
-        "maximum": extremum(1),
-        "minimum": extremum(-1),
-        "absolute": magnitude,
-        "fabs": magnitude,
-    }
-    arithmetic = rounded(fmt)
-    return arithmetic.deriving(functions=arithmetic.functions | own)
+    functions = rounded(fmt).functions
+    own = dict.fromkeys(("absolute", "fabs"), where(lambda x: not x.contains(0), abs))
+    for name in ("maximum", "minimum"):
+        own[name] = where(lambda x, y: x is y or not x.overlaps(y), functions[name])
+    return rounded(fmt).deriving(functions=functions | own)
 
 
 def takes_one_branch(program: Program, x: Sequence[Any], fmt: Format) -> bool:
