@@ -305,13 +305,7 @@ class Plain(Rows):
     dtype = property(lambda self: self.elements.dtype)
 
     def alike(self) -> Array:
-        """Give the values of a row, of all of which they are the same.
-
-        Raises
-        ------
-        HiddenRows
-            If rows differ.
-        """
+        """Give the values of a row, if they are those of all; else raise `HiddenRows`."""
         if (self.elements != self.elements[:1]).any():
             raise HiddenRows("rows that differ")
         return self.elements[0]  # type: ignore[no-any-return]  # an ndarray
@@ -480,13 +474,7 @@ def batch(arrays: Sequence[Any]) -> Any:
 
 
 def stacked(results: Sequence[Any]) -> Any:
-    """Put the results for rows together as batches; integers that are the same in all rows are no batch.
-
-    Raises
-    ------
-    HiddenRows
-        If they are of different shapes.
-    """
+    """Put the results for rows together as batches; integers that are the same in all rows are no batch."""
     first = results[0]
     if isinstance(first, list | tuple):
         return type(first)(stacked(parts) for parts in zip(*results, strict=True))

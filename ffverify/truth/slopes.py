@@ -74,13 +74,7 @@ class Inputs:
 
 
 def exact_value(vector: Program, inputs: Inputs, *, bits: int = FIRST_PRECISION) -> Array:
-    """Run a program in balls; widen the precision while a branch is undecided.
-
-    Raises
-    ------
-    Undecided
-        If a branch stays undecided up to the ceiling.
-    """
+    """Run a program in balls, with more bits while a branch is undecided (see `decided`)."""
     return decided(lambda _: vector(*inputs.balls).values, bits)
 
 
@@ -97,12 +91,7 @@ def slopes(
 
     Precision doubles until every slope is narrow: beside the largest one, or with ``each`` beside
     itself (up to `EACH` bits: a slope of exactly 0 may never be). A jump that survives a doubling is
-    a kink. ``here`` is the program's exact result, if it is known already.
-
-    Raises
-    ------
-    Undecided
-        If a branch stays undecided up to the ceiling.
+    a kink. ``here`` is the program's exact result, if it is known already. It raises as `adapt` does.
     """
     least = smallest_at(inputs.arrays, directions)
     value: Array = np.zeros(0)

@@ -41,13 +41,7 @@ class Lowered:
 
 
 def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
-    """Trace a JAX function and give it as a function of precise arrays.
-
-    Raises
-    ------
-    UnknownOperation
-        Naming the primitives that have no exact form.
-    """
+    """Give a JAX function at a point as a function of precise arrays (see `Framework.trace`)."""
     closed = jax.make_jaxpr(lambda *a: tuple(listed(fn(*a))))(*args)
     jaxpr, _ = partial_eval.dce_jaxpr(
         closed.jaxpr, [True] * len(closed.out_avals), instantiate=True

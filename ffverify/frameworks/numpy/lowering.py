@@ -29,13 +29,7 @@ _op = OPERATIONS.__getitem__
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
-    """Give a NumPy function as a function of precise arrays, fixed at a point where it must be.
-
-    Raises
-    ------
-    UnknownOperation
-        Naming what has no exact form.
-    """
+    """Give a NumPy function as a function of precise arrays, fixed at a point where it must be."""
     if None in known:
         return remembered(known, None, lambda: Itself(fn))
     try:

@@ -38,14 +38,9 @@ from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped,
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
-    """Trace a torch function at a point and give it as a function of precise arrays.
+    """Give a torch function at a point as a function of precise arrays (see `Framework.trace`).
 
     What runs here is recorded, a third of a trace's work; the rest is done once for a program.
-
-    Raises
-    ------
-    UnknownOperation
-        Naming the operations that have no exact form, or are draws by the inputs.
     """
     return _traced(lambda *a: tuple(listed(fn(*a))), args, known, len(args), 0)[0]
 
@@ -57,13 +52,7 @@ def trace_both(
     wrt: Sequence[bool],
     known: Known,
 ) -> tuple[Program, Program, Any]:
-    """Trace a function and its VJP in one run; give what autograd went through, too (`_nodes`).
-
-    Raises
-    ------
-    UnknownOperation
-        As `trace`, of either of them.
-    """
+    """See `Framework.trace_both`: what autograd went through are its `_nodes`."""
     through: list[Any] = []
 
     def both(*given: Any) -> tuple[Any, ...]:
@@ -130,16 +119,9 @@ def _lowered(seen: Tape, examples: Sequence[Any], count: int, last: int) -> tupl
         cut = len(tape.outputs) - last
         parts = [tape.part(tape.inputs[:count], tape.outputs[:cut])]
         parts += [tape.part(tape.inputs, tape.outputs[cut:])] if last else []
-        return tuple(_interpreted(part, moves) for part in parts)
+        return tuple(_laid_out(part, moves) for part in parts)
 
     return remembered(known, (seen.key, last), made)
-
-
-def _interpreted(tape: Tape, moves: Moves) -> Program:
-    unknown = sorted({s.name for s in tape.steps if not _known(s)})
-    if unknown:
-        raise UnknownOperation(*unknown)
-    return _laid_out(tape, moves)
 
 
 def _as_written() -> AbstractContextManager[Any]:
@@ -249,6 +231,9 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     Copies are what they copy. What depends on data alone, on labels and masks and no floats, is one step.
     Where moved elements go is remembered among ``moves``.
     """
+    unknown = sorted({s.name for s in tape.steps if not _known(s)})
+    if unknown:
+        raise UnknownOperation(*unknown)
     same: dict[int, int] = {}
     data = [s.number for s in slots(tape.inputs) if not has_floats(s)]
     plain = {*data, *(k for k, t in tape.constants.items() if not has_floats(t))}
@@ -413,8 +398,6 @@ def _known(step: Step) -> bool:
 
 def _drawn(tape: Tape) -> list[str]:
     """Give the draws from distributions whose parameters depend on the inputs."""
-    if not any(step.operation in DRAWS for step in tape.steps):
-        return []
     moved = {s.number for s in slots(tape.inputs)}
     found: dict[str, None] = {}
     for step in tape.steps:

@@ -8,7 +8,6 @@ rounds: the table has the roundings of its parts.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -175,19 +174,13 @@ def _ordered(x: Any, dim: int, descending: bool, of_floats: Any) -> Any:
     return np.take_along_axis(x, order, dim), order
 
 
-def _cumulative_extremum(better: np.ufunc) -> Callable[..., Any]:
-    def later(so_far: tuple[Any, Any], numbered: tuple[int, Any]) -> tuple[Any, Any]:
-        (best, index), (i, part) = so_far, numbered
-        newer = better(part, best)
-        return np.where(newer, part, best), np.where(newer, i, index)
-
+def _cumulative_extremum(name: str) -> Callable[..., Any]:
     def accumulate(x: Any, dim: int) -> Any:
         if x.ndim == 0:
             return x, np.zeros((), np.int64)
-        first, *rest = np.moveaxis(x, dim, 0)
-        start = first, np.zeros(first.shape, np.int64)
-        pairs = itertools.accumulate(enumerate(rest, 1), later, initial=start)
-        return tuple(np.moveaxis(np.stack(a), 0, dim) for a in zip(*pairs, strict=True))
+        best = _op(name)(x, axis=dim)
+        places = np.expand_dims(np.arange(x.shape[dim]), [*range(1, x.ndim - dim % x.ndim)])
+        return best, np.maximum.accumulate(np.where(x == best, places, 0), axis=dim)
 
     return accumulate
 
@@ -299,7 +292,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
         _variance(x, *a, **k), np.mean(x, axis=_axes(a[0] if a else None), keepdims=k.get("keepdim", False))),
     "_softmax": _softmax, "_log_softmax": _log_softmax,
     "max": _extremum_along("max", "argmax"), "min": _extremum_along("min", "argmin"),
-    "cummax": _cumulative_extremum(np.greater_equal), "cummin": _cumulative_extremum(np.less_equal),
+    "cummax": _cumulative_extremum("cummax"), "cummin": _cumulative_extremum("cummin"),
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
     **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
     "scatter_add": lambda x, dim, index, src: _scatter_reduce(x, dim, index, src, "sum"),
