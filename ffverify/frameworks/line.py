@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ffverify.exact.arrays import Arithmetic, PreciseArray
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import Arithmetic, PreciseArray, arithmetic_of
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, moved, moves_of
 from ffverify.exact.programs import UnknownOperation, at_rows
@@ -20,12 +21,13 @@ Step = Callable[..., Sequence[Any]]
 class Line:
     """Steps in turn: each takes values from numbered places and puts its results in places of their own.
 
-    The first places are those of the inputs; ``values`` are the constants, at theirs.
+    The first places are those of the inputs; ``values`` are the constants, at theirs. ``plain`` gives these
+    as NumPy's.
     """
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, plain: Callable[[Any], Any] = np.asarray) -> None:
         self.values: list[Any] = [None] * inputs
-        self._inputs = inputs
+        self._inputs, self._as_plain = inputs, plain
         self._laid: list[tuple[Step, Sequence[int], range]] = []
         self._plain: list[Any] = []
         self._entered: WeakKeyDictionary[Arithmetic, list[Any]] = WeakKeyDictionary()
@@ -62,15 +64,14 @@ class Line:
                 values[i] = None
         return [values[i] for i in self._results]
 
-    def exactly(
-        self, inputs: Sequence[Any], arithmetic: Arithmetic, plain: Callable[[Any], Any]
-    ) -> list[Any]:
-        """Run the steps in an arithmetic, which they are told first.
+    def exactly(self, inputs: Sequence[Any], arithmetic: Arithmetic | None = None) -> list[Any]:
+        """Run the steps in an arithmetic, that of the inputs, which they are told first.
 
-        Constants, which ``plain`` gives as NumPy's, are brought into an arithmetic once.
+        Constants are brought into an arithmetic once.
         """
+        arithmetic = arithmetic or arithmetic_of(inputs) or BALLS
         if not self._plain:
-            self._plain = [None if v is None else plain(v) for v in self.values]
+            self._plain = [None if v is None else self._as_plain(v) for v in self.values]
         entered = self._entered.get(arithmetic)
         if entered is None:
             entered = self._entered[arithmetic] = [entering(v, arithmetic) for v in self._plain]

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
-from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
@@ -37,7 +36,7 @@ class Lowered:
         self._line = _laid_out(closed)
 
     def __call__(self, *given: Value) -> tuple[Any, ...]:  # noqa: D102 - see the class
-        return tuple(self._line.exactly(given, arithmetic_of(given) or BALLS, _plain))
+        return tuple(self._line.exactly(given))
 
 
 def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
@@ -59,7 +58,7 @@ def lowered(fn: Callable[..., Any], args: Sequence[Any]) -> Lowered:
 
 def _laid_out(program: Any) -> Line:
     """Lay a jaxpr out; what it calls is part of it, without the rules, which would stay alive."""
-    line = Line(len(program.in_avals))
+    line = Line(len(program.in_avals), _plain)
     return line.giving(laid_out(line, program, range(len(program.in_avals)), _called, _added))
 
 
@@ -77,7 +76,7 @@ def _step(equation: Any) -> Callable[..., Sequence[Value]]:
     if name in _CONTROL:
         parts = {k: _lines(v) for k, v in params.items()}
         return lambda arithmetic, *xs: _CONTROL[name](
-            lambda line, args: line.exactly(args, arithmetic, _plain), list(xs), **parts
+            lambda line, args: line.exactly(args, arithmetic), list(xs), **parts
         )
     formats = [v.aval.dtype.name if is_floating(v.aval) else "" for v in equation.outvars]
     put = _moving(equation) if name in MOVES else None

@@ -15,7 +15,7 @@ import numpy as np
 
 from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
 from ffverify.exact.formats import is_floating
 from ffverify.exact.moves import marked, move
 from ffverify.exact.operations import OPERATIONS, Value
@@ -65,13 +65,13 @@ def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Pr
 
 
 def _interpreted(graph: Graph) -> Program:
-    line = Line(len(graph.inputs))
+    line = Line(len(graph.inputs), _plain)
     places = {node: i for i, node in enumerate(graph.inputs)}
     places |= {node: line.constant(node.value) for node in graph.constants}
     for node in graph.nodes:
         (places[node],) = line.add(_step(node), [places[x] for x in node.inputs], 1)
     line.giving([places[node] for node in graph.outputs])
-    return lambda *args: tuple(line.exactly(args, arithmetic_of(args) or BALLS, _plain))
+    return lambda *args: tuple(line.exactly(args))
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,8 @@ from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
-from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray, arithmetic_of
-from ffverify.exact.formats import Array, is_floating
+from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
+from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed, remembered
@@ -115,7 +113,7 @@ def _lowered(seen: Tape, examples: Sequence[Any], count: int, last: int) -> tupl
     known, moves = (_programs, _moves) if numbers <= _SMALL else ({}, {})
 
     def made() -> tuple[Program, ...]:
-        tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _AS_EXECUTED, _formulas)
+        tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _formulas)
         cut = len(tape.outputs) - last
         parts = [tape.part(tape.inputs[:count], tape.outputs[:cut])]
         parts += [tape.part(tape.inputs, tape.outputs[cut:])] if last else []
@@ -249,7 +247,7 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
         else:
             steps.append((step, takes))
     outputs = [same.get(s.number, s.number) for s in slots(tape.outputs)]
-    line = Line(len(tape.inputs))
+    line = Line(len(tape.inputs), FRAMEWORK.to_numpy)
     places = {s.number: i for i, s in enumerate(tape.inputs) if isinstance(s, Slot)}
     places |= {k: line.constant(t) for k, t in tape.constants.items()}
     made = {s.number for step, _ in of_data for s in step.outputs}
@@ -265,8 +263,7 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     line.giving([places[n] for n in outputs])
 
     def run(*args: Value) -> tuple[Any, ...]:
-        results = line.exactly(args, arithmetic_of(args) or BALLS, FRAMEWORK.to_numpy)
-        found = dict(zip(outputs, results, strict=True))
+        found = dict(zip(outputs, line.exactly(args), strict=True))
         return tuple(mapped(Slot, lambda s: found[same.get(s.number, s.number)], tape.outputs))
 
     return run
@@ -314,7 +311,7 @@ def _step(step: Step, moves: Moves) -> Callable[..., Sequence[Value]]:
         exact = arithmetic.cast is None and meant.floating
         if exact or not (isinstance(step.results, Slot) and isinstance(result, PreciseArray)):
             return result
-        return result.astype(_named(step.results.dtype))
+        return result.astype(dtype_name(step.results))
 
     def run(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
         kinds = set(map(type, xs))
@@ -359,11 +356,6 @@ def _moving(step: Step, known: Moves) -> Callable[[Sequence[Value]], Sequence[Va
         return [move(t.numpy()) for t in among(torch.Tensor, out)]
 
     return moving(find, outside)
-
-
-@cache
-def _named(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _laid_in_memory(x: Any, slot: Slot, name: str) -> torch.Tensor:
@@ -444,9 +436,3 @@ _DECOMPOSITIONS = {
     for op, formula in decomposition_table.items()
     if isinstance(op, OpOverload) and op._schema.name.split("::")[-1] not in {*ATEN, *MOVES}  # noqa: SLF001 - torch has no public way
 } | FORMULAS
-
-
-# Functionalisation replaces this one by a formula of other roundings than the one that runs.
-_AS_EXECUTED = {
-    op: _DECOMPOSITIONS[op] for op in (torch.ops.aten.binary_cross_entropy_with_logits.default,)
-}

@@ -353,17 +353,18 @@ def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
     return Tape(recorder.steps, inputs, outputs, recorder.constants)
 
 
-def functional(
-    tape: Tape, args: Sequence[Any], table: Table, first: Table, known: dict[str, Tape]
-) -> Tape:
+# Functionalisation replaces this one by a formula of other roundings than the one that runs.
+_FIRST = aten.binary_cross_entropy_with_logits.default
+
+
+def functional(tape: Tape, args: Sequence[Any], table: Table, known: dict[str, Tape]) -> Tape:
     """Give the same program without mutations and views, decomposed by a table.
 
-    ``first`` replaces operations before functionalisation sees them. Where nothing is written to, views are
-    copies, and nothing has to be functionalised. Into what an operation is decomposed of arguments that look
-    like these is ``known`` the next time.
+    Where nothing is written to, views are copies, and nothing has to be functionalised. Into what an
+    operation is decomposed of arguments that look like these is ``known`` the next time.
     """
     if any(step.writes for step in tape.steps):
-        tape = _functionalised(_decomposed(tape, first, {}), args)
+        tape = _functionalised(_decomposed(tape, {_FIRST: table[_FIRST]}, {}), args)
     tape = _decomposed(tape, table, known)
     own = _own_integers(tape.steps, tape.constants)
     return replace(tape, constants={**tape.constants, **own})
