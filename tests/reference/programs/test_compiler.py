@@ -26,6 +26,7 @@ from ffverify.reference import (
     tree_map,
     value_and_grad,
 )
+from ffverify.reference.programs.compiler import HUGE, LINE, _allocate
 from ffverify.reference.programs.graph import Graph, Node
 from ffverify.reference.programs.simplification import frozen
 
@@ -371,6 +372,24 @@ def test_random_programs_compile_to_the_same_bits(data):
     same(compile(f)(x, y), f(x, y))
     g = value_and_grad(f, (0, 1), has_aux=True)
     same(compile(g)(x, y), g(x, y))
+
+
+def test_work_arrays_share_a_block_but_no_memory():
+    buffers = [
+        ((3, 4), np.dtype(float), (8, 24)),  # the second axis comes first in memory
+        ((5,), np.dtype(bool), (1,)),
+        ((), np.dtype(np.float32), ()),
+        ((0, 2), np.dtype(float), (16, 8)),
+        ((600, 600), np.dtype(float), (4800, 8)),
+    ]
+    found = _allocate(buffers)
+    for i, (array, (shape, dtype, strides)) in enumerate(zip(found, buffers, strict=True)):
+        assert (array.shape, array.dtype, array.strides) == (shape, dtype, strides)
+        assert array.ctypes.data % LINE == 0
+        array[...] = i
+    for i, array in enumerate(found):
+        assert (array == i).all()
+    assert found[0].ctypes.data % HUGE == 0  # all in all they are large
 
 
 def test_a_program_keeps_no_graph():
