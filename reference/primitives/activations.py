@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive, elementwise, ones, reshape
+from ffverify.reference.engine.primitive import Primitive, Times, elementwise, reshape
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from . import special
@@ -133,22 +133,24 @@ sigmoid = elementwise(
 )
 
 
-def _tanh_slope(z: Any, out: Any = None) -> Any:
-    y = np.cosh(z, out)
-    root = np.divide(ones((), y.dtype.char), y, out)  # quicker than `reciprocal`
-    return np.multiply(root, root, out)
+def _over_cosh_squared(v: Value, z: Value) -> Value:
+    c = cosh(z)
+    return v / c / c
 
 
-# 1/cosh², where 1 - tanh² would be 0 beyond |z| = 19.
-tanh_slope = elementwise(
-    "tanh_slope",
-    _tanh_slope,
-    lambda s, z: -2.0 * tanh(z) * s,
+# v/cosh², where 1 - tanh² would be 0 beyond |z| = 19, and cosh² would overflow beyond 355.
+over_cosh_squared: Primitive = elementwise(
+    "over_cosh_squared",
+    _over_cosh_squared,
+    Times(lambda w, _y, _v, z: over_cosh_squared(w, z)),
+    lambda y, _v, z: -2.0 * tanh(z) * y,
     flops=12,
-    source="tanh_slope({0}{out})",
-    exact=lambda z: 1 / np.cosh(z) ** 2,
+    inline=True,
+    exact=lambda v, z: v / np.cosh(z) ** 2,
 )
-tanh: Primitive = elementwise("tanh", np.tanh, lambda _y, z: tanh_slope(z), flops=10)
+tanh: Primitive = elementwise(
+    "tanh", np.tanh, Times(lambda v, _y, z: over_cosh_squared(v, z)), flops=10
+)
 softplus = elementwise(
     "softplus",
     lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.absolute(z))),

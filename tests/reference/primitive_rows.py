@@ -127,7 +127,6 @@ ONE_ARGUMENT = {  # textbook function of one number
     "square": lambda z: z * z,
     "tan": mp.tan,
     "tanh": mp.tanh,
-    "tanh_slope": lambda z: 1 / mp.cosh(z) ** 2,
     "tanhshrink": lambda z: z - mp.tanh(z),
 }
 
@@ -169,6 +168,7 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "maximum": (max, A, B),
     "minimum": (min, A, B),
     "multiply": (lambda a, b: a * b, A, B),
+    "over_cosh_squared": (lambda v, z: v / mp.cosh(z) ** 2, A, B),
     "power": (lambda a, b: a**b, POSITIVE, B),
     "power_log": (lambda a, b: a**b * mp.log(a), POSITIVE, B),
     "power_mixed": (lambda a, b: a ** (b - 1) * (b * mp.log(a) + 1), POSITIVE, B),

@@ -39,7 +39,7 @@ class Slotted:
 
 
 NAMES = """
-    sum_1 multiply_1 add np work work_0 norm where constant_1 parameter_1 out slice x_1 exp_1 tanh_slope lower
+    sum_1 multiply_1 add np work work_0 norm where constant_1 parameter_1 out slice x_1 exp_1 cosh_1 lower
     matmul dot len range ufunc leaves program array array_1
 """
 
