@@ -178,6 +178,7 @@ for _function in (
 ):  # fmt: skip
     FUNCTIONS[_function] = _of_arrays(FUNCTIONS[_function])
 # Names of the array API standard, which NumPy has from version 2 on.
+FUNCTIONS[np.matrix_transpose] = linalg.matrix_transpose
 FUNCTIONS |= {
     getattr(np.linalg, name): function
     for name, function in {
@@ -201,9 +202,11 @@ FUNCTIONS |= {
 }
 
 
-@implements(np.ndarray.astype)
-def _astype(x: Value, dtype: Any) -> Value:
+@implements(np.ndarray.astype, getattr(np, "astype", np.ndarray.astype))
+def _astype(x: Value, dtype: Any, *, copy: bool = True) -> Value:
     dtype = np.dtype(dtype)
+    if dtype == dtype_of(x) and not copy:
+        return x
     if dtype.kind == "c":
         raise TypeError(f"astype({dtype}): complex values are not differentiated here")
     if dtype.kind != "f":

@@ -51,7 +51,7 @@ def _reduction(
         if out is not None:
             raise TypeError("out= would write into an existing array: give the result a name")
         if where is not True:
-            start = neutral if initial is None else initial
+            start = initial if neutral is None else neutral
             if start is None:
                 raise ValueError("where= needs initial=, the value of an empty reduction")
             x = elementary.where(where, x, np.asarray(start, dtype_of(x)))
@@ -92,18 +92,32 @@ REDUCTIONS |= {
     np.multiply: _by_axis_0(_prod),
     np.maximum: _by_axis_0(_max),
     np.minimum: _by_axis_0(_min),
-    np.logical_and: lambda x, axis=0, **_: reductions.all_(x, axis=axis),
-    np.logical_or: lambda x, axis=0, **_: reductions.any_(x, axis=axis),
+    np.logical_and: lambda x, axis=0, *, keepdims=False: reductions.all_(
+        x, axis, keepdims=keepdims
+    ),
+    np.logical_or: lambda x, axis=0, *, keepdims=False: reductions.any_(x, axis, keepdims=keepdims),
 }
 
 
 @implements(np.mean)
-def _mean(x: Value, axis: Axis = None, dtype: Any = None, out: Any = None, **options: Any) -> Value:
-    if out is not None or "where" in options:
-        raise TypeError("mean: out= and where= are not supported on a traced value")
-    return reductions.mean(
-        x if dtype is None else astype(x, dtype=np.dtype(dtype)), axis, **options
-    )
+def _mean(
+    x: Value,
+    axis: Axis = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
+) -> Value:
+    if out is not None:
+        raise TypeError("mean: out= would write into an existing array: give the result a name")
+    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+    if where is True:
+        return reductions.mean(x, axis, keepdims=keepdims)
+    wide = np.result_type(dtype_of(x), np.float32)  # of half precision the sum would overflow
+    count = np.sum(np.broadcast_to(concrete(where), shape_of(x)), axis, keepdims=keepdims)
+    total = _sum(x, axis, wide, None, keepdims, None, where)
+    return astype(total / astype(count, dtype=wide), dtype=dtype_of(x))
 
 
 def _index(primitive: Any) -> Callable[..., Value]:
@@ -255,9 +269,10 @@ def _nan_to_num(
     y = where(elementary.equal(x, np.inf), limits.max if posinf is None else posinf, y)
     y = where(elementary.equal(x, -np.inf), limits.min if neginf is None else neginf, y)
     y = astype(y, dtype=dtype_of(x))
-    if not copy:
-        x[...] = y
-    return y
+    if copy:
+        return y
+    x[...] = y
+    return x
 
 
 def _over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., Value]:

@@ -18,7 +18,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .primitive import Primitive
-    from .tracing import Trace
+    from .tracing import Trace, View
 
 # What flows through a program: an ndarray, a NumPy or Python number, or a Var.
 Value = Any
@@ -160,9 +160,9 @@ class Shaped:
             raise TypeError("len() of a value without axes")
         return self.shape[0]
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: Any, **options: Any) -> Any:
         """As `ndarray.reshape`."""
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[call-overload]  # as T
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, **options)  # type: ignore[call-overload]  # as T
 
 
 class Var(Shaped):
@@ -185,7 +185,7 @@ class Var(Shaped):
     owner: Trace
     tangent: Value
     index: int
-    base: tuple[Var, Primitive, dict[str, Any]]
+    base: tuple[Var, Primitive | View, dict[str, Any]]
     views: list[weakref.ref[Var]]
 
     def become(self, value: Value) -> None:
@@ -296,6 +296,12 @@ class Var(Shaped):
         """As `ndarray.mT`: the last two axes exchanged."""
         return FUNCTIONS[np.swapaxes](self, -1, -2)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"a traced value has no .{name}: index it, use its other methods or NumPy's functions "
+            "(x.ravel()[i] = v for x.flat[i] = v)"
+        )
+
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
@@ -304,6 +310,9 @@ class Var(Shaped):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         write(self, FUNCTIONS[np.ndarray.__setitem__](self, index, value))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
 
     def __bool__(self) -> bool:
         return bool(concrete(self))
@@ -340,17 +349,17 @@ class Var(Shaped):
     def __format__(self, form: str) -> str:
         return format(concrete(self), form) if form else str(self)
 
-    def astype(self, dtype: Any) -> Any:
+    def astype(self, dtype: Any, *, copy: bool = True) -> Any:
         """As `ndarray.astype`; a cast to integers or booleans ends the derivative."""
-        return FUNCTIONS[np.ndarray.astype](self, dtype)
+        return FUNCTIONS[np.ndarray.astype](self, dtype, copy=copy)
 
     def transpose(self, *axes: Any) -> Any:
         """As `ndarray.transpose`."""
         return FUNCTIONS[np.transpose](self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def flatten(self) -> Any:
+    def flatten(self, order: str = "C") -> Any:
         """As `ndarray.flatten`."""
-        return FUNCTIONS[np.ravel](self).copy()
+        return FUNCTIONS[np.ravel](self, order).copy()
 
     def fill(self, value: Any) -> None:
         """As `ndarray.fill`."""
@@ -364,7 +373,11 @@ class Var(Shaped):
         """As `ndarray.copy`."""
         return UFUNCS[np.positive](self)
 
-    conj = conjugate = copy
+    def conj(self) -> Any:
+        """Itself, as `ndarray.conj` of real numbers."""
+        return self
+
+    conjugate = conj
 
     # Operators -------------------------------------------------------------------------------
 

@@ -182,6 +182,11 @@ CALLS = {
     "max initial": lambda x: np.max(x, axis=0, initial=0.6),
     "max where": lambda x: np.max(x, axis=0, where=M > 0.3, initial=0.1),
     "prod where": lambda x: np.prod(x, axis=0, where=M > 0.3),
+    "sum where and initial": lambda x: np.sum(x, axis=1, where=M > 0.5, initial=2.0),
+    "prod where and initial": lambda x: x.prod(initial=3.0, where=M > 0.5),
+    "mean where": lambda x: np.mean(x, axis=1, where=M > 0.3, keepdims=True),
+    "logical reduce": lambda x: x * np.logical_and.reduce(x > 0.3, axis=1, keepdims=True),
+    "logical reduce or": lambda x: x * np.logical_or.reduce(x > 0.5, axis=1, keepdims=True),
     "ptp": lambda x: np.ptp(x, axis=1),
     "average of rows": lambda x: np.average(x, axis=0, weights=np.array([1.0, 2.0, 5.0])),
     "average of two axes": lambda x: np.average(x[None], axis=(2, 1), weights=M.T),
@@ -227,6 +232,8 @@ CALLS = {
     "flipud": np.flipud,
     "fliplr": np.fliplr,
     "rot90": np.rot90,
+    "rot90 twice": lambda x: np.rot90(x, -2) + np.rot90(x, 4),
+    "rot90 backwards": lambda x: np.rot90(x[None], 3, axes=(2, 1)),
     "rollaxis": lambda x: np.rollaxis(x[None], 2),
     "roll of axes": lambda x: np.roll(x, (1, 2), (0, 1)),
     "fftshift": np.fft.fftshift,
@@ -255,6 +262,8 @@ CALLS = {
     "atleast": lambda x: np.atleast_3d(x)[..., 0] + np.atleast_2d(x),
     "broadcast_arrays": lambda x: np.broadcast_arrays(x, x[None])[0],
     "meshgrid": lambda x: np.meshgrid(x[0], x[1])[1],
+    "meshgrid of three": lambda x: sum(np.meshgrid(x[0], x[1], V[:2], indexing="ij")),
+    "meshgrid sparse": lambda x: np.multiply(*np.meshgrid(x, x[1], sparse=True)),
     "dstack": lambda x: np.dstack([x, M]),
     "block": lambda x: np.block([[x, x[:, :1]], [M, np.zeros((3, 1))]]),
     "hstack of numbers": lambda x: np.hstack([x[0], x[1, 1], 0.5]),
@@ -277,6 +286,12 @@ CALLS = {
     "fill_diagonal": filled,
     "put_along_axis": put_along,
     "reshape in columns": lambda x: np.reshape(x, (4, 3), order="F") * np.arange(3.0),
+    "reshape by its method": lambda x: x.reshape(4, 3, order="F") * np.arange(3.0),
+    "flatten in columns": lambda x: x.flatten("F") * np.arange(12.0),
+    "matrix_transpose": np.matrix_transpose,
+    "astype without a copy": lambda x: x.astype(x.dtype, copy=False),
+    "contains": lambda x: x * (0.5 in x) + x * (x[0, 0] in x),
+    "einsum transpose": lambda x: np.einsum("ij->ji", x),
     "ravel in columns": lambda x: x.ravel(order="F") * np.arange(12.0),
     "clip by keyword": lambda x: x.clip(min=0.3) if NUMPY_2 else x.clip(0.3, None),
     "trace method": lambda x: x.trace(),
@@ -472,7 +487,7 @@ def test_integer_casts_end_the_derivative():
         (np.packbits, r"rule here\. Write"),  # nothing is near
         (lambda x: np.exp(x, out=np.zeros(4)), "out="),
         (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
-        (lambda x: np.mean(x, where=x > 0), "mean: .*where="),
+        (lambda x: np.mean(x, out=np.zeros(())), "mean: out="),
         (np.subtract.accumulate, "subtract.accumulate"),
         (np.asarray, "cannot become a plain array"),
         (lambda x: np.array([x, x]), "np.stack"),
@@ -496,6 +511,11 @@ def test_integer_casts_end_the_derivative():
 def test_what_is_not_supported_says_so(call, match):
     with pytest.raises(TypeError, match=match):
         grad(lambda x: np.sum(call(x)))(V)
+
+
+def test_an_attribute_that_it_lacks_says_what_to_write():
+    with pytest.raises(AttributeError, match=r"no \.flat: .*x\.ravel\(\)\[i\] = v"):
+        grad(lambda x: x.flat[0])(V)
 
 
 def test_augmented_assignment():
