@@ -7,7 +7,7 @@ and they are gathered from where these say.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ffverify.reference.primitives.reductions import axes
 from ffverify.reference.primitives.shaping import concatenate, gather, getitem, transpose
 
 from .primitive import broadcast_to, reshape
+from .tracing import View, linked
 from .tree import flatten, unflatten
 from .var import FUNCTIONS, Value, concrete, dtype_of, implements, innermost, shape_of
 
@@ -126,15 +127,34 @@ for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
     FUNCTIONS[_function] = _at_least(_function)
 
 
+def _read_only(*_: Value, **__: Any) -> NoReturn:
+    raise ValueError("assignment destination is read-only: it is broadcast")
+
+
 @implements(np.broadcast_to)
 def _broadcast_to(x: Value, shape: Any) -> Value:
-    return broadcast_to(x, shape=np.broadcast_to(False, shape).shape)
+    shape = np.broadcast_to(False, shape).shape
+    return linked(broadcast_to(x, shape=shape), x, View(broadcast_to, _read_only), {"shape": shape})
 
 
 @implements(np.broadcast_arrays)
 def _broadcast_arrays(*arrays: Value) -> tuple[Value, ...]:
     shape = np.broadcast_shapes(*map(shape_of, arrays))
-    return tuple(x if shape_of(x) == shape else broadcast_to(x, shape=shape) for x in arrays)
+    return tuple(x if shape_of(x) == shape else _broadcast_to(x, shape) for x in arrays)
+
+
+@implements(np.meshgrid)
+def _meshgrid(
+    *arrays: Value, copy: bool = True, sparse: bool = False, indexing: str = "xy"
+) -> tuple[Value, ...]:
+    found = []
+    for i, x in enumerate(arrays):
+        axis = 1 - i if indexing == "xy" and i < 2 <= len(arrays) else i
+        found.append(
+            reshape(x, shape=tuple(size(x) if a == axis else 1 for a in range(len(arrays))))
+        )
+    parts = tuple(found) if sparse else _broadcast_arrays(*found)
+    return tuple(map(positive, parts)) if copy else parts
 
 
 # Elements that move ----------------------------------------------------------------------------------
@@ -156,7 +176,7 @@ def _gathered(x: Value, places: Any) -> Any:
 
 
 MOVING = (
-    np.rot90, np.tile, np.repeat, np.roll, np.delete, np.resize, np.fft.fftshift, np.fft.ifftshift,
+    np.tile, np.repeat, np.roll, np.delete, np.resize, np.fft.fftshift, np.fft.ifftshift,
 )  # fmt: skip
 FUNCTIONS |= {function: _moving(function) for function in MOVING}
 FUNCTIONS |= {function: _moving(function, 1) for function in (np.compress, np.extract)}
@@ -166,6 +186,15 @@ FUNCTIONS |= {function: _moving(function, 1) for function in (np.compress, np.ex
 def _flip(x: Value, axis: Axis = None) -> Value:
     step = [slice(None, None, -1 if a in axes(x, axis) else None) for a in range(len(shape_of(x)))]
     return gather(x, index=tuple(step))
+
+
+@implements(np.rot90)
+def _rot90(x: Value, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Value:
+    if k % 2 == 0:
+        return _flip(x, axes if k % 4 else ())
+    return (
+        _swapaxes(_flip(x, axes[1]), *axes) if k % 4 == 1 else _flip(_swapaxes(x, *axes), axes[1])
+    )
 
 
 FUNCTIONS[np.flipud] = lambda x: _flip(x, 0)
@@ -179,7 +208,8 @@ def take(x: Value, indices: Value, axis: int | None = None, *, mode: str = "rais
     if mode != "raise":
         n = shape_of(x)[axis]
         indices = np.clip(indices, 0, n - 1) if mode == "clip" else np.mod(indices, n)
-    return getitem(x, (*(slice(None),) * (axis % len(shape_of(x))), indices))
+    y = getitem(x, (*(slice(None),) * (axis % len(shape_of(x))), indices))
+    return y if shape_of(indices) else positive(y)  # a copy, where an integer index gives a view
 
 
 @implements(np.take_along_axis)
@@ -255,9 +285,6 @@ FUNCTIONS |= {
     function: _joining(function)
     for function in (np.vstack, np.hstack, np.dstack, np.column_stack, np.block)
 }
-FUNCTIONS[np.meshgrid] = lambda *arrays, **options: _joining(
-    lambda parts: np.meshgrid(*parts, **options)
-)(arrays)
 FUNCTIONS[np.insert] = lambda x, place, values, axis=None: _joining(
     lambda parts: np.insert(parts[0], place, parts[1], axis)
 )([x, values])

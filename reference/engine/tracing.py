@@ -14,7 +14,8 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -244,7 +245,26 @@ def as_view(var: Var, primitive: Primitive, args: tuple[Value, ...], params: dic
     array = innermost(whole)
     shared = base is array or base is getattr(array, "base", None)
     if shared or np.may_share_memory(innermost(var), array):
-        var.base = (whole, primitive, params)
+        linked(var, whole, primitive, params)
+    return var
+
+
+@dataclass(frozen=True)
+class View:
+    """What gives a view where no primitive does: as `Primitive`, with ``written``, called by keywords."""
+
+    function: Callable[..., Value]
+    written: Callable[..., Value]
+
+    def __call__(self, whole: Value, **params: Any) -> Value:
+        """Give the view."""
+        return self.function(whole, **params)
+
+
+def linked(var: Value, whole: Value, view: Primitive | View, params: dict[str, Any]) -> Value:
+    """Let two values stand for shared memory: what is written into one is in the other as well."""
+    if type(var) is Var and type(whole) is Var:
+        var.base = (whole, view, params)
         views = whole.views = getattr(whole, "views", [])
         if len(views) & (len(views) - 1) == 0:  # now and then, that many views take no longer each
             views[:] = [view for view in views if view() is not None]

@@ -19,11 +19,12 @@ from ffverify.reference.engine.primitive import (
     multilinear,
     reshape,
 )
+from ffverify.reference.engine.tracing import View, linked
 from ffverify.reference.engine.var import Value, dtype_of, ndarray, shape_of
 
 from .elementary import where
 from .reductions import sum_
-from .shaping import concatenate, getitem, pad_zeros, transpose
+from .shaping import concatenate, getitem, pad_zeros, setitem, transpose
 
 
 def matrix_transpose(x: Value) -> Value:
@@ -350,6 +351,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
                 labels[i] = (
                     labels[i][:first] + labels[i][first + 1 : second] + labels[i][second + 1 :] + c
                 )
+    if len(labels) == 1 and set(labels[0]) == set(output):  # nothing is summed: a view, as NumPy's
+        return transpose(arrays[0], axes=tuple(map(labels[0].index, output)))
     return einsum_explicit(*arrays, subscripts=",".join(labels) + "->" + output)
 
 
@@ -363,7 +366,12 @@ def diagonal(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value
     rows, columns = shape_of(moved)[-2:]
     n = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
     i = np.arange(n)
-    return getitem(moved, (..., i - min(offset, 0), i + max(offset, 0)))
+    index = (..., i - min(offset, 0), i + max(offset, 0))
+    return linked(getitem(moved, index), moved, INDEXED, {"index": index})
+
+
+# As in NumPy a diagonal follows what is written into its matrix.
+INDEXED = View(getitem, lambda x, v, *, index: setitem(x, index, v))
 
 
 def trace(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:

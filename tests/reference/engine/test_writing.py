@@ -155,6 +155,75 @@ def test_a_lost_write_would_be_noticed(monkeypatch):
     monkeypatch.setattr("ffverify.reference.engine.var._refresh", lambda _var: None)
     with pytest.raises(AssertionError):
         test_what_is_written_is_differentiated(from_a_view_to_others)
+    with pytest.raises(AssertionError):
+        test_memory_is_shared_as_numpys_is("broadcast_to")
+
+
+# Of a matrix v: views, which NumPy lets one write into or not, and what is no view though it looks like one.
+ALIASES = {
+    "rot90": np.rot90,
+    "rot90 0": lambda v: np.rot90(v, 0),
+    "rot90 2": lambda v: np.rot90(v, 2),
+    "rot90 3": lambda v: np.rot90(v, 3, (1, 0)),
+    "flip": np.flip,
+    "diagonal": lambda v: np.diagonal(v, 1),
+    "diag": np.diag,
+    "linalg.diagonal": lambda v: np.linalg.diagonal(v.T),
+    "broadcast_to": lambda v: np.broadcast_to(v, (2, 3, 3)),
+    "broadcast_arrays": lambda v: np.broadcast_arrays(v, np.zeros((2, 3, 3)))[0],
+    "broadcast alike": lambda v: np.broadcast_arrays(v, 1.0)[0],
+    "einsum": lambda v: np.einsum("ij->ji", v),
+    "einsum diagonal": lambda v: np.einsum("ii->i", v),
+    "einsum diagonals": lambda v: np.einsum("jii->ij", np.broadcast_to(v, (2, 3, 3)).copy()),
+    "einsum sum": lambda v: np.einsum("ij->j", v),
+    "meshgrid": lambda v: np.meshgrid(v[0], v[1])[0],
+    "meshgrid without copies": lambda v: np.meshgrid(v[0], v[1], copy=False, sparse=True)[1],
+    "nan_to_num": np.nan_to_num,
+    "nan_to_num in place": lambda v: np.nan_to_num(v, copy=False),
+    "conj": lambda v: v.conj(),
+    "conjugate": np.conjugate,
+    "take": lambda v: np.take(v, 1, axis=0),
+    "index": lambda v: v[1],
+    "astype": lambda v: v.astype(v.dtype),
+    "astype without a copy": lambda v: v.astype(v.dtype, copy=False),
+    "reshape in columns": lambda v: v.T.reshape(9, order="F"),
+    "ravel of columns": lambda v: v.T.ravel(),
+    "flatten": lambda v: v.flatten(),
+    "split": lambda v: np.hsplit(v, 3)[1],
+    "squeeze": lambda v: np.squeeze(v[:, None]),
+    "swapaxes": lambda v: v[None].swapaxes(0, 2),
+    "atleast_3d": np.atleast_3d,
+    "slices": lambda v: v[::-1, 1:].T,
+    "chain": lambda v: np.rot90(v.T)[1:][:, None, ::-1],
+    "triu": np.triu,
+    "sum over no axes": lambda v: np.sum(v, axis=()),
+}
+READ_ONLY = {"diagonal", "diag", "linalg.diagonal", "broadcast_to", "broadcast_arrays"}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_memory_is_shared_as_numpys_is(name):
+    def written(x):
+        v = np.outer(x, x)
+        w = ALIASES[name](v)
+        v[...] = v * v[::-1] + 1.0
+        v[0, 1] += x[2]
+        if name not in READ_ONLY:
+            w[...] = w * 0.5
+            w *= x[0]
+        return np.sum(v**2 * np.arange(9.0).reshape(3, 3)) + np.sum(w**2)
+
+    test_what_is_written_is_differentiated(written)
+
+
+def test_what_is_broadcast_is_not_written_into():
+    def f(x):
+        np.broadcast_to(x, (2, 3))[0] = 1.0
+        return np.sum(x)
+
+    for g in (f, grad(f)):
+        with pytest.raises(ValueError, match="read-only"):
+            g(X.copy())
 
 
 def test_the_argument_of_a_derivative_is_not_written_into():
