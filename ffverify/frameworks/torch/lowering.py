@@ -23,7 +23,7 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
-from ffverify.exact.formats import Array, dtype_name, is_floating
+from ffverify.exact.formats import dtype_name, is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed, remembered
@@ -107,9 +107,7 @@ def _lowered(seen: Tape, examples: Sequence[Any], count: int, last: int) -> tupl
 
     Functions that are made anew at every call, as those in tests are, execute the same: it is one program.
     """
-    numbers = sum(
-        a.numel() for a in [*examples, *seen.constants.values()] if isinstance(a, torch.Tensor)
-    )
+    numbers = sum(t.numel() for t in among(torch.Tensor, [examples, seen.constants]))
     known, moves = (_programs, _moves) if numbers <= _SMALL else ({}, {})
 
     def made() -> tuple[Program, ...]:
@@ -233,16 +231,16 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     if unknown:
         raise UnknownOperation(*unknown)
     same: dict[int, int] = {}
-    data = [s.number for s in slots(tape.inputs) if not has_floats(s)]
-    plain = {*data, *(k for k, t in tape.constants.items() if not has_floats(t))}
-    of_data: list[tuple[Step, list[int]]] = []
+    data = [s for s in slots(tape.inputs) if not has_floats(s)]
+    plain = {s.number for s in data} | {k for k, t in tape.constants.items() if not has_floats(t)}
+    of_data: list[Slot] = []
     steps: list[tuple[Step, list[int]]] = []
     for step in tape.steps:
         takes, results = [same.get(s.number, s.number) for s in step.inputs], step.outputs
         if step.name in COPIES:
             same[results[0].number] = takes[0]
         elif plain.issuperset(takes) and not (_makes_floats(step) or step.writes):
-            of_data.append((step, takes))
+            of_data += results
             plain |= {s.number for s in results if not has_floats(s)}
         else:
             steps.append((step, takes))
@@ -250,16 +248,16 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     line = Line(len(tape.inputs), FRAMEWORK.to_numpy)
     places = {s.number: i for i, s in enumerate(tape.inputs) if isinstance(s, Slot)}
     places |= {k: line.constant(t) for k, t in tape.constants.items()}
-    made = {s.number for step, _ in of_data for s in step.outputs}
-    wanted = list(made.intersection([*outputs, *(n for _, takes in steps for n in takes)]))
-    places |= zip(
-        wanted,
-        line.add(_of_data(tape, of_data, data, wanted), [places[n] for n in data], len(wanted)),
-        strict=True,
-    )
+
+    def add(what: Callable[..., Any], takes: Sequence[int], results: Sequence[Slot]) -> None:
+        gives = line.add(what, [places[n] for n in takes], len(results))
+        places.update(zip((s.number for s in results), gives, strict=True))
+
+    used = {*outputs, *(n for _, takes in steps for n in takes)}
+    wanted = [s for s in of_data if s.number in used]
+    add(_of_data(tape.part(data, wanted)), [s.number for s in data], wanted)
     for step, takes in steps:
-        gives = line.add(_step(step, moves), [places[n] for n in takes], len(step.outputs))
-        places |= zip((s.number for s in step.outputs), gives, strict=True)
+        add(_step(step, moves), takes, step.outputs)
     line.giving([places[n] for n in outputs])
 
     def run(*args: Value) -> tuple[Any, ...]:
@@ -269,28 +267,16 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     return run
 
 
-def _of_data(
-    tape: Tape, steps: Sequence[tuple[Step, list[int]]], data: Sequence[int], wanted: Sequence[int]
-) -> Callable[..., list[Value]]:
+def _of_data(tape: Tape) -> Callable[..., list[Value]]:
     """Give the step of what depends on data alone, which torch runs once for the same data."""
-    known: dict[Any, list[Array]] = {}
-
-    def run(given: Sequence[Any]) -> list[Array]:
-        values: dict[int, Any] = {k: t.detach().cpu() for k, t in tape.constants.items()}
-        values |= zip(data, map(_native_value, given), strict=True)
-        for step, takes in steps:
-            args, kwargs = step.given([values[n] for n in takes])
-            bind(step.results, step.operation(*args, **kwargs), values)
-        return [FRAMEWORK.to_numpy(values[n]) for n in wanted]
-
-    def made(*given: Any) -> list[Array]:
-        key = tuple(np.asarray(a).tobytes() for a in given)
-        return remembered(known, key, lambda: run(given), most=_MANY)
+    known: Known = {}
 
     def step(arithmetic: Arithmetic, *given: Value) -> list[Value]:
         if any(isinstance(a, Plain) for a in given):
             raise HiddenRows("data of each row's own")
-        return [entering(a, arithmetic) for a in made(*given)]
+        key = tuple(np.asarray(a).tobytes() for a in given)
+        made = remembered(known, key, lambda: tape(*map(_native_value, given)), most=_MANY)
+        return [entering(FRAMEWORK.to_numpy(t), arithmetic) for t in made]
 
     return step
 
