@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -62,6 +63,7 @@ def _roundings(fmt: Format) -> tuple[Callable[[Any], bool], Callable[[Any, Any, 
     return held, widened
 
 
+@dataclass(eq=False)
 class Execution:
     """A program whose steps err as a format may: every one to nearest, or by as much as one chooses.
 
@@ -79,21 +81,18 @@ class Execution:
         Whether steps are rounded first; what errs then is far below what the format holds.
     """
 
-    def __init__(
-        self,
-        fmt: Format,
-        errors: Callable[[int], float] | None,
-        share: float = 1.0,
-        *,
-        to_nearest: bool = False,
-    ) -> None:
-        self._fmt, self._errors, self._share = fmt, errors, arb(share)
-        self._rounds, self._integers = to_nearest, arb(2) ** fmt.precision
+    fmt: Format
+    errors: Callable[[int], float] | None
+    share: float = 1.0
+    to_nearest: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._integers = arb(2) ** self.fmt.precision
         self._steps: list[tuple[Any, Any]] = []
         self._step = 0
         functions = {name: self._erring(function) for name, function in _ROUNDING.items()}
         self._arithmetic = BALLS.deriving(
-            name=f"Arb as executed in {fmt.name}",
+            name=f"Arb as executed in {self.fmt.name}",
             functions=BALLS.functions | functions,
             accumulate=self._accumulated,
         )
@@ -106,7 +105,7 @@ class Execution:
         erring = np.frompyfunc(lambda b: self._moved(b, whole=True), 1, 1)
         given = [
             b if not isinstance(b, PreciseArray)
-            else PreciseArray(erring(b.values) if m and self._errors else b.values, self._arithmetic)
+            else PreciseArray(erring(b.values) if m and self.errors else b.values, self._arithmetic)
             for b, m in zip(x, moving, strict=True)
         ]  # fmt: skip
         out = program(*given)
@@ -148,10 +147,10 @@ class Execution:
     def _near(self, x: Any, terms: Any) -> Any:
         if not x.is_finite():
             return x
-        near = self._nearest(x) if self._rounds else x
-        if self._errors is not None:
-            near = near + self._errors(len(self._steps)) * self._size(near, terms)
-        return near if self._share == 1 else x + self._share * (near - x)
+        near = self._nearest(x) if self.to_nearest else x
+        if self.errors is not None:
+            near = near + self.errors(len(self._steps)) * self._size(near, terms)
+        return near if self.share == 1 else x + self.share * (near - x)
 
     def _size(self, x: Any, terms: Any) -> Any:
         """Give a rounding of a number; of a sum in which ``terms`` cancel, of their magnitudes' sum.
@@ -159,8 +158,8 @@ class Execution:
         The error of a sum is up to n·u of that in any order (Higham, Accuracy and Stability of Numerical
         Algorithms, 2nd ed., §4.2). Terms that lose a bit or more, to less than half of it, cancel.
         """
-        fmt, size = self._fmt, abs(x).mid()
-        cancels = not self._rounds and terms > 2 * size
+        fmt, size = self.fmt, abs(x).mid()
+        cancels = not self.to_nearest and terms > 2 * size
         unit, unheld = (terms if cancels else size) * arb(fmt.unit_roundoff), arb(2) ** -UNHELD
         is_held = not cancels and abs(x - self._nearest(x)) <= 2 * unheld * unit
         return (unheld * unit if is_held else unit) + unheld * arb(2) ** fmt.smallest_exponent
@@ -169,7 +168,7 @@ class Execution:
         if x.contains(0):
             return x
         man, exp = map(int, x.mid().man_exp())
-        excess = max(man.bit_length() - self._fmt.precision, 0)
+        excess = max(man.bit_length() - self.fmt.precision, 0)
         return arb(round(Fraction(man, 1 << excess))) * arb(2) ** (exp + excess)
 
 

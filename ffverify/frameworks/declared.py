@@ -98,17 +98,15 @@ _PROJECTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "orthogonal": _along_stiefel,
     "simplex": _along_simplex,
 }
-_LINEAR = frozenset(("symmetric", "positive_definite", "lower_triangular", "upper_triangular"))
+_FIXED = frozenset(("orthogonal", "simplex"))
 
 
-COMPLEX = (
-    "complex"  # no one declares it: complex arrays are varied by their real and imaginary parts
-)
+COMPLEX = "complex"  # no one declares it: complex arrays are varied by their two parts
 
 
 def is_fixed(kind: str) -> bool:
     """Tell whether inputs of a kind are varied around the point where they were given."""
-    return kind in _PROJECTIONS and kind not in _LINEAR
+    return kind in _FIXED
 
 
 def pulled_in(kind: str, gradient: Any, base: Any) -> Any:

@@ -21,9 +21,8 @@ from ffverify.exact.programs import Known, Program, listed
 from .chosen import floating, restricted
 
 Function = Callable[..., Any]
-Pullback = Callable[
-    [Sequence[Any]], list[Any]
-]  # cotangents to gradients, as `Framework.vjp` has them
+# From cotangents to gradients, as `Framework.vjp` has them.
+Pullback = Callable[[Sequence[Any]], list[Any]]
 
 
 class Framework(Protocol):

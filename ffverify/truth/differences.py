@@ -35,7 +35,7 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray, batch, row_of, rows_of
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import arb, boxed
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, at_rows
 
@@ -89,13 +89,10 @@ def exponent(smallest: Any, bits: int) -> Any:
 
 def steps(exponents: Any) -> tuple[PreciseArray, PreciseArray]:
     """Give h, of size 2^k, and 1 / 2h: a batch of them for a vector of exponents k."""
-    each, where = np.unique(exponents, return_inverse=True)
-    table = np.empty((2, len(each)), dtype=object)
-    table[0] = [_SIGNIFICAND * arb(2) ** (k - 7) for k in each.tolist()]
-    table[1] = 1 / (2 * table[0])
-    h, half = (BALLS.array(t[where.reshape(np.shape(exponents))]) for t in table)
-    rows = h.size if h.ndim else 0
-    return PreciseArray(h.elements, BALLS, rows), PreciseArray(half.elements, BALLS, rows)
+    each = [_SIGNIFICAND * arb(2) ** (k - 7) for k in np.ravel(exponents).tolist()]
+    shape, rows = np.shape(exponents), np.size(exponents) if np.ndim(exponents) else 0
+    h, half = (boxed(balls, shape) for balls in (each, [1 / (2 * h) for h in each]))
+    return PreciseArray(h, BALLS, rows), PreciseArray(half, BALLS, rows)
 
 
 def shifts(directions: Weights, h: PreciseArray) -> list[Any]:

@@ -31,10 +31,8 @@ MOVES = frozenset(
 
 
 def _broadcast(x: Array, *, shape: Any, broadcast_dimensions: Any, **_: Any) -> Array:
-    single = [1] * len(shape)
-    for axis, size in zip(broadcast_dimensions, x.shape, strict=True):
-        single[axis] = size
-    return np.broadcast_to(x.reshape(single), shape)
+    new = [axis for axis in range(len(shape)) if axis not in broadcast_dimensions]
+    return np.broadcast_to(np.expand_dims(x, new), shape)
 
 
 # Moves that NumPy makes alike: JAX would compile each for every shape.

@@ -176,10 +176,8 @@ class _Torch(Framework):
             if not nesting:
                 try:
                     return _dual(fn, args, tangents)
-                except NotImplementedError as error:
-                    if "Trying to use forward AD" not in str(
-                        error
-                    ):  # of a user's function without jvp
+                except NotImplementedError as error:  # raised by a user's function without jvp, too
+                    if "Trying to use forward AD" not in str(error):
                         raise
                     _forward_formulas()  # some operations' are a load of their own
                     return _dual(fn, args, tangents)

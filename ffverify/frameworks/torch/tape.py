@@ -263,10 +263,8 @@ class _Recorder(TorchDispatchMode):
         if func is aten.lift_fresh.default:  # a number of the code's, which the code may yet change
             func = aten.lift_fresh_copy.default
             args = (args[0].clone(),)
-        if (
-            func is aten._efficientzerotensor.default
-        ):  # torch reads it where it has no memory, and dies
-            func = aten.zeros.default
+        if func is aten._efficientzerotensor.default:
+            func = aten.zeros.default  # that one torch reads where it has no memory, and dies
         for i, name in _written(func):
             for tensor in among(torch.Tensor, args[i] if i < len(args) else kwargs.get(name)):
                 number = self.slot(tensor).number
