@@ -157,18 +157,19 @@ def _called(equation: Any) -> Any:
     return next(iter(() if equation.primitive.name in _CONTROL else _inner(equation)), None)
 
 
+def _some(variables: Sequence[Any], kind: Any) -> bool:
+    return any(jnp.issubdtype(getattr(v.aval, "dtype", int), kind) for v in variables)
+
+
 def _unknown(jaxpr: Any) -> set[str]:
     names: set[str] = set()
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, _inner(equation)
         for sub in inner:
             names |= _unknown(getattr(sub, "jaxpr", sub))
-        avals = [v.aval for v in (*equation.invars, *equation.outvars)]
-        if any(jnp.issubdtype(getattr(a, "dtype", int), jnp.complexfloating) for a in avals):
+        if _some((*equation.invars, *equation.outvars), jnp.complexfloating):
             names.add(f"{name} on complex numbers")
-        floating = any(
-            jnp.issubdtype(getattr(v.aval, "dtype", int), jnp.floating) for v in equation.invars
-        )
+        floating = _some(equation.invars, jnp.floating)
         if floating and not inner and name not in LAX and name not in MOVES:
             names.add(name)
     return names

@@ -7,6 +7,7 @@ program that the engine cannot trace (one that assigns to elements, say).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,10 +23,8 @@ from ffverify.exact.operations import OPERATIONS, Value
 from ffverify.exact.programs import Itself, Known, Program, UnknownOperation, remembered
 from ffverify.frameworks.line import Line, entering, moving
 from ffverify.reference import Primitive
-from ffverify.reference.primitives.shaping import ARRAY
+from ffverify.reference.primitives import shaping
 from ffverify.reference.programs.graph import Graph, Node
-
-_op = OPERATIONS.__getitem__
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
@@ -132,17 +131,13 @@ _MOVES = frozenset(
 )
 
 
-def _scatter(y: Any, *arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
-    given = iter(arrays)
-    place = tuple(next(given) if part is ARRAY else part for part in index)
-    positions = np.arange(int(np.prod(shape))).reshape(shape)[place]
-    return _op("scatter_add")(y.arithmetic.array(np.zeros(shape)), positions, y)
+def _added_where(read: Primitive) -> Callable[..., Any]:
+    def add(y: Any, *places: Any, shape: tuple[int, ...], **where: Any) -> Any:
+        positions = read.forward(np.arange(math.prod(shape)).reshape(shape), *places, **where)
+        return OPERATIONS["scatter_add"](y.arithmetic.array(np.zeros(shape)), positions, y)
+
+    return add
 
 
-def _put_along(y: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> Any:
-    numbers = np.arange(int(np.prod(shape))).reshape(shape)
-    positions = np.take_along_axis(numbers, indices, axis)
-    return _op("scatter_add")(y.arithmetic.array(np.zeros(shape)), positions, y)
-
-
-_SUMS: dict[str, Callable[..., Any]] = {"scatter": _scatter, "put_along": _put_along}
+# What adds to zeros, by what reads from there.
+_SUMS = {"scatter": _added_where(shaping.gather), "put_along": _added_where(shaping.take_along)}

@@ -115,11 +115,7 @@ class Tape:
 
     def __call__(self, *args: Any) -> Any:
         """Run the program again, on other tensors."""
-        return self.run(args, {k: t.clone() for k, t in self.constants.items()})
-
-    def run(self, args: Sequence[Any], constants: Mapping[int, torch.Tensor]) -> Any:
-        """Run the program with constants of its own to change."""
-        values: dict[int, Any] = dict(constants)
+        values: dict[int, Any] = {k: t.clone() for k, t in self.constants.items()}
         bind(self.inputs, args, values)
         for step in self.steps:
             given, named = step.given([values[s.number] for s in step.inputs])
@@ -369,15 +365,13 @@ def functional(tape: Tape, args: Sequence[Any], table: Table, known: dict[str, T
 
 
 def _functionalised(tape: Tape, args: Sequence[Any]) -> Tape:
-    count, held = len(args), dict(tape.constants)
-
-    def run(*given: Any) -> Any:
-        return tape.run(given[:count], dict(zip(held, given[count:], strict=True)))
-
-    pure = torch.func.functionalize(run, remove="mutations_and_views")
-    again = record(pure, [*args, *(t.clone() for t in held.values())], {})
+    count, held = len(args), list(tape.constants.values())
+    opened = [Slot(k, t.dtype, t.shape, t.stride()) for k, t in tape.constants.items()]
+    program = replace(tape, inputs=[*tape.inputs, *opened], constants={})
+    pure = torch.func.functionalize(program, remove="mutations_and_views")
+    again = record(pure, [*args, *(t.clone() for t in held)], {})
     constants = dict(again.constants)
-    bind(again.inputs[count:], tuple(held.values()), constants)
+    bind(again.inputs[count:], held, constants)
     return replace(again, inputs=again.inputs[:count], constants=constants)
 
 
