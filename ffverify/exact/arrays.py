@@ -480,11 +480,13 @@ def stacked(results: Sequence[Any]) -> Any:
         return type(first)(stacked(parts) for parts in zip(*results, strict=True))
     if first is None or isinstance(first, str):
         return first
-    if any(np.shape(r) != np.shape(first) for r in results):
+    precise = isinstance(first, PreciseArray)
+    rows = results if precise else list(map(np.asarray, results))
+    if len({r.shape for r in rows}) > 1:
         raise HiddenRows("rows of different shapes")
-    if isinstance(first, PreciseArray):
-        return batch(results)
-    whole = np.stack([np.asarray(r) for r in results])
+    if precise:
+        return batch(rows)
+    whole = np.stack(rows)
     return whole[0] if (whole == whole[0]).all() else Plain(whole, len(whole))
 
 

@@ -255,7 +255,8 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
 
     used = {*outputs, *(n for _, takes in steps for n in takes)}
     wanted = [s for s in of_data if s.number in used]
-    add(_of_data(tape.part(data, wanted)), [s.number for s in data], wanted)
+    if wanted:
+        add(_of_data(tape.part(data, wanted)), [s.number for s in data], wanted)
     for step, takes in steps:
         add(_step(step, moves), takes, step.outputs)
     line.giving([places[n] for n in outputs])
