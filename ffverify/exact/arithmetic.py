@@ -16,7 +16,7 @@ import numpy as np
 from .arrays import Arithmetic
 from .elements import Undecided, arb, boxed, mp
 from .formats import Array
-from .matrices import arb_mat, as_matrices, entries, matrix_of
+from .matrices import arb_mat, as_matrices, entries, matrix_of, products
 from .operations import TABLE, raised
 
 # ---------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ BALLS = Arithmetic(
     exact=_exactly(arb),
     precision=flint.ctx.workprec,
     functions={row.name: row.balls for row in TABLE if row.balls is not None},
-    matmul=lambda a, b: entries(matrix_of(a) * matrix_of(b)),
+    matmul=products,
     solve=_ball_solve,
     det=lambda a: matrix_of(a).det(),
     entering=_entering, as_matrices=as_matrices, at_once=_at_once,
@@ -95,7 +95,7 @@ MPMATH = Arithmetic(
     exact=_exactly(_mpf),
     precision=mp.workprec,
     functions={row.name: row.numbers for row in TABLE if row.numbers is not None},
-    matmul=np.dot,
+    matmul=np.matmul,
     solve=lambda a, b: np.array((mp.matrix(a.tolist()) ** -1 * mp.matrix(b.tolist())).tolist(), dtype=object),
     det=lambda a: mp.det(mp.matrix(a.tolist())),
 )  # fmt: skip

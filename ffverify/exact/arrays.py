@@ -27,7 +27,7 @@ import numpy as np
 
 from .elements import arb, boxed
 from .formats import FORMATS, Array, Format
-from .matrices import arb_mat, entries, matmul
+from .matrices import arb_mat, entries
 from .ordering import COMPARISONS, compare
 
 # What ufuncs (by name) and other functions of NumPy mean for precise arrays, where that is more than a
@@ -46,12 +46,12 @@ def _none(*_args: Any) -> None:
 class Arithmetic:
     """One kind of high-precision number: how to make it, and its elementary functions.
 
-    ``functions`` maps names (NumPy's, where it has one) to functions of elements; ``matmul``,
-    ``solve`` and ``det`` take matrices as object arrays; ``exact`` makes an element from an int, a
-    float or a Fraction. ``accumulate`` calls ``function(*operands)``, which sums the operands'
-    elements or products of them (a sum, a matrix product): the place to account for long sums. ``cast``
-    rounds to another float format; None if numbers are exact. ``observer(name, operands, result)`` is
-    called after every elementwise operation.
+    ``functions`` maps names (NumPy's, where it has one) to functions of elements; ``matmul`` takes stacks
+    of matrices as object arrays, or as floats, ``solve`` and ``det`` take matrices; ``exact`` makes an
+    element from an int, a float or a Fraction. ``accumulate`` calls ``function(*operands)``, which sums the
+    operands' elements or products of them (a sum, a matrix product): the place to account for long sums.
+    ``cast`` rounds to another float format; None if numbers are exact. ``observer(name, operands, result)``
+    is called after every elementwise operation.
 
     The others are ways around a Python call for every element: ``entering(numbers)`` brings an ndarray in,
     ``as_matrices(ufunc, *arrays)`` keeps matrices whole, ``at_once(name, operands)`` applies a function to
@@ -74,7 +74,8 @@ class Arithmetic:
 
     def deriving(self, **changes: Any) -> Arithmetic:
         """Give this arithmetic with changes, which its ways around single elements do not know."""
-        return replace(self, entering=None, as_matrices=_none, at_once=_none, **changes)
+        ways = {"entering": None, "as_matrices": _none, "at_once": _none}
+        return replace(self, **(ways | changes))
 
     def array(self, values: Any) -> PreciseArray:
         """Convert numbers, exactly, to an array of this arithmetic (float, int, bool or Fraction)."""
@@ -238,13 +239,11 @@ class PreciseArray(Rows):
         if ufunc in COMPARISONS:
             result: Any = Plain.like(compare(ufunc, *values), rows)
         else:
-            result = self.arithmetic.at_once(name, values)
-            if result is None:
-                result = of_elements(self.arithmetic, name, len(values))(*values)
+            result = applied(self.arithmetic, name, values)
             if name in _PREDICATES:
                 result = Plain.like(np.asarray(result, dtype=bool), rows)
             else:
-                result = self.like(result, rows)
+                result = PreciseArray(result, self.arithmetic, rows)
         if observer is not None:
             observer(name, values, result)
         return result
@@ -382,7 +381,7 @@ def _multiplied(a: PreciseArray, b: PreciseArray) -> PreciseArray:
     left = a.reshape(1, -1) if a.ndim == 1 else a
     right = b.reshape(-1, 1) if b.ndim == 1 else b
     values, rows = aligned([left, right])
-    out = a.like(matmul(a.arithmetic, *values), rows)
+    out = a.like(a.arithmetic.accumulate(a.arithmetic.matmul, *values), rows)
     shape = out.shape[:-2] + out.shape[-1:] if a.ndim == 1 else out.shape
     shape = shape[:-1] if b.ndim == 1 else shape
     return out if len(shape) == out.ndim else out.reshape(shape)
@@ -512,9 +511,16 @@ def of_elements(arithmetic: Arithmetic, name: str, operands: int) -> Any:
     )
 
 
+def applied(arithmetic: Arithmetic, name: str, values: Sequence[Array]) -> Array:
+    """Apply a function to every element of object arrays."""
+    result = arithmetic.at_once(name, values)
+    if result is None:
+        result = of_elements(arithmetic, name, len(values))(*values)
+    return np.asarray(result, dtype=object)
+
+
 def elementwise(name: str, *operands: Any) -> PreciseArray:
     """Apply a function that NumPy does not have (``erf``, ``lgamma``) to every element."""
     arithmetic = arithmetic_of(operands)
     values, rows = aligned([arithmetic.array(x) for x in operands])
-    result = of_elements(arithmetic, name, len(values))(*values)
-    return PreciseArray(np.asarray(result, dtype=object), arithmetic, rows)
+    return PreciseArray(applied(arithmetic, name, values), arithmetic, rows)

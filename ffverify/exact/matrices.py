@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flint
@@ -58,10 +57,23 @@ def _over_stacks(function: Callable[..., Any], result: tuple[int, ...], *stacks:
     return out
 
 
-def matmul(arithmetic: Any, a: Array, b: Array) -> Array:
-    """Multiply stacks of matrices."""
-    product = partial(arithmetic.accumulate, arithmetic.matmul)
-    return _over_stacks(product, (a.shape[-2], b.shape[-1]), a, b)
+def products(a: Array, b: Array) -> Array:
+    """Multiply stacks of matrices of balls; of floats NumPy does."""
+    if object not in (a.dtype, b.dtype):
+        return a @ b
+    if b.ndim == 2:
+        flat = matrix_of(a.reshape(-1, a.shape[-1])) * matrix_of(b)
+        return boxed(flat.entries(), (*a.shape[:-1], b.shape[1]))
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    stacks = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    left, right = (
+        np.broadcast_to(x, (*stacks, *x.shape[-2:])).reshape(-1, x.shape[-2] * x.shape[-1]).tolist()
+        for x in (a, b)
+    )
+    found: list[Any] = []
+    for x, y in zip(left, right, strict=True):
+        found += (arb_mat(m, k, x) * arb_mat(k, n, y)).entries()
+    return boxed(found, (*stacks, m, n))
 
 
 def solve(a: Any, b: Any) -> Any:

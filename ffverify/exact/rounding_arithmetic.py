@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from .arithmetic import BALLS
-from .arrays import Arithmetic, PreciseArray
-from .elements import Undecided, arb
+from .arrays import Arithmetic, PreciseArray, applied
+from .elements import Undecided, arb, are_finite, boxed
 from .formats import Array, Format
-from .operations import EXACT, TABLE
+from .operations import CORRECT, EXACT, TABLE, Operation
 from .programs import Program
 
 UNHELD = 60  # bits from what a format holds down to what it is far from holding
@@ -34,33 +34,6 @@ _ROUNDING: dict[str, Callable[..., Any]] = {
     "multiply": operator.mul,
     "square": lambda x: x * x,
 }
-
-
-@functools.cache
-def _roundings(fmt: Format) -> tuple[Callable[[Any], bool], Callable[[Any, Any, Any], Any]]:
-    """Give whether a format holds a number, and a ball widened by so many units of a size."""
-    u = arb(fmt.unit_roundoff)
-    normal = arb(2) ** fmt.emin
-    overflow = BALLS.exact(fmt.overflow)
-    line = arb(0, arb.pos_inf())
-
-    def held(x: Any) -> bool:
-        return bool(
-            x.is_exact()
-            and normal <= abs(x) < overflow
-            and x.man_exp()[0].bit_length() <= fmt.precision
-        )
-
-    def widened(x: Any, units: Any, size: Any) -> Any:
-        if not x.is_finite():
-            return x
-        slack = units * u * size
-        if not abs(x) >= normal:
-            slack = slack + normal
-        x = x + arb(0, slack.abs_upper())
-        return x if x.abs_upper() < overflow else line
-
-    return held, widened
 
 
 @dataclass(eq=False)
@@ -172,6 +145,44 @@ class Execution:
         return arb(round(Fraction(man, 1 << excess))) * arb(2) ** (exp + excess)
 
 
+def _told(told: Any) -> Array:
+    return np.asarray(told, dtype=bool)
+
+
+def _kept(result: Array, holds: Callable[..., bool], *operands: Array) -> Array:
+    """Tell which results are as they are: zeros, and exact ones of which it ``holds``."""
+    kept = np.array(list(map(arb.is_exact, result.ravel().tolist())), dtype=bool)
+    if kept.any():
+        each = [np.broadcast_to(a, result.shape).ravel() for a in (result, *operands)]
+        for i in np.flatnonzero(kept).tolist():
+            x, *given = (a[i] for a in each)
+            kept[i] = x.is_zero() or holds(x, *given)
+    return kept.reshape(result.shape)
+
+
+@functools.cache
+def _limits(fmt: Format) -> tuple[Callable[..., bool], Callable[..., Array]]:
+    """Give whether a format holds an exact number, and what becomes of balls outside of its range.
+
+    What may be subnormal may be flushed to zero; from the overflow threshold on a number is anything. What
+    is ``kept`` is as it was before it was widened.
+    """
+    normal, overflow = arb(2) ** fmt.emin, BALLS.exact(fmt.overflow)
+    flushed, line = arb(0, normal), arb(0, arb.pos_inf())
+
+    def held(x: Any) -> bool:
+        return bool(normal <= abs(x) < overflow and x.man_exp()[0].bit_length() <= fmt.precision)
+
+    def limited(x: Array, wide: Array, kept: Array) -> Array:
+        small = ~_told(np.abs(x) >= normal)
+        wide = np.where(small, wide + flushed, wide) if small.any() else wide
+        over = ~_told(np.abs(wide) < overflow)
+        wide = np.where(over, np.where(are_finite(x), line, x), wide) if over.any() else wide
+        return np.where(kept, x, wide) if kept.any() else wide
+
+    return held, limited
+
+
 @functools.cache
 def rounded(fmt: Format) -> Arithmetic:
     """Give ball arithmetic whose every operation is widened by the roundings of a format.
@@ -187,47 +198,55 @@ def rounded(fmt: Format) -> Arithmetic:
     roundings: XLA and other compilers divide by constants so. What is cast to a narrower format rounds
     once more, as that one does.
     """
-    u, normal = arb(fmt.unit_roundoff), arb(2) ** fmt.emin
-    held, widened = _roundings(fmt)
+    u, zero = arb(fmt.unit_roundoff), arb(0)
+    held, limited = _limits(fmt)
+    own: dict[str, Callable[..., Array]] = {}
 
-    def rounding(units: int, function: Callable[..., Any], base: int = 0) -> Callable[..., Any]:
-        def operate(*operands: Any) -> Any:
-            x = function(*operands)
-            if x.is_zero() or (units == 1 and held(x) and all(o.is_exact() for o in operands)):
-                return x
-            return widened(x, units, x.abs_upper() + base)
+    def about(units: Any) -> Any:
+        return arb(1, units * u)
+
+    def is_held(x: Any, *operands: Any) -> bool:
+        return held(x) and all(o.is_exact() for o in operands)
+
+    def rounding(row: Operation) -> Callable[..., Array]:
+        wider, beside = about(row.units), arb(0, row.units * u) if row.rooted else zero
+
+        def operate(*operands: Array) -> Array:
+            x = applied(BALLS, row.name, operands)
+            once = row.units == CORRECT
+            kept = _kept(x, is_held, *operands) if once else _told(x == zero)
+            return limited(x, x * wider + beside if row.rooted else x * wider, kept)
 
         return operate
 
-    def adding(function: Callable[..., Any]) -> Callable[..., Any]:
-        def operate(x: Any, y: Any) -> Any:
-            total, alone = function(x, y), x.is_zero() or y.is_zero()
-            return total if alone else widened(total, 1, x.abs_upper() + y.abs_upper())
+    own |= {row.name: rounding(row) for row in TABLE if row.units != EXACT}
+
+    def adding(function: np.ufunc) -> Callable[..., Array]:
+        once = about(1)
+
+        def operate(x: Array, y: Array) -> Array:
+            alone = _told(x == zero) | _told(y == zero)
+            return limited(function(x, y), function(x * once, y * once), alone)
 
         return operate
 
-    def divide(x: Any, y: Any) -> Any:
-        quotient = BALLS.functions["divide"](x, y)
-        halving = y.is_exact() and abs(y.man_exp()[0]) == 1 if y.is_finite() else False
-        if quotient.is_zero() or (halving and x.is_exact() and held(quotient)):
-            return quotient
-        return widened(quotient, 2 / (1 - 2 * u), quotient.abs_upper())
+    def divide(x: Array, y: Array) -> Array:
+        def is_halved(quotient: Any, x: Any, y: Any) -> bool:
+            return abs(y.man_exp()[0]) == 1 and x.is_exact() and held(quotient)
 
-    own = {"add": adding(operator.add), "subtract": adding(operator.sub), "divide": divide}
-    functions = BALLS.functions | {
-        row.name: rounding(row.units, _ROUNDING[row.name], int(row.rooted))
-        for row in TABLE if row.units != EXACT
-    }  # fmt: skip
-    present = np.frompyfunc(lambda x: arb(0 if x.is_zero() else 1), 1, 1)
+        quotient = applied(BALLS, "divide", (x, y))
+        kept = _kept(quotient, is_halved, x, y)
+        return limited(quotient, quotient * about(2 / (1 - 2 * u)), kept)
+
+    own |= {"add": adding(np.add), "subtract": adding(np.subtract), "divide": divide}
 
     def accumulate(function: Callable[..., Array], *operands: Array) -> Array:
-        def widen(x: Any, size: Any, terms: Any) -> Any:
-            roundings = terms if len(operands) > 1 else terms - 1
-            return widened(x, roundings / (1 - roundings * u), size) if roundings > 0 else x
-
-        result, size = function(*operands), function(*map(_sizes_of, operands))
-        terms = function(*(present(a) for a in operands))
-        return np.asarray(np.frompyfunc(widen, 3, 1)(result, size, terms), dtype=object)
+        x, size = function(*operands), function(*map(np.abs, operands))
+        terms = function(*(1.0 - _told(a == zero) for a in operands))
+        roundings = np.asarray(terms, dtype=np.int64) - (len(operands) == 1)
+        units = {n: arb(0, n * u / (1 - n * u)) for n in np.unique(roundings).tolist()}
+        each = boxed([units[n] for n in roundings.ravel().tolist()], roundings.shape)
+        return limited(x, x + size * each, roundings <= 0)
 
     def perturbed(a: Array) -> Array:
         """Widen a matrix by the backward error of elimination with partial pivoting.
@@ -241,26 +260,31 @@ def rounded(fmt: Format) -> Arithmetic:
 
     def constant(value: Any) -> Any:
         x = BALLS.exact(value)  # a constant of the program is rounded when it meets the format
-        return x if not abs(x) >= normal or not x.is_finite() or held(x) else widened(x, 1, abs(x))
+        if not abs(x) >= arb(2) ** fmt.emin or not x.is_finite() or (x.is_exact() and held(x)):
+            return x
+        return limited(boxed([x], ()), boxed([x * about(1)], ()), np.zeros((), bool))[()]
 
     def cast(values: Array, to: Format) -> Array:
         if to.precision >= fmt.precision:
             return values
-        holds, widen = _roundings(to)
-        once = np.frompyfunc(
-            lambda x: x if x.is_zero() or holds(x) else widen(x, 1, x.abs_upper()), 1, 1
-        )
-        return np.asarray(once(values), dtype=object)
+        holds, limits = _limits(to)
+        return limits(values, values * arb(1, to.unit_roundoff), _kept(values, holds))
 
     return BALLS.deriving(
         name=f"Arb rounded to {fmt.name}",
         exact=constant,
-        functions=functions | own,
+        functions=BALLS.functions | {name: _of_one(function) for name, function in own.items()},
         accumulate=accumulate,
         cast=cast,
         solve=lambda a, b: BALLS.solve(perturbed(a), b),
         det=lambda a: BALLS.det(perturbed(a)),
+        at_once=lambda name, operands: own[name](*operands) if name in own else None,
     )
+
+
+def _of_one(function: Callable[..., Array]) -> Callable[..., Any]:
+    """Give a function of arrays as one of elements."""
+    return lambda *operands: np.asarray(function(*(boxed([x], ()) for x in operands)))[()]
 
 
 @functools.cache
@@ -275,11 +299,11 @@ def _decided(fmt: Format) -> Arithmetic:
 
         return choose
 
-    functions = rounded(fmt).functions
+    arithmetic = rounded(fmt)
     own = dict.fromkeys(("absolute", "fabs"), where(lambda x: not x.contains(0), abs))
     for name in ("maximum", "minimum"):
-        own[name] = where(lambda x, y: x is y or not x.overlaps(y), functions[name])
-    return rounded(fmt).deriving(functions=functions | own)
+        own[name] = where(lambda x, y: x is y or not x.overlaps(y), arithmetic.functions[name])
+    return arithmetic.deriving(functions=arithmetic.functions | own, at_once=arithmetic.at_once)
 
 
 def takes_one_branch(program: Program, x: Sequence[Any], fmt: Format) -> bool:

@@ -120,20 +120,21 @@ def _variance(x: Any, dim: Any = None, correction: Any = None, keepdim: bool = F
     return np.var(x, axis=_axes(dim), ddof=ddof, keepdims=keepdim)
 
 
-def _shifted(x: Any, dim: int) -> tuple[Any, Any]:
-    """Give x - max x along an axis, and the sum of its exponentials."""
+def _shifted(x: Any, dim: int) -> tuple[Any, Any, Any]:
+    """Give x - max x along an axis, its exponentials, and their sum."""
     axis = dim if x.ndim else None
     rest = x - np.max(x, axis=axis, keepdims=True) if x.size else x
-    return rest, np.sum(np.exp(rest), axis=axis, keepdims=True)
+    each = np.exp(rest)
+    return rest, each, np.sum(each, axis=axis, keepdims=True)
 
 
 def _softmax(x: Any, dim: int, _to_float: bool = False) -> Any:
-    rest, total = _shifted(x, dim)
-    return np.exp(rest) / total
+    _, each, total = _shifted(x, dim)
+    return each / total
 
 
 def _log_softmax(x: Any, dim: int, _to_float: bool = False) -> Any:
-    rest, total = _shifted(x, dim)
+    rest, _, total = _shifted(x, dim)
     return rest - np.log(total)
 
 
