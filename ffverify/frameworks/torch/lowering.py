@@ -224,21 +224,26 @@ def _meant(step: Step) -> Step | None:
 def _laid_out(tape: Tape, moves: Moves) -> Program:
     """Give a tape as a program on precise arrays.
 
-    Copies are what they copy. What depends on data alone, on labels and masks and no floats, is one step.
-    Where moved elements go is remembered among ``moves``.
+    Copies are what they copy, and what was computed before is not computed again. What depends on data alone,
+    on labels and masks and no floats, is one step; so are moves of what was only moved. Where moved elements
+    go is remembered among ``moves``.
     """
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
     same: dict[int, int] = {}
+    before: dict[Any, list[Slot]] = {}
     data = [s for s in slots(tape.inputs) if not has_floats(s)]
     plain = {s.number for s in data} | {k for k, t in tape.constants.items() if not has_floats(t)}
     of_data: list[Slot] = []
     steps: list[tuple[Step, list[int]]] = []
     for step in tape.steps:
         takes, results = [same.get(s.number, s.number) for s in step.inputs], step.outputs
+        alike = before.setdefault((step.likeness[-1], *takes), results)
         if step.name in COPIES:
             same[results[0].number] = takes[0]
+        elif alike is not results and not step.writes:
+            same |= zip((s.number for s in results), (s.number for s in alike), strict=True)
         elif plain.issuperset(takes) and not (_makes_floats(step) or step.writes):
             of_data += results
             plain |= {s.number for s in results if not has_floats(s)}
@@ -257,8 +262,13 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     wanted = [s for s in of_data if s.number in used]
     if wanted:
         add(_of_data(tape.part(data, wanted)), [s.number for s in data], wanted)
+    moving: dict[int, Moving] = {}
     for step, takes in steps:
-        add(_step(step, moves), takes, step.outputs)
+        sources, does = takes, _step(step, moves)
+        if _only_moves(step):
+            sources, chain = moving[step.outputs[0].number] = _after(step, takes, moving)
+            does = _moved(sources, chain, moves)
+        add(does, sources, step.outputs)
     line.giving([places[n] for n in outputs])
 
     def run(*args: Value) -> tuple[Any, ...]:
@@ -312,6 +322,57 @@ def _step(step: Step, moves: Moves) -> Callable[..., Sequence[Value]]:
         found: dict[int, Value] = {}
         bind(step.results, results, found)
         return [found.get(s.number) for s in step.outputs]
+
+    return run
+
+
+def _only_moves(step: Step) -> bool:
+    """Tell whether an operation moves elements of floats to one array, by no indices or strides that vary."""
+    own = step.name in MOVES and step.name not in FILLS and not step.name.startswith("as_strided")
+    return own and step.floating and all(map(has_floats, step.inputs))
+
+
+# What is moved, and the operations that move it one after another, each with what it takes.
+Moving = tuple[list[int], list[tuple[Step, list[int]]]]
+_LONG = 64  # operations that are one move
+
+
+def _after(step: Step, takes: list[int], before: dict[int, Moving]) -> Moving:
+    """Give what a step moves, where that was moved before from there."""
+    parts = [before.get(n, ([n], [])) for n in takes]
+    chain = list({id(s): (s, t) for _, some in parts for s, t in some}.values())
+    if len(chain) >= _LONG:
+        return list(dict.fromkeys(takes)), [(step, takes)]
+    return list(dict.fromkeys(n for some, _ in parts for n in some)), [*chain, (step, takes)]
+
+
+def _moved(
+    sources: list[int], chain: list[tuple[Step, list[int]]], moves: Moves
+) -> Callable[..., Sequence[Value]]:
+    """Give what moves elements as operations do one after another."""
+    places = {n: i for i, n in enumerate(sources)}
+    places |= {s.outputs[0].number: i for i, (s, _) in enumerate(chain, len(places))}
+    key = tuple((*(places[n] for n in takes), step.likeness[-1]) for step, takes in chain)
+
+    def by_each(xs: Sequence[Any], do: Callable[[Step, list[Any]], Any]) -> Any:
+        values = list(xs)
+        for step, takes in chain:
+            values.append(do(step, [values[places[n]] for n in takes]))
+        return values[-1]
+
+    def on_labels(step: Step, given: list[Any]) -> Any:
+        args, kwargs = step.given(given)
+        return step.operation(*args, **kwargs).contiguous()
+
+    def where(operands: Sequence[Value]) -> list[Move]:
+        return [move(by_each(list(map(_native_value, marked(operands))), on_labels).numpy())]
+
+    put = moving(lambda operands: remembered(moves, key, lambda: where(operands), most=_MANY))
+
+    def run(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
+        if all(type(x) is PreciseArray for x in xs):
+            return put(xs)
+        return [by_each(xs, lambda step, given: _step(step, moves)(arithmetic, *given)[0])]
 
     return run
 
