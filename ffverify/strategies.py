@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as hnp
 from ffverify.frameworks.framework import framework as framework_named
 
 from .exact import formats
-from .exact.formats import Array, Format
+from .exact.formats import SIGNS, Array, Format, picked
 
 _ONE_BY_ONE = 1024  # elements that Hypothesis can draw one by one
 _FEW = 64  # of a larger array
@@ -268,7 +268,7 @@ class Whole:
         flat[places] = self._mixed(rng, places.size)
         if rng.random() < _ALIKE:
             alike = rng.random(places.size) < rng.random()
-            flat[places[alike]] = rng.choice(rng.choice(flat[places], 2), int(alike.sum()))
+            flat[places[alike]] = picked(rng, picked(rng, flat[places], 2), int(alike.sum()))
         return flat.reshape(self.shape)
 
     def _mixed(self, rng: np.random.Generator, count: int) -> Array:
@@ -277,13 +277,17 @@ class Whole:
         kind = np.dtype(self.fmt.carrier)
         largest = max(abs(self.low), abs(self.high))
         exponents = rng.uniform(self.fmt.smallest_exponent, np.log2(largest or 1.0), count)
-        any_size = np.clip(rng.choice([-1.0, 1.0], count) * np.exp2(exponents), self.low, self.high)
+        any_size = np.clip(picked(rng, SIGNS, count) * np.exp2(exponents), self.low, self.high)
         low, high = max(self.low, -_MODERATE), min(self.high, _MODERATE)
         low, high = (low, high) if low <= high else (self.low, self.high)
         moderate = rng.uniform(low, high, count)
         whole = np.clip(np.rint(moderate) + 0.0, self.low, self.high)
         moderate = np.where(rng.random(count) < _WHOLE_NUMBERS, whole, moderate)
-        choices = [any_size, moderate, *(rng.choice(some, count) for some in self.special)]
+        choices = [
+            any_size,
+            moderate,
+            *(picked(rng, np.asarray(some), count) for some in self.special),
+        ]
         chosen = rng.integers(0, len(choices), count)
         low, high = _inward(self.low, self.high, kind.type)
         out = np.choose(chosen, choices).clip(low, high)

@@ -363,17 +363,17 @@ def hidden_axes(axis: Any, ndim: int) -> Any:
 
 def aligned(operands: Sequence[Any]) -> tuple[list[Any], int]:
     """Give the elements of arrays, hidden axes first and as many others in all batches, and the rows."""
-    rows = max((getattr(x, "rows", 0) for x in operands), default=0)
-    if not rows:
-        return [x.elements if isinstance(x, PreciseArray) else x for x in operands], 0
-    ndim = max(np.ndim(x) if isinstance(x, np.ndarray) else getattr(x, "ndim", 0) for x in operands)
-
-    def full(x: Any) -> Any:
-        if not getattr(x, "rows", 0):
-            return x.elements if isinstance(x, PreciseArray) else x
-        return x.elements.reshape(rows, *(1,) * (ndim - x.ndim), *x.shape)
-
-    return [full(x) for x in operands], rows
+    bare = [x.elements if isinstance(x, Rows) else x for x in operands]
+    rows = [x.rows if isinstance(x, Rows) else 0 for x in operands]
+    most = max(rows, default=0)
+    if most:
+        # Axes of arrays that are no batch are counted from the last one anyway.
+        ndim = max([np.ndim(b) + (not r) for b, r in zip(bare, rows, strict=True)])
+        for i, r in enumerate(rows):
+            if r and bare[i].ndim < ndim:
+                shape = bare[i].shape
+                bare[i] = bare[i].reshape(r, *(1,) * (ndim - len(shape)), *shape[1:])
+    return bare, most
 
 
 def _multiplied(a: PreciseArray, b: PreciseArray) -> PreciseArray:

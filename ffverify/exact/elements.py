@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import flint
@@ -82,6 +84,12 @@ def boxed(elements: list[Any], shape: tuple[int, ...]) -> Array:
     out = np.empty(len(elements), dtype=object)
     out[:] = elements
     return out.reshape(shape)
+
+
+def parted(flat: Array, sizes: Sequence[int]) -> list[Array]:
+    """Cut a vector into parts of so many elements each."""
+    ends = list(itertools.accumulate(sizes))
+    return [flat[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def are_finite(balls: Array) -> Array:

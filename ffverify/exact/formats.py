@@ -68,7 +68,7 @@ class Format:
         """Give k, elementwise, such that 2^k is one ulp of a value in this format."""
         exponents = np.where(values == 0, self.emin, np.frexp(values)[1] - 1)
         exponents = np.where(np.isfinite(values), exponents, self.emax)
-        return np.clip(exponents, self.emin, self.emax) - self.precision + 1
+        return np.asarray(exponents.clip(self.emin, self.emax) - self.precision + 1)
 
 
 FORMATS = {
@@ -105,6 +105,15 @@ def of(dtype: Any) -> Format:
             f"dtype {name!r} is not a known floating-point format: use one of {', '.join(FORMATS)}"
         )
     return FORMATS[name]
+
+
+def picked(rng: np.random.Generator, numbers: Array, shape: Any) -> Array:
+    """Draw some of a few numbers, as ``rng.choice`` does, whose own checks take longer than that."""
+    drawn: Array = numbers[rng.integers(0, len(numbers), shape)]
+    return drawn
+
+
+SIGNS = np.array([-1.0, 1.0])
 
 
 def dtype_name(value: Any) -> str:

@@ -6,6 +6,7 @@ conversion; the elements of a product are converted once.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -104,13 +105,11 @@ def contract(a: Any, b: Any, over: Any, batch: Any = ((), ())) -> Any:
     (over_a, over_b), (batch_a, batch_b) = over, batch
     free_a = [i for i in range(a.ndim) if i not in {*over_a, *batch_a}]
     free_b = [i for i in range(b.ndim) if i not in {*over_b, *batch_b}]
-    size = int(np.prod([a.shape[i] for i in over_a]))
+    size = math.prod(a.shape[i] for i in over_a)
     rows, columns = [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
     stack = [a.shape[i] for i in batch_a]
-    left = np.transpose(a, [*batch_a, *free_a, *over_a]).reshape(*stack, int(np.prod(rows)), size)
-    right = np.transpose(b, [*batch_b, *over_b, *free_b]).reshape(
-        *stack, size, int(np.prod(columns))
-    )
+    left = np.transpose(a, [*batch_a, *free_a, *over_a]).reshape(*stack, math.prod(rows), size)
+    right = np.transpose(b, [*batch_b, *over_b, *free_b]).reshape(*stack, size, math.prod(columns))
     return (left @ right).reshape(*stack, *rows, *columns)
 
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -213,12 +214,26 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
 
 def names_of(fn: Callable[..., Any], count: int) -> list[str]:
     """Give the names of a function's first parameters, or numbers where they have none."""
-    signature = signature_of(fn)
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [] if signature is None else list(signature.parameters.values())
-    names = [p.name for p in parameters if p.kind in positional][:count]
+    names = _positional(fn)[:count]
     numbered = ["input"] if count == 1 else [f"input {i}" for i in range(count)]
     return [*names, *numbered[len(names) :]]
+
+
+_names: WeakKeyDictionary[Callable[..., Any], list[str]] = WeakKeyDictionary()
+
+
+def _positional(fn: Callable[..., Any]) -> list[str]:
+    """Give the names of a function's parameters by position; its inputs are taken apart many times."""
+    with contextlib.suppress(TypeError):  # it has no weak references, or no hash
+        if fn in _names:
+            return _names[fn]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = signature_of(fn)
+    parameters = [] if signature is None else list(signature.parameters.values())
+    names = [p.name for p in parameters if p.kind in positional]
+    with contextlib.suppress(TypeError):
+        _names[fn] = names
+    return names
 
 
 def taken_apart(fn: Callable[..., Any], inputs: Any) -> tuple[Tree, bool]:

@@ -229,8 +229,8 @@ def framework_of(*values: Any) -> Framework:
         if type(value) is np.ndarray:  # most are
             continue
         root = type(value).__module__.partition(".")[0]
-        if root == "torch" or any(c.__module__.startswith("torch.nn") for c in type(value).__mro__):
-            return framework("torch")
         if root.startswith("jax") and not callable(value):
             return framework("jax")
+        if root == "torch" or any(c.__module__.startswith("torch.nn") for c in type(value).__mro__):
+            return framework("torch")
     return framework("numpy")

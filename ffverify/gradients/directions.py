@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffverify.exact.formats import Array
+from ffverify.exact.elements import parted
+from ffverify.exact.formats import SIGNS, Array, picked
 
 from .evaluation import Point
 
@@ -20,15 +21,14 @@ def signed(point: Point, size: int) -> Array:
     They have all of its digits: a narrower format that they pass through shows.
     """
     steps = 2 ** (point.fmt.precision - 1)
-    signs = point.rng.choice([-1.0, 1.0], size)
+    signs = picked(point.rng, SIGNS, size)
     drawn: Array = signs * (1 + point.rng.integers(0, steps, size) / steps)
     return drawn
 
 
 def plain(point: Point, size: int) -> Array:
     """Draw ±1 and ±2: cotangents of single results, which a report can divide out exactly."""
-    drawn: Array = point.rng.choice([-2.0, -1.0, 1.0, 2.0], size)
-    return drawn
+    return picked(point.rng, np.array([-2.0, -1.0, 1.0, 2.0]), size)
 
 
 def cotangents(point: Point, size: int) -> Array:
@@ -86,7 +86,7 @@ def tied_directions(point: Point) -> list[list[Array | None]]:
 
 def _by_argument(point: Point, flat: Array) -> list[Array | None]:
     sizes = [x.size for x, f in zip(point.points, point.floating, strict=True) if f]
-    parts = iter(np.split(flat, np.cumsum(sizes)[:-1]))
+    parts = iter(parted(flat, sizes))
     return [
         next(parts).reshape(x.shape) if f else None
         for x, f in zip(point.points, point.floating, strict=True)

@@ -7,6 +7,7 @@ format.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import parted
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
@@ -66,7 +68,7 @@ class Point:
             self.results = self.subject.value(self.native)
         self.places = [k for k, r in enumerate(self.results) if is_floating(r)]
         self.shapes = [to_numpy(self.results[k]).shape for k in self.places]
-        self.sizes = [int(np.prod(s)) for s in self.shapes]
+        self.sizes = list(map(math.prod, self.shapes))
         moved = [a for a, f in zip(self.native, self.floating, strict=True) if f]
         given = [r for r in self.of if is_floating(r)]
         fmt = coarsest([*moved, *(self.results[k] for k in self.places), *given])
@@ -95,6 +97,11 @@ class Point:
         assert self.formulas.forward is not None  # noqa: S101 - callers asked
         return joined(self.formulas.forward, self.places)
 
+    @cached_property
+    def attached(self) -> list[bool]:
+        """Which results the framework differentiates at all."""
+        return self.subject.attached(self.native, len(self.results))
+
     def split(self, flat: Array) -> list[Any | None]:
         """Cut a vector over all floating results into native cotangents, None for other results."""
         out: list[Any | None] = [None] * len(self.results)
@@ -111,7 +118,7 @@ class Point:
 
 def cotangents_at(point: Point, weights: Array) -> list[Array]:
     """Give the cotangents of all floating results as arrays: they are exact in every format."""
-    parts = np.split(weights, np.cumsum(point.sizes)[:-1])
+    parts = parted(weights, point.sizes)
     return [part.reshape(shape) for part, shape in zip(parts, point.shapes, strict=True)]
 
 
@@ -126,10 +133,7 @@ def tangents_at(point: Point, directions: Sequence[Array | None]) -> list[Array]
 
 def attached(point: Point) -> Array:
     """Tell which results, raveled and joined, the framework differentiates at all."""
-    flags = point.subject.attached(point.native, len(point.results))
-    return np.concatenate(
-        [np.full(n, flags[k]) for k, n in zip(point.places, point.sizes, strict=True)]
-    )
+    return np.repeat([point.attached[k] for k in point.places], point.sizes)
 
 
 def finite_results(point: Point) -> Array:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import arb, parted
 from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
 from ffverify.frameworks.arrays import like, to_numpy
 from ffverify.frameworks.framework import framework_of
@@ -336,7 +336,7 @@ def limits_by_differences(
         slopes, noise = [], 0.0
         for k in range(_BESIDE):
             moves = far * scales * spread_moves(apart, k, _BESIDE, rng)
-            parts = iter(np.split(moves, np.cumsum([s.size for s in sizes])[:-1]))
+            parts = iter(parted(moves, [s.size for s in sizes]))
             there = [
                 shifted(w, next(parts).reshape(w.shape), 1.0) if is_floating(w) else w for w in wide
             ]

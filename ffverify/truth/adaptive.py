@@ -6,6 +6,7 @@ the others are evaluated again with twice the bits, up to a ceiling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,7 @@ class Truth:
 
 def each_row(x: Any) -> Any:
     """Flatten all axes but the first (-1 would not do for empty arrays)."""
-    return x.reshape(len(x), int(np.prod(x.shape[1:])))
+    return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def narrow(balls: Array, fmt: Format) -> Array:

@@ -63,7 +63,10 @@ class _Trials:
 
     def still_fails(self, values: Sequence[Any]) -> bool:
         """Check an input that is simpler than one that fails, if there is time left."""
-        return not self.are_over and self.fails(values)
+        if self.are_over:
+            return False
+        (begun,) = self.check.begin_together([self.slots.filled(values)])
+        return self.fails(values, begun)
 
     def first(self, many: Sequence[Sequence[Any]]) -> int | None:
         """Check inputs, as many at a time as are no burden, up to the first that fails; say which it is."""
@@ -225,7 +228,7 @@ def _key(values: Sequence[Any]) -> Any:
 def _try(check: Check, slots: Slots, values: Sequence[Any], begun: Begun | None = None) -> None:
     """Check one point; what nobody asked for numbers so large or small for is kept as a warning."""
     beside = check.beside
-    check.at(slots.filled(values), begun)
+    check.at(slots.filled(values) if begun is None else begun.inputs, begun)
     inside = held_within(values, slots.given) if check.errors else None
     if inside is None:
         return

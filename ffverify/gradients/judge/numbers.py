@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import arb
+from ffverify.exact.elements import arb, parted
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.frameworks.arrays import like, to_numpy
@@ -121,7 +122,7 @@ class Numbers:
     @cached_property
     def sizes(self) -> list[int]:
         """How many elements each array has."""
-        return [int(np.prod(s)) for s in self.shapes]
+        return list(map(math.prod, self.shapes))
 
     @cached_property
     def which(self) -> Array:
@@ -179,7 +180,7 @@ class Numbers:
     def along(self, step: Array) -> Slope:
         """Give what ⟨a VJP, step⟩ should be."""
         directions: list[Array | None] = [None] * len(self.point.points)
-        parts = np.split(step, np.cumsum(self.sizes)[:-1])
+        parts = parted(step, self.sizes)
         for j, shape, part in zip(self.owners, self.shapes, parts, strict=True):
             directions[j] = part.reshape(shape) if np.any(part) else None
         return Slope(self.point, self.weights, directions)
@@ -187,10 +188,7 @@ class Numbers:
     def of_largest(self, numbers: Array) -> Array:
         """Give for every element the largest finite magnitude in its own array."""
         sizes = np.where(np.isfinite(numbers), np.abs(numbers), 0.0)
-        if len(self.sizes) == 1:
-            return np.full(sizes.size, sizes.max(initial=0.0))
-        parts = np.split(sizes, np.cumsum(self.sizes)[:-1])
-        return np.repeat([p.max(initial=0.0) for p in parts], self.sizes)
+        return np.repeat([p.max(initial=0.0) for p in parted(sizes, self.sizes)], self.sizes)
 
     @cached_property
     def scale(self) -> Array:

@@ -86,8 +86,7 @@ def judge(point: Point, *, values: bool = True) -> Screening:
     found = Screening() if point.ahead is None else point.ahead.found
     if values and point.formulas.forward is not None:
         _values(point, found)
-    flags = point.subject.attached(point.native, len(point.results))
-    detached = [f"result {k}" for k in point.places if not flags[k]]
+    detached = [f"result {k}" for k in point.places if not point.attached[k]]
     found.skipped |= dict.fromkeys(detached, "it is detached, and other results are not")
     if point.formulas.forward is None:
         screen_by_differences(point, found)
@@ -140,11 +139,10 @@ def look_ahead(points: Sequence[Point]) -> None:
             refused = ahead.found.skipped.get(point.subject.forward, "")
     made = [p.ahead for p in points if p.ahead is not None]
     for alike in ([a.values for a in made], [a.jvp for a in made], [a.vjp for a in made]):
-        beside = [
-            n.exactly for n in alike if n is not None and n.own is not None and n.doubts[0].any()
-        ]
-        for own in beside:
-            own.beside = beside
+        ran = [n for n in alike if n is not None and n.own is not None]
+        beside = [n.exactly for n in ran]
+        for n in ran:
+            n.exactly.beside, n.exactly.doubted = beside, bool(n.doubts[0].any())
 
 
 def _values(point: Point, found: Screening) -> None:
