@@ -133,11 +133,15 @@ def slopes_together(
     def run(some: Sequence[int], *, coarse: bool = False) -> list[Slopes | None]:
         bits = _COARSE if coarse else max(needed[i] for i in some)
         with BALLS.precision(bits):
-            exponents = np.array([exponent(0 if coarse else least[i], bits) for i in some])
-            x, along = (
-                [None if a[0] is None else together(a) for a in zip(*each, strict=True)]
-                for each in ([points[i].arrays for i in some], [directions[i] for i in some])
-            )
+            exponents: Any = np.array([exponent(0 if coarse else least[i], bits) for i in some])
+            x: Sequence[Any]
+            if len(some) == 1:  # matrices of balls are whole alone
+                x, along, exponents = points[some[0]].balls, directions[some[0]], exponents[0]
+            else:
+                x, along = (
+                    [None if a[0] is None else together(a) for a in zip(*each, strict=True)]
+                    for each in ([points[i].arrays for i in some], [directions[i] for i in some])
+                )
             each, _, value = enclosure(vector, x, along, exponents)
             found: list[Slopes | None] = []
             for e, v in zip(each, value, strict=True):

@@ -61,6 +61,9 @@ def run_together(
     given = [[*p.arrays, *more] for p, more in zip(points, mores, strict=True)]
 
     def run(some: Sequence[int]) -> Sequence[Array]:
+        if len(some) == 1:  # matrices of balls are whole alone
+            (i,) = some
+            return [vector(*points[i].balls, *map(BALLS.array, mores[i])).values]
         args = [together(arrays) for arrays in zip(*(given[i] for i in some), strict=True)]
         out = at_rows(vector, args)
         return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
