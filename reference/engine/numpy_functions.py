@@ -146,14 +146,16 @@ FUNCTIONS |= {
     np.linalg.inv: linalg.inv,
     np.linalg.det: linalg.det,
     np.linalg.slogdet: linalg.slogdet,
-    np.linalg.cholesky: linalg.cholesky,
+    np.linalg.cholesky: lambda a, *, upper=False: (
+        linalg.matrix_transpose(linalg.cholesky(a)) if upper else linalg.cholesky(a)
+    ),
     np.linalg.svd: factorisations.svd,
     np.linalg.eigh: factorisations.eigh,
     np.linalg.eigvalsh: lambda a, UPLO="L": factorisations.eigh(a, UPLO).eigenvalues,
     np.linalg.eig: factorisations.eig,
     np.linalg.eigvals: lambda a: factorisations.eig(a).eigenvalues,
     np.linalg.qr: factorisations.qr,
-    np.linalg.pinv: factorisations.pinv,
+    np.linalg.pinv: lambda a: factorisations.pinv(a),  # noqa: PLW0108  # its slopes know no rcond=
     np.linalg.matrix_power: linalg.matrix_power,
     np.linalg.multi_dot: lambda arrays: functools.reduce(linalg.dot, map(as_operand, arrays)),
     np.kron: linalg.kron,

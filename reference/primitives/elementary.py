@@ -34,8 +34,15 @@ LN2, LN10 = float(np.log(2.0)), float(np.log(10.0))
 add = elementwise("add", np.add, 1, 1)
 subtract = elementwise("subtract", np.subtract, 1, -1)
 divide = elementwise(
-    "divide", np.divide, lambda _y, _a, b: 1.0 / b, lambda y, _a, b: -y / b, singular=True
+    "divide", np.divide, lambda _y, _a, b: _inverse(b), lambda y, _a, b: -y / b, singular=True
 )
+
+
+def _inverse(b: Value) -> Value:
+    """Return 1/b, which of Python's own 0 is infinite as of NumPy's."""
+    return 1.0 / (np.float64(b) if type(b) in (int, float) else b)
+
+
 negative = elementwise("negative", np.negative, -1, flops=0)
 square = elementwise("square", np.square, lambda _y, x: 2.0 * x)
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda y, _x: -y * y, singular=True)

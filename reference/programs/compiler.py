@@ -15,7 +15,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -427,8 +427,9 @@ class _Writer:
         return f"{self._literal(unflatten)}({self._literal(structure)}, [{inside}])"
 
     def _constant(self, node: Node) -> str:
-        if type(node.value) in (int, float, bool) and np.isfinite(node.value):
-            return repr(node.value) if node.value >= 0 else f"({node.value!r})"
+        value = node.value
+        if type(value) in (int, bool) or (type(value) is float and isfinite(value)):
+            return repr(value) if value >= 0 else f"({value!r})"
         return self._named(node.name, node.value)
 
     def _named(self, wanted: str, value: Any) -> str:
@@ -496,7 +497,7 @@ class _Writer:
         """Write a parameter into the program, by name where its repr does not read back."""
         if value is None or type(value) in (bool, int, str):
             return repr(value)
-        if type(value) is float and np.isfinite(value):
+        if type(value) is float and isfinite(value):
             return repr(value)
         if value is Ellipsis:
             return "..."

@@ -456,6 +456,7 @@ def test_linear_algebra():
         np.linalg.inv,
         lambda s: np.linalg.slogdet(s)[1],
         lambda s: np.linalg.cholesky(s @ s.T),
+        lambda s: np.linalg.cholesky(s @ s.T, upper=True),
     ):
         y, y_dot = jvp(f, (S,), (np.eye(4)[::-1],))
         np.testing.assert_allclose(y, f(S), rtol=1e-13)
@@ -500,6 +501,7 @@ def test_integer_casts_end_the_derivative():
         (lambda x: np.pad(x, 1, mode="mean"), "mode 'mean'"),
         (lambda x: np.quantile(x, 0.5, method="hazen"), "method='hazen'"),
         (lambda x: np.linalg.svd(np.outer(x, x[:2])), "full_matrices=False"),
+        (lambda x: np.linalg.pinv(np.outer(x, x), rcond=0.1), "numpy.pinv: .*rcond"),
         (lambda x: np.linalg.eig(x.reshape(2, 2) - x.reshape(2, 2).T), "complex eigenvalues"),
         (lambda x: scipy.special.gammainc(x, 1.0), "no derivative in its first argument"),
         (lambda x: len(x[0]), "without axes"),

@@ -52,6 +52,16 @@ def test_an_unselected_branch_does_not_poison():
     assert grad(np.sqrt)(0.0) == np.inf
 
 
+def test_a_quotient_by_pythons_zero_is_numpys():
+    x = np.array([1.0, -2.0])
+    with np.errstate(all="ignore"):  # NumPy's own warnings
+        for zero in (0, 0.0, -0.0):
+            slope = np.full(2, np.copysign(np.inf, zero))
+            np.testing.assert_array_equal(grad(lambda x, zero=zero: np.sum(x / zero))(x), slope)
+            _, y_dot = jvp(lambda x, zero=zero: x / zero, (x,), (np.ones(2),))
+            np.testing.assert_array_equal(y_dot, slope)
+
+
 def test_cumprod_is_right_to_second_order_where_factors_are_zero():
     x = np.array([2.0, 0.0, 3.0, 0.0])
     np.testing.assert_array_equal(

@@ -223,6 +223,14 @@ def test_programs_are_cached_by_shape_dtype_and_static_arguments():
     assert next(calls) == before + 1
 
 
+@pytest.mark.parametrize("number", [10**30, -(10**30), True, -0.0, -np.inf, np.nan])
+def test_a_number_of_any_size_is_part_of_a_program(number):
+    for f in (lambda x: x * number, lambda x: number / x, lambda x: np.maximum(x, number) - number):
+        for g in (f, value_and_grad(lambda x, f=f: np.sum(f(x)))):
+            with np.errstate(all="ignore"):  # NumPy's own warnings
+                same(compile(g)(INPUTS), g(INPUTS))
+
+
 def test_results_are_the_callers_own():
     def f(x, b):
         return x, x.T, np.reshape(x, -1), np.exp(x) + b, np.exp(x) + b, np.broadcast_to(b, x.shape)
