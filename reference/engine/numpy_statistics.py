@@ -87,15 +87,17 @@ def _by_axis_0(function: Callable[..., Value]) -> Callable[..., Value]:
     )
 
 
+def _index(primitive: Any, axis: int | None = None) -> Callable[..., Value]:
+    return lambda x, axis=axis, *, keepdims=False: primitive(x, axis=axis, keepdims=keepdims)
+
+
 REDUCTIONS |= {
     np.add: _by_axis_0(_sum),
     np.multiply: _by_axis_0(_prod),
     np.maximum: _by_axis_0(_max),
     np.minimum: _by_axis_0(_min),
-    np.logical_and: lambda x, axis=0, *, keepdims=False: reductions.all_(
-        x, axis, keepdims=keepdims
-    ),
-    np.logical_or: lambda x, axis=0, *, keepdims=False: reductions.any_(x, axis, keepdims=keepdims),
+    np.logical_and: _index(reductions.all_, 0),
+    np.logical_or: _index(reductions.any_, 0),
 }
 
 
@@ -118,10 +120,6 @@ def _mean(
     count = np.sum(np.broadcast_to(concrete(where), shape_of(x)), axis, keepdims=keepdims)
     total = _sum(x, axis, wide, None, keepdims, None, where)
     return astype(total / astype(count, dtype=wide), dtype=dtype_of(x))
-
-
-def _index(primitive: Any) -> Callable[..., Value]:
-    return lambda x, axis=None, *, keepdims=False: primitive(x, axis=axis, keepdims=keepdims)
 
 
 FUNCTIONS |= {

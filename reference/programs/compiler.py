@@ -41,10 +41,11 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     Arrays and floats among the arguments may change from call to call; a program is made for each
     new combination of shapes, dtypes and memory layouts, and of everything else (ints, strings, sets,
     objects by what they hold, structure). What f brings along, names it uses, closures, default
-    values, and arrays, lists and objects in them, is looked at in every call (arrays are compared with
-    a copy); where something has changed, programs are made anew. To make one f is run twice: traced,
-    and as it is; that takes some 0.1 ms and 7 kB for each operation, and until it is done memory for
-    all values on the way twice. Programs raise no floating-point warnings.
+    values, and arrays, lists and objects in them, their classes and the user's own modules, is looked at
+    in every call (arrays are compared with a copy); where something has changed, programs are made anew.
+    Not looked at are the clock, the environment and settings of installed packages. To make one f is run
+    twice: traced, and as it is; that takes some 0.1 ms and 7 kB for each operation, and until it is done
+    memory for all values on the way twice. Programs raise no floating-point warnings.
 
     The result has the same bits as that of f's graph, and of f where it takes derivatives itself. In
     both some functions are NumPy's only up to rounding: norms and standard deviations (which never
@@ -200,7 +201,9 @@ def source(f: Callable[..., Any], *args: Any) -> str:
 def _traced(f: Callable[..., Any], args: tuple[Any, ...]) -> Graph:
     """Return the graph of f, having made sure that it is f for other arguments as well."""
     with np.errstate(all="ignore"):
+        captured = Captured(f)
         graph = trace(f, *args)
+        states = captured.random_states()
         if graph.branches:
             raise TypeError(
                 f"compile: the program branches on the value of {graph.branches[0]!r}, so that it "
@@ -216,8 +219,10 @@ def _traced(f: Callable[..., Any], args: tuple[Any, ...]) -> Graph:
         return graph
     scale = max((_largest(value) for value in values), default=0.0)
     found = [node.value for node in graph.outputs]
-    if structure != graph.out_structure or not all(
-        _alike(a, b, scale) for a, b in zip(found, expected, strict=True)
+    if (
+        structure != graph.out_structure
+        or not all(_alike(a, b, scale) for a, b in zip(found, expected, strict=True))
+        or captured.random_states() != states
     ):
         raise TypeError(
             "compile: the function gives another result when it is run again on plain arrays, as it "

@@ -1,7 +1,15 @@
 """Compiled programs are right or refused where anything but their arguments has changed."""
 
+import array
+import collections
+import contextvars
+import copy
 import functools
 import itertools
+import json
+import logging
+import random
+import sys
 import types
 
 import numpy as np
@@ -161,6 +169,124 @@ def test_forgetting_what_is_brought_along_would_be_noticed(monkeypatch):
     weights[0] = 2.0
     monkeypatch.setattr(Captured, "unchanged", lambda _self: True)
     assert not np.array_equal(program(X), X * weights.sum())
+
+
+class Base:
+    shift = 0.5
+
+    def __getattr__(self, name):
+        return LOOKED_UP[name]
+
+
+class Settings(Base):
+    scale, place = 2.0, np.ones(3)
+
+    @staticmethod
+    def scaled(x):
+        return x * Settings.scale * Settings.place
+
+    @property
+    def total(self):
+        return sum(LOOKED_UP.values()) + Base.shift
+
+
+LOOKED_UP = {"seen": 3.0}
+MODULE = types.ModuleType("own_module")
+exec("scale = 2.0\ndef scaled(x): return x * scale", vars(MODULE))  # noqa: S102  # a module of the user's own
+HELD = {
+    "deque": collections.deque([2.0]),
+    "bytes": bytearray([2]),
+    "array": array.array("d", [2.0]),
+    "proxy": types.MappingProxyType(LOOKED_UP),
+    "context": contextvars.ContextVar("context", default=2.0),
+}
+
+
+def helper_with(x, scale=2.0):
+    return x * scale
+
+
+def imports(x):
+    import own_module  # within the function, on purpose
+
+    return x * own_module.scale
+
+
+SETTING = Settings()
+# Functions, and what is changed of what they use: an object, its attribute or item, the new value.
+CHANGED = {
+    "class": (lambda x: x * Settings.scale, Settings, "scale", 3.0),
+    "array of a class": (lambda x: 1 * Settings.scaled(x), Settings, "place", np.arange(3.0)),
+    "static method": (lambda x: 1 * Settings.scaled(x), Settings, "scaled", staticmethod(np.tanh)),
+    "class of an object": (lambda x: 1 * SETTING.scaled(x), Settings, "scale", 4.0),
+    "base class": (lambda x: x * SETTING.shift, Base, "shift", 5.0),
+    "property": (lambda x: x * SETTING.total, Base, "shift", 6.0),
+    "getattr": (lambda x: x * SETTING.seen, LOOKED_UP, "seen", 7.0),
+    "module": (lambda x: x * MODULE.scale, MODULE, "scale", 8.0),
+    "function of a module": (lambda x: 1 * MODULE.scaled(x), MODULE, "scale", 9.0),
+    "import": (imports, MODULE, "scale", 10.0),
+    "code": (
+        lambda x: 1 * helper_with(x),
+        helper_with,
+        "__code__",
+        (lambda x, scale: x + scale).__code__,
+    ),
+    "defaults": (lambda x: 1 * helper_with(x), helper_with, "__defaults__", (11.0,)),
+    "method": (lambda x, get=LOOKED_UP.get: x * get("seen"), LOOKED_UP, "seen", 17.0),
+    "deque": (lambda x: x * HELD["deque"][0], HELD["deque"], 0, 12.0),
+    "bytes": (lambda x: x * HELD["bytes"][0], HELD["bytes"], 0, 13),
+    "array": (lambda x: x * HELD["array"][0], HELD["array"], 0, 14.0),
+    "memory": (lambda x: x * memoryview(HELD["bytes"])[0], HELD["bytes"], 0, 15),
+    "proxy": (lambda x: x * HELD["proxy"]["seen"], LOOKED_UP, "seen", 16.0),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_what_classes_and_modules_hold_may_change(monkeypatch, case):
+    monkeypatch.setitem(sys.modules, "own_module", MODULE)
+    f, holder, name, value = CHANGED[case]
+    for g in (f, value_and_grad(lambda x: np.sum(f(x)))):
+        program = compile(g)
+        before = g(X)
+        for found, right in zip(program(X), before, strict=True):
+            np.testing.assert_array_equal(found, right)
+        with monkeypatch.context() as patch:
+            if hasattr(holder, "__setitem__"):
+                old, holder[name] = holder[name], value
+            else:
+                patch.setattr(holder, name, value)
+            assert not np.array_equal(g(X)[0], before[0])
+            for found, right in zip(program(X), g(X), strict=True):
+                np.testing.assert_array_equal(found, right)
+        if hasattr(holder, "__setitem__"):
+            holder[name] = old
+
+
+def test_a_context_variable_may_change():
+    program = compile(lambda x: x * HELD["context"].get())
+    np.testing.assert_array_equal(program(X), 2 * X)
+    token = HELD["context"].set(3.0)
+    np.testing.assert_array_equal(program(X), 3 * X)
+    HELD["context"].reset(token)
+
+
+def test_random_numbers_are_seen_where_the_result_is_the_same_by_chance():
+    generator = np.random.default_rng(0)
+    for draw in (generator.random, np.random.random, random.random):
+        with pytest.raises(TypeError, match="random numbers"):
+            compile(lambda x, draw=draw: x + (draw() < 0))(X)
+
+    def seeded(x):
+        np.random.seed(0)  # noqa: NPY002  # old code does
+        return x + np.random.default_rng(0).normal(size=3) + np.random.normal()  # noqa: NPY002
+
+    np.testing.assert_array_equal(compile(seeded)(X), seeded(X))
+
+
+def test_installed_packages_are_not_searched():
+    """What they mention would lead through all of Python's library, in minutes."""
+    found = Captured(lambda x: x * json.dumps([logging.getLogger().level, copy.copy(1)]).count("1"))
+    assert len(found.named) < 20
 
 
 def test_random_numbers_counters_and_branches_on_types_are_refused():
