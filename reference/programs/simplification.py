@@ -133,7 +133,7 @@ def frozen(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             return id(value)
-        return ("array", value.dtype.str, value.shape, value.tobytes())
+        return ("array", value.dtype.str, value.shape, value.strides, value.tobytes())
     if isinstance(value, np.generic):
         return (type(value), value.tobytes())
     if isinstance(value, float):

@@ -15,6 +15,7 @@ from ffverify.reference import (
     hvp,
     jvp,
     trace,
+    value_and_grad,
     vjp,
 )
 
@@ -352,6 +353,24 @@ def test_values_and_derivatives(name):
     (x_bar,) = vjp(f, M)[1](y_bar)
     left, right = float(np.sum(x_bar * direction)), float(np.sum(y_bar * y_dot))
     assert abs(left - right) <= 1e-14 * 100 * size  # adjoint identity: sums of < 100 terms
+
+
+BRANCHING = {"contains", "nonzero by its method", "positions"}
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_gradients_are_compiled_to_the_same_bits(name):
+    def weighted(x):
+        y = CALLS[name](x)
+        return np.sum(y * np.resize(np.sin(np.arange(97.0)), np.shape(y)))
+
+    gradient = value_and_grad(weighted)
+    if name in BRANCHING:
+        with pytest.raises(TypeError, match="branches on the value"):
+            compile(gradient)(M)
+        return
+    for found, expected in zip(compile(gradient)(M), gradient(M), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_formatted_value_is_the_plain_one():

@@ -124,6 +124,18 @@ def test_constants_that_differ_are_kept_apart():
     np.testing.assert_array_equal(graph(x), [[2, 3], [-2, -3]])
 
 
+def test_constants_of_other_memory_layouts_are_kept_apart():
+    """Sums are taken in the order of memory."""
+    w = np.random.default_rng(0).normal(size=(50, 60)) ** 3
+    columns = np.asfortranarray(w)
+
+    def f(x):
+        return np.sum(w * x), np.sum(columns * x)
+
+    assert f(0.1)[0] != f(0.1)[1]  # or nothing is tested
+    same(compile(f)(0.1), f(0.1))
+
+
 def test_merging_different_constants_would_be_noticed(monkeypatch):
     """The planted bug: a key that sees values only by ==, as Python's own hash does."""
     monkeypatch.setattr(
