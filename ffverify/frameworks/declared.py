@@ -136,8 +136,7 @@ def met(x: Any) -> list[str]:
     a = to_numpy(x)
     square = a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1
     parted = square and np.any(a != a * np.eye(a.shape[-1]))
-    kinds = ["symmetric", "lower_triangular", "upper_triangular"] if parted else []
-    kinds += ["orthogonal"] if parted else []
+    kinds = ["symmetric", "lower_triangular", "upper_triangular", "orthogonal"] if parted else []
     kinds += ["simplex"] if a.ndim > 0 and a.shape[-1] > 1 and np.all(a >= 0) else []
     return [kind for kind in kinds if not amiss(kind, x)]
 

@@ -44,27 +44,24 @@ class Shadow:
     wrt
         Which arguments are differentiated by: all floating ones by default.
     known
-        The programs of this function that were traced at other points of the same shapes and formats, to be
-        kept by the caller: one that takes the same branches here is not made again.
+        Its programs at other points of the same shapes and formats, which the caller keeps: one that takes
+        the same branches here is not made again.
     results
         What the function gave at the point, where its VJP will be asked for as well.
 
     Attributes
     ----------
     forward
-        ``forward(*args)`` gives a tuple with one entry per result: a PreciseArray, or an ndarray for
-        a result of integers or truth values. Floating arguments are PreciseArrays.
+        ``forward(*args)`` gives a tuple of results. Floating arguments and results are PreciseArrays.
     backward
         ``backward(*args, *cotangents)``, one cotangent per floating result, gives one gradient per
-        argument that is differentiated by, by the framework's own formula. None if that has no exact form.
+        argument that is differentiated by. None, as every program, if it has no exact form.
     jvp
         ``jvp(*args, *tangents)``, one tangent per argument that is differentiated by, gives one tangent per
         floating result.
-    unknown
-        Operations without an exact form, as far as they have been met; if the program itself has
-        some, all programs are None.
-    draws
-        Which of these draw from distributions whose parameters depend on the inputs.
+    unknown, draws
+        Operations without an exact form, as far as they have been met (if the program itself has some, all
+        programs are None), and which of these are `Draw`s.
     through
         What the framework's VJP went through, to tell whose code that is, where it says so.
     """

@@ -31,7 +31,7 @@ from ffverify.frameworks.line import Line, entering, moving
 
 from . import FRAMEWORK, recorded
 from .decompositions import FACTORED, FORMULAS
-from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED
+from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED, natively
 from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped, record, slots
 
 
@@ -212,15 +212,6 @@ def _copied(args: Sequence[Any]) -> list[Any]:
 # ---------------------------------------------------------------------------------------------
 
 
-def _meant(step: Step) -> Step | None:
-    """Give a step with the arguments that its meaning takes; None if the table has none."""
-    if step.name not in ATEN:
-        return None
-    typed = step.name in TYPED
-    said = {k: v for k, v in step.kwargs.items() if k not in IGNORED or (typed and k == "dtype")}
-    return step if len(said) == len(step.kwargs) else replace(step, kwargs=said)
-
-
 def _laid_out(tape: Tape, moves: Moves) -> Program:
     """Give a tape as a program on precise arrays.
 
@@ -286,7 +277,7 @@ def _of_data(tape: Tape) -> Callable[..., list[Value]]:
         if any(isinstance(a, Plain) for a in given):
             raise HiddenRows("data of each row's own")
         key = tuple(np.asarray(a).tobytes() for a in given)
-        made = remembered(known, key, lambda: tape(*map(_native_value, given)), most=_MANY)
+        made = remembered(known, key, lambda: tape(*natively(given)), most=_MANY)
         return [entering(FRAMEWORK.to_numpy(t), arithmetic) for t in made]
 
     return step
@@ -294,11 +285,13 @@ def _of_data(tape: Tape) -> Callable[..., list[Value]]:
 
 def _step(step: Step, moves: Moves) -> Callable[..., Sequence[Value]]:
     """Give what an operation does to values; it is told first of which arithmetic they are."""
-    meant = _meant(step)
+    meant = step  # with the arguments that its meaning takes
+    if ignored := step.kwargs.keys() & IGNORED - ({"dtype"} if step.name in TYPED else set()):
+        meant = replace(step, kwargs={k: v for k, v in step.kwargs.items() if k not in ignored})
     put = _moving(step, moves) if step.name in MOVES else None
 
     def results_of(arithmetic: Arithmetic, xs: Sequence[Value], *, some: bool) -> Value:
-        if meant is None or not (some or _makes_floats(step)):
+        if step.name not in ATEN or not (some or _makes_floats(step)):
             args, kwargs = step.given(xs)
             return _native(step.operation, args, kwargs, arithmetic)
         args, said = meant.given(xs)
@@ -408,19 +401,15 @@ def _moving(step: Step, known: Moves) -> Callable[[Sequence[Value]], Sequence[Va
 
 def _laid_in_memory(x: Any, slot: Slot, name: str) -> torch.Tensor:
     """Give labels or indices as a tensor; for operations on its storage, with the strides that it had."""
-    plain = torch.from_numpy(np.array(x))
+    plain: torch.Tensor = natively(x)
     if not name.startswith("as_strided"):
         return plain
     return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
 
 
-def _native_value(x: Value) -> Any:
-    return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
-
-
 def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Value:
     """Run an operation without precise operands as it is: integers, and constants being made."""
-    args, kwargs = mapped(np.ndarray, _native_value, (args, kwargs))
+    args, kwargs = natively((args, kwargs))
     if among(PreciseArray, (args, kwargs)):
         raise UnknownOperation(str(target))
     out = target(*args, **kwargs)
@@ -472,9 +461,8 @@ def _uncast(formula: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         formats = {t.dtype for t in among(torch.Tensor, (args, kwargs))}
         alike = formats in ({torch.float32}, {torch.float64})
-        return (bare if alike and not among(torch.dtype, (args, kwargs)) else formula)(
-            *args, **kwargs
-        )
+        alike = alike and not among(torch.dtype, (args, kwargs))
+        return (bare if alike else formula)(*args, **kwargs)
 
     return call
 

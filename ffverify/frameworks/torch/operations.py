@@ -196,14 +196,17 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def _full_like(x: Any, value: Any, dtype: Any = None) -> Any:
-    filled = np.full_like(x, value)
-    return filled if dtype is None else _convert(filled, dtype=dtype)
+    return _convert(np.full_like(x, value), dtype=dtype)
+
+
+def natively(tree: Any) -> Any:
+    """Give arrays of NumPy's, nested as arguments are, as tensors."""
+    return mapped(np.ndarray, lambda a: torch.from_numpy(np.array(a)), tree)
 
 
 def _positions(x: Any, read: Callable[..., Any], *where: Any) -> Any:
     """Give the flat position in x of every element that is written where torch would read it."""
-    native = mapped(np.ndarray, lambda a: torch.from_numpy(np.array(a)), where)
-    return read(torch.arange(x.size).reshape(x.shape), *native).numpy()
+    return read(torch.arange(x.size).reshape(x.shape), *natively(where)).numpy()
 
 
 def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
