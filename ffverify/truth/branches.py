@@ -67,7 +67,8 @@ class Branches:
 
     def _erring(self, way: int, share: float = 1.0) -> list[Array]:
         """Give the slopes of all results; nothing where branches are not decided, or others begin."""
-        vector, beside = self.vector, around(self.inputs, self.fmt, self.moving, 1)
+        vector = self.vector
+        beside = around(self.inputs, self.fmt, self.moving, 1, self.directions)
         moves = [np.abs(v).max(initial=0.0) for v in self.directions if v is not None]
         # Undecided ones, or a program that is fixed at one point and does not hold elsewhere.
         with BALLS.precision(beside.bits), contextlib.suppress(Exception):

@@ -106,11 +106,7 @@ class Around:
 
 
 def around(
-    inputs: Inputs,
-    fmt: Format,
-    moving: Sequence[bool],
-    points: int,
-    directions: Weights | None = None,
+    inputs: Inputs, fmt: Format, moving: Sequence[bool], points: int, directions: Weights
 ) -> Around:
     """Give inputs beside a point; equal numbers, if a direction moves any, are tried at every place."""
     sizes = [
@@ -119,11 +115,10 @@ def around(
     ]
     numbers = np.concatenate([s.ravel() for s in sizes if s is not None])
     asked = [
-        np.ones(s.size, dtype=bool) if directions is None
-        else np.zeros(s.size, dtype=bool) if (d := directions[j]) is None
-        else d.ravel() != 0
-        for j, s in enumerate(sizes) if s is not None
-    ]  # fmt: skip
+        np.zeros(s.size, dtype=bool) if d is None else d.ravel() != 0
+        for d, s in zip(directions, sizes, strict=True)
+        if s is not None
+    ]
     _, ties = np.unique(numbers, return_inverse=True)
     most, count = int(np.bincount(ties)[ties[np.concatenate(asked)]].max(initial=1)), numbers.size
     points = max(points, 3 * min(most, _LARGEST)) if count <= MANY else min(points, _FEW)

@@ -54,10 +54,6 @@ def _mapped(operation: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *xs, **_: operation(*xs)  # no parameter of the primitive changes it
 
 
-def _reduced(operation: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, *, axes, **_: operation(x, axis=tuple(axes)) if axes else x
-
-
 def _folded(operation: Any) -> Callable[..., Any]:
     return lambda x, *, axes, **_: operation.reduce(x, axis=tuple(axes))
 
@@ -74,10 +70,6 @@ ON_INTEGERS = {
     "reduce_and": _folded(np.bitwise_and), "reduce_or": _folded(np.bitwise_or),
     **{name: _mapped(operation) for name, operation in _AS_IN_NUMPY.items()},
 }  # fmt: skip
-
-
-def _placed(operation: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, axes, index_dtype: operation(x, axis=axes[0]).astype(index_dtype)
 
 
 def _scanned(operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,8 +136,9 @@ def _convert(x: Any, *, new_dtype: Any, **_: Any) -> Any:
 
 
 LAX: dict[str, Callable[..., Any]] = renamed("lax", {
-    "map": _mapped, "reduce": _reduced, "place": _placed, "scan": _scanned, "scatter": _scattered,
-    "algebra": _mapped,
+    "map": _mapped, "algebra": _mapped, "scan": _scanned, "scatter": _scattered,
+    "reduce": lambda operation: lambda x, axes, **_: operation(x, axis=tuple(axes)) if axes else x,
+    "place": lambda operation: lambda x, axes, index_dtype: operation(x, axis=axes[0]).astype(index_dtype),
 }) | {
     "integer_pow": lambda x, y: x ** int(y), "clamp": lambda low, x, high: np.clip(x, low, high),
     "round": lambda x, rounding_method: (

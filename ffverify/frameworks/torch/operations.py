@@ -98,10 +98,6 @@ def _reduced(operation: Callable[..., Any]) -> Callable[..., Any]:
     return reduce
 
 
-def _scanned(operation: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, dim: operation(x, axis=dim) if x.ndim else x
-
-
 def _extremum_along(value: str, place: str) -> Callable[..., Any]:
     def reduce(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
         if dim is None:
@@ -281,7 +277,8 @@ def _new(value: int) -> Callable[..., Any]:
 
 # ATen's names of the table's operations, and its own ways to pass arguments.
 ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
-    "map": _identity, "reduce": _reduced, "place": _reduced, "scan": _scanned,
+    "map": _identity, "reduce": _reduced, "place": _reduced,
+    "scan": lambda operation: lambda x, dim: operation(x, axis=dim) if x.ndim else x,
 }) | {
     "add": lambda x, y, alpha=1: np.add(x, y if alpha == 1 else np.multiply(y, alpha)),
     "sub": lambda x, y, alpha=1: np.subtract(x, y if alpha == 1 else np.multiply(y, alpha)),
