@@ -92,12 +92,6 @@ def narrow_slopes(balls: Array, fmt: Format) -> Array:
     return found
 
 
-def stays(jump: Array, before: Array) -> Array:
-    """Tell which jumps are certainly still there: no smaller than half and no larger than twice."""
-    kept = np.frompyfunc(lambda a, b: bool(2 * a >= b and a <= 2 * b), 2, 1)(jump, before)
-    return np.asarray(kept, dtype=bool)
-
-
 def decided(run: Callable[[int], T], bits: int) -> T:
     """Run with so many bits, and with twice as many while a branch is undecided, up to the ceiling.
 
@@ -156,7 +150,9 @@ def adapt(
                 left = ~done
                 if jump is not None:
                     if bits >= _CONFIRMING:
-                        kinked = kink[pending] = left & stays(jump, jumps[pending])
+                        kinked = kink[pending] = left & np.asarray(
+                            _stays(jump, jumps[pending]), dtype=bool
+                        )
                         done |= kinked
                         # A kink beside the point lies off centre for the smaller step: the ends of
                         # the interval are as good as two steps agree on them.
@@ -184,4 +180,6 @@ def adapt(
     return Truth(exact, measure, kink, resolved, growth)
 
 
+# Which jumps are certainly still there: no smaller than half of those before, and no larger than twice.
+_stays = np.frompyfunc(lambda a, b: bool(2 * a >= b and a <= 2 * b), 2, 1)
 _hull = np.frompyfunc(lambda a, b: a.union(b), 2, 1)

@@ -86,16 +86,9 @@ def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:
 class Around:
     """Inputs that move by less than a format could hold, in another order at every point.
 
-    Attributes
-    ----------
-    rows
-        Makes them at the working precision: a batch for every argument that moves.
-    points
-        How many there are.
-    every
-        Whether each of equal numbers among those asked about takes every place among these.
-    step, bits
-        An exponent far below that of the moves, and the precision that tells steps of the largest apart.
+    ``rows()`` makes them at the working precision, a batch for every argument that moves. ``every`` tells
+    whether each of equal numbers among those asked about takes every place among these. ``step`` is an
+    exponent far below that of the moves, ``bits`` the precision that tells steps of the largest apart.
     """
 
     rows: Callable[[], list[Any]]

@@ -40,10 +40,7 @@ def _settled(
     before: Any = None
     for bits in precisions:
         with mp.workprec(bits):
-            now = compute(bits)
-            if mp.isnan(now):
-                before = None
-                continue
+            now = compute(bits)  # nan agrees with nothing
             settled = before is not None and (
                 now == before or abs(now - before) <= abs(now) * mp.mpf(10) ** -DIGITS + noise
             )

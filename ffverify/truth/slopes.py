@@ -240,12 +240,8 @@ def along(
 ) -> Truth:
     """Measure the truth of a scalar program's slope along a direction.
 
-    Parameters
-    ----------
-    growth
-        The growth factor g: inputs are moved by g·u to measure how far the slope moves.
-    moving
-        Per argument, where its elements carry rounding errors that matter (None: nowhere).
+    Inputs are moved by g·u, g the ``growth``, to measure how far the slope moves: where ``moving`` tells, per
+    argument, that elements carry rounding errors that matter (None: nowhere).
     """
     least, size = smallest_at(inputs.arrays, directions), growth * fmt.unit_roundoff
     places = [np.zeros(0, int) if m is None else np.flatnonzero(m) for m in moving]
@@ -274,9 +270,6 @@ def along(
 
     bits = _first_precision(least, fmt.precision + _SPARE)
     return adapt(evaluate, move, 1, fmt, bits=bits, growth=growth)
-
-
-# ---------------------------------------------------------------------------------------------
 
 
 def with_constants_moved(
