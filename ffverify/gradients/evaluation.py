@@ -154,12 +154,15 @@ def nearer(point: Point, factor: float | None) -> list[Array]:
     ]
 
 
-def of_ordinary_size(point: Point) -> list[Array]:
-    """Give inputs with the signs and the zeros of a point, and sizes between a half and 2."""
-    rng = np.random.default_rng(0)
+def of_ordinary_size(point: Point) -> list[list[Array]]:
+    """Give inputs with the signs of a point and sizes between a half and 2: all of them, and each alone."""
+    rng, floating = np.random.default_rng(0), np.flatnonzero(point.floating).tolist()
     return [
-        np.sign(x) * rng.uniform(0.5, 2.0, x.shape) if f else x
-        for x, f in zip(point.points, point.floating, strict=True)
+        [
+            np.copysign(rng.uniform(0.5, 2.0, x.shape), x) if j in moved else x
+            for j, x in enumerate(point.points)
+        ]
+        for moved in (floating, *([j] for j in floating))
     ]
 
 

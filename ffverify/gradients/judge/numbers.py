@@ -190,11 +190,6 @@ class Numbers:
         sizes = np.where(np.isfinite(numbers), np.abs(numbers), 0.0)
         return np.repeat([p.max(initial=0.0) for p in parted(sizes, self.sizes)], self.sizes)
 
-    @cached_property
-    def scale(self) -> Array:
-        """The largest magnitude in each element's own array, here and at the inputs cut off at ±1."""
-        return self._scale_at([nearer(self.point, None)])
-
     def _scale_at(self, others: Sequence[Sequence[Array]]) -> Array:
         """Give the largest magnitude in each element's own array, here and at other inputs."""
         if self.own is None:
@@ -230,7 +225,7 @@ class Numbers:
         """
         computed, point = float(self.computed[i]), self.point
         own = None if self.own is None or not self.own.balls[i].is_finite() else self.own
-        fmt, is_known = point.fmt, point.formulas.forward is not None
+        fmt = point.fmt
         if not np.isfinite(computed):
             return False
         distance = (arb(computed) - exact).abs_upper()
@@ -238,7 +233,7 @@ class Numbers:
         flushed = point.growth * 2.0 ** (fmt.smallest_exponent if point.strict else fmt.emin)
         if distance <= flushed:
             return True
-        unit, slope = point.growth * fmt.unit_roundoff, self.slope(i)
+        unit = point.growth * fmt.unit_roundoff
         if own is not None:
             # So near to underflow that half of its digits are below what may be flushed.
             size = float(exact.abs_upper())
@@ -246,37 +241,59 @@ class Numbers:
             nothing = small or exact.contains(0) or size <= 2 * own.constants[i]
             if nothing and distance <= own.running[i] < np.inf:
                 return True
-        if point.strict:
-            return bool(exact.contains(0)) or self._is_beside_ordinary(i, distance)
-        allowed = unit * float(self.scale[i])
-        if not is_known and self.motion is not None:
+        if point.strict and exact.contains(0):
+            return True
+        allowed = unit * self._natural_scale(i)
+        if point.formulas.forward is None and self.motion is not None:
             # What linear algebra gives may be off in each of an array as far as any of it moves.
             allowed += float(self.of_largest(self.motion)[i])
-        if distance <= allowed or distance <= unit * slope.of_values(exact):
-            return True
-        if is_known and self._is_beside_ordinary(i, distance):
-            return True
-        return own is None and is_known and slope.hides_in_tail(distance, unit)
+        return bool(distance <= allowed)
 
-    def _is_beside_ordinary(self, i: int, distance: Any) -> bool:
-        """Tell whether an error is rounding beside terms that happen to cancel, as at inputs that were drawn.
+    def _natural_scale(self, i: int) -> float:
+        """Give the largest magnitude in a number's array: here, at inputs cut off at ±1, at ordinary ones.
 
-        They cancel where several inputs make a number: their scale is that of its array at ordinary inputs.
-        What one input alone makes owes all its digits, as strictly does everything at inputs that were given.
+        At ordinary inputs where several make the number: its terms happen to cancel here. What one input
+        alone makes owes the digits of its size; strictly in tails too, and only what is drawn is ordinary.
         """
-        point, slope = self.point, self.slope(i)
-        unit = point.growth * point.fmt.unit_roundoff
-        if distance <= unit * slope.uncancelled():
-            return True
-        drawn = point.ordinary or ([] if point.strict else [of_ordinary_size(point)])
-        ordinary = [
+        if self._ordinary and self._is_of_many(i, self._ordinary[0]):
+            return float(self._scale_at_ordinary[i])
+        return 0.0 if self.point.strict else float(self._scale_of_tails[i])
+
+    @cached_property
+    def _ordinary(self) -> list[list[Array]]:
+        """Inputs without anything special about them."""
+        point = self.point
+        drawn = point.ordinary if point.strict else of_ordinary_size(point)
+        return [
             [o if f else x for x, o, f in zip(point.points, other, point.floating, strict=True)]
             for other in drawn
             if [o.shape for o in other] == [x.shape for x in point.points]
         ]
-        if not ordinary or not distance <= unit * float(self._scale_at(ordinary)[i]):
+
+    @cached_property
+    def _scale_at_ordinary(self) -> Array:
+        return self._scale_at(self._ordinary)
+
+    @cached_property
+    def _scale_of_tails(self) -> Array:
+        return self._scale_at([nearer(self.point, None)])
+
+    def _is_of_many(self, i: int, ordinary: Sequence[Array]) -> bool:
+        """Tell whether several inputs make a number: it changes when all but one become ordinary.
+
+        One input alone makes that of an elementwise function: in arrays of one size the one in its place.
+        """
+        size = self.sizes[self.which[i]]
+        own = np.arange(size) == self.place[i]
+        given = zip(self.point.points, ordinary, self.point.floating, strict=True)
+        alone = [
+            np.where(own.reshape(x.shape), x, o) if f and x.size == size else o for x, o, f in given
+        ]
+        there = None if self.own is None else self.own.at(alone, self.more)
+        if there is None:
             return False
-        return slope.is_of_many(ordinary[0], int(self.place[i]), self.sizes[self.which[i]])
+        here, unit = self.exactly.floats[i], self.point.growth * self.point.fmt.unit_roundoff
+        return not abs(there[0, i] - here) <= unit * abs(here)  # what is undefined here too
 
     def unseen(self, limits: Array) -> None:
         """Note errors that these numbers might have without being accused, in units of their array's largest.

@@ -231,24 +231,6 @@ class Slope:
             lost = error > fmt.unit_roundoff**0.5 * np.abs(exact) + 2.0**fmt.emin
         return bool(np.any(lost & (self.weights != 0)))
 
-    def is_of_many(self, ordinary: Sequence[Array], place: int, size: int) -> bool:
-        """Tell whether several inputs make the slope: it changes when some become ordinary.
-
-        One input alone makes that of an elementwise function: in arrays of one ``size`` the one in the same
-        ``place``.
-        """
-        own = np.arange(size) == place
-        given = zip(self.point.points, ordinary, self.point.floating, strict=True)
-        alone = [
-            np.where(own.reshape(x.shape), x, o) if f and x.size == size else o for x, o, f in given
-        ]
-        try:
-            there = self._truth_at(Inputs(alone)).exact[0]
-        except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
-            return False
-        here, unit = self.truth.exact[0], self.point.growth * self.point.fmt.unit_roundoff
-        return bool(abs(there - here).lower() > unit * abs(here).upper())
-
     def _size(self, arrays: Sequence[Array]) -> Any:
         """Give the sum of the sizes of all results' weighted slopes at other inputs; 0 without any."""
         try:
@@ -258,27 +240,3 @@ class Slope:
         sizes = None if each is None else np.array([abs(s).lower() for s in each], dtype=object)
         size = weighted(sizes, np.abs(self.weights))
         return size if size.is_finite() else arb(0)
-
-    def of_values(self, exact: Any) -> Any:
-        """Give the slope that changes the results by their own size when the inputs change by theirs.
-
-        Inputs below 1 change by 1: beside that what cancels, as in the gradient of a sum of a softmax, is
-        rounding. Beside an exact 0 there is nothing to be relative to, however small the inputs: only where
-        the function itself is unknown, and its slope is not exact, nothing is smaller than 1.
-        """
-        point = self.point
-        is_known = point.formulas.forward is not None
-        results = point.exact if is_known else [arb(y) for y in point.computed.tolist()]
-        terms = zip(self.weights.tolist(), results, strict=True)
-        values = sum((abs(w) * y.abs_upper() for w, y in terms if w), arb(0))
-        reach = 0.0
-        for d, x in zip(self.directions, point.points, strict=True):
-            if d is not None:
-                size = np.abs(x.astype(np.float64))
-                bare = is_known and bool(exact.contains(0))
-                scale = np.where(size == 0, 1.0, size) if bare else np.maximum(size, 1.0)
-                with np.errstate(
-                    over="ignore"
-                ):  # beside subnormal inputs a slope may be of any size
-                    reach += float(np.sum(np.abs(d) / scale))
-        return values * reach
