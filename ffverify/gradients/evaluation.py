@@ -21,8 +21,10 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import parted
 from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, joined
+from ffverify.exact.rounding_arithmetic import takes_one_branch
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.frameworks.framework import framework_of
+from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.slopes import Inputs, exact_value
 from ffverify.verdicts.verdict import Verdict
@@ -101,6 +103,12 @@ class Point:
     def attached(self) -> list[bool]:
         """Which results the framework differentiates at all."""
         return self.subject.attached(self.native, len(self.results))
+
+    @cached_property
+    def takes_one_branch(self) -> bool:
+        """Whether no rounding of the steps, nor a move that a format cannot hold, takes another."""
+        with BALLS.precision(FIRST_PRECISION):
+            return takes_one_branch(self.vector, self.inputs.balls, self.fmt)
 
     def split(self, flat: Array) -> list[Any | None]:
         """Cut a vector over all floating results into native cotangents, None for other results."""

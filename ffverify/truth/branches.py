@@ -4,7 +4,7 @@ At a tie that only rounding makes, or where several pieces are on their kinks at
 slopes that are no limits of the function's own: relu(x - mean x) at 0 has each piece's slope 0. They are
 those of the program with its steps moved: elements of a conservative field (Bolte and Pauwels, Conservative
 set valued fields, automatic differentiation, stochastic gradient methods and deep learning, 2021).
-``Branches`` gives them along a direction, and tells first, in one run, whether there can be any.
+``Branches`` gives them along a direction.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
-from ffverify.exact.rounding_arithmetic import Execution, takes_one_branch
+from ffverify.exact.rounding_arithmetic import Execution
 
-from .adaptive import FIRST_PRECISION
 from .differences import Weights, shifted, shifts, steps
-from .neighbourhood import MANY, around
+from .neighbourhood import around
 from .slopes import Inputs, weighted
 
 # Ways that steps err: to nearest, as ties; so that ties are broken by their index, the first or the last
@@ -41,16 +40,6 @@ class Branches:
     directions: Weights
     fmt: Format
     moving: Sequence[bool]
-
-    def exist(self) -> bool:
-        """Tell whether the steps may take more than one.
-
-        Of many inputs that is not asked: where they are tied the hull of slopes nearby is the whole line.
-        """
-        if sum(x.size for x in self.inputs.arrays) > MANY:
-            return False
-        with BALLS.precision(FIRST_PRECISION):
-            return not takes_one_branch(self.vector, self.inputs.balls, self.fmt)
 
     def slopes(self, weights: Array, exact: Any, *, kink: bool) -> Iterator[tuple[bool, list[Any]]]:
         """Give slopes of ⟨weights, results⟩ by one way to err after another, and whether steps may be tied.

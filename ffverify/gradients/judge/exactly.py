@@ -42,12 +42,10 @@ def run_alone(
     vector: Program, inputs: Inputs, more: Sequence[Array], fmt: Format, growth: int
 ) -> Exactly | None:
     """Run a program at one point, with what else it takes; None where that fails."""
-    given = [*inputs.balls, *map(BALLS.array, more)]
     try:
-        balls, bits = _as_narrow(lambda _: [vector(*given).values], 1, fmt)[0]
+        return run_together(vector, [inputs], [more], fmt, growth)[0]
     except Exception:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
         return None
-    return None if balls is None else Exactly(vector, inputs, more, balls, fmt, growth, bits)
 
 
 def run_together(
@@ -65,14 +63,19 @@ def run_together(
             (i,) = some
             return [vector(*points[i].balls, *map(BALLS.array, mores[i])).values]
         args = [together(arrays) for arrays in zip(*(given[i] for i in some), strict=True)]
-        out = at_rows(vector, args)
-        return list(np.broadcast_to(out.elements, (len(some), out.shape[-1])))
+        return list(_results(vector, args, len(some)))
 
     found = _as_narrow(run, len(given), fmt)
     return [
         None if balls is None else Exactly(vector, p, more, balls, fmt, growth, bits)
         for p, more, (balls, bits) in zip(points, mores, found, strict=True)
     ]
+
+
+def _results(vector: Program, x: Sequence[Any], count: int) -> Array:
+    """Run a program at so many rows, a batch; of one alone, whose matrices of balls are whole."""
+    out = at_rows(vector, x) if count > 1 else vector(*row_of(list(x), 0))
+    return np.broadcast_to(out.elements, (count, out.shape[-1]))
 
 
 def _as_narrow(
@@ -244,10 +247,7 @@ def _given(some: Sequence[Exactly]) -> list[Any]:
 
 def _at(some: Sequence[Exactly], x: Sequence[Any], rows: int = 1) -> Array:
     """Run a program at as many rows for each of several points: points × rows × results."""
-    first = some[0]
-    count = len(some) * rows  # matrices of balls are whole alone
-    out = at_rows(first.vector, x) if count > 1 else first.vector(*row_of(list(x), 0))
-    return np.broadcast_to(out.elements, (count, first.balls.size)).reshape(len(some), rows, -1)
+    return _results(some[0].vector, x, len(some) * rows).reshape(len(some), rows, -1)
 
 
 def _sizes(balls: Array) -> Array:

@@ -21,7 +21,7 @@ from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.branches import Branches
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
-from ffverify.truth.neighbourhood import nearby_slopes
+from ffverify.truth.neighbourhood import MANY, nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
     Inputs,
@@ -35,7 +35,7 @@ from ffverify.truth.slopes import (
 # Constants move by so much less than a rounding that no threshold among them crosses a float; what they
 # move is scaled up.
 NEAR = 1024
-_AROUND, _EVERYWHERE = 6, 48  # points beside one
+_BESIDE = 48  # points beside one
 _UNEXPLAINED = 4  # numbers at a point that are on no branch, after which no more are looked at
 
 
@@ -101,9 +101,8 @@ class Slope:
         """Tell whether a number is a limit of slopes beside the point, as a derivative at a kink may be.
 
         The slopes are known to an eighth of how far the number is from them: one slope's balls span half of
-        the way, so that where the function is smooth their hull holds nothing else. Where the slope at the
-        point is no hull, and is that at a few points around as well, it is smooth: ties are broken there
-        every way round.
+        the way, so that where the function is smooth their hull holds nothing else. Where there is one
+        branch only none is looked at.
         """
         number, point = arb(number), self.point
         if point.formulas.limits is not None:
@@ -113,18 +112,12 @@ class Slope:
         exact = self.truth.exact[0]
         if abs(number - exact).lower() <= slack(point, exact):
             return True
-        width = float(abs(number - exact).abs_lower()) / 8
-
-        def beside(points: int) -> Any:
-            return nearby_slopes(
-                point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating,
-                width=width, points=points,
-            )  # fmt: skip
-
-        smooth = bool(self.truth.resolved[0]) and not self.truth.kink[0]
-        hull = beside(_AROUND) if smooth else None
-        if hull is None or any(bool(abs(arb(end) - exact).upper() > width) for end in hull):
-            hull = beside(_EVERYWHERE)
+        if self.truth.resolved[0] and not self.truth.kink[0] and point.takes_one_branch:
+            return False
+        hull = nearby_slopes(
+            point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating,
+            width=float(abs(number - exact).abs_lower()) / 8, points=_BESIDE,
+        )  # fmt: skip
         if hull is None:
             return False
         slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
@@ -138,11 +131,11 @@ class Slope:
         number, point, left = arb(number), self.point, "numbers that branches may explain"
         if point.formulas.limits is not None or not number.is_finite():
             return False
-        branches = Branches(point.vector, point.inputs, self.directions, point.fmt, point.floating)
-        if left not in point.memo:
-            point.memo[left] = _UNEXPLAINED if branches.exist() else 0
-        if not point.memo[left]:
+        # Where very many inputs are tied the hull of slopes nearby is the whole line.
+        few = sum(x.size for x in point.points) <= MANY
+        if not (few and point.memo.setdefault(left, _UNEXPLAINED)) or point.takes_one_branch:
             return False
+        branches = Branches(point.vector, point.inputs, self.directions, point.fmt, point.floating)
         hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
         unit = point.growth * point.fmt.unit_roundoff
         rounding = unit * self.uncancelled()
