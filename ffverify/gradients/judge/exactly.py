@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from .slope import NEAR
 _SPARE = 8  # bits beyond the format's: a 256th of its rounding is nothing beside 8 of them
 _BITS = (FIRST_PRECISION, 2 * FIRST_PRECISION, 4 * FIRST_PRECISION)
 # What is measured of one program at several points, in one run.
-Measure = Callable[[Sequence["Exactly"]], Sequence[Array | None]]
+Measure = Callable[[Sequence["Exactly"]], Sequence[Array]]
 # Wider than float64's range, 2^1024 to 2^-1074: sums of the lowest float, written for log 0, are exact.
 _WHOLE_RANGE = 2200
 # ‖·‖₁ ≤ √m ‖·‖₂ for m inputs; of rounding errors that are independent, eight times the 2-norm is exceeded
@@ -124,8 +124,8 @@ class Exactly:
         Whether the program is the code that computed them: only its own roundings are known then.
     beside
         It and the same program at other points, of which the same may be asked.
-    doubted
-        Whether what was computed is off by more than plain rounding.
+    known
+        What was measured of it, by name.
     """
 
     vector: Program
@@ -137,21 +137,17 @@ class Exactly:
     bits: int = FIRST_PRECISION
     code: bool = True
     beside: Sequence[Exactly] = ()
-    doubted: bool = True
+    known: dict[str, Array] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.known: dict[str, Array | None] = {}
-
-    def _measured(self, measure: Measure) -> Array | None:
+    def _measured(self, measure: Measure) -> Array:
         """Measure something here; for the second that asks it is measured beside it as well, in one run.
 
         That costs a fraction each, and one that asks alone does not pay for others.
         """
         what = measure.__name__
         if what not in self.known:
-            beside = [e for e in self.beside if e.doubted >= self.doubted]
-            waiting = [e for e in beside if what not in e.known]
-            some = waiting if len(waiting) < len(beside) else [self]
+            waiting = [e for e in self.beside if what not in e.known]
+            some = waiting if len(waiting) < len(self.beside) else [self]
             try:
                 found = measure(some)
             except Exception:  # at another point; code of the caller's need not hold there
@@ -181,8 +177,6 @@ class Exactly:
             return np.zeros(here.size)
         # Those of many inputs take memory.
         moved = self._measured(_moved) if count <= MANY else _moved([self])[0]
-        if moved is None:  # a branch within the roundings: nothing is promised there
-            return np.full(here.size, np.inf)
         with BALLS.precision(self.bits):
             apart = _sizes(moved[:, chosen] - here)
         norm = np.hypot.reduce(apart, axis=0) * np.sqrt(count / len(apart))
@@ -206,9 +200,7 @@ class Exactly:
     @property
     def constants(self) -> Array:
         """How far each result moves when the program's own constants, such as √2, are rounded otherwise."""
-        found = self._measured(_constants)
-        assert found is not None  # noqa: S101 - it is always known
-        return found
+        return self._measured(_constants)
 
     @property
     def running(self) -> Array:
@@ -216,12 +208,8 @@ class Exactly:
 
         Of code that is not this program they are unknown: then half the digits are taken for rounding.
         """
-        if not self.code:
-            out: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
-            return out
-        found = self._measured(_running)
-        assert found is not None  # noqa: S101 - it is always known
-        return found
+        half: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
+        return self._measured(_running) if self.code else half
 
     def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:
         """Give the results at other inputs as floats, a row for each of ``mores``; None without."""
@@ -256,8 +244,8 @@ def _sizes(balls: Array) -> Array:
     return np.array(sizes).reshape(balls.shape)
 
 
-def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
-    """Give the results at inputs moved by g·u, a row for each pattern of signs; None where undecided."""
+def _moved(some: Sequence[Exactly]) -> Sequence[Array]:
+    """Give the results at inputs moved by g·u, a row for each pattern of signs; infinite where undecided."""
     first = some[0]
     places = [
         np.arange(b.size) if isinstance(b, PreciseArray) else np.zeros(0, int)
@@ -279,7 +267,8 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array | None]:
         return list(np.concatenate(parts, axis=1))
 
     with BALLS.precision(max(e.bits for e in some)):
-        return in_halves(run, some)
+        undecided = np.full((1, first.balls.size), arb.pos_inf(), dtype=object)
+        return [undecided if rows is None else rows for rows in in_halves(run, some)]
 
 
 def _constants(some: Sequence[Exactly]) -> Sequence[Array]:
