@@ -244,9 +244,11 @@ class Numbers:
         if point.strict and exact.contains(0):
             return True
         allowed = unit * self._natural_scale(i)
-        if point.formulas.forward is None and self.motion is not None:
-            # What linear algebra gives may be off in each of an array as far as any of it moves.
-            allowed += float(self.of_largest(self.motion)[i])
+        if point.formulas.forward is None:
+            allowed += unit * self.slope(i).of_values()  # no exact slope is known to be 0
+            if self.motion is not None:
+                # What linear algebra gives may be off in each of an array as far as any of it moves.
+                allowed += float(self.of_largest(self.motion)[i])
         return bool(distance <= allowed)
 
     def _natural_scale(self, i: int) -> float:

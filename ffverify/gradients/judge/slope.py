@@ -233,3 +233,11 @@ class Slope:
         sizes = None if each is None else np.array([abs(s).lower() for s in each], dtype=object)
         size = weighted(sizes, np.abs(self.weights))
         return size if size.is_finite() else arb(0)
+
+    def of_values(self) -> float:
+        """Give the slope that changes results by their own size when inputs change by theirs, or by 1."""
+        used = self.weights != 0
+        values = float(np.abs(self.weights[used] * self.point.computed[used]).sum())
+        moved = zip(self.directions, self.point.points, strict=True)
+        shares = (np.abs(d) / np.maximum(np.abs(x), 1.0) for d, x in moved if d is not None)
+        return values * sum(float(share.sum()) for share in shares)
