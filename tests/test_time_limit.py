@@ -43,6 +43,26 @@ def test_what_loops_sleeps_or_waits_is_interrupted(call):
     assert signal.getsignal(signal.SIGINT) is began
 
 
+def test_the_time_of_an_import_is_not_the_calls(tmp_path, monkeypatch):
+    """Forward mode of torch's imports its compiler: on a busy machine that takes more than a time limit."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.6)\nready = True\n")
+
+    def importing():
+        import slow_to_import
+
+        return slow_to_import.ready
+
+    assert within(0.2, importing)
+    (tmp_path / "overruns.py").write_text(
+        "from ffverify.time_limit import Overran, within\n"
+        "try:\n    within(0.2, lambda: [0 for _ in iter(int, 1)])\nexcept Overran:\n    ended = True\n"
+    )
+    import overruns  # that a module is being imported around a call gives it no time
+
+    assert overruns.ended
+
+
 def test_in_another_thread_python_code_is_interrupted():
     def overruns():
         with pytest.raises(Overran):
