@@ -25,7 +25,6 @@ from ffverify.gradients.evaluation import (
     cotangents_at,
     forward_motion,
     gradients_of,
-    nearer,
     of_ordinary_size,
     reverse_motion,
     tangents_at,
@@ -249,7 +248,7 @@ class Numbers:
             if self.motion is not None:
                 # What linear algebra gives may be off in each of an array as far as any of it moves.
                 allowed += float(self.of_largest(self.motion)[i])
-        return bool(distance <= allowed)
+        return bool(distance <= allowed or distance <= unit * self.slope(i).uncancelled())
 
     def _natural_scale(self, i: int) -> float:
         """Give the largest magnitude in a number's array: here, at inputs cut off at ±1, at ordinary ones.
@@ -278,7 +277,9 @@ class Numbers:
 
     @cached_property
     def _scale_of_tails(self) -> Array:
-        return self._scale_at([nearer(self.point, None)])
+        given = self.point.points
+        large = [np.abs(x.astype(np.float64)) > 1 for x in given]
+        return self._scale_at([list(map(np.where, large, o, given)) for o in self._ordinary])
 
     def _is_of_many(self, i: int, ordinary: Sequence[Array]) -> bool:
         """Tell whether several inputs make a number: it changes when all but one become ordinary.
