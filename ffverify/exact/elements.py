@@ -17,6 +17,7 @@ acb = flint.acb
 mp = mpmath.mp
 
 _DEEP = 2200  # bits, more than from 2^1024 down to 2^-1074: sums of floats are exact
+_BELOW_FLOATS = arb(2) ** -1100
 
 
 class Undecided(ArithmeticError):
@@ -69,14 +70,16 @@ def is_finite(x: Any) -> bool:
 
 
 def is_same(x: Any, y: Any) -> bool:
-    """Tell whether two elements are one number: one object, or alike to more bits than floats reach down to.
+    """Tell whether two elements are one number: one object, or apart by less than any float is large.
 
-    tanh of equal numbers is: what differs in the floats that they are made of shows before.
+    Balls of so many bits that hold no difference as small as that have none: they are of equal numbers, as
+    tanh of ties is, or a normalised column that is 0 and its mean. What differs by less differs for no float.
     """
     if x is y:
         return True
-    deep = flint.ctx.prec >= _DEEP and isinstance(x, arb) and isinstance(y, arb)
-    return deep and x.mid() == y.mid() and x.rad() == y.rad()
+    if flint.ctx.prec < _DEEP or not (isinstance(x, arb) and isinstance(y, arb)):
+        return False
+    return bool((x - y).abs_upper() < _BELOW_FLOATS * max(arb(1), x.abs_upper()))
 
 
 def boxed(elements: list[Any], shape: tuple[int, ...]) -> Array:

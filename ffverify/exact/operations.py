@@ -124,9 +124,11 @@ def _extremum(
 
 def _ball_sign(x: Any) -> Any:
     sign = x.sgn()
-    if not (sign.is_exact() or x.is_nan()):
-        raise Undecided(f"sign of {shown(x)}")
-    return sign
+    if sign.is_exact() or x.is_nan():
+        return sign
+    if is_same(x, arb(0)):
+        return arb(0)
+    raise Undecided(f"sign of {shown(x)}")
 
 
 def _ball_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -135,7 +137,10 @@ def _ball_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return x
         y = function(x)
         if not y.is_exact():
-            raise Undecided(f"which integer is next to {shown(x)}")
+            nearest = (x.mid() + arb(0.5)).floor()
+            if not is_same(x, nearest):
+                raise Undecided(f"which integer is next to {shown(x)}")
+            y = function(nearest)
         return y
 
     return step

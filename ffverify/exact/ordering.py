@@ -2,7 +2,7 @@
 
 Works on object arrays of elements of any arithmetic. Balls that overlap are in no order, unless they
 are one and the same object: one object is one number, however wide its ball, so that
-``x == np.max(x)`` is decided. So are balls that are alike to more bits than floats reach down to.
+``x == np.max(x)`` is decided. So are balls of many bits that are apart by less than any float is large.
 """
 
 from __future__ import annotations

@@ -245,9 +245,30 @@ def test_what_a_wide_ball_leaves_without_bounds_is_not_nan(ask) -> None:
 def test_what_stays_undecided_is_told_in_few_digits(ask) -> None:
     with BALLS.precision(8192):
         one = np.sin(BALLS.array(np.ones(1))) ** 2 + np.cos(BALLS.array(np.ones(1))) ** 2
+        wide = one.like(one.values + arb(0, 1e-9))
         with pytest.raises(Undecided, match=r"\b(1\.0000|0)") as told:
-            ask(one - 1 if ask is np.sign else one)
+            ask(wide - 1 if ask is np.sign else wide)
     assert len(str(told.value)) < 100
+
+
+@pytest.mark.parametrize(
+    ("ask", "answers"),
+    [
+        (lambda x: x > 1, (False, False, True)),
+        (lambda x: x >= 1, (False, True, True)),
+        (np.floor, (0, 1, 1)),
+        (lambda x: np.sign(x - 1), (-1, 0, 1)),
+    ],
+)
+def test_what_is_apart_by_less_than_any_float_is_tied_at_last(ask, answers) -> None:
+    """That sin² + cos² is 1 shows at no precision, and where it is less by any float at this one."""
+    x = BALLS.array(np.ones(1))
+    with BALLS.precision(256), pytest.raises(Undecided):
+        ask(np.sin(x) ** 2 + np.cos(x) ** 2)
+    with BALLS.precision(4096):
+        one = np.sin(x) ** 2 + np.cos(x) ** 2
+        found = [ask(one + by) for by in (-(2.0**-1074), 0.0, 2.0**-1074)]
+        assert all(np.all(f == answer) for f, answer in zip(found, answers, strict=True))
 
 
 def test_equal_numbers_made_by_the_same_steps_are_tied_at_last() -> None:

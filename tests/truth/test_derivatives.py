@@ -176,11 +176,15 @@ def test_a_slope_of_zero_at_an_even_functions_middle() -> None:
 def test_an_undecidable_branch_is_reported_not_guessed() -> None:
     from ffverify.exact.elements import Undecided
 
-    def tie(x: np.ndarray) -> np.ndarray:
-        return np.where(np.exp(x) > np.exp(x / 3 * 3), x, -x)
+    def tie(x: np.ndarray, times: int = 0) -> np.ndarray:
+        apart = np.exp(x) - np.exp(x / 3 * 3)
+        for _ in range(times):
+            apart = apart * 1e300
+        return np.where(apart > 0, x, -x)
 
+    assert truth.value(tie, [np.ones(1)], F64, core=(0,)).exact[0] == -1
     with pytest.raises(Undecided):
-        truth.value(tie, [np.ones(1)], F64, core=(0,))
+        truth.value(lambda x: tie(x, 9), [np.ones(1)], F64, core=(0,))
 
 
 def test_an_undefined_value_is_left_unresolved() -> None:
