@@ -77,9 +77,15 @@ def test_a_kink_is_not_passed_over_by_wide_steps():
 
 
 def test_undecidable_branch_is_unresolved():
-    third = lambda x: np.where(x / 3 - x / 3 > 0, x, -x)  # noqa: E731 - a zero no precision decides
+    def third(
+        x, scale
+    ):  # a zero that no precision decides, nor whether it is one where that is scaled up
+        return np.where((x / 3 - x / 3) * scale > 0, x, -x)
+
+    one = Inputs([np.array([1.0])])
+    assert exact_value(joined(lambda x: third(x, 1.0)), one).tolist() == [-1]
     with pytest.raises(Undecided):
-        exact_value(joined(third), Inputs([np.array([1.0])]))
+        exact_value(joined(lambda x: third(x, (1e300 * x) ** 9)), one)
 
 
 def test_along_measures_the_motion_of_an_exact_zero():

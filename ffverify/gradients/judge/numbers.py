@@ -34,7 +34,7 @@ from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.verdict import Verdict
 
 from .exactly import Exactly, run_alone
-from .slope import Slope, other_signs
+from .slope import Slope, varied
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Numbers:
         """Give the largest magnitude in each element's own array, here and at other inputs."""
         if self.own is None:
             return self.of_largest(self.computed)
-        mores = (self.more, list(map(other_signs, self.more)))
+        mores = (self.more, list(map(varied, self.more)))
         there = [rows for x in others if (rows := self.own.at(x, *mores)) is not None]
         every = np.concatenate([self.own.floats[None], *there])
         return np.max([self.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
@@ -242,13 +242,14 @@ class Numbers:
                 return True
         if point.strict and exact.contains(0):
             return True
-        allowed = unit * self._natural_scale(i)
-        if point.formulas.forward is None:
-            allowed += unit * self.slope(i).of_values()  # no exact slope is known to be 0
-            if self.motion is not None:
-                # What linear algebra gives may be off in each of an array as far as any of it moves.
-                allowed += float(self.of_largest(self.motion)[i])
-        return bool(distance <= allowed or distance <= unit * self.slope(i).uncancelled())
+        slope, scale = self.slope(i), self._natural_scale(i)
+        if not point.strict:
+            scale = max(scale, slope.of_values())
+        allowed = unit * scale
+        if point.formulas.forward is None and self.motion is not None:
+            # What linear algebra gives may be off in each of an array as far as any of it moves.
+            allowed += float(self.of_largest(self.motion)[i])
+        return bool(distance <= allowed or distance <= unit * slope.uncancelled())
 
     def _natural_scale(self, i: int) -> float:
         """Give the largest magnitude in a number's array: here, at inputs cut off at ±1, at ordinary ones.

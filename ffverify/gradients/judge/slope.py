@@ -52,9 +52,10 @@ def known(exact: Any, growth: int) -> Truth:
     return Truth(held, lambda: np.full(held.shape, arb(0), dtype=object), no, ~no, growth)
 
 
-def other_signs(numbers: Array) -> Array:
-    """Give cotangents or tangents, drawn at random, with other signs: they do not cancel in the same way."""
-    return np.resize([1.0, -1.0], numbers.size).reshape(numbers.shape) * numbers
+def varied(numbers: Array) -> Array:
+    """Give cotangents or tangents of other signs and up to twice as large: they cancel otherwise."""
+    rng = np.random.default_rng(0)
+    return rng.choice([-1.0, 1.0], numbers.shape) * rng.uniform(1.0, 2.0, numbers.shape) * numbers
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,8 @@ class Slope:
         moved = sum(np.count_nonzero(d) for d in self.directions if d is not None)
         if np.count_nonzero(self.weights) <= 1 >= moved:
             return arb(0)  # there is nothing that could
-        directions = [None if d is None else other_signs(d) for d in self.directions]
-        # Results that mirror each other may have cotangents that are nearly alike.
-        weights = np.linspace(1.0, 2.0, self.weights.size) * other_signs(self.weights)
-        size = Slope(self.point, weights, directions).truth.exact[0].abs_upper()
+        directions = [None if d is None else varied(d) for d in self.directions]
+        size = Slope(self.point, varied(self.weights), directions).truth.exact[0].abs_upper()
         return size if size.is_finite() else arb(0)
 
     def hides_in_tail(self, distance: Any, unit: float) -> bool:
