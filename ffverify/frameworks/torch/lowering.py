@@ -358,7 +358,7 @@ def _moved(
         return step.operation(*args, **kwargs).contiguous()
 
     def where(operands: Sequence[Value]) -> list[Move]:
-        return [move(by_each(list(map(_native_value, marked(operands))), on_labels).numpy())]
+        return [move(by_each(natively(marked(operands)), on_labels).numpy())]
 
     put = moving(lambda operands: remembered(moves, key, lambda: where(operands), most=_MANY))
 

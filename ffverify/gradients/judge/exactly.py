@@ -124,6 +124,8 @@ class Exactly:
         Whether the program is the code that computed them: only its own roundings are known then.
     beside
         It and the same program at other points, of which the same may be asked.
+    doubted
+        Whether what was computed is off by more than plain rounding.
     known
         What was measured of it, by name.
     """
@@ -137,6 +139,7 @@ class Exactly:
     bits: int = FIRST_PRECISION
     code: bool = True
     beside: Sequence[Exactly] = ()
+    doubted: bool = True
     known: dict[str, Array] = field(default_factory=dict)
 
     def _measured(self, measure: Measure) -> Array:
@@ -146,8 +149,9 @@ class Exactly:
         """
         what = measure.__name__
         if what not in self.known:
-            waiting = [e for e in self.beside if what not in e.known]
-            some = waiting if len(waiting) < len(self.beside) else [self]
+            beside = [e for e in self.beside if e.doubted >= self.doubted]
+            waiting = [e for e in beside if what not in e.known]
+            some = waiting if len(waiting) < len(beside) else [self]
             try:
                 found = measure(some)
             except Exception:  # at another point; code of the caller's need not hold there
