@@ -486,7 +486,7 @@ def stacked(results: Sequence[Any]) -> Any:
     if precise:
         return batch(rows)
     whole = np.stack(rows)
-    return whole[0] if (whole == whole[0]).all() else Plain(whole, len(whole))
+    return rows[0] if (whole == rows[0]).all() else Plain(whole, len(whole))
 
 
 # What ufunc.reduce is under its own name.

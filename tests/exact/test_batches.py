@@ -113,6 +113,23 @@ def test_rows_that_branch_apart_are_not_taken_together() -> None:
         assert all(a == b for a, b in zip(found.elements[i].ravel(), expected.ravel(), strict=True))
 
 
+def test_integers_are_an_array_if_rows_agree_and_a_batch_if_not() -> None:
+    x = batch([BALLS.array(np.array(row)) for row in ([1.0, 3.0, 2.0], [0.0, 9.0, 0.0])])
+    same = by_rows(np.argmax, x)
+    assert isinstance(same, np.ndarray)
+    assert same.shape == ()
+    assert same == 1
+
+    def nearest(row: Any) -> Any:
+        return np.argmin(np.abs(row - 2))
+
+    differing = by_rows(nearest, x)
+    assert isinstance(differing, Plain)
+    assert differing.elements.tolist() == [2, 0]
+    with pytest.raises(HiddenRows, match="different shapes"):
+        by_rows(lambda row: row[: 1 + int(nearest(row))], x)
+
+
 def test_an_undecided_row_is_told() -> None:
     x = batch([BALLS.array(np.array([1.0])), BALLS.array(np.array([1.0])) / 3 * 3])
     with pytest.raises(Undecided):
