@@ -13,8 +13,8 @@ shape parameters where SciPy has the functions that this needs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, isfinite, nan, pi
 from math import log as log_number
-from math import pi
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +24,7 @@ from ffverify.reference.engine.primitive import Primitive
 from ffverify.reference.engine.var import Value, shape_of
 
 from . import scipy_functions as f
-from .elementary import exp, log, log1p, square
+from .elementary import exp, greater, less, log, log1p, logical_or, square, where
 from .factorisations import pinv
 from .linalg import log_abs_det, matmul, solve
 from .reductions import sum_
@@ -33,38 +33,73 @@ LOG_2PI = log_number(2 * pi)
 Density = Callable[..., Value]
 
 
-def _scaled(logpdf: Density, cdf: Density, sf: Density) -> SimpleNamespace:
+def _positive(parameter: Value) -> Value:
+    """Return a scale or shape, NaN where it is not positive: as in SciPy, so is what is made of it."""
+    return where(greater(parameter, 0.0), parameter, nan)
+
+
+def _log(y: Value, _scale: Value) -> Value:
+    return log(y)
+
+
+def _as_it_is(y: Value, _scale: Value) -> Value:
+    return y
+
+
+def _scaled(
+    logpdf: Density,
+    cdf: Density,
+    sf: Density,
+    *,
+    support: tuple[float, float] = (-inf, inf),
+    logcdf: Density | None = None,
+    logsf: Density | None = None,
+) -> SimpleNamespace:
     """Make a distribution's functions, with loc and scale, from those of its standard form.
 
-    Each is given (z, *shapes) with z = (x - loc) / scale.
+    Each is given (z, *shapes) with z = (x - loc) / scale, where z lies in the support.
     """
+    low, high = support
+    middle = 0.5 * (low + high) if isfinite(high) else low + 1.0
 
-    def of(function: Density, finish: Callable[[Value, Value], Value]) -> Density:
+    def of(
+        function: Density, below: float, above: float, finish: Callable[[Value, Value], Value]
+    ) -> Density:
         def evaluate(x: Value, *shapes: Value, loc: Value = 0.0, scale: Value = 1.0) -> Value:
             count = 0 if isinstance(function, Primitive) else function.__code__.co_argcount - 1
             shapes, rest = shapes[:count], shapes[count:]
             loc, scale = rest[0] if rest else loc, rest[1] if len(rest) > 1 else scale
-            return finish(function((x - loc) / scale, *shapes), scale)
+            shapes, scale = tuple(map(_positive, shapes)), _positive(scale)
+            z = (x - loc) / scale
+            if isfinite(low):
+                under, over = less(z, low), greater(z, high)
+                y = function(where(logical_or(under, over), middle, z), *shapes)
+                beyond = 0.0 * y  # NaN where a parameter is
+                y = where(under, below + beyond, where(over, above + beyond, y))
+            else:
+                y = function(z, *shapes)
+            return finish(y, scale)
 
         return evaluate
 
-    def as_it_is(y: Value, _scale: Value) -> Value:
-        return y
-
     return SimpleNamespace(
-        logpdf=of(logpdf, lambda y, scale: y - log(scale)),
-        pdf=of(logpdf, lambda y, scale: exp(y) / scale),
-        cdf=of(cdf, as_it_is),
-        logcdf=of(cdf, lambda y, _scale: log(y)),
-        sf=of(sf, as_it_is),
-        logsf=of(sf, lambda y, _scale: log(y)),
+        logpdf=of(logpdf, -inf, -inf, lambda y, scale: y - log(scale)),
+        pdf=of(logpdf, -inf, -inf, lambda y, scale: exp(y) / scale),
+        cdf=of(cdf, 0.0, 1.0, _as_it_is),
+        logcdf=of(logcdf, -inf, 0.0, _as_it_is) if logcdf else of(cdf, 0.0, 1.0, _log),
+        sf=of(sf, 1.0, 0.0, _as_it_is),
+        logsf=of(logsf, 0.0, -inf, _as_it_is) if logsf else of(sf, 1.0, 0.0, _log),
     )
 
 
-norm = _scaled(lambda z: -0.5 * square(z) - 0.5 * LOG_2PI, f.ndtr, lambda z: f.ndtr(-z))
-# In the tails the logarithm of a distribution function is not that of what has underflown.
-norm.logcdf = lambda x, loc=0.0, scale=1.0: f.log_ndtr((x - loc) / scale)
-norm.logsf = lambda x, loc=0.0, scale=1.0: f.log_ndtr(-(x - loc) / scale)
+norm = _scaled(
+    lambda z: -0.5 * square(z) - 0.5 * LOG_2PI,
+    f.ndtr,
+    lambda z: f.ndtr(-z),
+    # In the tails the logarithm of a distribution function is not that of what has underflown.
+    logcdf=f.log_ndtr,
+    logsf=lambda z: f.log_ndtr(-z),
+)
 t = _scaled(
     lambda z, df: (
         f.gammaln(0.5 * (df + 1.0))
@@ -79,6 +114,7 @@ gamma = _scaled(
     lambda z, a: f.xlogy(a - 1.0, z) - z - f.gammaln(a),
     lambda z, a: f.gammainc(a, z),
     lambda z, a: f.gammaincc(a, z),
+    support=(0.0, inf),
 )
 chi2 = _scaled(
     lambda z, df: (
@@ -86,23 +122,38 @@ chi2 = _scaled(
     ),
     lambda z, df: f.gammainc(0.5 * df, 0.5 * z),
     lambda z, df: f.gammaincc(0.5 * df, 0.5 * z),
+    support=(0.0, inf),
 )
 beta = _scaled(
     lambda z, a, b: f.xlogy(a - 1.0, z) + f.xlog1py(b - 1.0, -z) - f.betaln(a, b),
     lambda z, a, b: f.betainc(a, b, z),
     lambda z, a, b: f.betainc(b, a, 1.0 - z),
+    support=(0.0, 1.0),
 )
 
 
 def _poisson_logpmf(k: Value, mu: Value, loc: Any = 0) -> Value:
-    return f.xlogy(k - loc, mu) - f.gammaln(k - loc + 1.0) - mu
+    n = np.asarray(k - loc)
+    counts = (n >= 0) & (n == np.floor(n))
+    n = np.where(counts, n, 0.0)
+    return where(counts, f.xlogy(n, mu) - f.gammaln(n + 1.0) - mu, -inf)
 
 
-poisson = SimpleNamespace(
+def _poisson_cdf(function: Density, below: float) -> Density:
+    def cdf(k: Value, mu: Value, loc: Any = 0) -> Value:
+        n = np.floor(np.asarray(k - loc))
+        return where(n >= 0, function(np.maximum(n, 0.0) + 1.0, mu), below)
+
+    return cdf
+
+
+poisson: Any = SimpleNamespace(
     logpmf=_poisson_logpmf,
     pmf=lambda k, mu, loc=0: exp(_poisson_logpmf(k, mu, loc)),
-    cdf=lambda k, mu, loc=0: f.gammaincc(np.floor(k - loc) + 1.0, mu),
-    sf=lambda k, mu, loc=0: f.gammainc(np.floor(k - loc) + 1.0, mu),
+    cdf=_poisson_cdf(f.gammaincc, 0.0),
+    sf=_poisson_cdf(f.gammainc, 1.0),
+    logcdf=lambda k, mu, loc=0: log(poisson.cdf(k, mu, loc)),
+    logsf=lambda k, mu, loc=0: log(poisson.sf(k, mu, loc)),
 )
 
 

@@ -99,7 +99,7 @@ gammasgn = constant("gammasgn", lambda x: _special().gammasgn(x))
 
 
 def _gamma_density(a: Value, x: Value) -> Value:
-    return exp((a - 1.0) * log(x) - x - gammaln(a))
+    return exp(xlogy(a - 1.0, x) - x - gammaln(a))
 
 
 gammainc = _scipy(
@@ -112,7 +112,7 @@ betainc = _scipy(
     "betainc",
     _unknown("betainc", "its first argument"),
     _unknown("betainc", "its second argument"),
-    lambda _y, a, b, x: exp((a - 1.0) * log(x) + (b - 1.0) * log1p(-x) - betaln(a, b)),
+    lambda _y, a, b, x: exp(xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b)),
 )
 
 
@@ -144,10 +144,10 @@ logit = _scipy(
     domain=(0, 1),
     exact=lambda x: np.log(x) - np.log1p(-x),
 )
-xlogy = _scipy(
+xlogy: Primitive = _scipy(
     "xlogy", lambda _y, _x, y: log(y), lambda _y, x, y: scale(x, divide(1.0, y)), singular=True
 )
-xlog1py = _scipy(
+xlog1py: Primitive = _scipy(
     "xlog1py",
     lambda _y, _x, y: log1p(y),
     lambda _y, x, y: scale(x, divide(1.0, 1.0 + y)),

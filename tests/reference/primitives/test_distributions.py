@@ -80,9 +80,41 @@ def test_the_tails_of_the_normal_distribution():
     assert grad(stats.norm.logcdf)(-50.0) == pytest.approx(50.01998, rel=1e-6)
 
 
+# Shapes, location, scale, and points in and outside of the support, on its ends, and NaN.
+BEYOND = [
+    ("gamma", (2.0,), [-1.0, 0.0, 0.5, np.nan]),
+    ("gamma", (1.0,), [-1.0, 0.0, np.inf]),
+    ("gamma", (2.0, 1.0, 3.0), [0.5, 1.0, 4.0]),
+    ("gamma", (-0.5,), [-1.0, 1.0]),
+    ("chi2", (2.0,), [-1.0, 0.0, 2.0]),
+    ("beta", (1.0, 1.0), [-1.0, 0.0, 0.3, 1.0, 2.0]),
+    ("beta", (2.0, 3.0, -1.0, 4.0), [-2.0, -1.0, 0.0, 3.0, 3.5]),
+    ("beta", (-1.0, 1.0), [-1.0, 0.5]),
+    ("norm", (0.0, -1.0), [1.0]),
+    ("norm", (0.0, 0.0), [1.0]),
+    ("t", (3.0,), [-np.inf, np.inf]),
+    ("t", (-3.0,), [1.0]),
+    ("poisson", (2.0,), [-3.5, -1.0, -0.5, 0.5, 2.0]),
+]
+
+
+@np.errstate(all="ignore")
+def test_beyond_the_support_and_for_parameters_that_are_none():
+    for name, parameters, points in BEYOND:
+        for kind in ("pdf", "logpdf", "cdf", "logcdf", "sf", "logsf"):
+            function = kind.replace("pdf", "pmf") if name == "poisson" else kind
+            ours, theirs = (getattr(getattr(m, name), function) for m in (stats, scipy_stats))
+            found = ours(np.array(points), *parameters)
+            np.testing.assert_allclose(found, theirs(np.array(points), *parameters), **CLOSE)
+    assert grad(stats.gamma.pdf)(-1.0, 1.0) == 0  # the density's formula is e there
+    assert grad(stats.beta.cdf)(2.0, 1.0, 1.0) == 0
+    assert grad(stats.gamma.cdf)(0.0, 1.0) == grad(stats.beta.cdf)(1.0, 1.0, 1.0) == 1
+    assert grad(stats.gamma.logpdf, 1)(-1.0, 2.0) == 0
+
+
 def test_discrete_and_multivariate():
     k, mu = np.array([0, 1, 4]), np.array([0.5, 2.0, 3.0])
-    for function in ("pmf", "logpmf", "cdf", "sf"):
+    for function in ("pmf", "logpmf", "cdf", "logcdf", "sf", "logsf"):
         ours, theirs = (getattr(m.poisson, function) for m in (stats, scipy_stats))
         np.testing.assert_allclose(ours(k, mu), theirs(k, mu), **CLOSE)
     pmf = stats.poisson.pmf(k, mu)
