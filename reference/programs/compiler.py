@@ -182,6 +182,12 @@ def _signature(leaf: Any) -> Any:
     kind = type(leaf)
     if kind is float:
         return float
+    holds_objects = getattr(getattr(leaf, "dtype", None), "hasobject", False)
+    if holds_objects or isinstance(leaf, np.ma.MaskedArray | np.matrix):
+        raise TypeError(
+            f"compile: an argument of type {kind.__name__} that is no plain array of numbers: convert it "
+            "with np.asarray(), a masked array with .filled(), objects with .astype(float)"
+        )
     if isinstance(leaf, np.generic | np.ndarray):
         return (kind, leaf.shape, leaf.strides, leaf.dtype)
     found = content(leaf)
@@ -241,7 +247,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _largest(value: Value) -> float:
-    finite = np.absolute(np.asarray(value, float))
+    finite = np.asarray(np.absolute(value), float)
     return float(np.max(finite, initial=0.0, where=np.isfinite(finite)))
 
 

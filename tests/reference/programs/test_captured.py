@@ -125,6 +125,19 @@ def test_an_argument_that_cannot_be_looked_into_is_refused():
         compile(lambda x, n: x * next(n))(X, itertools.count())
 
 
+@pytest.mark.parametrize(
+    "argument", [np.ma.array(X, mask=[0, 1, 0]), X[None].view(np.matrix), X.astype(object)]
+)
+def test_an_array_with_an_arithmetic_of_its_own_is_refused(argument):
+    with pytest.raises(TypeError, match="no plain array of numbers"):
+        compile(lambda x: x * 2)(argument)
+
+
+def test_complex_arguments_are_compiled():
+    z = X * 1j + 1
+    np.testing.assert_array_equal(compile(lambda z: z * 2 + 1)(z), z * 2 + 1)
+
+
 def test_what_a_function_brings_along_may_change(monkeypatch):
     weights, nested, config = np.ones(3), [[1.0], {"a": np.ones(3)}], Config(2.0)
     total = 1.0
