@@ -954,6 +954,48 @@ def test_of_two_scales_the_finer_has_the_derivative():
     assert check(fn, given).truth == "shadow"
 
 
+def test_a_tie_that_no_precision_shows_is_one():
+    """The mean of normalised columns is 0, as one of zeros is: whether 0 exceeds it was decided nowhere, and
+    differences at 1e102 accused. Along equal tangents the column of zeros stays, but for a rounding."""
+    torch = pytest.importorskip("torch")
+    c = -1.1198723710889021e102
+    x = torch.tensor(
+        [[0.0, 0.0, c, 0.0], [0.0, 0.0, c, 0.0], [0.0, 0.0, c, -1.0]], dtype=torch.float64
+    )
+
+    class AboveTheMean(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y, above):
+            ctx.save_for_backward(y)
+            ctx.above = above
+            return torch.where(y > y.mean(), y, 0.5 * y)
+
+        @staticmethod
+        def backward(ctx, v):
+            (y,) = ctx.saved_tensors
+            return torch.where(y > y.mean(), ctx.above * v, 0.5 * v), None
+
+    def fn(x, above):
+        return AboveTheMean.apply(
+            torch.nn.functional.batch_norm(x, None, None, training=True), above
+        )
+
+    right = check(lambda x: fn(x, 1.0), x, seed=1)
+    assert right.truth == "shadow"
+    assert right.verdict is Verdict.CORRECT
+    assert check(lambda x: fn(x, 1.5), x, seed=1).verdict is Verdict.WRONG
+
+
+def test_a_tail_has_its_scale_where_large_inputs_would_be_tied():
+    """Cut off at ±1 the last row is a tie of two: its numbers have a scale at inputs that differ."""
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([[0.0, 0.0, 0.0, 6.0], [0.0, 0.0, 3.0, 0.0], [0.0, 0.0, 1.0, 3.0]])
+    report = check(lambda x: torch.tanh(x).amax(-1), x)
+    assert report.ok
+    assert all(f.tail for f in report.findings)
+    assert not check(lambda x: torch.tanh(x).amax(-1), x, strict=True).ok
+
+
 def test_what_cancels_at_a_point_is_held_to_its_scale_at_ordinary_inputs():
     """At (a, b, b, b) the gradient of the first is 0 but for ε: what it lost stands beside 1/σ = 3e-5."""
     torch = pytest.importorskip("torch")
