@@ -252,10 +252,11 @@ class Numbers:
         return bool(distance <= allowed or distance <= unit * slope.uncancelled())
 
     def _natural_scale(self, i: int) -> float:
-        """Give the largest magnitude in a number's array: here, at inputs cut off at ±1, at ordinary ones.
+        """Give the largest magnitude in a number's array, here and at ordinary inputs.
 
-        At ordinary inputs where several make the number: its terms happen to cancel here. What one input
-        alone makes owes the digits of its size; strictly in tails too, and only what is drawn is ordinary.
+        Where several inputs make a number its terms may happen to cancel here. What one input alone makes may
+        be a tail: then only what is larger than 1 becomes ordinary, as below it owes the digits of its size.
+        Strictly it owes those of its tail too, and ordinary is only what is drawn.
         """
         if self._ordinary and self._is_of_many(i, self._ordinary[0]):
             return float(self._scale_at_ordinary[i])
