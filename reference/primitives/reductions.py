@@ -110,7 +110,7 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     n = _count(shape, chosen)
     rows = reshape(rows, shape=(*(shape[a] for a in others), n))
     if n == 0:
-        rows = np.ones((*(shape[a] for a in others), 1))
+        rows = np.ones((*(shape[a] for a in others), 1), dtype_of(x))
     while (n := shape_of(rows)[-1]) > 1:
         half = n // 2
         halves = multiply(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ffverify.reference import grad, hessian, jacobian, jvp
+from ffverify.reference import grad, hessian, jacobian, jvp, value_and_grad
 
 
 def test_powers_at_zero():
@@ -25,6 +25,14 @@ def test_products_with_zeros():
     np.testing.assert_array_equal(hessian(np.prod)(x), [[0, 3, 0], [3, 0, 2], [0, 2, 0]])
     y = np.arange(1.0, 7.0).reshape(2, 3)
     np.testing.assert_allclose(grad(lambda y: np.sum(np.prod(y, axis=0)))(y), y[::-1])
+
+
+def test_a_product_of_nothing_has_its_arguments_dtype():
+    for dtype in (np.float16, np.float32, np.float64):
+        x = np.zeros((0, 2), dtype)
+        value, gradient = value_and_grad(lambda x: np.sum(np.prod(x, axis=0)))(x)
+        assert (value, value.dtype) == (2, dtype)
+        assert (gradient.shape, gradient.dtype) == (x.shape, dtype)
 
 
 def test_ties_share():
