@@ -47,9 +47,12 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     twice: traced, and as it is; that takes some 0.1 ms and 7 kB for each operation, and until it is done
     memory for all values on the way twice. Programs raise no floating-point warnings.
 
-    The result has the same bits as that of f's graph, and of f where it takes derivatives itself. In
-    both some functions are NumPy's only up to rounding: norms and standard deviations (which never
-    overflow here), products over axes, einsum and tensordot (which are associated differently).
+    The result has the same bits as that of f's graph, and of f where it takes derivatives itself (but
+    for einsum and tensordot along axes of length 1 of arrays with gaps between rows, which NumPy sums in
+    an order by their strides). In both some functions are NumPy's only up to rounding: norms and standard
+    deviations (which never overflow here); products along axes, of vectors with matrices and of many
+    matrices, einsum, tensordot, convolutions, np.gradient, sinc, Fourier transforms and sums with an
+    initial value (which are associated differently).
 
     Raises
     ------
