@@ -20,6 +20,7 @@ from ffverify.exact.elements import arb
 from ffverify.exact.matrices import arb_mat
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
+from ffverify.truth.adaptive import FIRST_PRECISION
 
 F64 = formats.of("float64")
 BITS = 170
@@ -53,11 +54,11 @@ def test_truth_elementwise(benchmark, name):
         return truth.directional(function, [x], [np.ones_like(x)], F64, core=(0,))
 
     def on_mpmath():
-        with MPMATH.precision(truth.FIRST_PRECISION):
+        with MPMATH.precision(FIRST_PRECISION):
             return function(MPMATH.array(x[:500]))
 
     def on_balls():
-        with BALLS.precision(truth.FIRST_PRECISION):
+        with BALLS.precision(FIRST_PRECISION):
             return function(BALLS.array(x))
 
     for what, truth_of in (("value", value), ("slope", slope)):
