@@ -162,6 +162,15 @@ def test_in_place_operations_and_views() -> None:
     check(program, normal(3, 4))
 
 
+def test_moves_one_after_another_and_what_is_computed_twice() -> None:
+    def program(x: Any, y: Any) -> Any:
+        a = x.t().reshape(2, 6)[:, ::2].unsqueeze(0).expand(2, 2, 3)
+        b = torch.stack([y[0], y.flip(0)[1], y[1, 0].unsqueeze(0).expand(2)])[:2].unsqueeze(-1)
+        return torch.cat([a, a * b], -1).permute(2, 0, 1) + x.exp().sum() * x.exp().mean()
+
+    check(program, normal(3, 4), normal(2, 2))
+
+
 def test_the_backward_of_a_custom_function_is_the_callers() -> None:
     class Wrong(torch.autograd.Function):
         @staticmethod
