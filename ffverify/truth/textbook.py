@@ -113,8 +113,11 @@ _unit("leaky_relu", "6.3", lambda z, slope=0.01: np.maximum(0, z) + slope * np.m
 _unit("prelu", "6.3", lambda z, alpha: np.maximum(0, z) + alpha * np.minimum(0, z), "(),()->()", kinks=(0,))
 
 
-_unit("maxout", "6.3",
-      lambda z, k: np.max(np.reshape(z, (*z.shape[:-1], z.shape[-1] // k, k)), axis=-1), "(n)->(m)")
+@definition("6.3", "(n)->(m)")
+def maxout(z: Any, k: int) -> Any:
+    return np.max(np.reshape(z, (*z.shape[:-1], z.shape[-1] // k, k)), axis=-1)
+
+
 _unit("sigmoid", "6.2.2", lambda z: 1 / (1 + np.exp(-z)))
 tanh = _unit("tanh", "6.3", lambda z: (np.exp(z) - np.exp(-z)) / (np.exp(z) + np.exp(-z)))
 _unit("softplus", "6.2.2", lambda z: np.log(1 + np.exp(z)))
@@ -124,8 +127,11 @@ _unit("clipped_linear", "6.2.2", lambda z: np.maximum(0, np.minimum(1, z)), kink
 _unit("hard_sigmoid", "6.3", lambda z: np.maximum(0, np.minimum(6, z + 3)) / 6, kinks=(-3, 3))
 _unit("hard_swish", "6.3", lambda z: z * np.maximum(0, np.minimum(6, z + 3)) / 6, kinks=(-3, 3))
 _unit("relu6", "6.3", lambda z: np.maximum(0, np.minimum(6, z)), kinks=(0, 6))
-_unit("elu", "6.3",
-      lambda z, alpha=1.0: np.where(z > 0, z, alpha * (np.exp(np.minimum(z, 0)) - 1)), kinks=(0,))
+
+
+@definition("6.3", kinks=(0,))
+def elu(z: Any, alpha: float = 1.0) -> Any:
+    return np.where(z > 0, z, alpha * (np.exp(np.minimum(z, 0)) - 1))
 
 
 @definition("6.3", kinks=(0,))
@@ -157,10 +163,16 @@ def affine(x: Any, W: Any, b: Any) -> Any:
 # --- output units -----------------------------------------------------------------------------
 
 
-softmax = _unit("softmax", "6.2.2",
-                lambda z, axis=-1: np.exp(z) / np.sum(np.exp(z), axis=axis, keepdims=True), "(n)->(n)")
-_unit("log_softmax", "6.2.2",
-      lambda z, axis=-1: z - np.log(np.sum(np.exp(z), axis=axis, keepdims=True)), "(n)->(n)")
+@definition("6.2.2", "(n)->(n)")
+def softmax(z: Any, axis: int = -1) -> Any:
+    return np.exp(z) / np.sum(np.exp(z), axis=axis, keepdims=True)
+
+
+@definition("6.2.2", "(n)->(n)")
+def log_softmax(z: Any, axis: int = -1) -> Any:
+    return z - np.log(np.sum(np.exp(z), axis=axis, keepdims=True))
+
+
 _unit("logsumexp", "6.2.2", lambda z, axis=-1: np.log(np.sum(np.exp(z), axis=axis)), "(n)->()")
 
 # --- losses, per example ----------------------------------------------------------------------
@@ -184,8 +196,9 @@ def softmax_nll(z: Any, y: Any) -> Any:
     return np.log(np.sum(np.exp(z), axis=-1)) - right
 
 
-_unit("heteroscedastic_nll", "6.2.2",
-      lambda mean, precision, y: (precision * (y - mean) ** 2 - np.log(precision)) / 2, "(),(),()->()")
+@definition("6.2.2", "(),(),()->()")
+def heteroscedastic_nll(mean: Any, precision: Any, y: Any) -> Any:
+    return (precision * (y - mean) ** 2 - np.log(precision)) / 2
 
 
 @definition("6.2.2", "(n),(n,n),(n)->()")
