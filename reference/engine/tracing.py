@@ -274,7 +274,8 @@ def linked(var: Value, whole: Value, view: Primitive | View, params: dict[str, A
 
 def explain(error: ValueError) -> None:
     """Say what to write instead where a program has put a traced value into a plain array."""
-    if "cannot become" in str(error.__cause__):
+    # Of what is put into ``flat`` NumPy tells no cause.
+    if "cannot become" in str(error.__cause__) or "setting single item of array" in str(error):
         raise TypeError(
             "a traced value cannot be put into a plain array, where its derivative would be lost: "
             "make the array like one that is traced (out = np.zeros_like(x), then out[i] = ...), "

@@ -269,11 +269,12 @@ def test_what_numpy_refuses_is_refused():
 
 
 @pytest.mark.parametrize("mode", [grad, lambda f: lambda x: jvp(f, (x,), (x,)), compile])
-def test_a_plain_array_cannot_hold_a_traced_value(mode):
+@pytest.mark.parametrize("part", [lambda o: o, lambda o: o.flat], ids=["the array", "flat"])
+def test_a_plain_array_cannot_hold_a_traced_value(mode, part):
     def f(x):
         o = np.zeros(3)
         for i in range(3):
-            o[i] = x[i] ** 2
+            part(o)[i] = x[i] ** 2
         return np.sum(o)
 
     with pytest.raises(TypeError, match=r"np\.stack|np\.zeros_like\(x\)"):
