@@ -235,8 +235,10 @@ class Slope:
 
     def of_values(self) -> float:
         """Give the slope that changes results by their own size when inputs change by theirs, or by 1."""
-        used = self.weights != 0
-        values = float(np.abs(self.weights[used] * self.point.computed[used]).sum())
-        moved = zip(self.directions, self.point.points, strict=True)
-        shares = (np.abs(d) / np.maximum(np.abs(x), 1.0) for d, x in moved if d is not None)
-        return values * sum(float(share.sum()) for share in shares)
+        point, used = self.point, self.weights != 0
+        results = point.computed if point.formulas.forward is None else midpoints(point.exact)
+        moved = zip(self.directions, point.points, strict=True)
+        with np.errstate(over="ignore"):
+            values = float(np.abs(self.weights[used] * results[used]).sum())
+            shares = (np.abs(d) / np.maximum(np.abs(x), 1.0) for d, x in moved if d is not None)
+            return values * sum(float(share.sum()) for share in shares)
