@@ -123,11 +123,13 @@ def _mentioned(function: types.FunctionType) -> set[str]:
     return _names_in(function.__code__)
 
 
+@functools.lru_cache(maxsize=4096)
 def _names_in(code: types.CodeType) -> set[str]:
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return set(code.co_names).union(*map(_names_in, inner))
 
 
+@functools.lru_cache(maxsize=4096)  # reading instructions takes long, and code does not change
 def _imported(code: types.CodeType) -> set[str]:
     """Return the names of what the code itself imports."""
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
