@@ -16,7 +16,7 @@ import random
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,13 @@ def content(value: Any, seen: dict[int, int] | None = None) -> Any:
     if parts is None:
         return "identity", id(value)
     return type(value), *(content(part, seen) for part in parts)
+
+
+def classes_in(key: Any) -> set[type]:
+    """Return the classes of what stand-ins stand for, theirs and those of what they hold."""
+    if isinstance(key, type):
+        return {key}
+    return set[type]().union(*map(classes_in, key)) if isinstance(key, tuple | frozenset) else set()
 
 
 def _parts(value: Any) -> list[Any] | None:
@@ -138,9 +145,9 @@ def _imported(code: types.CodeType) -> set[str]:
 
 
 class Captured:
-    """What a function brings along, as it was when this was made."""
+    """What a function and the classes of its arguments bring along, as it was when this was made."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], classes: Iterable[type] = ()) -> None:
         self.mentioned: set[str] = set()  # names in the code of all functions that are reached
         known = -1
         while (
@@ -154,7 +161,8 @@ class Captured:
             self.generators: list[Any] = []
             self.others: list[tuple[Any, Any]] = []
             self.seen: set[int] = set()
-            self._look_into(function)
+            for value in (function, *classes):
+                self._look_into(value)
 
     def _look_into(self, value: Any) -> None:
         if type(value) is Var or id(value) in self.seen:

@@ -25,7 +25,7 @@ from ffverify.reference.engine.tree import LEAF, NONE, flatten, tree_map, unflat
 from ffverify.reference.engine.var import Value, Var, shape_of
 from ffverify.reference.primitives.shaping import scatter
 
-from .captured import OURS, Captured, content, same_bytes
+from .captured import OURS, Captured, classes_in, content, same_bytes
 from .graph import Graph, Names, Node, dynamic_leaves, retrace, trace
 from .simplification import simplify
 
@@ -64,6 +64,7 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     programs: dict[Any, tuple[Callable[..., Any], Any]] = {}
     recent: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
     captured: list[Captured] = []
+    classes: set[type] = set()  # of the arguments so far
 
     @functools.wraps(f, updated=())
     def compiled(*args: Any) -> Any:
@@ -86,7 +87,8 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
             program, _ = written(f, graph)
             dynamic = list(dynamic_leaves(leaves)[0])
             found = programs[key] = program, None if len(dynamic) == len(leaves) else dynamic
-            captured[:] = [Captured(f)]
+            classes.update(classes_in(key))
+            captured[:] = [Captured(f, classes)]
         program, places = found
         if places is None:
             recent[:] = [(program, _matcher(args))]

@@ -302,6 +302,32 @@ def test_installed_packages_are_not_searched():
     assert len(found.named) < 20
 
 
+def test_classes_of_arguments_are_watched_and_those_of_what_they_hold():
+    class Unit:
+        gain = 2.0
+
+        def act(self, z):
+            return np.tanh(z)
+
+    class Layer:
+        def __init__(self):
+            self.unit = Unit()
+
+    def cost(layer, x):
+        return np.sum(layer.unit.act(x) * layer.unit.gain)
+
+    def other(layer, x):
+        return cost(layer[0], x)
+
+    for f, layer in ((cost, Layer()), (other, [Layer()])):
+        program = compile(grad(f, argnums=1))
+        changes = (("gain", 3.0), ("act", lambda self, z: z * z), ("act", Unit.act), ("gain", 2.0))
+        for name, value in changes:
+            assert np.array_equal(program(layer, X), grad(f, argnums=1)(layer, X))
+            setattr(Unit, name, value)
+            assert np.array_equal(program(layer, X), grad(f, argnums=1)(layer, X)), name
+
+
 def test_random_numbers_counters_and_branches_on_types_are_refused():
     counts = itertools.count(1)
     rng = np.random.default_rng(0)
