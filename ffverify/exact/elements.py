@@ -72,8 +72,9 @@ def is_finite(x: Any) -> bool:
 def is_same(x: Any, y: Any) -> bool:
     """Tell whether two elements are one number: one object, or apart by less than any float is large.
 
-    Balls of so many bits that hold no difference as small as that have none: they are of equal numbers, as
-    tanh of ties is, or a normalised column that is 0 and its mean. What differs by less differs for no float.
+    At so many bits balls that are no farther apart are of equal numbers, as tanh of ties, or a normalised
+    column that is 0 and its mean. It is no proof: 1 and tanh 1e5 differ by less than any float is large, and
+    floats take the branch of a tie there as well.
     """
     if x is y:
         return True
