@@ -42,6 +42,7 @@ class _Call:
 
     thread: int
     ends: float
+    modules: int
     done: bool = False
     overdue: bool = False
 
@@ -73,7 +74,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     Overran
         If it lasts longer.
     """
-    one = _Call(threading.get_ident(), time.monotonic() + seconds)
+    one = _Call(threading.get_ident(), time.monotonic() + seconds, len(sys.modules))
     _watch_over(one)
     try:
         try:
@@ -117,7 +118,7 @@ def _watch() -> None:
                     del _calls[key]
                 else:
                     idle_since = now
-                    if _is_importing(one.thread):
+                    if _is_importing(one):
                         one.ends += now - before
                     elif now >= one.ends:
                         with contextlib.suppress(ProcessLookupError):  # its thread has ended
@@ -127,14 +128,14 @@ def _watch() -> None:
                 return
 
 
-def _is_importing(thread: int) -> bool:
-    """Tell whether what `within` called in a thread is importing a module."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - public, for all its name
-    while frame is not None and frame.f_code is not within.__code__:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
+def _is_importing(one: _Call) -> bool:
+    """Tell whether a module that was not there when a call began is being imported.
+
+    Which thread imports it is not asked: the frames of another thread, while it runs, cannot be relied on.
+    """
+    begun = list(sys.modules.values())[one.modules :]
+    specs = (getattr(module, "__spec__", None) for module in begun)
+    return any(getattr(spec, "_initializing", False) for spec in specs)
 
 
 def _begin_anew() -> None:
