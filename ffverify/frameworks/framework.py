@@ -59,6 +59,11 @@ class Framework(Protocol):
         del values
         return nullcontext()
 
+    def generator(self) -> bytes:
+        """Give the state of the global generators that a function may draw from."""
+        _, words, place, *_ = np.random.get_state()  # noqa: NPY002 - which user code draws from
+        return bytes(np.asarray(words)) + str(place).encode()
+
     def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
         """Give an ndarray as a native array; integers keep their dtype."""
 

@@ -41,7 +41,17 @@ from .given.searching import GRAVITY, search
 from .given.slots import Slots
 from .judge.numbers import Judged, Screening
 from .judge.questions import judge, look_ahead
-from .laws import RANDOM, VARIES, is_random, lasting_checks, mutations, side_checks, varies
+from .laws import (
+    DRAWS,
+    RANDOM,
+    VARIES,
+    draws,
+    is_random,
+    lasting_checks,
+    mutations,
+    side_checks,
+    varies,
+)
 from .report import GradcheckError, GradcheckReport, Told, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code
@@ -385,6 +395,9 @@ class Check:
             if is_random(made, native, results, calls=1 if self.steady else _CALLS):
                 self.errors.clear()
                 raise Fault(RANDOM)
+            if not self.steady and draws(made, native):
+                self.errors.clear()
+                raise Fault(DRAWS)
             if not self.steady and varies(made, native, results, calls=_CALLS):
                 self.errors.clear()
                 self._complain(*VARIES, native)

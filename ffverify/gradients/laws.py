@@ -29,6 +29,9 @@ from .function_under_test import Fault, FunctionUnderTest
 Complaint = tuple[Verdict, str, str]
 _ELSEWHERE = 8  # inputs that tell, before an accusation, whether a function maps over rows
 RANDOM = "two calls on the same input give different values"
+DRAWS = (
+    "it draws random numbers that it does not seed, so that its values may differ from call to call"
+)
 VARIES: Complaint = (
     Verdict.INCONCLUSIVE,
     "two calls of the VJP on the same input differ",
@@ -192,6 +195,18 @@ def is_random(
         for _ in range(calls)
         for a, b in zip(first, called.value(native), strict=True)
     )
+
+
+def draws(subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
+    """Tell whether calls leave a global generator in another state each time: values may differ, if seldom.
+
+    What seeds the generator itself, or puts it back, leaves the same.
+    """
+    left = []
+    for _ in range(2):
+        replace(subject, known=None).value(native)
+        left.append(subject.framework.generator())
+    return left[0] != left[1]
 
 
 def varies(

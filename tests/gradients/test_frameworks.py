@@ -135,6 +135,33 @@ def test_dropout_is_inconclusive():
     assert not report.ok
 
 
+def test_what_draws_seldom_is_not_accused():
+    """Calls agree, most of the time: that it leaves the generator elsewhere each time tells it."""
+
+    def noisy(x):
+        return x.sin() * (2.0 if torch.rand(()) < 0.03 else 1.0)
+
+    class Seeded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            torch.manual_seed(0)
+            return noisy(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            return v * ctx.saved_tensors[0].sin()
+
+    x = torch.linspace(0.1, 1, 4, dtype=torch.float64)
+    with torch.random.fork_rng():
+        verdicts = set()
+        for seed in range(12):
+            torch.manual_seed(seed)
+            verdicts |= {str(quiet(noisy, x, seed=seed).verdict)}
+        assert verdicts == {"correct", "inconclusive"}
+        assert str(quiet(Seeded.apply, x).verdict) == "wrong"
+
+
 def test_hardsigmoid_of_torch_has_a_float32_constant():
     """A defect upstream, kept as a test of the checker: 1/6 is rounded to float32 at float64.
 

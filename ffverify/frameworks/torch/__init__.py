@@ -123,6 +123,12 @@ class _Torch(Framework):
     def complex_of(self, parts: Any) -> Any:
         return torch.complex(parts[..., 0], parts[..., 1])
 
+    def generator(self) -> bytes:
+        states = [torch.get_rng_state()]
+        if torch.cuda.is_initialized():
+            states += torch.cuda.get_rng_state_all()
+        return b"".join([super().generator(), *(s.numpy().tobytes() for s in states)])
+
     def array(self, values: Array, dtype: str, device: str | None = None) -> Any:
         tensor = torch.from_numpy(np.array(values))  # a copy: NumPy's may be read-only
         kind = getattr(torch, dtype) if tensor.is_floating_point() else None
