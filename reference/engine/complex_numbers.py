@@ -8,6 +8,7 @@ only moves elements, and the transforms back. No argument and no result of a der
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -216,7 +217,8 @@ def _by_parts(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[st
 
 COMPLEX |= {
     np.add: _add, np.subtract: _subtract, np.multiply: _multiply, np.divide: _divide, np.matmul: _matmul,
-    np.power: _power, np.square: lambda z: z * z, np.negative: Complex.__neg__, np.positive: Complex.__pos__,
+    np.power: _power, operator.pow: _power, np.square: lambda z: z * z, np.negative: Complex.__neg__,
+    np.positive: Complex.__pos__,
     np.absolute: Complex.__abs__, np.conjugate: Complex.conj, np.exp: _exp,
 }  # fmt: skip
 COMPLEX_FUNCTIONS: dict[Any, Callable[..., Any]] = {

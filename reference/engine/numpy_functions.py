@@ -7,6 +7,7 @@ the modules of primitives. A function that is not in these tables raises one cle
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -24,15 +25,17 @@ from ffverify.reference.primitives import (
 from ffverify.reference.primitives.elementary import (
     maximum,
     minimum,
-    power,
     power_number,
+    power_operator,
 )
 
 from . import complex_numbers, numpy_shapes, numpy_statistics  # noqa: F401  # which fill the tables
-from .primitive import Primitive, astype, constant, elementwise
+from .primitive import Primitive, astype, constant, elementwise, of_pythons
 from .var import (
     FUNCTIONS,
+    OF_PYTHONS,
     PRIMITIVES,
+    PYTHONS,
     UFUNCS,
     Value,
     Var,
@@ -40,6 +43,7 @@ from .var import (
     concrete,
     dtype_of,
     implements,
+    innermost,
     shape_of,
 )
 
@@ -50,10 +54,12 @@ for _module in (elementary, activations, linalg):
 
 
 # Ufuncs that are compositions ------------------------------------------------------------------------
-def _power(x: Value, p: Value) -> Value:
-    if type(p) in (int, float):  # NumPy's own numbers have a dtype, which counts in the result's
-        return elementary.square(x) if p == 2 else power_number(x, p=p)
-    return power(x, p)
+def _to_the_power(x: Value, p: Value) -> Value:
+    """As the operator x**p."""
+    if type(p) not in PYTHONS:  # NumPy's own numbers have a dtype, which counts in the result's
+        return power_operator(x, p)
+    squared = p == 2 and isinstance(innermost(x), np.ndarray)
+    return elementary.square(x) if squared else power_number(x, p=p)
 
 
 def _logaddexp_slope(_y: Value, a: Value, b: Value) -> Value:
@@ -76,7 +82,11 @@ logaddexp2 = elementwise(
     exact=lambda a, b: np.maximum(a, b) + np.log2(1 + np.exp2(-abs(a - b))),
 )
 fmod = elementwise(
-    "fmod", np.fmod, 1, lambda _y, a, b: -np.trunc(a / b), kinks="a/b an integer: jumps"
+    "fmod",
+    np.fmod,
+    1,
+    lambda _y, a, b: -elementary.trunc(elementary.divide(a, b)),
+    kinks="a/b an integer: jumps",
 )
 heaviside = elementwise(
     "heaviside", np.heaviside, None, lambda _y, x, _h: elementary.equal(x, 0), kinks="x = 0: jumps"
@@ -93,7 +103,7 @@ UFUNCS |= {
     ),
     np.logaddexp2: logaddexp2,
     np.heaviside: heaviside,
-    np.power: _power,
+    operator.pow: _to_the_power,
     np.matmul: linalg.matmul,
     np.logaddexp: logaddexp,
     np.fabs: elementary.absolute,
@@ -103,6 +113,13 @@ UFUNCS |= {
 }
 
 PRIMITIVES.update((ufunc, f) for ufunc, f in UFUNCS.items() if isinstance(f, Primitive))
+OF_PYTHONS.update(
+    (ufunc, of_pythons(PRIMITIVES[ufunc]))
+    for ufunc in (
+        np.add, np.subtract, np.multiply, np.divide, np.remainder, np.floor_divide, np.negative, np.positive,
+        np.absolute,
+    )
+)  # fmt: skip
 
 
 @implements(np.round, np.around)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isnan, prod
 from typing import Any
 
@@ -234,6 +234,14 @@ def general(
 def constant(name: str, forward: Callable[..., Any], **options: Any) -> Primitive:
     """Declare an operation with no derivative: comparisons, rounding, indices."""
     return Primitive(name, forward, flops=0, **options)
+
+
+def of_pythons(primitive: Primitive) -> Primitive:
+    """Return the same for Python's own numbers: the result is one too, which has no dtype beside an array."""
+    forward = primitive.forward
+    return replace(
+        primitive, forward=lambda *xs: float(forward(*xs)), exact=primitive.exact or forward
+    )
 
 
 # The primitives that the engine itself needs to scale, sum and broadcast cotangents. ---------------

@@ -8,6 +8,7 @@ unchanged. Each of them applies a primitive; the trace that made the `Var` takes
 from __future__ import annotations
 
 import difflib
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,18 +27,22 @@ Value = Any
 FLOAT = np.dtype(float)
 ndarray = np.ndarray
 
+# A ufunc, or an operator that is none: `operator.pow`.
+Operation = Callable[..., Any]
+
 # Filled by numpy_functions.py, once, while the package is imported.
-UFUNCS: dict[np.ufunc, Primitive | Callable[..., Value]] = {}
-REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {}
+UFUNCS: dict[Operation, Primitive | Callable[..., Value]] = {}
+REDUCTIONS: dict[Operation, Callable[..., Value]] = {}
 # Of these the primitives.
-PRIMITIVES: dict[np.ufunc, Primitive] = {}
-ACCUMULATIONS: dict[np.ufunc, Callable[..., Value]] = {}
+PRIMITIVES: dict[Operation, Primitive] = {}
+OF_PYTHONS: dict[Operation, Primitive] = {}  # of operators on Python's own numbers, which give one
+ACCUMULATIONS: dict[Operation, Callable[..., Value]] = {}
 # SciPy's special functions, by name: SciPy need not be installed, and is not imported for them.
 SPECIAL: dict[str, Callable[..., Value]] = {}
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
 # Types that take over where one of them meets a `Var`: complex values made of `Var`s, and their ufuncs.
 BEYOND: set[type] = set()
-COMPLEX: dict[np.ufunc, Callable[..., Any]] = {}
+COMPLEX: dict[Operation, Callable[..., Any]] = {}
 
 
 def implements(
@@ -69,41 +74,51 @@ def _is_complex(value: Any) -> bool:
     return value.dtype.kind == "c" if kind is ndarray else kind in COMPLEX_NUMBERS
 
 
-def _binary(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    def operator(a: Any, b: Any) -> Any:
+def _binary(operation: Operation) -> Callable[[Any, Any], Any]:
+    def method(a: Any, b: Any) -> Any:
         if type(b) is not Var:
             if type(b) not in USUAL:
                 if _is_foreign(b):
                     return NotImplemented
                 b = as_operand(b)
-            if _is_complex(b) and ufunc in COMPLEX:
-                return COMPLEX[ufunc](a, b)
-        primitive = PRIMITIVES.get(ufunc)
-        return a.owner.apply(primitive, (a, b), {}) if primitive else UFUNCS[ufunc](a, b)
+            if _is_complex(b) and operation in COMPLEX:
+                return COMPLEX[operation](a, b)
+        primitive = PRIMITIVES.get(operation)
+        if type(a.value) is not ndarray and _are_pythons(a, b):
+            primitive = OF_PYTHONS.get(operation, primitive)
+        return a.owner.apply(primitive, (a, b), {}) if primitive else UFUNCS[operation](a, b)
 
-    return operator
+    return method
 
 
-def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    def operator(b: Any, a: Any) -> Any:
+def _reflected(operation: Operation) -> Callable[[Any, Any], Any]:
+    def method(b: Any, a: Any) -> Any:
         a = as_operand(a)
-        if _is_complex(a) and ufunc in COMPLEX:
-            return COMPLEX[ufunc](a, b)
-        primitive = PRIMITIVES.get(ufunc)
-        return b.owner.apply(primitive, (a, b), {}) if primitive else UFUNCS[ufunc](a, b)
+        if _is_complex(a) and operation in COMPLEX:
+            return COMPLEX[operation](a, b)
+        primitive = PRIMITIVES.get(operation)
+        if type(b.value) is not ndarray and _are_pythons(a, b):
+            primitive = OF_PYTHONS.get(operation, primitive)
+        return b.owner.apply(primitive, (a, b), {}) if primitive else UFUNCS[operation](a, b)
 
-    return operator
+    return method
 
 
 def _unary(ufunc: np.ufunc) -> Callable[[Any], Any]:
-    return lambda a: a.owner.apply(PRIMITIVES[ufunc], (a,), {})
+    return lambda a: a.owner.apply((OF_PYTHONS if _are_pythons(a) else PRIMITIVES)[ufunc], (a,), {})
 
 
-def _inplace(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    def operator(self: Var, other: Any) -> Any:
-        new = UFUNCS[ufunc](self, other)
-        if not isinstance(innermost(self), np.ndarray):  # a number: Python gives it a new name
-            return new
+def _are_pythons(*operands: Any) -> bool:
+    return all(type(innermost(x)) in PYTHONS for x in operands)
+
+
+def _inplace(operation: Operation) -> Callable[[Any, Any], Any]:
+    binary = _binary(operation)
+
+    def method(self: Var, other: Any) -> Any:
+        new = binary(self, other)
+        if new is NotImplemented or not isinstance(innermost(self), ndarray):
+            return new  # to a number Python gives a new name
         if shape_of(new) != self.shape:
             raise ValueError(
                 f"an augmented assignment of shape {shape_of(new)} to an array of shape {self.shape}"
@@ -115,7 +130,7 @@ def _inplace(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
         write(self, new if dtype_of(new) == self.dtype else new.astype(self.dtype))
         return self
 
-    return operator
+    return method
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -226,7 +241,7 @@ class Var(Shaped):
             ones = (1,) * len(shape_of(b))
             return UFUNCS[ufunc](FUNCTIONS[np.reshape](a, (*shape_of(a), *ones)), b)
         tables = {"__call__": UFUNCS, "reduce": REDUCTIONS, "accumulate": ACCUMULATIONS}
-        table: dict[np.ufunc, Any] = tables.get(method, {})
+        table: dict[Operation, Any] = tables.get(method, {})
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if any(out is not None for out in kwargs.pop("out", None) or ()):
             raise TypeError(
@@ -388,12 +403,18 @@ class Var(Shaped):
     __truediv__, __rtruediv__ = _binary(np.divide), _reflected(np.divide)
     __mod__, __rmod__ = _binary(np.remainder), _reflected(np.remainder)
     __floordiv__, __rfloordiv__ = _binary(np.floor_divide), _reflected(np.floor_divide)
-    __divmod__, __rdivmod__ = _binary(np.divmod), _reflected(np.divmod)
-    __pow__, __rpow__ = _binary(np.power), _reflected(np.power)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    __pow__, __rpow__ = _binary(operator.pow), _reflected(operator.pow)
     __matmul__, __rmatmul__ = _binary(np.matmul), _reflected(np.matmul)
     __iadd__, __isub__, __imul__ = map(_inplace, (np.add, np.subtract, np.multiply))
     __itruediv__, __imod__ = _inplace(np.divide), _inplace(np.remainder)
-    __ifloordiv__, __ipow__ = _inplace(np.floor_divide), _inplace(np.power)
+    __ifloordiv__, __ipow__ = _inplace(np.floor_divide), _inplace(operator.pow)
     __imatmul__ = _inplace(np.matmul)
     __and__, __rand__ = _binary(np.bitwise_and), _reflected(np.bitwise_and)
     __or__, __ror__ = _binary(np.bitwise_or), _reflected(np.bitwise_or)
@@ -420,6 +441,7 @@ class Var(Shaped):
 
 
 USUAL = frozenset({Var, ndarray, float, int})  # operands
+PYTHONS = frozenset({float, int, bool})  # numbers without a dtype
 COMPLEX_NUMBERS = frozenset({complex, np.complex128})
 
 

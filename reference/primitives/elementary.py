@@ -24,7 +24,7 @@ from ffverify.reference.engine.primitive import (
     positive,
     scale,
 )
-from ffverify.reference.engine.var import Value
+from ffverify.reference.engine.var import PYTHONS, Value
 
 __all__ = ["astype", "multiply", "positive", "scale"]  # declared with the engine, in primitive.py
 
@@ -33,16 +33,10 @@ LN2, LN10 = float(np.log(2.0)), float(np.log(10.0))
 # Arithmetic ------------------------------------------------------------------------------------
 add = elementwise("add", np.add, 1, 1)
 subtract = elementwise("subtract", np.subtract, 1, -1)
-divide = elementwise(
-    "divide", np.divide, lambda _y, _a, b: _inverse(b), lambda y, _a, b: -y / b, singular=True
+# In slopes it divides by arguments, of which Python's own 0 would raise: of NumPy's the slope is infinite.
+divide: Primitive = elementwise(
+    "divide", np.divide, lambda _y, _a, b: divide(1.0, b), lambda y, _a, b: -y / b, singular=True
 )
-
-
-def _inverse(b: Value) -> Value:
-    """Return 1/b, which of Python's own 0 is infinite as of NumPy's."""
-    return 1.0 / (np.float64(b) if type(b) in (int, float) else b)
-
-
 negative = elementwise("negative", np.negative, -1, flops=0)
 square = elementwise("square", np.square, lambda _y, x: 2.0 * x)
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda y, _x: -y * y, singular=True)
@@ -75,34 +69,48 @@ def _ratio_or_zero(a: Value, b: Value) -> Value:
 # Powers: right at 0 to second order, also mixed, and where log x does not exist. ----------------------
 
 
-def _power(x: Any, p: Any) -> Any:
-    # The operator has exact shortcuts for p = 2, 1/2, -1, which the ufunc does not take.
-    return x**p if isinstance(x, np.ndarray | np.floating) else np.power(x, p)
+def _raised(x: Any, p: Any) -> Any:
+    if type(x) in PYTHONS and type(p) in PYTHONS:
+        return float(
+            np.float64(x) ** p
+        )  # of theirs 0.0**-1 would raise, and (-1.0)**0.5 be complex
+    return x**p
 
 
 def _power_log(x: Any, p: Any) -> Any:
     # 0**p is 0 for every p > 0, so its slope there is 0; 0**0 = 1 is a jump, and 0 is taken.
     flat = np.logical_and(np.equal(x, 0), np.greater_equal(p, 0))
-    return np.where(flat, 0.0, _power(x, p) * np.log(np.where(flat, 1.0, x)))
+    return np.where(flat, 0.0, _raised(x, p) * np.log(np.where(flat, 1.0, x)))
 
 
 def _power_mixed(x: Any, p: Any) -> Any:
     # In one product: x^(p-1) + p x^(p-1) log x would be inf - inf at 0.
-    return _scale(_power(x, p - 1.0), _scale(p, np.log(x)) + 1.0)
+    return _scale(_raised(x, p - 1.0), _scale(p, np.log(x)) + 1.0)
 
 
 power: Primitive = elementwise(
     "power",
-    _power,
+    np.power,
     lambda _y, x, p: power_slope(x, p),
     lambda _y, x, p: power_log(x, p),
     singular=True,
     flops=ELEMENTARY,
 )
+# The operator x**p, which takes the square root for p = 1/2, the square for 2, and so on, where `numpy.power`
+# does not: they differ in the last bit, and at -0.0 and -inf.
+power_operator = elementwise(
+    "power_operator",
+    _raised,
+    lambda _y, x, p: power_slope(x, p),
+    lambda _y, x, p: power_log(x, p),
+    singular=True,
+    flops=ELEMENTARY,
+    exact=np.power,
+)
 # p x^(p-1) and x^p log x, the slopes in x and in p. The first is 0 for p = 0, also at x = 0.
 power_slope: Primitive = elementwise(
     "power_slope",
-    lambda x, p: _scale(p, _power(x, p - 1.0)),
+    lambda x, p: _scale(p, _raised(x, p - 1.0)),
     lambda _y, x, p: scale(p, power_slope(x, p - 1.0)),
     lambda _y, x, p: power_mixed(x, p),
     singular=True,
@@ -128,10 +136,10 @@ power_mixed: Primitive = elementwise(
     flops=2 * ELEMENTARY,
     exact=lambda x, p: _exact_scale(np.power(x, p - 1), _exact_scale(p, np.log(x)) + 1),
 )
-# x**p with a number p that is the same for every element; p is no operand, so it has no slope.
+# The operator with a number p that is the same for every element; p is no operand, so it has no slope.
 power_number: Primitive = elementwise(
     "power_number",
-    lambda x, *, p: _power(x, p),
+    lambda x, *, p: _raised(x, p),
     lambda _y, x, *, p: 0.0 if p == 0 else p * power_number(x, p=p - 1),
     singular=True,
     flops=ELEMENTARY,
@@ -154,15 +162,20 @@ expm1 = elementwise(
     "expm1", np.expm1, lambda _y, x: exp(x), flops=ELEMENTARY
 )  # y + 1 would be 0 below -38
 log: Primitive = elementwise(
-    "log", np.log, lambda _y, x: 1.0 / x, domain=(0, inf), singular=True, flops=ELEMENTARY
+    "log", np.log, lambda _y, x: divide(1.0, x), domain=(0, inf), singular=True, flops=ELEMENTARY
 )
 log2 = elementwise(
-    "log2", np.log2, lambda _y, x: 1.0 / (x * LN2), domain=(0, inf), singular=True, flops=ELEMENTARY
+    "log2",
+    np.log2,
+    lambda _y, x: divide(1.0, x * LN2),
+    domain=(0, inf),
+    singular=True,
+    flops=ELEMENTARY,
 )
 log10 = elementwise(
     "log10",
     np.log10,
-    lambda _y, x: 1.0 / (x * LN10),
+    lambda _y, x: divide(1.0, x * LN10),
     domain=(0, inf),
     singular=True,
     flops=ELEMENTARY,
@@ -170,7 +183,7 @@ log10 = elementwise(
 log1p = elementwise(
     "log1p",
     np.log1p,
-    lambda _y, x: 1.0 / (1.0 + x),
+    lambda _y, x: divide(1.0, 1.0 + x),
     domain=(-1, inf),
     singular=True,
     flops=ELEMENTARY,
@@ -221,7 +234,7 @@ arccosh = elementwise(
 arctanh = elementwise(
     "arctanh",
     np.arctanh,
-    lambda _y, x: 1.0 / ((1.0 - x) * (1.0 + x)),
+    lambda _y, x: divide(1.0, (1.0 - x) * (1.0 + x)),
     domain=(-1, 1),
     singular=True,
     flops=ELEMENTARY,

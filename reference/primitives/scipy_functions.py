@@ -140,7 +140,7 @@ ndtri = _scipy("ndtri", lambda y, _x: sqrt(2 * pi) * exp(0.5 * square(y)), domai
 log_ndtr = _scipy("log_ndtr", lambda y, x: exp(-0.5 * square(x) - y) / sqrt(2 * pi))
 logit = _scipy(
     "logit",
-    lambda _y, x: 1.0 / (x * (1.0 - x)),
+    lambda _y, x: divide(1.0, x * (1.0 - x)),
     domain=(0, 1),
     exact=lambda x: np.log(x) - np.log1p(-x),
 )

@@ -52,7 +52,8 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     an order by their strides). In both some functions are NumPy's only up to rounding: norms and standard
     deviations (which never overflow here); products along axes, of vectors with matrices and of many
     matrices, einsum, tensordot, convolutions, np.gradient, sinc, Fourier transforms and sums with an
-    initial value (which are associated differently).
+    initial value (which are associated differently); ``a**x`` with an `a` of NumPy's (which NumPy passes
+    on as np.power(a, x)).
 
     Raises
     ------
@@ -471,8 +472,15 @@ class _Writer:
             template = template(*(x.value for x in node.inputs), **node.params)
         if template.startswith("{0}.") and not isinstance(node.inputs[0].value, np.ndarray):
             template = ""  # a Python float has no such method
-        if not template and primitive.forward in OPERATORS and isinstance(node.value, np.generic):
-            template = f"({{0}} {OPERATORS[primitive.forward]} {{1}})"  # quicker for numbers
+        if (
+            not template
+            and primitive.forward in OPERATORS
+            and isinstance(node.value, np.generic)
+            and any(isinstance(x.value, np.generic) for x in node.inputs)  # else they are Python's
+        ):
+            template = (
+                f"({{0}} {OPERATORS[primitive.forward]} {{1}})"  # quicker for NumPy's numbers
+            )
         if not template and is_ufunc:
             places = ", ".join(f"{{{i}}}" for i in range(len(arguments)))
             template = f"np.{primitive.forward.__name__}({places}{{out}})"

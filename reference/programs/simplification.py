@@ -114,7 +114,7 @@ def _identity(primitive: Primitive, arguments: tuple[Node, ...], node: Node) -> 
 
 def _alike(x: Node, y: Node) -> bool:
     """Whether two values have the same type, shape, dtype and memory layout."""
-    if isinstance(x.value, np.ndarray) != isinstance(y.value, np.ndarray):
+    if type(x.value) is not type(y.value):  # an array, a number of NumPy's, or one of Python's
         return False
     layouts = [getattr(node.value, "strides", ()) for node in (x, y)]
     return x.shape == y.shape and x.dtype == y.dtype and layouts[0] == layouts[1]

@@ -18,7 +18,7 @@ import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive
 from ffverify.reference.engine.tracing import Tape, owned, pull_back
-from ffverify.reference.engine.var import Value, dtype_of, ndarray
+from ffverify.reference.engine.var import OF_PYTHONS, Value, dtype_of, ndarray
 
 from .compiler import written
 from .graph import trace
@@ -77,7 +77,8 @@ def _own() -> frozenset[Primitive]:
     """Return the engine's own primitives: a user's rules may depend on more than arguments."""
     from ffverify.reference.primitives.catalogue import primitives  # which rests on the engine
 
-    return frozenset(p for p in primitives().values() if p.remembering is None)
+    own = (*primitives().values(), *OF_PYTHONS.values())
+    return frozenset(p for p in own if p.remembering is None)
 
 
 def _structure(

@@ -171,6 +171,7 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "over_cosh_squared": (lambda v, z: v / mp.cosh(z) ** 2, A, B),
     "power": (lambda a, b: a**b, POSITIVE, B),
     "power_log": (lambda a, b: a**b * mp.log(a), POSITIVE, B),
+    "power_operator": (lambda a, b: a**b, POSITIVE, B),
     "power_mixed": (lambda a, b: a ** (b - 1) * (b * mp.log(a) + 1), POSITIVE, B),
     "power_slope": (lambda a, b: b * a ** (b - 1), POSITIVE, B),
     "prelu": (lambda z, alpha: z if z > 0 else alpha * z, A, np.asarray(0.3)),

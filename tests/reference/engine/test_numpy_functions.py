@@ -18,6 +18,7 @@ from ffverify.reference import (
     value_and_grad,
     vjp,
 )
+from tests.reference.primitive_rows import UNDIFFERENTIATED
 
 rng = np.random.default_rng(0)
 M = rng.uniform(0.2, 0.9, (3, 4))
@@ -713,3 +714,99 @@ class Labelled:
 
 def test_an_operand_of_another_library_keeps_its_own_operators():
     assert grad(lambda x: np.sum((x * Labelled(V)).data))(2.0) == np.sum(V)
+
+
+def halved_in_place(x):
+    y = x * 1
+    y **= 0.5
+    return y
+
+
+POWERS = [
+    *(lambda x, p=p: x**p for p in (2, 0.5, -1, 1.7, np.float64(0.5), np.float32(2))),
+    *(lambda x, p=p: np.power(x, p) for p in (2, 0.5, -1, 1.7, np.float64(0.5), np.float32(2))),
+    lambda x: 2.0**x, lambda x: np.power(2.0, x), lambda x: np.power(np.float32(2), x),
+    lambda x: x**x, lambda x: np.power(x, x), np.sqrt, np.square, halved_in_place,
+]  # fmt: skip
+# Where the operator, the ufunc, and the functions that either stands for differ, in the last bit at least.
+WHERE_POWERS_DIFFER = np.array(
+    [
+        -0.0,
+        0.0,
+        -np.inf,
+        np.inf,
+        np.nan,
+        -2.0,
+        0.4786618688802179,
+        1.8846168232956362,
+        2.6968743307281793,
+    ]
+)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("k", range(len(POWERS)))
+def test_the_operator_and_the_ufunc_have_their_own_values(k, dtype):
+    f, points = POWERS[k], WHERE_POWERS_DIFFER.astype(dtype)
+    for x in (points, *points, points[:1].reshape(())):
+        plain = f(x)
+        for y in (jvp(f, (x,), (x,))[0], vjp(f, x)[0], compile(f)(x)):
+            assert np.asarray(y).dtype == np.asarray(plain).dtype
+            np.testing.assert_array_equal(y, plain)
+            np.testing.assert_array_equal(np.signbit(y), np.signbit(plain))
+
+
+def augmented(x):
+    y = x
+    y *= 3
+    y **= 2
+    return y
+
+
+NUMBER_PROGRAMS = {
+    "operators": lambda x: (2.7 - x * x + 1) / -abs(x) % 7 - +x // 2 + 2**x - (x**2 - x**-0.3 * x**x),
+    "divmod": lambda x: divmod(x, 0.3)[1] + divmod(7.0, x)[0],
+    "augmented": augmented,
+    "times one": lambda x: x * 1.0 + 0.0,
+    "NumPy's": lambda x: np.multiply(x, 1.0) * 3.0 + np.exp(x),
+    "NumPy's operand": lambda x: x * np.float64(1.0) * 3.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("f", NUMBER_PROGRAMS.values(), ids=NUMBER_PROGRAMS)
+def test_pythons_own_numbers_do_not_count_in_a_dtype(f):
+    """A Python float, and what operators make of it, leaves float32 what it is; NumPy's numbers do not."""
+    x, A = 1.3, M.astype(np.float32)
+    g = lambda x: f(x) * A  # noqa: E731  # a formula
+    y, y_dot = jvp(g, (x,), (1.0,))
+    nested = jvp(lambda x: jvp(f, (x,), (1.0,))[0] * A, (x,), (1.0,))[0]
+    for found in (y, vjp(g, x)[0], compile(g)(x), nested):
+        assert found.dtype == y_dot.dtype == g(x).dtype
+        np.testing.assert_array_equal(found, g(x))
+    assert type(jvp(f, (x,), (1.0,))[0]) is type(compile(f)(x)) is type(f(x))
+    wide = np.longdouble(x)
+    slope = (f(wide + STEP) - f(wide - STEP)) / (2 * STEP)  # whose error is below STEP² times 100
+    np.testing.assert_allclose(float(grad(f)(x)), float(slope), rtol=100 * STEP**2)
+
+
+def test_slopes_at_pythons_own_numbers_are_those_at_numpys():
+    """Where Python's own division raises (log at 0), the slope is infinite, as of NumPy's numbers."""
+    rows = [
+        (name, p, k)
+        for name, p in reference.primitives().items()
+        if p.slopes and len(p.slopes) < 3
+        for k, slope in enumerate(p.slopes)
+        if slope is not None and k not in UNDIFFERENTIATED.get(name, ())
+    ]
+    params = {"power_number": {"p": -1}, "clip": {"low": 0, "high": 1}, "polygamma_n": {"n": 1}}
+    params["sinc_derivative"] = {"n": 0}
+    with np.errstate(all="ignore"):
+        for name, p, k in rows:
+            slope = grad(lambda *xs, p=p, name=name: p(*xs, **params.get(name, {})), k)
+            compiled = compile(slope)
+            for x in (0.0, 1.0, -1.0, 0.5, np.inf):
+                for xs in [(x,)] if len(p.slopes) == 1 else [(x, 0.0), (x, -1.0), (x, 0.5)]:
+                    for g in (slope, compiled, grad(slope, k)):
+                        found, expected = g(*xs), g(*map(np.float64, xs))
+                        np.testing.assert_array_equal(found, expected, f"{name}, slope {k}, {xs}")

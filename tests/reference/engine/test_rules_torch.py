@@ -117,6 +117,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "power_mixed": lambda x, p: torch.pow(x, p - 1) * (p * torch.log(x) + 1),
     "power_slope": lambda x, p: p * torch.pow(x, p - 1),
     "power_number": lambda x, p: x**p,
+    "power_operator": torch.pow,
     "over_cosh_squared": lambda v, z: v / torch.cosh(z) ** 2,
     "prelu": lambda z, alpha: torch.where(z > 0, z, alpha * z),
     "put_along": lambda y, i, axis, shape: torch.zeros(shape, dtype=y.dtype).scatter_add(
