@@ -39,6 +39,7 @@ from .var import (
     UFUNCS,
     Value,
     Var,
+    as_array,
     as_operand,
     concrete,
     dtype_of,
@@ -183,13 +184,13 @@ FUNCTIONS |= {
     np.ndarray.__getitem__: shaping.getitem,
     np.ndarray.__setitem__: shaping.setitem,
     np.iscomplexobj: lambda _x: False,
-    np.result_type: lambda *xs: np.result_type(*(dtype_of(x) for x in xs)),
+    np.result_type: lambda *xs: np.result_type(*map(innermost, xs)),
 }
 
 
 def _of_arrays(function: Callable[..., Value]) -> Callable[..., Value]:
-    """Let the first two arguments be lists of numbers."""
-    return lambda *args, **options: function(*map(as_operand, args[:2]), *args[2:], **options)
+    """Let the first two arguments be lists and Python's numbers."""
+    return lambda *args, **options: function(*map(as_array, args[:2]), *args[2:], **options)
 
 
 for _function in (
@@ -222,8 +223,19 @@ FUNCTIONS |= {
 
 
 @implements(np.ndarray.astype, getattr(np, "astype", np.ndarray.astype))
-def _astype(x: Value, dtype: Any, *, copy: bool = True) -> Value:
+def _astype(
+    x: Value,
+    dtype: Any,
+    order: str = "K",
+    casting: Any = "unsafe",
+    subok: bool = True,  # noqa: ARG001  # NumPy's
+    copy: bool = True,
+) -> Value:
     dtype = np.dtype(dtype)
+    if not np.can_cast(dtype_of(x), dtype, casting):
+        raise TypeError(f"astype: {dtype_of(x)} to {dtype} is no cast of casting={casting!r}")
+    if order != "K":
+        x = FUNCTIONS[np.copy](x, order)
     if dtype == dtype_of(x) and not copy:
         return x
     if dtype.kind == "c":
@@ -243,10 +255,12 @@ def _clip(
     max: Value = None,  # noqa: A002  # NumPy's
 ) -> Value:
     a_min, a_max = a_min if min is None else min, a_max if max is None else max
-    numbers = {int, float, type(None)}
-    if {type(a_min), type(a_max)} <= numbers:
+    bounds = [bound for bound in (a_min, a_max) if bound is not None]
+    if all(type(bound) in PYTHONS for bound in bounds):
         low = -np.inf if a_min is None else a_min
         return elementary.clip(x, low=low, high=np.inf if a_max is None else a_max)
+    dtype = np.result_type(dtype_of(x), *(b if type(b) in PYTHONS else dtype_of(b) for b in bounds))
+    x = x if dtype == dtype_of(x) else _astype(x, dtype)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)
 

@@ -7,7 +7,7 @@ and they are gathered from where these say.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,10 @@ from ffverify.reference.primitives.elementary import positive, where
 from ffverify.reference.primitives.reductions import axes
 from ffverify.reference.primitives.shaping import concatenate, gather, getitem, transpose
 
-from .primitive import broadcast_to, reshape
-from .tracing import View, linked
+from .primitive import astype, broadcast_to, reshape
+from .tracing import View, linked, read_only
 from .tree import flatten, unflatten
-from .var import FUNCTIONS, Value, concrete, dtype_of, implements, innermost, shape_of
+from .var import FUNCTIONS, Value, as_operand, concrete, dtype_of, implements, innermost, shape_of
 
 Axis = Any
 
@@ -65,7 +65,24 @@ def _reshape(x: Value, shape: Any, order: str = "C", *, copy: bool | None = None
 @implements(np.ravel)
 def ravel(x: Value, order: str = "C") -> Value:
     """As `numpy.ravel`."""
+    array = innermost(x)
+    if order == "K" and isinstance(array, np.ndarray) and not array.flags.forc:
+        places = np.empty_like(array, np.intp)  # in whose memory the elements lie in the same order
+        places[...] = numbers(x)
+        return gather(ravel(x), places.ravel("K"), index=(shaping.ARRAY,))
     return _reshape(x, (size(x),), order)
+
+
+@implements(np.copy)
+def _copy(x: Value, order: str = "K", **_: Any) -> Value:
+    if order == "K":
+        return positive(x)
+    if _order(x, order) == "F":
+        return _transpose(_copy(_transpose(x), "C"))
+    y = positive(x)
+    if not shape_of(y) or innermost(y).flags.c_contiguous:
+        return y
+    return reshape(reshape(y, shape=(size(x),)), shape=shape_of(x))
 
 
 def flat(x: Value, axis: int | None) -> tuple[Value, int]:
@@ -127,14 +144,10 @@ for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
     FUNCTIONS[_function] = _at_least(_function)
 
 
-def _read_only(*_: Value, **__: Any) -> NoReturn:
-    raise ValueError("assignment destination is read-only: it is broadcast")
-
-
 @implements(np.broadcast_to)
 def _broadcast_to(x: Value, shape: Any) -> Value:
     shape = np.broadcast_to(False, shape).shape
-    return linked(broadcast_to(x, shape=shape), x, View(broadcast_to, _read_only), {"shape": shape})
+    return linked(broadcast_to(x, shape=shape), x, View(broadcast_to, read_only), {"shape": shape})
 
 
 @implements(np.broadcast_arrays)
@@ -162,8 +175,9 @@ def _moving(function: Callable[..., Any], place: int = 0) -> Callable[..., Any]:
     """Let a function that only moves elements of one argument serve: it moves their numbers."""
 
     def moved(*args: Any, **kwargs: Any) -> Any:
-        x, rest = args[place], list(args)
-        rest[place] = numbers(x)
+        x = args[place]
+        rest = [numbers(a) if i == place else concrete(a) for i, a in enumerate(args)]
+        kwargs = {name: concrete(value) for name, value in kwargs.items()}
         return _gathered(ravel(x), function(*rest, **kwargs))
 
     return moved
@@ -257,26 +271,37 @@ FUNCTIONS[np.diagflat] = lambda x, k=0: _diag(ravel(x), k)
 
 # Joining and splitting -------------------------------------------------------------------------------
 @implements(np.concatenate)
-def _concatenate(arrays: Sequence[Value], axis: int | None = 0) -> Value:
+def _concatenate(arrays: Sequence[Value], axis: int | None = 0, dtype: Any = None) -> Value:
     if axis is None:
         arrays, axis = [ravel(x) for x in arrays], 0
-    return concatenate(*arrays, axis=axis)
+    return _cast(concatenate(*arrays, axis=axis), dtype)
+
+
+def _cast(x: Value, dtype: Any) -> Value:
+    """Give what is joined a dtype that was asked for, if one was."""
+    if dtype is None:
+        return x
+    if not np.can_cast(dtype_of(x), dtype, "same_kind"):
+        raise TypeError(
+            f"joining {dtype_of(x)} as {np.dtype(dtype)} would lose more than digits: use astype"
+        )
+    return astype(x, dtype=np.dtype(dtype))
 
 
 @implements(np.stack)
-def stack(arrays: Sequence[Value], axis: int = 0) -> Value:
+def stack(arrays: Sequence[Value], axis: int = 0, dtype: Any = None) -> Value:
     """As `numpy.stack`."""
-    return concatenate(*(expand_dims(x, axis) for x in arrays), axis=axis)
+    return _cast(concatenate(*(expand_dims(x, axis) for x in arrays), axis=axis), dtype)
 
 
 def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function that only moves elements of many arrays serve."""
 
-    def joined(arrays: Any, *args: Any, **kwargs: Any) -> Any:
+    def joined(arrays: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
         leaves, structure = flatten(list(arrays))
         ends = np.cumsum([0, *map(size, leaves)]).tolist()
         places = function(unflatten(structure, list(map(numbers, leaves, ends))), *args, **kwargs)
-        return _gathered(concatenate(*map(ravel, leaves), axis=0), places)
+        return _cast(_gathered(concatenate(*map(ravel, leaves), axis=0), places), dtype)
 
     return joined
 
@@ -287,7 +312,7 @@ FUNCTIONS |= {
 }
 FUNCTIONS[np.insert] = lambda x, place, values, axis=None: _joining(
     lambda parts: np.insert(parts[0], place, parts[1], axis)
-)([x, values])
+)([x, astype(as_operand(values), dtype=dtype_of(x))])
 
 
 @implements(np.append)
@@ -343,6 +368,18 @@ def _fill_diagonal(x: Value, values: Value, wrap: bool = False) -> None:
     places = np.nonzero(marked)
     n = places[0].size
     x[places] = values if shape_of(values) == () else take(ravel(values), np.arange(n), mode="wrap")
+
+
+@implements(np.put)
+def _put(x: Value, indices: Any, values: Value, mode: str = "raise") -> None:
+    places = numbers(x).take(concrete(indices), mode=mode).ravel()
+    cycled = take(ravel(as_operand(values)), np.arange(places.size), mode="wrap")
+    x[np.unravel_index(places, shape_of(x))] = cycled
+
+
+@implements(np.putmask)
+def _putmask(x: Value, mask: Value, values: Value) -> None:
+    x[...] = where(mask, FUNCTIONS[np.resize](as_operand(values), shape_of(x)), x)
 
 
 @implements(np.put_along_axis)

@@ -20,6 +20,7 @@ from .var import (
     REDUCTIONS,
     Value,
     Var,
+    as_array,
     as_operand,
     concrete,
     dtype_of,
@@ -87,8 +88,53 @@ def _by_axis_0(function: Callable[..., Value]) -> Callable[..., Value]:
     )
 
 
-def _index(primitive: Any, axis: int | None = None) -> Callable[..., Value]:
-    return lambda x, axis=axis, *, keepdims=False: primitive(x, axis=axis, keepdims=keepdims)
+def _index(primitive: Any) -> Callable[..., Value]:
+    return lambda x, axis=None, *, keepdims=False: primitive(x, axis=axis, keepdims=keepdims)
+
+
+def _quantified(primitive: Any, *, missing: bool) -> Callable[..., Value]:
+    """Make NumPy's arguments of "for all" and "for any", in which an element left out counts as missing."""
+
+    def quantified(
+        x: Value,
+        axis: Axis = None,
+        out: Any = None,
+        keepdims: bool = False,
+        *,
+        where: Any = True,
+    ) -> Value:
+        if out is not None:
+            raise TypeError("out= would write into an existing array: give the result a name")
+        x = x if where is True else elementary.where(where, elementary.not_equal(x, 0), missing)
+        return primitive(x, axis=axis, keepdims=keepdims)
+
+    return quantified
+
+
+def _spread(function: Callable[..., Value]) -> Callable[..., Value]:
+    """Make NumPy's arguments of `var` and `std`."""
+
+    def spread(
+        x: Value,
+        axis: Axis = None,
+        dtype: Any = None,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+        *,
+        where: Any = True,
+        mean: Value = None,
+        correction: float | None = None,
+    ) -> Value:
+        if out is not None:
+            raise TypeError("out= would write into an existing array: give the result a name")
+        if correction is not None and ddof:
+            raise ValueError("ddof= and correction= are two names of one number: give one")
+        x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+        ddof = ddof if correction is None else correction
+        return function(x, axis, ddof=ddof, keepdims=keepdims, mean=mean, mask=where)
+
+    return spread
 
 
 REDUCTIONS |= {
@@ -96,8 +142,8 @@ REDUCTIONS |= {
     np.multiply: _by_axis_0(_prod),
     np.maximum: _by_axis_0(_max),
     np.minimum: _by_axis_0(_min),
-    np.logical_and: _index(reductions.all_, 0),
-    np.logical_or: _index(reductions.any_, 0),
+    np.logical_and: lambda x, axis=0, **options: FUNCTIONS[np.all](x, axis, **options),
+    np.logical_or: lambda x, axis=0, **options: FUNCTIONS[np.any](x, axis, **options),
 }
 
 
@@ -117,7 +163,7 @@ def _mean(
     if where is True:
         return reductions.mean(x, axis, keepdims=keepdims)
     wide = np.result_type(dtype_of(x), np.float32)  # of half precision the sum would overflow
-    count = np.sum(np.broadcast_to(concrete(where), shape_of(x)), axis, keepdims=keepdims)
+    count = np.sum(np.broadcast_to(where, shape_of(x)), axis, keepdims=keepdims)
     total = _sum(x, axis, wide, None, keepdims, None, where)
     return astype(total / astype(count, dtype=wide), dtype=dtype_of(x))
 
@@ -129,16 +175,12 @@ FUNCTIONS |= {
     np.amax: _without_dtype(_max),
     np.min: _without_dtype(_min),
     np.amin: _without_dtype(_min),
-    np.var: lambda x, axis=None, *, ddof=0, keepdims=False: reductions.var(
-        x, axis, ddof=ddof, keepdims=keepdims
-    ),
-    np.std: lambda x, axis=None, *, ddof=0, keepdims=False: reductions.std(
-        x, axis, ddof=ddof, keepdims=keepdims
-    ),
+    np.var: _spread(reductions.var),
+    np.std: _spread(reductions.std),
     np.argmax: _index(reductions.argmax),
     np.argmin: _index(reductions.argmin),
-    np.all: _index(reductions.all_),
-    np.any: _index(reductions.any_),
+    np.all: _quantified(reductions.all_, missing=True),
+    np.any: _quantified(reductions.any_, missing=False),
     np.ptp: lambda x, axis=None, *, keepdims=False: (
         reductions.max_(x, axis, keepdims=keepdims) - reductions.min_(x, axis, keepdims=keepdims)
     ),
@@ -159,7 +201,7 @@ def _average(
         y = reductions.mean(x, axis, keepdims=keepdims)
         total: Value = np.asarray(size(x) / max(size(y), 1), dtype_of(x))
     else:
-        weights = weights if isinstance(weights, np.ndarray) else np.asarray(weights)
+        weights = as_array(weights)
         chosen = axes(x, axis)
         if shape_of(weights) != shape_of(x):
             if axis is None:
@@ -182,19 +224,19 @@ def _average(
 
 # Cumulative ------------------------------------------------------------------------------------------
 @implements(np.cumsum)
-def _cumsum(x: Value, axis: int | None = None) -> Value:
-    x, axis = flat(x, axis)
+def _cumsum(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
+    x, axis = flat(x if dtype is None else astype(x, dtype=np.dtype(dtype)), axis)
     return shaping.cumsum(x, axis=axis)
 
 
 @implements(np.cumprod)
-def _cumprod(x: Value, axis: int | None = None) -> Value:
-    return shaping.cumprod(*flat(x, axis))
+def _cumprod(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
+    return shaping.cumprod(*flat(x if dtype is None else astype(x, dtype=np.dtype(dtype)), axis))
 
 
 ACCUMULATIONS |= {
-    np.add: lambda x, axis=0: shaping.cumsum(x, axis=axis),
-    np.multiply: lambda x, axis=0: shaping.cumprod(x, axis),
+    np.add: lambda x, axis=0, dtype=None: _cumsum(x, axis, dtype),
+    np.multiply: lambda x, axis=0, dtype=None: _cumprod(x, axis, dtype),
 }
 
 
@@ -204,7 +246,7 @@ def _diff(x: Value, n: int = 1, axis: int = -1, **ends: Value) -> Value:
     parts = [ends.get("prepend"), x, ends.get("append")]
     one = tuple(1 if a == len(before) else k for a, k in enumerate(shape_of(x)))
     given = [
-        broadcast_to(np.asarray(part), shape=one) if np.ndim(part) == 0 else part
+        broadcast_to(as_array(part), shape=one) if np.ndim(part) == 0 else as_operand(part)
         for part in parts
         if part is not None
     ]
@@ -221,7 +263,7 @@ def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Va
     if x is None:
         step: Value = dx
     else:
-        x = x if isinstance(x, np.ndarray) else np.asarray(x)
+        x = as_array(x)
         step = _diff(x, axis=axis if len(shape_of(x)) > 1 else 0)
         if len(shape_of(x)) == 1:
             along = [-1 if a == len(before) else 1 for a in range(len(shape_of(y)))]
@@ -274,14 +316,18 @@ def _nan_to_num(
 
 
 def _over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., Value]:
-    return lambda x, axis=None, *, keepdims=False: function(
-        where(isnan(x), np.asarray(neutral, dtype_of(x)), x), axis, keepdims=keepdims
+    return lambda x, *args, **options: function(
+        where(isnan(x), np.asarray(neutral, dtype_of(x)), x), *args, **options
     )
 
 
 def _extreme_over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., Value]:
-    def extreme(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
-        y = _over_nan(function, neutral)(x, axis, keepdims=keepdims)
+    def extreme(
+        x: Value, axis: Axis = None, out: Any = None, keepdims: bool = False, **options: Any
+    ) -> Value:
+        y = _over_nan(function, neutral)(x, axis, out, keepdims, **options)
+        if options:
+            return y
         empty = reductions.all_(isnan(x), axis=axis, keepdims=keepdims)
         return where(empty, np.asarray(np.nan, dtype_of(x)), y)
 
@@ -292,22 +338,32 @@ def _nan_count(x: Value, axis: Axis, keepdims: bool) -> Value:
     return reductions.sum_(1.0 - isnan(x), axis, keepdims=keepdims).astype(dtype_of(x))
 
 
-def _nanmean(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
-    return _over_nan(reductions.sum_, 0)(x, axis, keepdims=keepdims) / _nan_count(x, axis, keepdims)
+def _nanmean(x: Value, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Value:
+    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+    return _over_nan(_sum, 0)(x, axis, keepdims=keepdims) / _nan_count(x, axis, keepdims)
 
 
-def _nanvar(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
+def _nanvar(
+    x: Value,
+    axis: Axis = None,
+    dtype: Any = None,
+    *,
+    ddof: float = 0,
+    keepdims: bool = False,
+    correction: float | None = None,
+) -> Value:
+    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
     centred = where(isnan(x), np.zeros((), dtype_of(x)), x - _nanmean(x, axis, keepdims=True))
     total = reductions.sum_(elementary.square(centred), axis, keepdims=keepdims)
-    freedom = _nan_count(x, axis, keepdims) - ddof
+    freedom = _nan_count(x, axis, keepdims) - (ddof if correction is None else correction)
     return total / where(elementary.less_equal(freedom, 0), np.nan, freedom)
 
 
 FUNCTIONS |= {
-    np.nansum: _over_nan(reductions.sum_, 0),
-    np.nanprod: _over_nan(reductions.prod, 1),
-    np.nanmax: _extreme_over_nan(reductions.max_, -np.inf),
-    np.nanmin: _extreme_over_nan(reductions.min_, np.inf),
+    np.nansum: _over_nan(_sum, 0),
+    np.nanprod: _over_nan(_prod, 1),
+    np.nanmax: _extreme_over_nan(FUNCTIONS[np.max], -np.inf),
+    np.nanmin: _extreme_over_nan(FUNCTIONS[np.min], np.inf),
     np.nanmean: _nanmean,
     np.nanvar: _nanvar,
     np.nanstd: lambda *args, **options: elementary.sqrt(_nanvar(*args, **options)),
@@ -315,7 +371,7 @@ FUNCTIONS |= {
 
 
 # Order -----------------------------------------------------------------------------------------------
-FUNCTIONS[np.sort] = lambda x, axis=-1, **_: shaping.sort(*flat(x, axis))
+FUNCTIONS[np.sort] = lambda x, axis=-1, **_: shaping.sort(*flat(x, axis))  # `kind` is but how
 
 
 @implements(np.argsort)
@@ -329,9 +385,15 @@ searchsorted = constant("searchsorted", lambda a, v, *, side: np.searchsorted(a,
 
 
 @implements(np.partition)
-def _partition(x: Value, kth: Any, axis: int | None = -1) -> Value:
+def _partition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
     x, axis = flat(x, axis)
     return take_along(x, argpartition(x, kth=kth, axis=axis), axis=axis)
+
+
+@implements(np.argpartition)
+def _argpartition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
+    x, axis = flat(x, axis)
+    return argpartition(x, kth=kth, axis=axis)
 
 
 def _ranked(x: Value, axis: Axis) -> tuple[Value, int]:
@@ -377,8 +439,8 @@ FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(
 
 
 @implements(np.searchsorted)
-def _searchsorted(a: Value, v: Value, side: str = "left") -> Value:
-    return searchsorted(a, v, side=side)
+def _searchsorted(a: Value, v: Value, side: str = "left", sorter: Any = None) -> Value:
+    return searchsorted(a if sorter is None else take(a, sorter), v, side=side)
 
 
 @implements(np.interp)
@@ -455,6 +517,7 @@ def _linspace(
     num: int = 50,
     endpoint: bool = True,
     retstep: bool = False,
+    dtype: Any = None,
     axis: int = 0,
 ) -> Value:
     ends: list[Any] = [np.zeros((), dtype_of(v)) if type(v) is Var else v for v in (start, stop)]
@@ -465,6 +528,9 @@ def _linspace(
     if endpoint and num > 1:
         y = where(places == parts, stop, y)
     y = astype(y, dtype=np.linspace(ends[0], ends[1], 1).dtype)
+    if dtype is not None:
+        whole = np.dtype(dtype).kind in "iu"
+        y = FUNCTIONS[np.ndarray.astype](elementary.floor(y) if whole else y, dtype)
     y = y if axis == 0 else FUNCTIONS[np.moveaxis](y, 0, axis)
     return (y, step) if retstep else y
 
@@ -525,5 +591,10 @@ FUNCTIONS[np.iscomplex] = lambda x: np.zeros(shape_of(x), bool)[()]
 FUNCTIONS[np.isreal] = lambda x: np.ones(shape_of(x), bool)[()]
 FUNCTIONS[np.isposinf] = lambda x: elementary.equal(x, np.inf)
 FUNCTIONS[np.isneginf] = lambda x: elementary.equal(x, -np.inf)
-FUNCTIONS[np.copy] = lambda x, **_: elementary.positive(x)
-FUNCTIONS[np.ediff1d] = lambda x: _diff(ravel(x))
+
+
+@implements(np.ediff1d)
+def _ediff1d(x: Value, to_end: Value = None, to_begin: Value = None) -> Value:
+    parts = [as_operand(v) for v in (to_begin, _diff(ravel(x)), to_end) if v is not None]
+    rows = [astype(ravel(part), dtype=dtype_of(x)) for part in parts]
+    return shaping.concatenate(*rows, axis=0)

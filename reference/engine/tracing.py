@@ -16,7 +16,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -259,6 +259,11 @@ class View:
     def __call__(self, whole: Value, **params: Any) -> Value:
         """Give the view."""
         return self.function(whole, **params)
+
+
+def read_only(*_: Value, **__: Any) -> NoReturn:
+    """Refuse to write into a view that NumPy lets nobody write into."""
+    raise ValueError("assignment destination is read-only: write into a copy of it (x.copy())")
 
 
 def linked(var: Value, whole: Value, view: Primitive | View, params: dict[str, Any]) -> Value:

@@ -8,6 +8,7 @@ unchanged. Each of them applies a primitive; the trace that made the `Var` takes
 from __future__ import annotations
 
 import difflib
+import inspect
 import operator
 import sys
 import weakref
@@ -69,6 +70,12 @@ def as_operand(value: Any) -> Any:
     return np.asarray(value) if type(value) in (list, tuple) else value
 
 
+def as_array(value: Any) -> Any:
+    """Read lists and Python's numbers as arrays, which have a dtype."""
+    plain = type(value) is not Var and not isinstance(value, ndarray | np.generic)
+    return np.asarray(value) if plain else value
+
+
 def _is_complex(value: Any) -> bool:
     kind = type(value)
     return value.dtype.kind == "c" if kind is ndarray else kind in COMPLEX_NUMBERS
@@ -119,18 +126,64 @@ def _inplace(operation: Operation) -> Callable[[Any, Any], Any]:
         new = binary(self, other)
         if new is NotImplemented or not isinstance(innermost(self), ndarray):
             return new  # to a number Python gives a new name
-        if shape_of(new) != self.shape:
-            raise ValueError(
-                f"an augmented assignment of shape {shape_of(new)} to an array of shape {self.shape}"
-            )
-        if not np.can_cast(dtype_of(new), self.dtype, "same_kind"):
-            raise TypeError(
-                f"an augmented assignment of {dtype_of(new)} to an array of {self.dtype}"
-            )
-        write(self, new if dtype_of(new) == self.dtype else new.astype(self.dtype))
-        return self
+        return _put_into(self, new, "an augmented assignment")
 
     return method
+
+
+def _put_into(whole: Any, new: Value, what: str) -> Var:
+    """Write a result over the whole of a traced array, and return that."""
+    if type(whole) is not Var:
+        raise TypeError(
+            f"{what} would write into an existing array while it is being differentiated: write "
+            "`a = a + b` instead of `a += b`, and give results names instead of out="
+        )
+    if shape_of(new) != whole.shape:
+        raise ValueError(f"{what} of shape {shape_of(new)} to an array of shape {whole.shape}")
+    if not np.can_cast(dtype_of(new), whole.dtype, "same_kind"):
+        raise TypeError(f"{what} of {dtype_of(new)} to an array of {whole.dtype}")
+    write(whole, FUNCTIONS[ndarray.astype](new, whole.dtype, copy=False))
+    return whole
+
+
+def _served(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Let what serves a NumPy function do so, given its arguments by NumPy's places and names."""
+    if function not in FUNCTIONS:
+        _unsupported(function.__name__, [known.__name__ for known in FUNCTIONS])
+    serve, out = FUNCTIONS[function], kwargs.pop("out", None)
+    if not args:
+        args, kwargs = _by_place(function, args, kwargs)
+    try:
+        y = serve(*args, **kwargs)
+    except TypeError as error:
+        if not _is_of_the_call(error):
+            raise
+        args, kwargs = _by_place(function, args, kwargs)  # what has another name here
+        try:
+            y = serve(*args, **kwargs)
+        except TypeError as last:
+            if not _is_of_the_call(last):
+                raise
+            raise TypeError(
+                f"numpy.{function.__name__}: an argument that is not supported on a traced value: {error}"
+            ) from None
+    return y if out is None else _put_into(out, y, f"numpy.{function.__name__}(..., out=)")
+
+
+def _is_of_the_call(error: TypeError) -> bool:
+    """Whether it was raised by calling a function, not within it."""
+    here = error.__traceback__
+    return here is not None and here.tb_next is None
+
+
+def _by_place(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # not NumPy's arguments; or some of NumPy's have no signature
+        return args, kwargs
+    return bound.args, bound.kwargs
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -138,7 +191,7 @@ def _method(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
 
     def method(self: Var, *args: Any, **kwargs: Any) -> Any:
-        return FUNCTIONS[function](self, *args, **kwargs)
+        return _served(function, (self, *args), kwargs)
 
     method.__name__ = name
     method.__doc__ = f"As `numpy.{name}`."
@@ -243,34 +296,29 @@ class Var(Shaped):
         tables = {"__call__": UFUNCS, "reduce": REDUCTIONS, "accumulate": ACCUMULATIONS}
         table: dict[Operation, Any] = tables.get(method, {})
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        if any(out is not None for out in kwargs.pop("out", None) or ()):
-            raise TypeError(
-                f"numpy.{name}(..., out=) or an augmented assignment would write into an existing "
-                "array while it is being differentiated: write `a = a + b` instead of `a += b`"
-            )
         if ufunc not in table:
             _unsupported(name, [known.__name__ for known in table])
-        if kwargs and method == "__call__":
-            raise TypeError(f"numpy.{name}: {', '.join(kwargs)}= cannot be differentiated: drop it")
-        return table[ufunc](*args, **kwargs)
+        outs = [out for out in kwargs.pop("out", ()) if out is not None]
+        mask = kwargs.pop("where", True) if method == "__call__" else True
+        if (kwargs and method == "__call__") or (mask is not True and not outs) or len(outs) > 1:
+            given = ", ".join(f"{option}=" for option in kwargs) or ("out=" if outs else "where=")
+            raise TypeError(
+                f"numpy.{name}: {given} has no rule: cast with astype, choose with np.where, and give "
+                "results names"
+            )
+        y = table[ufunc](*args, **kwargs)
+        if not outs:
+            return y
+        if mask is not True:
+            y = FUNCTIONS[np.where](mask, y, outs[0])
+        return _put_into(outs[0], y, f"numpy.{name}(..., out=) or an augmented assignment")
 
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if len(types) > 1 and not BEYOND.isdisjoint(types):
             return NotImplemented
-        function = FUNCTIONS.get(func)
-        if function is None:
-            _unsupported(func.__name__, [known.__name__ for known in FUNCTIONS])
-        try:
-            return function(*args, **kwargs)
-        except TypeError as error:
-            here = error.__traceback__ is not None and error.__traceback__.tb_next is None
-            if not here:  # raised within the function, not by calling it
-                raise
-            raise TypeError(
-                f"numpy.{func.__name__}: an argument that is not supported on a traced value: {error}"
-            ) from None
+        return _served(func, args, {**kwargs})
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
@@ -295,6 +343,20 @@ class Var(Shaped):
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the array it stands for."""
         return dtype_of(self)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array it stands for."""
+        return self.size * self.itemsize
+
+    def __array_namespace__(self, **_options: Any) -> Any:
+        """NumPy, whose functions it is served by (array API standard)."""
+        return np
 
     @property
     def real(self) -> Any:
@@ -364,9 +426,9 @@ class Var(Shaped):
     def __format__(self, form: str) -> str:
         return format(concrete(self), form) if form else str(self)
 
-    def astype(self, dtype: Any, *, copy: bool = True) -> Any:
+    def astype(self, dtype: Any, *layout: Any, **options: Any) -> Any:
         """As `ndarray.astype`; a cast to integers or booleans ends the derivative."""
-        return FUNCTIONS[np.ndarray.astype](self, dtype, copy=copy)
+        return FUNCTIONS[np.ndarray.astype](self, dtype, *layout, **options)
 
     def transpose(self, *axes: Any) -> Any:
         """As `ndarray.transpose`."""
@@ -380,13 +442,21 @@ class Var(Shaped):
         """As `ndarray.fill`."""
         self[...] = value
 
-    def sort(self, axis: int = -1) -> None:
+    def sort(self, axis: int = -1, **options: Any) -> None:
         """As `ndarray.sort`, which writes into the array."""
-        self[...] = FUNCTIONS[np.sort](self, axis)
+        self[...] = FUNCTIONS[np.sort](self, axis, **options)
 
-    def copy(self) -> Any:
+    def partition(self, kth: Any, axis: int = -1, **options: Any) -> None:
+        """As `ndarray.partition`, which writes into the array."""
+        self[...] = FUNCTIONS[np.partition](self, kth, axis, **options)
+
+    def compress(self, condition: Any, axis: int | None = None) -> Any:
+        """As `ndarray.compress`."""
+        return FUNCTIONS[np.compress](condition, self, axis)
+
+    def copy(self, order: str = "C") -> Any:
         """As `ndarray.copy`."""
-        return UFUNCS[np.positive](self)
+        return FUNCTIONS[np.copy](self, order)
 
     def conj(self) -> Any:
         """Itself, as `ndarray.conj` of real numbers."""
@@ -418,6 +488,7 @@ class Var(Shaped):
     __imatmul__ = _inplace(np.matmul)
     __and__, __rand__ = _binary(np.bitwise_and), _reflected(np.bitwise_and)
     __or__, __ror__ = _binary(np.bitwise_or), _reflected(np.bitwise_or)
+    __xor__, __rxor__ = _binary(np.bitwise_xor), _reflected(np.bitwise_xor)
     __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
     __invert__ = _unary(np.invert)
     __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
@@ -432,12 +503,13 @@ class Var(Shaped):
     dot, take, repeat, diagonal = map(_method, ("dot", "take", "repeat", "diagonal"))
     argsort, cumprod, trace = map(_method, ("argsort", "cumprod", "trace"))
     round, nonzero, searchsorted = map(_method, ("round", "nonzero", "searchsorted"))
+    argpartition, put = _method("argpartition"), _method("put")
 
     def __copy__(self) -> Any:
-        return self.copy()
+        return self.copy("K")
 
     def __deepcopy__(self, _memo: Any) -> Any:
-        return self.copy()
+        return self.copy("K")
 
 
 USUAL = frozenset({Var, ndarray, float, int})  # operands
@@ -516,7 +588,7 @@ def _add_scipy(ufunc: np.ufunc) -> None:
 
 # What to write instead of functions without a rule, by meaning.
 INSTEAD = {
-    "argpartition": "argsort", "choose": "select, take", "cond": "linalg.svd", "cumulative_sum": "cumsum",
+    "choose": "select, take", "cond": "linalg.svd", "cumulative_sum": "cumsum",
     "divide_no_nan": "where", "einsum_path": "einsum", "frexp": "floor, log2", "geomspace": "exp, linspace",
     "histogram2d": "bincount", "histogramdd": "bincount", "ldexp": "exp2", "lexsort": "argsort",
     "logspace": "power, linspace", "lstsq": "linalg.pinv, linalg.solve, linalg.qr",

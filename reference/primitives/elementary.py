@@ -274,17 +274,21 @@ minimum = elementwise(
 fmax = elementwise(
     "fmax",
     np.fmax,
-    lambda _y, a, b: _share(logical_or(greater(a, b), isnan(b)), equal(a, b)),
-    lambda _y, a, b: _share(logical_or(less(a, b), isnan(a)), equal(a, b)),
+    lambda _y, a, b: _share(_is_left(less(a, b), a), equal(a, b)),
+    lambda _y, a, b: _share(_is_left(greater(a, b), b), equal(a, b)),
     kinks="a = b: half to each",
 )
 fmin = elementwise(
     "fmin",
     np.fmin,
-    lambda _y, a, b: _share(logical_or(less(a, b), isnan(b)), equal(a, b)),
-    lambda _y, a, b: _share(logical_or(greater(a, b), isnan(a)), equal(a, b)),
+    lambda _y, a, b: _share(_is_left(greater(a, b), a), equal(a, b)),
+    lambda _y, a, b: _share(_is_left(less(a, b), b), equal(a, b)),
     kinks="a = b: half to each",
 )
+
+
+def _is_left(beaten: Value, x: Value) -> Value:
+    return logical_not(logical_or(beaten, isnan(x)))
 
 
 def _share(mine: Value, tied: Value) -> Value:
@@ -336,13 +340,14 @@ isinf = constant("isinf", np.isinf)
 isnan: Primitive = constant("isnan", np.isnan)
 logical_and: Primitive = constant("logical_and", np.logical_and)
 logical_or: Primitive = constant("logical_or", np.logical_or)
-logical_not = constant("logical_not", np.logical_not)
+logical_not: Primitive = constant("logical_not", np.logical_not)
 logical_xor = constant(
     "logical_xor", np.logical_xor, exact=lambda x, y: np.not_equal(x, 0) ^ np.not_equal(y, 0)
 )
 # Of truth values and integers, which exact programs hold as they are.
 bitwise_and = constant("bitwise_and", np.bitwise_and, exact=np.bitwise_and)
 bitwise_or = constant("bitwise_or", np.bitwise_or, exact=np.bitwise_or)
+bitwise_xor = constant("bitwise_xor", np.bitwise_xor, exact=np.bitwise_xor)
 invert = constant("invert", np.invert, exact=np.invert)
 to_integer = constant(
     "to_integer",

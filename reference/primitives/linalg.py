@@ -6,6 +6,7 @@ Rules from Giles 2008, "Collected matrix derivative results for forward and reve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ffverify.reference.engine.primitive import (
     multilinear,
     reshape,
 )
-from ffverify.reference.engine.tracing import View, linked
+from ffverify.reference.engine.tracing import View, linked, read_only
 from ffverify.reference.engine.var import Value, dtype_of, ndarray, shape_of
 
 from .elementary import where
@@ -347,7 +348,9 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
             while labels[i].count(c) > 1:
                 first = labels[i].index(c)
                 second = labels[i].index(c, first + 1)
-                arrays[i] = diagonal(arrays[i], axis1=first, axis2=second)
+                arrays[i] = _diagonal(
+                    arrays[i], 0, first, second, lambda x, v, *, index: setitem(x, index, v)
+                )
                 labels[i] = (
                     labels[i][:first] + labels[i][first + 1 : second] + labels[i][second + 1 :] + c
                 )
@@ -358,7 +361,13 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
 
 # Diagonals, triangles ----------------------------------------------------------------------------------
 def diagonal(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
-    """As `numpy.diagonal`: the diagonal becomes the last axis."""
+    """As `numpy.diagonal`: the diagonal becomes the last axis, which is not written into."""
+    return _diagonal(x, offset, axis1, axis2, read_only)
+
+
+def _diagonal(
+    x: Value, offset: int, axis1: int, axis2: int, written: Callable[..., Value]
+) -> Value:
     rank = len(shape_of(x))
     axis1, axis2 = axis1 % rank, axis2 % rank
     others = tuple(i for i in range(rank) if i not in (axis1, axis2))
@@ -367,11 +376,8 @@ def diagonal(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value
     n = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
     i = np.arange(n)
     index = (..., i - min(offset, 0), i + max(offset, 0))
-    return linked(getitem(moved, index), moved, INDEXED, {"index": index})
-
-
-# As in NumPy a diagonal follows what is written into its matrix.
-INDEXED = View(getitem, lambda x, v, *, index: setitem(x, index, v))
+    # As in NumPy a diagonal follows what is written into its matrix.
+    return linked(getitem(moved, index), moved, View(getitem, written), {"index": index})
 
 
 def trace(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:

@@ -80,25 +80,61 @@ def mean(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     return mean_over.on(x, axis=axes(x, axis), keepdims=keepdims)
 
 
-def var(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
-    """As `numpy.var`, in two passes."""
+def var(
+    x: Value,
+    axis: Axis = None,
+    *,
+    ddof: float = 0,
+    keepdims: bool = False,
+    mean: Value = None,
+    mask: Any = True,
+) -> Value:
+    """As `numpy.var`, in two passes: about a given mean, or of those elements alone that a mask takes."""
     if dtype_of(x) == np.float16:  # as NumPy does: squares would overflow
-        wide = var(astype(x, dtype=np.float32), axis, ddof=ddof, keepdims=keepdims)
-        return astype(wide, dtype=np.float16)
+        wide = astype(x, dtype=np.float32)
+        y = var(wide, axis, ddof=ddof, keepdims=keepdims, mean=mean, mask=mask)
+        return astype(y, dtype=np.float16)
     chosen = axes(x, axis)
-    centred = x - mean_over(x, axis=chosen, keepdims=True)
+    centred, count = _centred(x, chosen, keepdims, mean, mask)
     total = sum_over(square(centred), axis=chosen, keepdims=keepdims)
-    return total / max(_count(shape_of(x), chosen) - ddof, 0)
+    return total / _freedom(x, count, ddof)
 
 
-def std(x: Value, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
-    """As `numpy.std`; where all elements are equal the slope is taken to be 0."""
+def std(
+    x: Value,
+    axis: Axis = None,
+    *,
+    ddof: float = 0,
+    keepdims: bool = False,
+    mean: Value = None,
+    mask: Any = True,
+) -> Value:
+    """As `numpy.std`, see `var`; where all elements are equal the slope is taken to be 0."""
     chosen = axes(x, axis)
-    centred = x - mean_over(x, axis=chosen, keepdims=True)
-    return (
-        norm_over(centred, axis=chosen, keepdims=keepdims)
-        / np.sqrt(max(_count(shape_of(x), chosen) - ddof, 0)).item()
-    )
+    centred, count = _centred(x, chosen, keepdims, mean, mask)
+    return norm_over(centred, axis=chosen, keepdims=keepdims) / _freedom(x, count, ddof) ** 0.5
+
+
+def _centred(
+    x: Value, axis: tuple[int, ...], keepdims: bool, mean: Value, mask: Any
+) -> tuple[Value, Any]:
+    """Return how far the elements taken are from their mean, 0 for others, and how many are taken."""
+    zero = np.zeros((), dtype_of(x))
+    if mask is True:
+        count: Any = _count(shape_of(x), axis)
+        mean = mean_over(x, axis=axis, keepdims=True) if mean is None else mean
+        return x - mean, count
+    every = np.broadcast_to(mask, shape_of(x))
+    if mean is None:
+        taken = np.sum(every, axis, keepdims=True).astype(dtype_of(x))
+        mean = sum_over(where(mask, x, zero), axis=axis, keepdims=True) / taken
+    return where(mask, x - mean, zero), np.sum(every, axis, keepdims=keepdims)
+
+
+def _freedom(x: Value, count: Any, ddof: float) -> Any:
+    """Return the degrees of freedom, which leave the dtype as it is."""
+    freedom = np.maximum(count - ddof, 0)
+    return freedom.astype(dtype_of(x)) if np.ndim(freedom) else float(freedom)
 
 
 def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:

@@ -68,6 +68,33 @@ def sorted_in_place(x):
     return y
 
 
+def wider(x):
+    """float64, or longdouble where differences are taken."""
+    return np.result_type(x, np.float64)
+
+
+def written_out(x):
+    y = np.empty_like(x)
+    np.cumsum(x, axis=1, out=y)
+    np.multiply(y, 2, out=y)
+    np.exp(y, out=y, where=M > 0.5)
+    x.sum(axis=0, out=y[0])
+    return y
+
+
+def put(x):
+    y = x * 2
+    y.put([0, -1, 5], x[0, :2] ** 2)
+    np.putmask(y, M > 0.5, x[1])
+    return y
+
+
+def partitioned_in_place(x):
+    y = x * 2
+    y.partition(1, axis=0)
+    return y
+
+
 CALLS = {
     "sum": lambda x: np.sum(x, axis=0),
     "sum method": lambda x: x.sum(axis=(0, 1), keepdims=True),
@@ -328,6 +355,49 @@ CALLS = {
     "nonzero by its method": lambda x: x[x.nonzero()] * x[0].searchsorted(0.5),
     "sort by its method": sorted_in_place,
     "trapezoid of a list": lambda x: trapezoid([1.0, 4.0, 2.0, 3.0], x[0]),
+    "var where": lambda x: np.var(x, axis=1, where=M > 0.3, ddof=1),
+    "var where traced": lambda x: np.var(x, axis=1, where=x > 0.3, keepdims=True),
+    "std where": lambda x: x.std(axis=0, where=M > 0.3),
+    "std of all where": lambda x: np.std(x, where=M > 0.3),
+    "var about a mean": lambda x: np.var(x, axis=0, mean=x.mean(axis=0, keepdims=True)),
+    "std about a mean": lambda x: np.std(x, axis=1, mean=np.full((3, 1), 0.5), where=M > 0.3),
+    "var with a correction": lambda x: np.var(x, axis=0, correction=1),
+    "std in a dtype": lambda x: np.std(x, 0, wider(x), None, 1),
+    "mean where traced": lambda x: np.mean(x, axis=1, where=x > 0.3, keepdims=True),
+    "all where": lambda x: x * np.all(x > 0.3, axis=1, where=M > 0.3, keepdims=True),
+    "any where": lambda x: x * np.any(x > 0.8, 1, None, True, where=M > 0.3),
+    "cumsum in a dtype": lambda x: np.cumsum(x, 1, wider(x)),
+    "cumprod in a dtype": lambda x: x.cumprod(dtype=wider(x)),
+    "add.accumulate in a dtype": lambda x: np.add.accumulate(x, 1, wider(x)),
+    "nansum in a dtype": lambda x: np.nansum(np.where(M > 0.5, np.nan, x), 0, wider(x)),
+    "nanmax initial": lambda x: np.nanmax(x, axis=0, initial=0.6),
+    "nanvar with a correction": lambda x: np.nanvar(x, axis=1, correction=1),
+    "exp written out": written_out,
+    "put": put,
+    "partition by its method": partitioned_in_place,
+    "argpartition": lambda x: x[0, np.argpartition(x[0], 1)[0]] + x[0][x[0].argpartition(-1)[-1]],
+    "ediff1d with ends": lambda x: np.ediff1d(x, [9, 8.0], x[0]),
+    "linspace in a dtype": lambda x: np.linspace(x, 3, 4, dtype=wider(x)),
+    "searchsorted by a sorter": lambda x: x * np.searchsorted([0.6, 0.3], x, sorter=[1, 0]),
+    "fmax of a large integer": lambda x: np.fmax(x, -(2**70)) * np.fmin(2**70, x),
+    "compress by its method": lambda x: x.compress([True, False, True], axis=0),
+    "copy in rows": lambda x: x.T.copy().ravel("A") * np.arange(12.0),
+    "copy in columns": lambda x: x.copy("F").ravel("K") * np.arange(12.0),
+    "ravel in memory's order": lambda x: (
+        x.reshape(2, 2, 3).transpose(1, 0, 2).ravel("K") * np.arange(12.0)
+    ),
+    "hstack in a dtype": lambda x: np.hstack([x, M], dtype=wider(x)),
+    "concatenate in a dtype": lambda x: np.concatenate([x, M], dtype=wider(x)),
+    "clip by NumPy's number": lambda x: np.clip(x, 0.3, np.float64(0.7)),
+    "dot with a number": lambda x: np.dot(x, 2.0) + np.inner(3, x),
+    "insert numbers": lambda x: np.insert(x, 1, 2.5, axis=0),
+    "by NumPy's names": lambda x: (
+        np.split(ary=x, indices_or_sections=3)[0] + np.repeat(a=x, repeats=2).reshape(6, 4)
+    ),
+    "exclusive or": lambda x: np.where((x > 0.3) ^ (x < 0.6), x, x * x),
+    "cast in columns": lambda x: x.astype(wider(x), "F").ravel("K") * np.arange(12.0),
+    "diff from an element": lambda x: np.diff(x[0], prepend=x[1, 1], append=[1.0]),
+    "namespace": lambda x: x.__array_namespace__().sum(x * (x.nbytes // x.itemsize)),
 }
 # What NumPy has in float64 alone.
 IN_FLOAT64 = {
@@ -508,7 +578,15 @@ def test_integer_casts_end_the_derivative():
         (np.packbits, r"rule here\. Write"),  # nothing is near
         (lambda x: np.exp(x, out=np.zeros(4)), "out="),
         (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
-        (lambda x: np.mean(x, out=np.zeros(())), "mean: out="),
+        (lambda x: np.add(x, 1, dtype=np.float32), r"add: dtype= has no rule: cast with astype"),
+        (lambda x: x.var(which=1), "numpy.var: an argument that is not supported .*'which'"),
+        (lambda x: np.cumsum(x, out=np.zeros(4)), r"cumsum\(\.\.\., out=\) would write into"),
+        (lambda x: np.hstack([x, x], dtype=int), "joining float64 as int64"),
+        (
+            lambda x: x.astype(np.float32, casting="safe"),
+            "float64 to float32 is no cast of .*'safe'",
+        ),
+        (lambda x: np.mean(x, out=np.zeros(())), r"mean\(\.\.\., out=\)"),
         (np.subtract.accumulate, "subtract.accumulate"),
         (np.asarray, "cannot become a plain array"),
         (lambda x: np.array([x, x]), "np.stack"),
