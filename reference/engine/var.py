@@ -148,9 +148,10 @@ def _put_into(whole: Any, new: Value, what: str) -> Var:
 
 def _served(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Let what serves a NumPy function do so, given its arguments by NumPy's places and names."""
-    if function not in FUNCTIONS:
+    serve = FUNCTIONS.get(function)
+    if serve is None:
         _unsupported(function.__name__, [known.__name__ for known in FUNCTIONS])
-    serve, out = FUNCTIONS[function], kwargs.pop("out", None)
+    out = kwargs.pop("out", None)
     if not args:
         args, kwargs = _by_place(function, args, kwargs)
     try:
@@ -318,7 +319,7 @@ class Var(Shaped):
     ) -> Any:
         if len(types) > 1 and not BEYOND.isdisjoint(types):
             return NotImplemented
-        return _served(func, args, {**kwargs})
+        return _served(func, args, kwargs)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
