@@ -304,3 +304,16 @@ def _float_motion(
 
 def _widened(a: Any) -> Any:
     return framework_of(a).widened(a) if a is not None and is_floating(a) else a
+def widened(point: Point) -> Point | None:
+    """Give a point in the widest format that its framework has; None if it is there."""
+    native = list(map(_widened, point.native))
+    if coarsest(native).precision <= point.fmt.precision:
+        return None
+    try:
+        return replace(
+            point, native=native, results=[], formulas=replace(point.formulas, inputs=None), memo={}
+        )
+    except Fault:
+        return None
+
+

@@ -203,3 +203,29 @@ def test_in_half_precision_conditioning_is_known_where_only_differences_are():
     assert check(through_a_number(lambda z: z.item()), few).ok
     spoiled = check(through_a_number(lambda z: z.item(), 1.5), few)
     assert spoiled.verdict == "wrong"
+
+
+@pytest.mark.parametrize(("factor", "kind"), [(1.0, "imprecise"), (1.001, "wrong")])
+def test_rounding_of_code_that_nobody_can_run_is_told_by_wider_numbers(factor, kind):
+    """CTC's gradient is of exponentials of sums near 1e4: float32 has three digits left, float64 twelve."""
+    torch = pytest.importorskip("torch")
+    scores = torch.zeros(4, 1, 3)
+    scores[3, 0, 1] = 10420.0
+    lengths = torch.tensor([4]), torch.tensor([2])
+
+    class Loss(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            with torch.enable_grad():
+                at = x.detach().requires_grad_()
+                ctx.pair = at, F.ctc_loss(at.log_softmax(-1), torch.tensor([[1, 2]]), *lengths)
+            return ctx.pair[1].detach()
+
+        @staticmethod
+        def backward(ctx, v):
+            at, loss = ctx.pair
+            return factor * torch.autograd.grad(loss, at, v, retain_graph=True)[0]
+
+    F = torch.nn.functional
+    report = gradcheck(Loss.apply, scores, raise_exception=False)
+    assert str(report.verdict) == kind

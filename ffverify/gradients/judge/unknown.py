@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.directions import cotangents, random_direction
-from ffverify.gradients.evaluation import Point, attached
+from ffverify.gradients.evaluation import Point, attached, widened
 from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
@@ -106,7 +107,11 @@ def judge_one(numbers: Numbers, i: int) -> float:
         reason = "It lies at a kink, and only differences are known of this function."
     elif kind in _OFF and numbers.is_relative(i, ball):
         kind, tail = Verdict.IMPRECISE, True
-    elif kind in _OFF and (numbers.own is not None or (is_exact and slope.has_lost_values())):
+    elif kind in _OFF and (
+        numbers.own is not None
+        or (is_exact and slope.has_lost_values())
+        or _is_right_widened(numbers, i, ball)
+    ):
         kind = Verdict.IMPRECISE
     if kind is not Verdict.CORRECT:
         numbers.fail(i, kind, truth, error, float(found.allowed_ulps[0]), tail=tail, reason=reason)
@@ -115,6 +120,24 @@ def judge_one(numbers: Numbers, i: int) -> float:
     excused = np.isfinite(computed) and (tail or kind is Verdict.CORRECT)
     unseen = float((ball - computed).abs_upper() if excused else ball.rad())
     return unseen / (float(numbers.of_largest(numbers.computed)[i]) or 1.0)
+
+
+def _is_right_widened(numbers: Numbers, i: int, exact: Any) -> bool:
+    """Tell whether the same code has a number right in a wider format: then its formula is."""
+    wide = widened(numbers.point)
+    if wide is None or not np.isfinite(numbers.computed[i]):
+        return False
+    try:
+        if numbers.directions is None:
+            found = gradients(wide, Screening(), numbers.weights)
+        else:
+            found = tangents(wide, Screening(), numbers.directions)
+    except Fault:  # the code refuses wide numbers
+        return False
+    unit = numbers.point.growth * numbers.point.fmt.unit_roundoff
+    return found is not None and bool(
+        abs(arb(float(found.computed[i])) - exact).abs_lower() <= unit * exact.abs_upper()
+    )
 
 
 def screen_by_differences(point: Point, found: Screening) -> None:
