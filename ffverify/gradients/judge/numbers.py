@@ -234,6 +234,13 @@ class Numbers:
             return True
         unit = point.growth * fmt.unit_roundoff
         if own is not None:
+    @cached_property
+    def too_large(self) -> Array:
+        """Whether an element of a number's array is beyond the format: what is computed with it may fail."""
+        overflow = BALLS.exact(self.point.fmt.overflow)
+        beyond = np.array([not abs(b).abs_lower() < overflow for b in self.balls], dtype=bool)
+        return np.repeat([p.any() for p in parted(beyond, self.sizes)], self.sizes)
+
             # So near to underflow that half of its digits are below what may be flushed.
             size = float(exact.abs_upper())
             small = size <= flushed / fmt.unit_roundoff**0.5

@@ -237,6 +237,8 @@ def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
     fmt, g, exact = point.fmt, point.growth, own.floats
     unit, flushed = g * fmt.unit_roundoff, g * 2.0**fmt.emin
     off, error = numbers.doubts
+    if not np.isfinite(computed).all():
+        asked = asked & (np.isfinite(computed) | ~numbers.too_large)
     largest = numbers.of_largest(exact)
     unseen = np.where(asked & np.isfinite(exact) & (largest > 0), unit, np.nan)
     doubted = asked & off
