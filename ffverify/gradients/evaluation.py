@@ -35,6 +35,7 @@ from .truth_sources import ExactPrograms
 if TYPE_CHECKING:
     from .judge.questions import Ahead
 
+_SIGNS = 4  # inputs of other signs, to see what does not saturate: a bad guess only costs a warning
 _PATTERNS = 2  # of signs, to estimate sensitivities with: a bad estimate only costs a judgement
 
 
@@ -176,6 +177,18 @@ def of_ordinary_size(point: Point) -> list[list[Array]]:
     ]
 
 
+def of_other_signs(point: Point) -> list[list[Array]]:
+    """Give inputs of the sizes of a point and of any signs."""
+    rng = np.random.default_rng(0)
+    return [
+        [
+            x * rng.choice([-1.0, 1.0], x.shape) if f else x
+            for x, f in zip(point.points, point.floating, strict=True)
+        ]
+        for _ in range(_SIGNS)
+    ]
+
+
 def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:
     """Compute the VJP; zeros for an input without a gradient; None if there is no such mode."""
     if not point.subject.reverse:
@@ -302,8 +315,6 @@ def _float_motion(
     return [np.where(np.isfinite(r), r, 0.0) if np.ndim(r) else None for r in roots]
 
 
-def _widened(a: Any) -> Any:
-    return framework_of(a).widened(a) if a is not None and is_floating(a) else a
 def widened(point: Point) -> Point | None:
     """Give a point in the widest format that its framework has; None if it is there."""
     native = list(map(_widened, point.native))
@@ -317,3 +328,5 @@ def widened(point: Point) -> Point | None:
         return None
 
 
+def _widened(a: Any) -> Any:
+    return framework_of(a).widened(a) if a is not None and is_floating(a) else a

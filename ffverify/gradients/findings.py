@@ -54,6 +54,7 @@ def finding(judged: Judged) -> Finding:
         index=judged.index,
         hint=_sentence(hint(judged)),
         tail=judged.tail,
+        aside=judged.aside,
         strict=judged.point.strict,
     )
 

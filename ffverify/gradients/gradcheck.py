@@ -569,7 +569,7 @@ class Check:
         """Tell whether what failed is a warning by its numbers alone."""
         quick = Finding(
             judged.kind, "", "", "", judged.error_ulps, judged.allowed_ulps,
-            judged.point.fmt.name, mode=judged.mode, tail=judged.tail, strict=self.strict,
+            judged.point.fmt.name, tail=judged.tail, aside=judged.aside, strict=self.strict,
         )  # fmt: skip
         return quick.severity == "warning"
 

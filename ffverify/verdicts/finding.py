@@ -41,6 +41,8 @@ class Finding:
     tail
         Whether the loss is only relative: the absolute error is within rounding of the natural scale, which
         under strict is that of sums of several inputs only.
+    aside
+        Whether it is a function's own value, where it was the caller's derivative of it that was asked for.
     beyond
         Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
     strict
@@ -64,6 +66,7 @@ class Finding:
     index: tuple[int, ...] = ()
     hint: str = ""
     tail: bool = False
+    aside: bool = False
     beyond: bool = False
     strict: bool = False
     known: str = ""
@@ -71,17 +74,15 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """``"error"``, or ``"warning"``: of losses of less than half the digits, or only a tail's.
+        """``"error"``, or ``"warning"``: of losses of less than half the digits, only a tail's, or aside.
 
         Strict counts a quarter of the digits: what right code loses beyond its conditioning are a few ulps.
-        A function's own value that loses digits is told, and no more: it fails nothing that was asked of its
-        derivatives.
         """
         if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
         share = 4 if self.strict else 2
         few = self.error_ulps <= 2.0 ** (FORMATS[self.dtype].precision / share)
-        excused = self.kind is Verdict.IMPRECISE and (few or self.tail or self.mode == "value")
+        excused = self.kind is Verdict.IMPRECISE and (few or self.tail or self.aside)
         return "warning" if excused else "error"
 
     @property

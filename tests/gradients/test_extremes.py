@@ -63,6 +63,27 @@ def test_an_overflow_within_the_range_is_an_error():
     assert max(float(abs(v)) for v in naive.inputs[0]) < 1000
 
 
+def test_an_overflow_of_a_sum_at_the_end_of_the_range_is_a_warning():
+    """A mean sums up first; a factor of the largest number of the format is no fault of the code's."""
+
+    def divergence(mean, log_variance):
+        return -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(-1).mean()
+
+    zeros = torch.zeros(2, 2)
+    at = torch.tensor([[88.72, 0.0], [1.0, 0.0]])
+    assert not gradcheck(divergence, (zeros, at), raise_exception=False).ok  # the caller's own
+    for seed in range(3):
+        inputs = (arrays("float32", (4,), framework="torch"),)
+        report = gradcheck(
+            lambda x: (x.exp() - x).mean(),
+            inputs,
+            max_examples=60,
+            seed=seed,
+            raise_exception=False,
+        )
+        assert not any(f.kind == "nonfinite" and f.severity == "error" for f in report.findings)
+
+
 def test_a_wrong_formula_is_an_error_however_far_out_it_was_met():
     def wrong(v, x):
         return (v * 2 * x + (np.abs(x) > 1) * v,)
@@ -85,11 +106,32 @@ def test_a_value_that_is_not_the_definition_is_wrong():
 
 
 def test_a_value_that_loses_its_digits_is_imprecise():
+    def relu6(x):
+        return np.maximum(x, 0) - np.maximum(x - 6, 0)
+
     x = np.array([1.0, 4104.0], dtype=np.float16)
-    report = gradcheck(lambda x: np.maximum(x, 0) - np.maximum(x - 6, 0), x, raise_exception=False)
-    assert (report.ok, report.verdict) == (True, Verdict.IMPRECISE)
-    assert [(f.mode, f.severity) for f in report.findings] == [("value", "warning")]
+    report = gradcheck(relu6, x, raise_exception=False)
+    assert [(f.kind, f.mode, f.severity) for f in report.findings] == [
+        ("imprecise", "value", "error")
+    ]
     assert gradcheck(lambda x: np.minimum(np.maximum(x, 0), 6), x).verdict is Verdict.CORRECT
+    # Who gives a derivative of a function asks for that.
+    given = gradcheck(relu6, x, vjp=lambda v, x: (v * ((x > 0) & (x < 6)),), raise_exception=False)
+    assert [(f.mode, f.severity) for f in given.findings] == [("value", "warning")]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_value_has_the_scale_of_those_at_ordinary_inputs(strict):
+    """1 - cos x has no digits at 1e-9, and log(1 - tanh² x) few at 15, where it is no smaller."""
+    for f, x, ok in (
+        (lambda x: 1 - torch.cos(x), 1e-9, True),
+        (lambda x: torch.log(torch.cosh(x)), 1e-6, True),
+        (lambda x: torch.log(1 - torch.tanh(x) ** 2), 15.0, False),
+    ):
+        at = torch.tensor([x], dtype=torch.float64)
+        found = gradcheck(f, at, strict=strict, raise_exception=False).findings
+        values = [f for f in found if f.mode == "value"]
+        assert [f.severity for f in values] == ["warning" if ok else "error"]
 
 
 def test_a_norm_that_underflows_is_imprecise():

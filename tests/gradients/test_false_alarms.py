@@ -1081,3 +1081,42 @@ def test_no_branch_explains_a_gradient_of_the_wrong_element():
     assert check(fn, np.zeros(4), vjp=centred(lambda y: y > 0)).ok
     assert check(fn, np.zeros(4), vjp=centred(lambda y: y >= 0)).ok
     assert not check(fn, np.zeros(4), vjp=centred(lambda y: 10.0 * (y >= 0))).ok
+
+
+@pytest.mark.parametrize(("x", "transposed", "ok"), [
+    ([[0.0, 5e-324], [1.0, 0.0]], True, True),
+    ([[0.0, 0.5], [1.0, 2.0]], True, True),
+    ([[0.0, 0.5], [1.0, 2.0]], False, False),
+])  # fmt: skip
+def test_what_is_solved_with_numbers_beyond_the_format_may_fail_everywhere(x, transposed, ok):
+    """1/5e-324 is an element of that inverse: what LAPACK makes of the others is no fault."""
+
+    def vjp(v, x):
+        inverse = np.linalg.inv(x)
+        return (v * (inverse.T if transposed else inverse),)
+
+    assert check(lambda x: np.linalg.slogdet(x)[1], np.array(x), vjp=vjp).ok is ok
+
+
+@pytest.mark.parametrize(("temperature", "ok"), [(0.07, True), (-0.07, False)])
+def test_a_derivative_that_saturates_has_the_scale_of_where_it_does_not(temperature, ok):
+    """The nearest key is sure at a temperature of 0.07: nor do ordinary inputs show the scale."""
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x / 0.07
+
+        @staticmethod
+        def backward(ctx, v):
+            return v / temperature
+
+    def contrast(q, k):
+        near = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).T
+        return F.cross_entropy(Scaled.apply(near), torch.arange(3))
+
+    q = torch.tensor([[0.0, -6e-8, 1.025e-5, 0.0], [1.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    k = torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -1.0, 0.0], [0.0, 0.0, -1e-3, 0.0]])
+    assert check(contrast, q, k).ok is ok

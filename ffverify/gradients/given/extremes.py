@@ -32,6 +32,11 @@ def _open(values: Sequence[Any], given: Sequence[Any]) -> list[Any]:
     return [v for v, g in zip(values, given, strict=True) if _is_open(g) and is_floating(v)]
 
 
+def is_free(values: Sequence[Any], given: Sequence[Any]) -> bool:
+    """Tell whether any of the values may be of any size, as far as its strategy goes."""
+    return bool(_open(values, given))
+
+
 def _range(inputs: Sequence[Any]) -> tuple[int, int]:
     """Give the exponents of the least and the largest numbers whose sums of products of three are normal.
 
@@ -70,8 +75,7 @@ def held_within(values: Sequence[Any], given: Sequence[Any]) -> list[Any] | None
     given
         The strategies that it was drawn from, among leaves that are none.
     """
-    free = _open(values, given)
-    return _held(values, given, *_range(free)) if free else None
+    return _held(values, given, *_range(_open(values, given))) if is_free(values, given) else None
 
 
 def limit(values: Sequence[Any], given: Sequence[Any], holds: Callable[[list[Any]], bool]) -> str:

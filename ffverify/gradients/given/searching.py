@@ -19,7 +19,7 @@ from ffverify.truth.differences import TOGETHER
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
-from .extremes import held_within, limit
+from .extremes import held_within, is_free, limit
 from .slots import Slots, drawn
 
 if TYPE_CHECKING:
@@ -229,6 +229,8 @@ def _try(check: Check, slots: Slots, values: Sequence[Any], begun: Begun | None 
     """Check one point; what nobody asked for numbers so large or small for is kept as a warning."""
     beside = check.beside
     check.at(slots.filled(values) if begun is None else begun.inputs, begun)
+    if is_free(values, slots.given):
+        _set_apart(check)
     inside = held_within(values, slots.given) if check.errors else None
     if inside is None:
         return
@@ -240,6 +242,26 @@ def _try(check: Check, slots: Slots, values: Sequence[Any], begun: Begun | None 
         kind = make().kind if judged is None else judged.kind
         key = ("range", kind, judged and judged.mode, judged and judged.argument)
         check.warnings.setdefault(key, (0.0, judged, partial(_beyond, check, make, slots, values)))
+
+
+def _set_apart(check: Check) -> None:
+    """Keep as warnings that numbers overflowed which are so large that sums on the way to them may."""
+    errors, check.errors = check.errors, []
+    for judged, make in errors:
+        if judged is None or not judged.ends_range:
+            check.errors.append((judged, make))
+            continue
+        key = ("range", judged.kind, judged.mode, judged.argument)
+        told = partial(_at_end, make, judged.point.growth)
+        check.warnings.setdefault(key, (0.0, judged, told))
+
+
+def _at_end(make: Callable[[], Finding], growth: int) -> Finding:
+    made = make()
+    words = (
+        f"It is within a factor of {growth} of the largest number: sums on the way to it overflow."
+    )
+    return replace(made, beyond=True, reason=f"{words} {made.reason}".strip())
 
 
 def _beyond(

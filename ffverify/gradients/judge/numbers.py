@@ -26,6 +26,7 @@ from ffverify.gradients.evaluation import (
     forward_motion,
     gradients_of,
     of_ordinary_size,
+    of_other_signs,
     reverse_motion,
     tangents_at,
     tangents_of,
@@ -63,6 +64,23 @@ class Judged:
     def point(self) -> Point:
         """The input."""
         return self.slope.point
+
+    @property
+    def ends_range(self) -> bool:
+        """Whether it overflowed so near to the largest number that g of its size cannot be summed up."""
+        if self.kind is not Verdict.NONFINITE or self.point.formulas.forward is None:
+            return False
+        largest = BALLS.exact(self.point.fmt.overflow) / self.point.growth
+        # Of which sums are made, if it is less itself.
+        return bool(
+            self.truth.exact[0].abs_upper() >= largest or self.slope.uncancelled() >= largest
+        )
+
+    @property
+    def aside(self) -> bool:
+        """Whether it is a value of a function of which the caller's derivative is asked for."""
+        subject = self.point.subject
+        return self.mode == "value" and (subject.caller_vjp or subject.caller_jvp) is not None
 
 
 @dataclass
@@ -216,6 +234,13 @@ class Numbers:
             allowed = (g - 1) * fmt.unit_roundoff * np.abs(exact) + g * 2.0**fmt.smallest_exponent
         return ~(error <= allowed), error
 
+    @cached_property
+    def too_large(self) -> Array:
+        """Whether an element of a number's array is beyond the format: what is computed with it may fail."""
+        overflow = BALLS.exact(self.point.fmt.overflow)
+        beyond = np.array([not abs(b).abs_lower() < overflow for b in self.balls], dtype=bool)
+        return np.repeat([p.any() for p in parted(beyond, self.sizes)], self.sizes)
+
     def is_relative(self, i: int, exact: Any) -> bool:
         """Tell whether an error is rounding beside the natural scale, or beside what cancels or underflows.
 
@@ -234,13 +259,6 @@ class Numbers:
             return True
         unit = point.growth * fmt.unit_roundoff
         if own is not None:
-    @cached_property
-    def too_large(self) -> Array:
-        """Whether an element of a number's array is beyond the format: what is computed with it may fail."""
-        overflow = BALLS.exact(self.point.fmt.overflow)
-        beyond = np.array([not abs(b).abs_lower() < overflow for b in self.balls], dtype=bool)
-        return np.repeat([p.any() for p in parted(beyond, self.sizes)], self.sizes)
-
             # So near to underflow that half of its digits are below what may be flushed.
             size = float(exact.abs_upper())
             small = size <= flushed / fmt.unit_roundoff**0.5
@@ -249,31 +267,34 @@ class Numbers:
                 return True
         if point.strict and exact.contains(0):
             return True
-        slope, scale = self.slope(i), self._natural_scale(i)
-        if not point.strict:
-            scale = max(scale, slope.of_values())
-        allowed = unit * scale
+        allowed = unit * self._natural_scale(i)
         if point.formulas.forward is None and self.motion is not None:
             # What linear algebra gives may be off in each of an array as far as any of it moves.
             allowed += float(self.of_largest(self.motion)[i])
-        return bool(distance <= allowed or distance <= unit * slope.uncancelled())
+        return bool(distance <= allowed or distance <= unit * self.slope(i).uncancelled())
 
     def _natural_scale(self, i: int) -> float:
-        """Give the largest magnitude in a number's array, here and at ordinary inputs.
+        """Give the largest magnitude in an array, here and at ordinary inputs, or what results' sizes tell.
 
         Where several inputs make a number its terms may happen to cancel here. What one input alone makes may
         be a tail: then only what is larger than 1 becomes ordinary, as below it owes the digits of its size.
-        Strictly it owes those of its tail too, and ordinary is only what is drawn.
+        Strictly it owes those of its tail too, and ordinary is only what is drawn. A value is asked for
+        beside others, as a sum of losses is, strictly too.
         """
-        if self._ordinary and self._is_of_many(i, self._ordinary[0]):
-            return float(self._scale_at_ordinary[i])
-        return 0.0 if self.point.strict else float(self._scale_of_tails[i])
+        if self.mode == "value" or (self._ordinary and self._is_of_many(i, self._ordinary[0])):
+            scales = self._scale_at_ordinary
+        elif self.point.strict:
+            return 0.0
+        else:
+            scales = self._scale_of_tails
+        return max(float(scales[i]), self.slope(i).of_values())
 
     @cached_property
     def _ordinary(self) -> list[list[Array]]:
         """Inputs without anything special about them."""
         point = self.point
-        drawn = point.ordinary if point.strict else of_ordinary_size(point)
+        only_drawn = point.strict and self.mode != "value"
+        drawn = point.ordinary if only_drawn else of_ordinary_size(point)
         return [
             [o if f else x for x, o, f in zip(point.points, other, point.floating, strict=True)]
             for other in drawn
@@ -282,7 +303,9 @@ class Numbers:
 
     @cached_property
     def _scale_at_ordinary(self) -> Array:
-        return self._scale_at(self._ordinary)
+        """Find no tails where inputs add up to one: with other signs of them they do not."""
+        others = [] if self.mode == "value" else of_other_signs(self.point)
+        return self._scale_at([*self._ordinary, *others])
 
     @cached_property
     def _scale_of_tails(self) -> Array:

@@ -36,6 +36,7 @@ from ffverify.truth.slopes import (
 # move is scaled up.
 NEAR = 1024
 _BESIDE = 48  # points beside one
+_DRAWS = 3  # of signs with which sums might not cancel: any may do so by chance
 _UNEXPLAINED = 4  # numbers at a point that are on no branch, after which no more are looked at
 
 
@@ -52,9 +53,9 @@ def known(exact: Any, growth: int) -> Truth:
     return Truth(held, lambda: np.full(held.shape, arb(0), dtype=object), no, ~no, growth)
 
 
-def varied(numbers: Array) -> Array:
+def varied(numbers: Array, draw: int = 0) -> Array:
     """Give cotangents or tangents of other signs and up to twice as large: they cancel otherwise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(draw)
     return rng.choice([-1.0, 1.0], numbers.shape) * rng.uniform(1.0, 2.0, numbers.shape) * numbers
 
 
@@ -198,9 +199,12 @@ class Slope:
         moved = sum(np.count_nonzero(d) for d in self.directions if d is not None)
         if np.count_nonzero(self.weights) <= 1 >= moved:
             return arb(0)  # there is nothing that could
-        directions = [None if d is None else varied(d) for d in self.directions]
-        size = Slope(self.point, varied(self.weights), directions).truth.exact[0].abs_upper()
-        return size if size.is_finite() else arb(0)
+        sizes = [arb(0)]
+        for k in range(_DRAWS):
+            directions = [None if d is None else varied(d, k) for d in self.directions]
+            other = Slope(self.point, varied(self.weights, k), directions)
+            sizes.append(other.truth.exact[0].abs_upper())
+        return max(filter(arb.is_finite, sizes))
 
     def hides_in_tail(self, distance: Any, unit: float) -> bool:
         """Tell whether an error is within rounding of a slope that falls exponentially to here.
