@@ -63,12 +63,14 @@ def products(a: Array, b: Array) -> Array:
     if object not in (a.dtype, b.dtype):
         return a @ b
     if b.ndim == 2:
-        flat = matrix_of(a.reshape(-1, a.shape[-1])) * matrix_of(b)
+        flat = matrix_of(a.reshape(math.prod(a.shape[:-1]), a.shape[-1])) * matrix_of(b)
         return boxed(flat.entries(), (*a.shape[:-1], b.shape[1]))
     (m, k), n = a.shape[-2:], b.shape[-1]
     stacks = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     left, right = (
-        np.broadcast_to(x, (*stacks, *x.shape[-2:])).reshape(-1, x.shape[-2] * x.shape[-1]).tolist()
+        np.broadcast_to(x, (*stacks, *x.shape[-2:]))
+        .reshape(math.prod(stacks), math.prod(x.shape[-2:]))
+        .tolist()
         for x in (a, b)
     )
     found: list[Any] = []
@@ -152,6 +154,7 @@ def lu(a: Any) -> tuple[Any, Array]:
 
 def unpacked(packed: Any, pivots: Any) -> tuple[Array, Any, Any]:
     """Give P, L and U of `lu`."""
+    pivots = np.asarray(pivots)
     *batch, rows, columns = packed.shape
     order = np.empty((*batch, rows), np.int64)
     for i in np.ndindex(*batch):
