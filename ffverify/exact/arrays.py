@@ -427,18 +427,6 @@ def distinct_rows(batches: Sequence[Plain]) -> tuple[list[int], list[int]]:
     return [which.index(k) for k in range(len(places))], which
 
 
-def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that sees elements take batches: it is called row by row."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        if any(getattr(a, "rows", 0) for a in flattened(args)):
-            return by_rows(functools.partial(function, **options), *args)
-        return function(*args, **options)
-
-    return call
-
-
 def stackwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of stacks of matrices take batches: the hidden axis is the first of a stack."""
 

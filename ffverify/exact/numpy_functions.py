@@ -18,11 +18,10 @@ from .arrays import (
     arithmetic_of,
     hidden_axes,
     of_elements,
-    rowwise,
     stackwise,
 )
 from .formats import Array
-from .matrices import det, solve
+from .matrices import contract, det, solve
 from .moves import rearranged
 from .ordering import argsort, sort
 
@@ -81,8 +80,23 @@ def _variance(x: PreciseArray, axis: Any = None, *, ddof: float = 0, keepdims: b
 def _median(x: PreciseArray, axis: int | None = None, *, keepdims: bool = False) -> Any:
     along = x.reshape(-1) if axis is None else np.moveaxis(x, axis, -1)  # type: ignore[type-var]  # a duck array
     n = along.shape[-1]
-    found = _mean(sort(along)[..., (n - 1) // 2 : n // 2 + 1], -1)
+    ordered: Any = np.sort(along)
+    found = _mean(ordered[..., (n - 1) // 2 : n // 2 + 1], -1)
     return found.reshape(np.max(np.ones(x.shape), axis, keepdims=keepdims).shape)
+
+
+def _differences(x: Any, n: int = 1, axis: int = -1) -> Any:
+    for _ in range(n):
+        along = np.moveaxis(x, axis, 0)
+        x = np.moveaxis(along[1:] - along[:-1], 0, axis)
+    return x
+
+
+def _dot(*operands: Any) -> Any:
+    a, b = map(arithmetic_of(operands).array, operands)
+    if not (a.ndim and b.ndim):
+        return a * b
+    return contract(a, b, ([a.ndim - 1], [max(b.ndim - 2, 0)]))
 
 
 def _inverse(a: PreciseArray) -> PreciseArray:
@@ -155,13 +169,14 @@ FUNCTIONS |= {
     np.where: _where, np.mean: _mean, np.var: _variance,
     np.std: lambda *a, **k: np.sqrt(_variance(*a, **k)),
     np.sum: _along(_sums(np.sum)), np.cumsum: _along(_sums(np.cumsum), flat=True),
-    np.einsum: _einsum, np.dot: rowwise(partial(_summed, np.dot)),
+    np.einsum: _einsum, np.dot: _dot,
     np.trace: lambda *a, **k: np.sum(np.diagonal(*a, **k), axis=-1),
     np.prod: _along(_folded("multiply")), np.cumprod: _along(np.multiply.accumulate, flat=True),
     np.max: _along(_folded("maximum")), np.min: _along(_folded("minimum")),
     np.argmax: _along(_place_of(np.max), flat=True), np.argmin: _along(_place_of(np.min), flat=True),
     np.sort: _along(sort, flat=True, default=-1), np.argsort: _along(argsort, flat=True, default=-1),
-    np.median: rowwise(_median), np.clip: _clip, np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
+    np.median: _median, np.diff: _differences, np.clip: _clip,
+    np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
     np.size: lambda x: x.size, np.linalg.solve: stackwise(solve),
@@ -176,4 +191,3 @@ FUNCTIONS |= {f: partial(rearranged, f) for f in (
     np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy,
     np.atleast_1d, np.atleast_2d, np.delete,
 )}  # fmt: skip
-FUNCTIONS[np.diff] = rowwise(partial(rearranged, np.diff))  # of one row object arrays are enough

@@ -20,7 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import UFUNCS, PreciseArray, arithmetic_of, elementwise, rowwise, stackwise
+from .arrays import (
+    UFUNCS,
+    PreciseArray,
+    arithmetic_of,
+    elementwise,
+    flat_rows,
+    of_elements,
+    stackwise,
+)
 from .elements import Undecided, acb, arb, is_finite, is_nan, is_same, may_be_nan, mp, shown
 from .formats import Array
 from .matrices import cholesky, contract, lu, solve_triangular, unpacked
@@ -252,19 +260,27 @@ def _cumulative(ufunc: str) -> Callable[..., Any]:
     return accumulate
 
 
-def _scatter(combine: Callable[..., Any]) -> Callable[..., PreciseArray]:
-    """Combine updates into a copy of x at flat positions, duplicates one after the other."""
+def _scatter(name: str) -> Callable[..., Any]:
+    """Combine updates with the elements of x at flat positions, duplicates one after the other."""
 
-    @rowwise
-    def scatter(x: PreciseArray, positions: Array, updates: Any) -> PreciseArray:
-        flat, where = x.values.ravel().copy(), positions.ravel()
-        values = np.broadcast_to(x.arithmetic.array(updates).values, positions.shape).ravel()
-        order = np.argsort(where, kind="stable")
-        places, starts = np.unique(where[order], return_index=True)
-        for place, group in zip(places, np.split(values[order], starts[1:]), strict=False):
-            terms = np.array([flat[place], *group], dtype=object)
-            flat[place] = combine(PreciseArray(terms, x.arithmetic)).values[()]
-        return PreciseArray(flat.reshape(x.shape), x.arithmetic)
+    def scatter(x: PreciseArray, positions: Any, updates: Any) -> PreciseArray:
+        where, more = np.asarray(positions), x.arithmetic.array(updates)
+        if more.shape != where.shape:
+            more = np.broadcast_to(more, where.shape)  # type: ignore[assignment]  # a duck array
+        rows = max(x.rows, more.rows)
+        places, which = np.unique(where.ravel(), return_inverse=True)
+        flat, count = flat_rows(x, rows or 1).copy(), places.size
+        adds = name == "add"
+        each: Any = np.add if adds else of_elements(x.arithmetic, name, 2)
+
+        def combine(terms: Array) -> Array:
+            out = terms[:, :count].copy()
+            each.at(out, (slice(None), which), terms[:, count:])
+            return out
+
+        terms = np.concatenate([flat[:, places], flat_rows(more, rows or 1)], axis=1)
+        flat[:, places] = x.arithmetic.accumulate(combine, terms) if adds else combine(terms)
+        return x.like(flat.reshape((rows, *x.shape) if rows else x.shape), rows)
 
     return scatter
 
@@ -419,14 +435,14 @@ TABLE = (
     _row("logcumsumexp", "logcumsumexp", "cumlogsumexp",
          _cumulative("logaddexp"), kind="scan"),
     # ---- places, matrices
-    _row("scatter_add", "", "scatter-add", _scatter(np.sum), "scatter"),
-    _row("scatter_multiply", "", "scatter-mul scatter_mul", _scatter(np.prod), "scatter"),
-    _row("scatter_maximum", "", "scatter-max scatter_max", _scatter(np.max), "scatter"),
-    _row("scatter_minimum", "", "scatter-min scatter_min", _scatter(np.min), "scatter"),
+    _row("scatter_add", "", "scatter-add", _scatter("add"), "scatter"),
+    _row("scatter_multiply", "", "scatter-mul scatter_mul", _scatter("multiply"), "scatter"),
+    _row("scatter_maximum", "", "scatter-max scatter_max", _scatter("maximum"), "scatter"),
+    _row("scatter_minimum", "", "scatter-min scatter_min", _scatter("minimum"), "scatter"),
     _numpys("matmul", "mm bmm mv dot vdot"), _row("contract", "", "", contract, "algebra"),
     _row("inverse", "", "", np.linalg.inv, "algebra"),
     _row("solve", "", "", np.linalg.solve, "algebra"), _row("determinant", "", "", np.linalg.det, "algebra"),
-    _row("lu", "", "", rowwise(lu), "own"), _row("lu_unpacked", "", "", rowwise(unpacked), "own"),
+    _row("lu", "", "", lu, "own"), _row("lu_unpacked", "", "", unpacked, "own"),
     _row("cholesky", "", "cholesky", stackwise(cholesky), "algebra"),
     _row("solve_triangular", "", "", solve_triangular, "own"),
 )

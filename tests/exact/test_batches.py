@@ -57,6 +57,11 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "clipped": lambda x, y: np.clip(x, 0.5, 1.5) * np.maximum(y, 1) - np.sign(x - 1),
     "truth values on the left": lambda x, y: (x > 1) * y - (y > 1) * x,
     "logical": lambda x, y: np.where((x > 1) & ~(y > 1), x, y) + np.where((x > y).any(), x, 0),
+    "dots and medians": lambda x, y: np.dot(x, y) * np.median(x) + np.dot(2, np.median(x, axis=1)),
+    "added at places": lambda x, y: OPERATIONS["scatter_add"](
+        x, np.array([[0, 4, 4]]), y[None] * np.arange(3)) + OPERATIONS["scatter_add"](
+        y.arithmetic.array(M), np.array([1, 1]), y[:2])[:2, 1:],
+    "the largest at places": lambda x, y: OPERATIONS["scatter_maximum"](x, np.array([0, 3, 0]), y),
     "sorted": lambda x, y: np.sort(x, axis=0) + np.sort(y),
     "softmax": lambda x, y: np.exp(x - np.max(x, axis=-1, keepdims=True)) / np.exp(x).sum(-1)[:, None],
     "sigmoid and erf": lambda x, y: OPERATIONS["sigmoid"](x) * OPERATIONS["erf"](y),
@@ -128,6 +133,13 @@ def test_integers_are_an_array_if_rows_agree_and_a_batch_if_not() -> None:
     assert differing.elements.tolist() == [2, 0]
     with pytest.raises(HiddenRows, match="different shapes"):
         by_rows(lambda row: row[: 1 + int(nearest(row))], x)
+
+
+def test_differences_round_as_subtractions_do() -> None:
+    x = rounded(of("float32")).array(np.array([1 / 3, 1.0, 1e-3]))
+    apart = x[1:] - x[:-1]
+    assert [str(d) for d in np.diff(x).values] == [str(d) for d in apart.values]
+    assert np.diff(x, n=2).shape == (1,)
 
 
 def test_an_undecided_row_is_told() -> None:
