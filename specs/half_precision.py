@@ -13,6 +13,7 @@ from ffverify.exact.formats import Array, Format
 from ffverify.truth import derivatives as truth
 from ffverify.truth import second_opinion as confirm
 from ffverify.truth import textbook
+from ffverify.truth.adaptive import Truth
 from ffverify.verdicts.verdict import Verdict, judge
 
 from .tables import Table, table
@@ -44,7 +45,7 @@ def half_precision_exhaustively(check: Check) -> None:
             False,
             f"{one.name}{PRIMES[one.order]}({one.x}) in {fmt.name}",
             one.computed,
-            _confirmed(one.name, one.order, one.x),
+            _confirmed(one, fmt),
             reason="\n  ".join(["Beyond the bound, by their worst numbers:", *new])
             if str(one) in new
             else str(one),
@@ -105,14 +106,16 @@ def _sweep(check: Check, name: str, half: str, fmt: Format) -> list[Failure]:
     return failed
 
 
+def _truth(name: str, order: int, x: float, fmt: Format) -> Truth:
+    function, at = textbook.CATALOGUE[name].function, [np.array([x])]
+    if order:
+        return truth.gradient(function, at, np.ones(1), 0, fmt, core=(0,))
+    return truth.value(function, at, fmt, core=(0,))
+
+
 def _judged(name: str, order: int, x: float, computed: float, fmt: Format) -> Verdict:
     """Judge the worst number as every other claim judges: the tables are only a screen."""
-    function, at = textbook.CATALOGUE[name].function, [np.array([x])]
-    exact = (
-        truth.gradient(function, at, np.ones(1), 0, fmt, core=(0,))
-        if order
-        else truth.value(function, at, fmt, core=(0,))
-    )
+    exact = _truth(name, order, x, fmt)
     return Verdict(judge(np.array([computed]), exact, fmt).verdicts[0])
 
 
@@ -143,13 +146,13 @@ def _near_a_kink(name: str, order: int, exact: Table, computed: Array, fmt: Form
     return excused
 
 
-def _confirmed(name: str, order: int, x: float) -> str:
+def _confirmed(one: Failure, fmt: Format) -> str:
     """Give the exact value or derivative to 60 digits, in the second arithmetic."""
-    function, at = textbook.CATALOGUE[name].function, [np.array(x)]
-    if order == 0:
-        return confirm.digits(confirm.value(function, at, ()))
-    left, right = (confirm.digits(d) for d in confirm.directional(function, at, [np.ones(())], ()))
-    return left if left == right else f"in [{left}, {right}]"
+    function, at = textbook.CATALOGUE[one.name].function, [np.array(one.x)]
+    exact = _truth(one.name, one.order, one.x, fmt)
+    ball, kink = exact.exact[0], bool(exact.kink[0])
+    slope = confirm.slope(function, at, [np.ones(())], ball) if one.order else None
+    return confirm.agreement(slope or confirm.value(function, at), ball, kink=kink)[0]
 
 
 @half_precision_exhaustively.bug("softplus", "one input patched: 11.5 gives its value at 11.25")

@@ -150,9 +150,8 @@ class Check:
 
         def describe(index: tuple[int, ...]) -> tuple[str, Any]:
             row, rest = display.row(args, core, index)
-            return f"{name}({display.join(row)}){display.subscript(rest)}", confirm.value(
-                exact_program, row, rest
-            )
+            second = confirm.value(lambda *points: exact_program(*points)[rest], row)
+            return f"{name}({display.join(row)}){display.subscript(rest)}", second
 
         self._judge(name, name, args, computed, exact, scale, explain, describe)
         return computed
@@ -204,7 +203,8 @@ class Check:
             tangent[rest] = 1.0
             tangents = [tangent if i == wrt else None for i in range(len(row))]
             prime = f"{name}'" if not rest else f"∂{name}/∂{display.subscript(rest)}"
-            return f"{prime}({display.join(row)})", confirm.directional(inner, row, tangents, ())
+            second = confirm.slope(inner, row, tangents, exact.exact[index])
+            return f"{prime}({display.join(row)})", second
 
         self._judge(part, name, args, computed, exact, scale, explain, describe)
         return computed
@@ -242,7 +242,9 @@ class Check:
             moved = [None if t is None else d for t, d in zip(tangents, directions, strict=True)]
             at, along = display.join(row), display.join(directions)
             where = f"JVP of {name} at ({at}) along ({along}){display.subscript(rest)}"
-            return where, confirm.directional(exact_program, row, moved, rest)
+            return where, confirm.slope(
+                lambda *points: exact_program(*points)[rest], row, moved, exact.exact[index]
+            )
 
         self._judge(part, name, args, computed, exact, scale, explain, describe)
         return computed
@@ -426,12 +428,11 @@ class Check:
             kind, reason = Verdict(told.verdicts[index]), ""
             where, second = describe(index)
             ball = exact.exact[index]
-            shown, agree = ball.str(30), True
+            shown = ball.str(30)
             if second is not None:
-                shown, agree = confirm.agreement(second, ball, kink=bool(exact.kink[index]))
-            if not agree:
+                shown, reason = confirm.agreement(second, ball, kink=bool(exact.kink[index]))
+            if reason:
                 kind = Verdict.INCONCLUSIVE
-                reason = f"Arb and mpmath disagree on the exact value: {ball} against {shown}."
             elif kind is Verdict.INCONCLUSIVE:
                 reason = f"The truth is too wide to tell, or undefined here: {ball}."
             number = display.show(computed[index])

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import arb, mp
+from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
 from ffverify.truth import second_opinion as confirm
-from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
+from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.places import subscript
 from ffverify.verdicts.verdict import Verdict
@@ -111,32 +111,16 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
         return "undefined", judged.reason, True
     try:
         if judged.mode == "value":
-            left = right = confirm.value(program, judged.point.points, ())
-            noise = 0
+            second = confirm.value(program, judged.point.points)
         else:
-            size = float(abs(ball).mid())
-            left, right, noise = confirm.slope(
-                program, judged.point.points, judged.slope.directions, size
-            )
+            second = confirm.slope(program, judged.point.points, judged.slope.directions, ball)
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
-        left = right = noise = None
-    if left is None or right is None:
+        second = None, None, 0
+    if None in second:
         return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", True
-    with BALLS.precision(4 * FIRST_PRECISION):
-        near = (arb(v) + arb(0, arb(noise) + abs(arb(v)) * arb(10) ** -50) for v in (left, right))
-        agree = all(bool(ball.overlaps(v)) for v in near)
-    zero = bool(ball.contains(0)) and not judged.truth.kink[0]
-    with mp.workprec(2 * CEILING):
-        ends = [mp.mpf(0)] * 2 if zero else sorted((left / unit, right / unit))
-    shown = [confirm.digits(v) for v in ends]
-    text = (
-        shown[0]
-        if not judged.truth.kink[0]
-        else f"in [{shown[0]}, {shown[-1]}], one-sided derivatives"
-    )
-    if agree:
-        return text, judged.reason, True
-    return text, f"Arb and mpmath disagree on the exact value: {ball} against {text}.", False
+    kink = bool(judged.truth.kink[0])
+    text, apart = confirm.agreement(second, ball, kink=kink, unit=unit)
+    return text, apart or judged.reason, not apart
 
 
 def _ball_digits(ball: Any, unit: float) -> str:

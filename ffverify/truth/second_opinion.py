@@ -20,7 +20,6 @@ from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 
 from .adaptive import CEILING, FIRST_PRECISION
-from .differences import smallest_at
 
 DIGITS = 60
 _PRECISIONS = tuple(2**k for k in range(9, CEILING.bit_length() + 1))
@@ -33,7 +32,7 @@ def _points(args: Sequence[Array]) -> list[Any]:
 def _settled(
     compute: Callable[[int], Any], precisions: Sequence[int] = _PRECISIONS, noise: Any = 0
 ) -> Any:
-    """Compute at growing precision until two results agree to 60 digits, or to noise; None if they never do.
+    """Compute at growing precision until two results agree to `DIGITS`, or to noise; None if they never do.
 
     Two zeros prove nothing short of the highest precision: both may have cancelled altogether.
     """
@@ -50,40 +49,30 @@ def _settled(
     return None
 
 
-def value(program: Program, args: Sequence[Array], index: tuple[int, ...]) -> Any:
-    """Give one element of a program's exact value as an mpmath number, or None."""
-    return _settled(lambda _bits: program(*_points(args)).values[index])
+Opinion = tuple[Any, Any, Any]  # a number to the left and to the right, or None, and their noise
 
 
-def directional(
-    program: Program,
-    args: Sequence[Array],
-    tangents: Sequence[Array | None],
-    index: tuple[int, ...],
-) -> tuple[Any, Any]:
-    """Give left and right derivative along tangents of one element of a program, or None each.
-
-    The step is 2^(-p/3) of the smallest coordinate in units of how far it moves.
-    """
-    step = 2.0 ** smallest_at(args, tangents)
-    one_sided = partial(_one_sided, program, args, tangents, index)
-    return _settled(partial(one_sided, -step)), _settled(partial(one_sided, step))
+def value(program: Program, args: Sequence[Array]) -> Opinion:
+    """Give the exact value of a program with one number as result."""
+    found = _settled(lambda _bits: program(*_points(args)).values[()])
+    return found, found, 0
 
 
 def slope(
-    program: Program, args: Sequence[Array], tangents: Sequence[Array | None], size: float
-) -> tuple[Any, Any, Any]:
-    """Give left and right derivative of a program with one number as result, and the noise in them.
+    program: Program, args: Sequence[Array], tangents: Sequence[Array | None], ball: Any
+) -> Opinion:
+    """Give left and right derivative along tangents of a program with one number as result.
 
-    None for one that p and 2p bits do not agree on to 60 digits. p follows from ``size``, that of the
-    derivative, and from that of the step: values whose difference is far below them agree to all digits
+    None for one that p and 2p bits do not agree on. p follows from the size of the derivative, which is in
+    the ``ball``, and from that of the step: values whose difference is far below them agree to all digits
     that there are, and their rounding, or zero, must not be taken for the slope. The step 2^(e - p/3)
     leaves 2p/3 - |e| bits of a difference of values around 1, and as many fewer as an input is larger than
     the step's own; 64 bits of those are left to larger values and to the roundings on the way. Where that
     is too few, the two runs differ by more than the noise, and nothing is confirmed.
     """
+    size = float(abs(ball).mid())
     sizes = [
-        np.where(x[d != 0] == 0, 1.0, np.abs(x[d != 0] / d[d != 0]))
+        np.where(x[d != 0] == 0, 1.0, np.abs(x[d != 0] / d[d != 0].astype(np.float64)))
         for x, d in zip(args, tangents, strict=True)
         if d is not None and np.any(d)
     ]
@@ -96,7 +85,7 @@ def slope(
         bits += 4 * abs(math.frexp(size)[1])
     bits = min(bits, CEILING // 2)
     noise = mp.mpf(2) ** (64 + exponent - 2 * bits // 3)
-    one_sided, twice = partial(_one_sided, program, args, tangents, ()), (bits, 2 * bits)
+    one_sided, twice = partial(_one_sided, program, args, tangents), (bits, 2 * bits)
     left, right = (_settled(partial(one_sided, s), twice, noise) for s in (-step, step))
     return left, right, noise
 
@@ -105,11 +94,10 @@ def _one_sided(
     program: Program,
     args: Sequence[Array],
     tangents: Sequence[Array | None],
-    index: tuple[int, ...],
     step: float,
     bits: int,
 ) -> Any:
-    """Differentiate one element to one side, of second order in the step 2^(-p/3) of a size, at p bits."""
+    """Differentiate to one side, of second order in the step 2^(-p/3) of a size, at p bits."""
     with mp.workprec(bits):
         h = mp.ldexp(mp.mpf(step), -(bits // 3))
         x = _points(args)
@@ -119,7 +107,7 @@ def _one_sided(
             moved = [
                 a if m is None else a.like(a.values + c * m) for a, m in zip(x, moves, strict=True)
             ]
-            return program(*moved).values[index]
+            return program(*moved).values[()]
 
         return (4 * at(1) - 3 * at(0) - at(2)) / (2 * h)
 
@@ -130,18 +118,23 @@ def digits(number: Any, *, count: int = DIGITS) -> str:
         return str(mp.nstr(number, count, strip_zeros=True, min_fixed=-3, max_fixed=16))
 
 
-def agreement(second: Any, ball: Any, *, kink: bool) -> tuple[str, bool]:
-    """Print the second arithmetic's value and tell whether it lies in the first one's ball.
+def agreement(second: Opinion, ball: Any, *, kink: bool, unit: float = 1.0) -> tuple[str, str]:
+    """Print the second arithmetic's number, in a unit, and say where it is not in the first one's ball.
 
-    It is settled to `DIGITS` digits and no more: balls can be narrower than that.
+    It is settled to `DIGITS` digits, and to its noise: balls can be narrower than that.
     """
-    values = second if isinstance(second, tuple) else (second,)
-    if any(v is None for v in values):
-        return "", ball.is_nan()
-    shown = sorted({digits(v) for v in values}, key=float)
-    interval = f"in [{shown[0]}, {shown[-1]}], the interval of one-sided derivatives"
-    text = interval if kink else shown[0]
+    *sides, noise = second
+    if None in sides:
+        return ball.str(30), "" if ball.is_nan() else "Not confirmed: mpmath finds no limit."
     with BALLS.precision(4 * FIRST_PRECISION):
-        settled = arb(1, arb(10) ** -DIGITS)
-        near = [arb(v) * settled for v in values]
-        return text, all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)
+        near = [arb(v) + arb(0, arb(noise) + abs(arb(v)) * arb(10) ** -DIGITS) for v in sides]
+        agree = all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)
+    zero = ball.contains(0) and not kink
+    with mp.workprec(2 * CEILING):
+        ends = [mp.mpf(0)] * 2 if zero else sorted(v / unit for v in sides)
+    low, high = map(digits, ends)
+    text = f"in [{low}, {high}], the interval of one-sided derivatives" if kink else low
+    return (
+        text,
+        "" if agree else f"Arb and mpmath disagree on the exact value: {ball} against {text}.",
+    )

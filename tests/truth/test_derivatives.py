@@ -130,10 +130,12 @@ def test_the_second_arithmetic_agrees(x: float) -> None:
     for name in ("softplus", "gelu", "mish"):
         function = textbook.CATALOGUE[name].function
         found = truth.directional(function, point, one, F64, core=(0,))
-        left, right = confirm.directional(function, point, one, (0,))
+        ball = found.exact[0]
+        second = confirm.slope(lambda x, f=function: f(x)[0], point, one, ball)
+        assert confirm.agreement(second, ball, kink=False)[1] == ""
         with BALLS.precision(600):
-            assert found.exact[0].overlaps(arb(left))
-            assert found.exact[0].overlaps(arb(right))
+            elsewhere = ball + arb(2) ** -30
+        assert "disagree" in confirm.agreement(second, elsewhere, kink=False)[1]
 
 
 def test_a_kink_that_the_third_difference_cannot_see_is_not_where_steps_are_round() -> None:
