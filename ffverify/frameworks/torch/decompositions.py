@@ -211,6 +211,8 @@ def _windows(
 
 def _unfold_backward(g: Tensor, sizes: Any, dim: int, size: int, step: int) -> Tensor:
     """Add what the windows' elements of each number give, which no two windows have in one place."""
+    if not sizes:  # of a number there is one window
+        return g.squeeze(0)
     dim, zeros = dim % len(sizes), g.new_zeros(sizes)
     reach = (g.shape[dim] - 1) * step + 1
     given = [torch.slice_scatter(zeros, g[..., j], dim, j, j + reach, step) for j in range(size)]
