@@ -67,9 +67,11 @@ def test_a_cotangent_that_is_changed_in_place_excuses_nothing():
     assert check(f, x, y, vjp=careful).verdict is Verdict.CORRECT
 
 
-@pytest.mark.parametrize("error", [0.02, 0.05, 0.07])
-def test_many_terms_in_half_precision_excuse_no_wrong_formula(error):
-    x = np.array([8] + [0] * 199, dtype=np.float16)
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("float16", 0.02), ("float16", 0.07), ("float32", 4e-6), ("float32", 1e-5)]
+)
+def test_many_terms_excuse_no_wrong_formula(dtype, error):
+    x = np.array([8] + [0] * 199, dtype=dtype)
 
     def logsumexp(x):
         return x.max() + np.log(np.sum(np.exp(x - x.max())))
@@ -77,13 +79,14 @@ def test_many_terms_in_half_precision_excuse_no_wrong_formula(error):
     def pull(factor):
         def vjp(v, x):
             z = np.exp((x - x.max()).astype(np.float32))
-            return ((factor * v * (z / z.sum())).astype(np.float16),)
+            return ((factor * v * (z / z.sum())).astype(dtype),)
 
         return vjp
 
     wrong = check(logsumexp, x, vjp=pull(1 + error))
     assert wrong.verdict is Verdict.WRONG
-    assert "the formula itself is off" in str(wrong)
+    # 200 roundings may add so much in float32; half formats are summed up in wider ones.
+    assert ("the formula itself is off" in str(wrong)) is (dtype == "float32")
     assert check(logsumexp, x, vjp=pull(1.0)).verdict is Verdict.CORRECT
 
 
