@@ -44,7 +44,9 @@ from .numbers import Numbers, Screening, gradients, tangents, values
 from .slope import known
 from .unknown import judge_one, judge_tangents, judge_vjp, screen_by_differences
 
-_ON_KINKS = 4  # elements on kinks that are judged, of one argument
+# Elements of one argument on kinks that are judged one by one: the same code made the others, and directions
+# that keep ties judge the sum of all.
+_ON_KINKS = 4
 
 
 @dataclass

@@ -35,9 +35,11 @@ from ffverify.truth.slopes import (
 # Constants move by so much less than a rounding that no threshold among them crosses a float; what they
 # move is scaled up.
 NEAR = 1024
-_BESIDE = 48  # points beside one
+# Points beside one: of what a tenth of them shows, one neighbourhood in 160 shows nothing (0.9⁴⁸).
+_BESIDE = 48
 _DRAWS = 3  # of signs with which sums might not cancel: any may do so by chance
-_UNEXPLAINED = 4  # numbers at a point that are on no branch, after which no more are looked at
+# Numbers at a point that are on no branch, after which no more are looked at: one is a finding.
+_UNEXPLAINED = 4
 
 
 def slack(point: Point, exact: Any) -> Any:

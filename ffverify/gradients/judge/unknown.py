@@ -24,10 +24,12 @@ from ffverify.verdicts.verdict import Verdict, judge
 from .formula import Identity
 from .numbers import Numbers, Screening, gradients, tangents
 
-# What is measured of a point. More of the same costs more, and says the same of one function.
-_SUSPECTS = 4  # of one array, judged one by one
+# Of one array, judged one by one: one is a finding, others stand in for what a kink excuses.
+_SUSPECTS = 4
 _SINGLY = 32  # elements of an input that differences check one by one
-_PROJECTIONS = 3  # of an input that is larger than that
+# Sums that are checked of a larger input: any shows an error of whichever element, unless a kink lies across
+# its direction, which says nothing then.
+_PROJECTIONS = 3
 
 _OFF = (Verdict.WRONG, Verdict.IMPRECISE)
 
