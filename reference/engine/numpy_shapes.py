@@ -204,6 +204,7 @@ def _flip(x: Value, axis: Axis = None) -> Value:
 
 @implements(np.rot90)
 def _rot90(x: Value, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Value:
+    np.rot90(like(x), k, axes)  # which says what is no plane
     if k % 2 == 0:
         return _flip(x, axes if k % 4 else ())
     return (
@@ -222,14 +223,14 @@ def take(x: Value, indices: Value, axis: int | None = None, *, mode: str = "rais
     if mode != "raise":
         n = shape_of(x)[axis]
         indices = np.clip(indices, 0, n - 1) if mode == "clip" else np.mod(indices, n)
-    y = getitem(x, (*(slice(None),) * (axis % len(shape_of(x))), indices))
+    y = getitem(x, (*shaping.before(x, axis), indices))
     return y if shape_of(indices) else positive(y)  # a copy, where an integer index gives a view
 
 
 @implements(np.take_along_axis)
 def _take_along_axis(x: Value, indices: Value, axis: int | None = -1) -> Value:
     x, axis = flat(x, axis)
-    return shaping.take_along(x, indices, axis=axis % len(shape_of(x)))
+    return shaping.take_along(x, indices, axis=len(shaping.before(x, axis)))
 
 
 @implements(np.pad)
@@ -322,11 +323,9 @@ def _append(x: Value, values: Value, axis: int | None = None) -> Value:
 
 @implements(np.array_split)
 def _array_split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
-    before = (slice(None),) * (axis % len(shape_of(x)))
+    whole = shaping.before(x, axis)
     return [
-        gather(
-            x, index=(*before, slice(int(part[0]), int(part[-1]) + 1) if part.size else slice(0))
-        )
+        gather(x, index=(*whole, slice(int(part[0]), int(part[-1]) + 1) if part.size else slice(0)))
         for part in np.array_split(np.arange(shape_of(x)[axis]), sections)
     ]
 

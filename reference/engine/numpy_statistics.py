@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ffverify.reference.primitives import elementary, reductions, shaping
 from ffverify.reference.primitives.elementary import divide, isnan, multiply, where
@@ -206,7 +207,7 @@ def _average(
         if shape_of(weights) != shape_of(x):
             if axis is None:
                 raise TypeError("average: weights of another shape than the array need an axis")
-            given = [a % len(shape_of(x)) for a in np.atleast_1d(axis)]
+            given = normalize_axis_tuple(axis, len(shape_of(x)))
             if shape_of(weights) != tuple(shape_of(x)[a] for a in given):
                 raise ValueError(
                     f"average: weights of shape {shape_of(weights)} for axis {axis} of an array of "
@@ -223,15 +224,21 @@ def _average(
 
 
 # Cumulative ------------------------------------------------------------------------------------------
+def _row(x: Value, axis: int | None, dtype: Any) -> tuple[Value, int]:
+    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+    is_number = not shape_of(x) and axis in (0, -1)  # which NumPy takes for a row of one
+    return flat(x, None if is_number else axis)
+
+
 @implements(np.cumsum)
 def _cumsum(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
-    x, axis = flat(x if dtype is None else astype(x, dtype=np.dtype(dtype)), axis)
+    x, axis = _row(x, axis, dtype)
     return shaping.cumsum(x, axis=axis)
 
 
 @implements(np.cumprod)
 def _cumprod(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
-    return shaping.cumprod(*flat(x if dtype is None else astype(x, dtype=np.dtype(dtype)), axis))
+    return shaping.cumprod(*_row(x, axis, dtype))
 
 
 ACCUMULATIONS |= {
@@ -242,7 +249,9 @@ ACCUMULATIONS |= {
 
 @implements(np.diff)
 def _diff(x: Value, n: int = 1, axis: int = -1, **ends: Value) -> Value:
-    before = (slice(None),) * (axis % len(shape_of(x)))
+    if n < 0:
+        raise ValueError(f"diff: n={n}: a difference is taken 0, 1, 2, ... times")
+    before = shaping.before(x, axis)
     parts = [ends.get("prepend"), x, ends.get("append")]
     one = tuple(1 if a == len(before) else k for a, k in enumerate(shape_of(x)))
     given = [
@@ -259,7 +268,7 @@ def _diff(x: Value, n: int = 1, axis: int = -1, **ends: Value) -> Value:
 @implements(getattr(np, "trapezoid", None) or getattr(np, "trapz"))  # noqa: B009  # NumPy 1's name
 def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Value:
     y = as_operand(y)
-    before = (slice(None),) * (axis % len(shape_of(y)))
+    before = shaping.before(y, axis)
     if x is None:
         step: Value = dx
     else:
@@ -275,12 +284,12 @@ def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Va
 @implements(np.gradient)
 def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -> Any:
     x = as_operand(x)
-    chosen = (
-        axes(x, axis) if not isinstance(axis, tuple) else tuple(a % len(shape_of(x)) for a in axis)
-    )
+    every = range(len(shape_of(x)))
+    chosen = normalize_axis_tuple(every if axis is None else axis, len(every))
     steps = list(spacing or [1.0]) * (len(chosen) if len(spacing) < 2 else 1)
     gradient: Callable[..., Any] = np.gradient
-    # It is linear in x: each of its values is a weighted sum of three neighbours along the axis.
+    # It is linear in x: each of its values is a weighted sum of neighbours along the axis, at most two away.
+    # Their weights are the gradients of combs, of which each has one tooth in five places.
     found = []
     for a, step in zip(chosen, steps, strict=True):
         n = shape_of(x)[a]
@@ -288,9 +297,15 @@ def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -
         if traced and shape_of(step):
             raise TypeError("gradient: places that are traced have no rule: write it with np.diff")
         unit = 1.0 if traced else step
-        matrix = gradient(np.eye(n, dtype=dtype_of(x)), unit, axis=0, edge_order=edge_order)
-        moved = FUNCTIONS[np.moveaxis](x, a, 0)
-        slopes = FUNCTIONS[np.moveaxis](FUNCTIONS[np.tensordot](matrix, moved, 1), 0, a)
+        here, teeth = np.arange(n), np.arange(5)[:, None]
+        combs = (here % 5 == teeth).astype(dtype_of(x))
+        weights = gradient(combs, unit, axis=1, edge_order=edge_order)
+        places = here - 2 + (teeth - here + 2) % 5
+        moved, slopes = FUNCTIONS[np.moveaxis](x, a, -1), 0.0
+        for k in range(5):
+            parts = take(moved, np.clip(places[k], 0, n - 1), axis=-1)
+            slopes = slopes + where(weights[k] == 0, np.zeros((), dtype_of(x)), weights[k] * parts)
+        slopes = FUNCTIONS[np.moveaxis](slopes, -1, a)
         found.append(slopes / step if traced else slopes)
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -426,7 +441,8 @@ def _quantile(
         place = part * (n - 1)
         low = int(np.clip(np.floor(place), 0, max(n - 2, 0)))
         a, b = gather(rows, index=(..., low)), gather(rows, index=(..., min(low + 1, n - 1)))
-        y = a + (b - a) * (place - low)
+        share = place - low  # from the nearer end, as NumPy does: the other may be infinite
+        y = a + (b - a) * share if share < 0.5 else b - (b - a) * (1 - share)
         y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
         found.append(shaping.expand(y, x, axes(x, axis)) if keepdims else y)
     joined = stack(found)
@@ -506,7 +522,7 @@ def _apply_along_axis(function: Callable[..., Value], axis: int, x: Value, *args
     inner = shape_of(found[0])
     joined = reshape(stack(found), shape=(*shape, *inner))
     n = len(inner)
-    places = tuple(axis % len(shape_of(x)) + k for k in range(n))
+    places = tuple(len(shaping.before(x, axis)) + k for k in range(n))
     return FUNCTIONS[np.moveaxis](joined, tuple(range(-n, 0)), places) if n else joined
 
 
@@ -566,6 +582,8 @@ def _bincount(x: Value, weights: Value = None, minlength: int = 0) -> Value:
     if weights is None:
         return counts
     wide = astype(as_operand(weights), dtype=np.dtype(float))
+    if shape_of(wide) != shape_of(places):
+        raise ValueError(f"bincount: {size(wide)} weights for {size(places)} numbers")
     return shaping.scatter(wide, places, index=(shaping.ARRAY,), shape=counts.shape)
 
 

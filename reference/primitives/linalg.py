@@ -11,6 +11,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ffverify.reference.engine.primitive import (
     Primitive,
@@ -25,7 +26,7 @@ from ffverify.reference.engine.var import Value, dtype_of, ndarray, shape_of
 
 from .elementary import where
 from .reductions import sum_
-from .shaping import concatenate, getitem, pad_zeros, setitem, transpose
+from .shaping import before, concatenate, getitem, pad_zeros, setitem, transpose
 
 
 def matrix_transpose(x: Value) -> Value:
@@ -160,6 +161,9 @@ def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
         axes = (range(rank_a - axes, rank_a), range(axes))
     in_a, in_b = ([i] if np.ndim(i) == 0 else list(i) for i in axes)
     in_a, in_b = [i % rank_a for i in in_a], [i % rank_b for i in in_b]
+    lengths = [[shape_of(x)[i] for i in axes] for x, axes in ((a, in_a), (b, in_b))]
+    if lengths[0] != lengths[1]:
+        raise ValueError(f"tensordot: axes of lengths {lengths[0]} are summed with {lengths[1]}")
     out_a = [i for i in range(rank_a) if i not in in_a]
     out_b = [i for i in range(rank_b) if i not in in_b]
     shape = tuple(shape_of(a)[i] for i in out_a) + tuple(shape_of(b)[i] for i in out_b)
@@ -196,11 +200,11 @@ def cross(
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
     parts = []
     for x, along in ((a, axisa), (b, axisb)):
-        before = (slice(None),) * (along % len(shape_of(x)))
+        whole = before(x, along)
         n = shape_of(x)[along]
         if n not in (2, 3):
             raise ValueError(f"cross: vectors have 2 or 3 components, and these have {n}")
-        parts.append([getitem(x, (*before, i)) for i in range(n)] + [None] * (3 - n))
+        parts.append([getitem(x, (*whole, i)) for i in range(n)] + [None] * (3 - n))
     (a0, a1, a2), (b0, b1, b2) = parts
     last = a0 * b1 - a1 * b0
     if a2 is None and b2 is None:
@@ -217,6 +221,9 @@ def cross(
 
 def convolve(a: Value, v: Value, mode: str = "full") -> Value:
     """As `numpy.convolve`: of two vectors."""
+    a, v = (reshape(x, shape=shape_of(x) or (1,)) for x in (a, v))
+    if len(shape_of(a)) > 1 or len(shape_of(v)) > 1:
+        raise ValueError(f"convolve: of vectors, not of shapes {shape_of(a)} and {shape_of(v)}")
     if shape_of(v)[0] > shape_of(a)[0]:
         a, v = v, a
     n, m = shape_of(a)[0], shape_of(v)[0]
@@ -348,6 +355,9 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
             while labels[i].count(c) > 1:
                 first = labels[i].index(c)
                 second = labels[i].index(c, first + 1)
+                n, m = (shape_of(arrays[i])[axis] for axis in (first, second))
+                if n != m:
+                    raise ValueError(f"einsum: '{c}' stands for axes of lengths {n} and {m}")
                 arrays[i] = _diagonal(
                     arrays[i], 0, first, second, lambda x, v, *, index: setitem(x, index, v)
                 )
@@ -369,7 +379,7 @@ def _diagonal(
     x: Value, offset: int, axis1: int, axis2: int, written: Callable[..., Value]
 ) -> Value:
     rank = len(shape_of(x))
-    axis1, axis2 = axis1 % rank, axis2 % rank
+    axis1, axis2 = normalize_axis_tuple((axis1, axis2), rank)
     others = tuple(i for i in range(rank) if i not in (axis1, axis2))
     moved = transpose(x, axes=(*others, axis1, axis2))
     rows, columns = shape_of(moved)[-2:]

@@ -6,12 +6,12 @@ Kinks: a maximum that several elements share gives each of them an equal part of
 
 from __future__ import annotations
 
-import operator
 from math import isfinite
 from math import prod as product_of
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ffverify.reference.engine.primitive import (
     astype,
@@ -39,11 +39,9 @@ def axes(x: Value, axis: Axis) -> tuple[int, ...]:
         return tuple(range(ndim))
     if type(axis) is int and 0 <= axis < ndim:  # the usual case, quickly
         return (axis,)
-    chosen = axis if isinstance(axis, tuple) else (axis,)
-    for a in chosen:
-        if not -ndim <= operator.index(a) < ndim:
-            raise np.exceptions.AxisError(a, ndim)
-    return tuple(sorted(operator.index(a) % ndim for a in chosen))
+    if not ndim and axis in (0, -1):  # which NumPy's reductions let a number have
+        return ()
+    return tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 
 def _elements(_y: Value, x: Value, **_: Any) -> float:
@@ -268,7 +266,9 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
     from . import factorisations  # which rest on this module
 
     chosen = axes(x, axis)
-    if ord in (None, "fro") or (ord == 2 and len(chosen) == 1):
+    if axis is not None and len(chosen) not in (1, 2):
+        raise ValueError(f"norm: over one axis or two, not over {axis} of {len(shape_of(x))}")
+    if ord is None or (ord == "fro" and len(chosen) == 2) or (ord == 2 and len(chosen) == 1):
         return norm_over(x, axis=chosen, keepdims=keepdims)
     if len(chosen) == 2:
         order = chosen if axis is None else axis

@@ -10,6 +10,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ffverify.reference.engine.primitive import (
     Primitive,
@@ -210,10 +211,15 @@ put_along: Primitive = linear(
 # Joining, padding ----------------------------------------------------------------------------------
 
 
+def before(x: Value, axis: int) -> tuple[slice, ...]:
+    """Return the index of all that lies in the axes before one; raises NumPy's AxisError."""
+    return (slice(None),) * normalize_axis_index(axis, len(shape_of(x)))
+
+
 def _part(v: Value, k: int, xs: tuple[Value, ...], axis: int) -> tuple[slice, ...]:
     sizes = [shape_of(x)[axis] for x in xs]
     start = sum(sizes[:k])
-    return (slice(None),) * (axis % len(shape_of(v))) + (slice(start, start + sizes[k]),)
+    return (*before(v, axis), slice(start, start + sizes[k]))
 
 
 concatenate = general(
@@ -244,7 +250,7 @@ pad_zeros = linear(
 # Cumulative sums and sorting -----------------------------------------------------------------------
 def flip(x: Value, axis: int) -> Value:
     """Reverse the order along an axis."""
-    return gather(x, index=(slice(None),) * (axis % len(shape_of(x))) + (slice(None, None, -1),))
+    return gather(x, index=(*before(x, axis), slice(None, None, -1)))
 
 
 cumsum: Primitive = linear(
@@ -259,12 +265,12 @@ def cumprod(x: Value, axis: int) -> Value:
 
     Without a division, so that it is right to every order also where factors are 0.
     """
-    before = (slice(None),) * (axis % len(shape_of(x)))
+    whole = before(x, axis)
     shift = 1
     while shift < shape_of(x)[axis]:
-        first = gather(x, index=(*before, slice(None, shift)))
-        later = gather(x, index=(*before, slice(shift, None)))
-        x = concatenate(first, later * gather(x, index=(*before, slice(None, -shift))), axis=axis)
+        first = gather(x, index=(*whole, slice(None, shift)))
+        later = gather(x, index=(*whole, slice(shift, None)))
+        x = concatenate(first, later * gather(x, index=(*whole, slice(None, -shift))), axis=axis)
         shift *= 2
     return x
 

@@ -613,6 +613,60 @@ def test_what_is_not_supported_says_so(call, match):
         grad(lambda x: np.sum(call(x)))(V)
 
 
+REFUSED = [
+    lambda x: np.einsum("ii", x), lambda x: np.tensordot(x, x.T, 2), lambda x: np.diff(x, -1),
+    lambda x: np.inner(x[0, :0], np.zeros((0, 3))), lambda x: np.bincount([0, 1], weights=x[0, :1]),
+    lambda x: np.convolve(x, x), lambda x: np.rot90(x[0], 2), lambda x: np.linalg.norm(x[0], "fro"),
+    lambda x: np.linalg.norm(x, axis=()), lambda x: np.sum(x, axis=(0, 0)), lambda x: np.diag(x[0, 0]),
+    lambda x: np.average(x, weights=V), lambda x: np.diagonal(x, 0, 1, 1),
+    *(
+        lambda x, f=f: f(x, axis=2)
+        for f in (
+            np.sum, np.max, np.prod, np.cumsum, np.cumprod, np.diff, np.flip, np.sort, trapezoid, np.gradient,
+            np.median, np.var, np.argmax, np.linalg.norm, np.unstack, np.mean, np.all, np.squeeze,
+        )
+    ),
+    *(
+        lambda x, f=f: f(x, [0], axis=2)
+        for f in (np.take, np.delete, np.repeat, np.array_split, np.split)
+    ),
+    lambda x: np.cross(x[:, :3], x[:, :3], axis=2), lambda x: np.trace(x, 0, 0, 2),
+    lambda x: np.concatenate([x, x], axis=2), lambda x: np.stack([x, x], axis=3),
+    lambda x: np.apply_along_axis(np.sum, 2, x), lambda x: np.average(x, 2, np.ones(2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("k", range(len(REFUSED)))
+def test_what_numpy_refuses_is_refused(k):
+    """No number where NumPy gives none: axes that do not exist, lengths that do not match."""
+    for g in (REFUSED[k], grad(lambda x: np.sum(REFUSED[k](x)))):
+        with pytest.raises((ValueError, IndexError, TypeError)):
+            g(M)
+
+
+def test_a_number_has_one_axis_to_reduce():
+    for f in (np.sum, np.prod, np.max, np.cumsum, np.cumprod, np.add.reduce):
+        for axis in (0, -1):
+            y, y_dot = jvp(
+                lambda x, f=f, a=axis: f(x, axis=a), (np.float64(0.3),), (np.float64(1),)
+            )
+            np.testing.assert_array_equal(y, f(np.float64(0.3), axis=axis))
+            np.testing.assert_array_equal(y_dot, np.ones_like(y))
+
+
+def test_an_infinity_stays_with_its_neighbours():
+    x = np.array([1.0, 2.0, 4.0, np.inf, 3.0, 5.0, 1.0, -np.inf])
+    with np.errstate(invalid="ignore"):
+        for f in (
+            np.gradient,
+            lambda x: np.gradient(x, np.arange(8.0) ** 2, edge_order=2),
+            lambda x: np.quantile(x, [0.05, 0.1, 0.5, 0.9, 0.95]),
+        ):
+            np.testing.assert_allclose(jvp(f, (x,), (x,))[0], f(x), rtol=1e-15)
+    long = np.zeros(100_000)  # whose matrix of weights would not fit into memory
+    np.testing.assert_array_equal(jvp(np.gradient, (long,), (long,))[1], long)
+
+
 def test_an_attribute_that_it_lacks_says_what_to_write():
     with pytest.raises(AttributeError, match=r"no \.flat: .*x\.ravel\(\)\[i\] = v"):
         grad(lambda x: x.flat[0])(V)
