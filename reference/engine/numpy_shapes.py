@@ -198,7 +198,8 @@ FUNCTIONS |= {function: _moving(function, 1) for function in (np.compress, np.ex
 
 @implements(np.flip)
 def _flip(x: Value, axis: Axis = None) -> Value:
-    step = [slice(None, None, -1 if a in axes(x, axis) else None) for a in range(len(shape_of(x)))]
+    chosen = axes(x, axis)
+    step = [slice(None, None, -1 if a in chosen else None) for a in range(len(shape_of(x)))]
     return gather(x, index=tuple(step))
 
 
@@ -293,6 +294,16 @@ def _cast(x: Value, dtype: Any) -> Value:
 def stack(arrays: Sequence[Value], axis: int = 0, dtype: Any = None) -> Value:
     """As `numpy.stack`."""
     return _cast(concatenate(*(expand_dims(x, axis) for x in arrays), axis=axis), dtype)
+
+
+@implements(np.asarray, np.asanyarray)
+def _as_array(values: Any, dtype: Any = None, **_: Any) -> Value:
+    """As `numpy.asarray` of nested lists of values, with ``like=``, by which NumPy finds the way here."""
+    y = stack(list(map(_as_array, values))) if isinstance(values, list | tuple) else values
+    return y if dtype is None else FUNCTIONS[np.ndarray.astype](y, dtype, copy=False)
+
+
+FUNCTIONS[np.array] = lambda values, dtype=None, **_: _copy(_as_array(values, dtype))
 
 
 def _joining(function: Callable[..., Any]) -> Callable[..., Any]:

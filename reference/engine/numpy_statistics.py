@@ -241,9 +241,26 @@ def _cumprod(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
     return shaping.cumprod(*_row(x, axis, dtype))
 
 
+def _extreme_so_far(ufunc: np.ufunc) -> Callable[..., Value]:
+    def places(x: Any, *, axis: int) -> Any:
+        attained = np.logical_or(x == ufunc.accumulate(x, axis), np.isnan(x))
+        along = np.arange(x.shape[axis]).reshape([-1] + [1] * (x.ndim - 1 - axis))
+        return np.maximum.accumulate(np.where(attained, along, 0), axis)
+
+    primitive = constant(f"{ufunc.__name__}_so_far", places)
+
+    def extreme(x: Value, axis: int = 0) -> Value:
+        axis = len(shaping.before(x, axis))
+        return take_along(x, primitive(x, axis=axis), axis=axis)
+
+    return extreme
+
+
 ACCUMULATIONS |= {
     np.add: lambda x, axis=0, dtype=None: _cumsum(x, axis, dtype),
     np.multiply: lambda x, axis=0, dtype=None: _cumprod(x, axis, dtype),
+    np.maximum: _extreme_so_far(np.maximum),  # of several that attain it the last has the slope
+    np.minimum: _extreme_so_far(np.minimum),
 }
 
 
@@ -396,13 +413,25 @@ def _argsort(x: Value, axis: int | None = -1, **_: Any) -> Value:
 
 
 argpartition = constant("argpartition", lambda x, *, kth, axis: np.argpartition(x, kth, axis))
+
+
+def _partition_places(x: Any, *, kth: Any, axis: int) -> Any:
+    """Tell where the elements of `numpy.partition` come from, whose order is not that of argpartition."""
+    y = np.partition(x, kth, axis)
+    places = np.empty(x.shape, np.intp)
+    in_y, in_x = (np.argsort(v, axis, kind="stable") for v in (y, x))
+    np.put_along_axis(places, in_y, in_x, axis)
+    return places
+
+
+partition_places = constant("partition_places", _partition_places)
 searchsorted = constant("searchsorted", lambda a, v, *, side: np.searchsorted(a, v, side))
 
 
 @implements(np.partition)
 def _partition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
     x, axis = flat(x, axis)
-    return take_along(x, argpartition(x, kth=kth, axis=axis), axis=axis)
+    return take_along(x, partition_places(x, kth=kth, axis=axis), axis=axis)
 
 
 @implements(np.argpartition)
@@ -423,8 +452,9 @@ def _ranked(x: Value, axis: Axis) -> tuple[Value, int]:
 @implements(np.median)
 def _median(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     rows, n = _ranked(x, axis)
-    y = reductions.mean(gather(rows, index=(..., slice((n - 1) // 2, n // 2 + 1))), -1)
-    y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
+    y = reductions.mean(gather(rows, index=(..., slice(max(n - 1, 0) // 2, n // 2 + 1))), -1)
+    if n:
+        y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
     return shaping.expand(y, x, axes(x, axis)) if keepdims else y
 
 

@@ -319,13 +319,16 @@ class Var(Shaped):
     ) -> Any:
         if len(types) > 1 and not BEYOND.isdisjoint(types):
             return NotImplemented
+        if func in CREATING:  # which NumPy lets be told ``like=x``
+            return self.owner.constant(func(*args, **kwargs))
         return _served(func, args, kwargs)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
             "a traced value cannot become a plain array: its derivative would be lost. "
-            "Use np.stack or np.concatenate to put values together, and for SciPy's functions that "
-            "take plain arrays only their namesakes in ffverify.reference.scipy_functions"
+            "Use np.stack, np.concatenate or np.array([...], like=x) to put values together, and for "
+            "SciPy's functions that take plain arrays only their namesakes in "
+            "ffverify.reference.scipy_functions"
         )
 
     @property  # type: ignore[misc]  # a class is read-only here
@@ -513,6 +516,9 @@ class Var(Shaped):
         return self.copy("K")
 
 
+CREATING: frozenset[Callable[..., Any]] = frozenset(
+    {np.zeros, np.ones, np.empty, np.full, np.eye, np.identity, np.arange}
+)
 USUAL = frozenset({Var, ndarray, float, int})  # operands
 PYTHONS = frozenset({float, int, bool})  # numbers without a dtype
 COMPLEX_NUMBERS = frozenset({complex, np.complex128})

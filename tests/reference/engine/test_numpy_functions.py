@@ -396,6 +396,11 @@ CALLS = {
     ),
     "exclusive or": lambda x: np.where((x > 0.3) ^ (x < 0.6), x, x * x),
     "cast in columns": lambda x: x.astype(wider(x), "F").ravel("K") * np.arange(12.0),
+    "maximum.accumulate": lambda x: np.maximum.accumulate(x, axis=1) * np.arange(4.0),
+    "minimum.accumulate": lambda x: np.minimum.accumulate(x[::-1]) * np.arange(4.0),
+    "array of elements": lambda x: (
+        np.array([[x[0, 0], 2.0], [x[1, 1], x[0, 1]]], like=x) * np.asarray([x[0, 0], 1], like=x)
+    ),
     "diff from an element": lambda x: np.diff(x[0], prepend=x[1, 1], append=[1.0]),
     "namespace": lambda x: x.__array_namespace__().sum(x * (x.nbytes // x.itemsize)),
 }
@@ -652,6 +657,20 @@ def test_a_number_has_one_axis_to_reduce():
             )
             np.testing.assert_array_equal(y, f(np.float64(0.3), axis=axis))
             np.testing.assert_array_equal(y_dot, np.ones_like(y))
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
+def test_parts_of_a_partition_are_in_numpys_order():
+    x = np.random.default_rng(1).normal(size=(50, 60))
+    f = lambda x: np.partition(x, [5, 40], axis=1)  # noqa: E731  # a formula
+    y, y_dot = jvp(f, (x,), (2 * x,))
+    np.testing.assert_array_equal(y, f(x))
+    np.testing.assert_array_equal(y_dot, 2 * f(x))
+    np.testing.assert_array_equal(compile(f)(x), f(x))
+    empty = np.zeros((0, 3))
+    np.testing.assert_array_equal(
+        jvp(lambda x: np.median(x, axis=0), (empty,), (empty,))[0], [np.nan] * 3
+    )
 
 
 def test_an_infinity_stays_with_its_neighbours():

@@ -107,10 +107,21 @@ def into_an_array_like_its_argument(x):
     return np.sum(out * total) + np.sum(np.ones_like(x) * np.zeros_like(x, dtype=int))
 
 
+def into_arrays_made_like_it(x):
+    out, e = np.zeros((2, 3), like=x), np.eye(3, like=x)
+    own = x * 1.0
+    copy_of, same = np.array(own, like=x), np.asarray(own, like=x)
+    out[0] = x
+    e[0, 1:] = x[1:] * np.full(2, 3.0, like=x)
+    copy_of *= 5.0
+    same *= x
+    return np.sum((out @ e) ** 2) + np.sum(copy_of * own)
+
+
 FUNCTIONS = [
     through_a_helper, through_another_name, through_a_view, from_a_view_to_others, over_parts,
     by_arrays_and_masks, a_copy_is_its_own, a_number_is_not_an_array, an_array_that_is_used_again,
-    broadcast_into, into_an_array_like_its_argument,
+    broadcast_into, into_an_array_like_its_argument, into_arrays_made_like_it,
 ]  # fmt: skip
 
 
