@@ -27,7 +27,7 @@ from ffverify.reference.engine.primitive import (
     reshape,
     scale,
 )
-from ffverify.reference.engine.var import SPECIAL, Value, shape_of
+from ffverify.reference.engine.var import SPECIAL, Value, innermost, shape_of
 
 from . import activations, elementary
 from .elementary import absolute, divide, exp, log, log1p, power, sign, square, where
@@ -62,11 +62,13 @@ def _scipy(
     return elementwise(called or name, forward, *slopes, singular=singular, **options)
 
 
-def _unknown(name: str, argument: str) -> Any:
-    def refuse(*_: Any) -> NoReturn:
+def _unknown(name: str, argument: str, place: int = 0) -> Any:
+    def refuse(_y: Value, *xs: Value, **__: Any) -> NoReturn:
+        value = np.array2string(np.asarray(innermost(xs[place])), threshold=4, edgeitems=2)
         raise TypeError(
-            f"scipy.special.{name} has no derivative in {argument} here: hold it constant, or attach a "
-            "rule with custom_rule"
+            f"scipy.special.{name} has no derivative in {argument}, {value}, whose slope has "
+            "no closed form (distribution functions put a shape parameter there): hold it constant "
+            "(argnums=, or a closure), or attach a rule with custom_rule"
         )
 
     return refuse
@@ -111,7 +113,7 @@ gammaincc = _scipy(
 betainc = _scipy(
     "betainc",
     _unknown("betainc", "its first argument"),
-    _unknown("betainc", "its second argument"),
+    _unknown("betainc", "its second argument", 1),
     lambda _y, a, b, x: exp(xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b)),
 )
 
