@@ -45,7 +45,6 @@ from .var import (
     dtype_of,
     implements,
     innermost,
-    shape_of,
 )
 
 for _module in (elementary, activations, linalg):
@@ -259,7 +258,7 @@ def _clip(
     if all(type(bound) in PYTHONS for bound in bounds):
         low = -np.inf if a_min is None else a_min
         return elementary.clip(x, low=low, high=np.inf if a_max is None else a_max)
-    dtype = np.result_type(dtype_of(x), *(b if type(b) in PYTHONS else dtype_of(b) for b in bounds))
+    dtype = np.result_type(*map(innermost, (x, *bounds)))
     x = x if dtype == dtype_of(x) else _astype(x, dtype)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)
@@ -271,8 +270,7 @@ for _like in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
     def _make(
         x: Value, *args: Any, dtype: Any = None, function: Any = _like, **options: Any
     ) -> Any:
-        shaped = np.broadcast_to(np.zeros((), dtype_of(x)), shape_of(x))
-        made = function(shaped, *args, dtype=dtype, **options)
+        made = function(innermost(x), *args, dtype=dtype, **options)
         return x.owner.constant(made) if type(x) is Var and made.dtype.kind == "f" else made
 
     FUNCTIONS[_like] = _make

@@ -142,7 +142,10 @@ def _put_into(whole: Any, new: Value, what: str) -> Var:
         raise ValueError(f"{what} of shape {shape_of(new)} to an array of shape {whole.shape}")
     if not np.can_cast(dtype_of(new), whole.dtype, "same_kind"):
         raise TypeError(f"{what} of {dtype_of(new)} to an array of {whole.dtype}")
-    write(whole, FUNCTIONS[ndarray.astype](new, whole.dtype, copy=False))
+    new = FUNCTIONS[ndarray.astype](new, whole.dtype, copy=False)
+    if np.shape(new) and innermost(new).strides != innermost(whole).strides:  # the array's own stay
+        new = FUNCTIONS[ndarray.__setitem__](whole, ..., new)
+    write(whole, new)
     return whole
 
 
@@ -357,6 +360,11 @@ class Var(Shaped):
     def nbytes(self) -> int:
         """Bytes of the array it stands for."""
         return self.size * self.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Steps in memory of the array it stands for, in bytes."""
+        return np.asarray(innermost(self)).strides
 
     def __array_namespace__(self, **_options: Any) -> Any:
         """NumPy, whose functions it is served by (array API standard)."""

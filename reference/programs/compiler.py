@@ -22,7 +22,7 @@ import numpy as np
 
 from ffverify.reference.engine.primitive import Primitive, multiply, scale
 from ffverify.reference.engine.tree import LEAF, NONE, flatten, tree_map, unflatten
-from ffverify.reference.engine.var import Value, Var, shape_of
+from ffverify.reference.engine.var import Value, Var, dtype_of, shape_of
 from ffverify.reference.primitives.shaping import scatter
 
 from .captured import OURS, Captured, classes_in, content, same_bytes
@@ -225,15 +225,18 @@ def _traced(f: Callable[..., Any], args: tuple[Any, ...]) -> Graph:
         expected, structure = flatten(f(*given))
         if not all(map(_same, flatten(given)[0], flatten(args)[0])):
             raise TypeError("compile: the function writes into its arguments: return new arrays")
-    # What differs by more than half its digits, beside the largest number on the way, is no rounding.
+    # What differs by more than half the digits of the narrowest format, beside the largest number on the way,
+    # is no rounding.
     values = [node.value for node in (*graph.inputs, *graph.constants, *graph.nodes)]
     if any(type(value) is Var for value in values):
         return graph
     scale = max((_largest(value) for value in values), default=0.0)
+    floats = [dtype for dtype in map(dtype_of, values) if dtype.kind == "f"]
+    allowed = scale * max((float(np.finfo(dtype).eps) for dtype in floats), default=0.0) ** 0.5
     found = [node.value for node in graph.outputs]
     if (
         structure != graph.out_structure
-        or not all(_alike(a, b, scale) for a, b in zip(found, expected, strict=True))
+        or not all(_alike(a, b, allowed) for a, b in zip(found, expected, strict=True))
         or captured.random_states() != states
     ):
         raise TypeError(
@@ -257,12 +260,11 @@ def _largest(value: Value) -> float:
     return float(np.max(finite, initial=0.0, where=np.isfinite(finite)))
 
 
-def _alike(a: Value, b: Value, scale: float) -> bool:
+def _alike(a: Value, b: Value, allowed: float) -> bool:
     if np.shape(a) != np.shape(b) or np.asarray(a).dtype != np.asarray(b).dtype:
         return False
     if np.asarray(a).dtype.kind != "f":
         return bool(np.array_equal(a, b))
-    allowed = scale * float(np.finfo(np.asarray(a).dtype).eps) ** 0.5
     return bool(np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True))
 
 

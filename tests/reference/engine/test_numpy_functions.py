@@ -82,6 +82,18 @@ def written_out(x):
     return y
 
 
+def in_its_own_layout(x):
+    y = np.full_like(x.T, 2.0)
+    y += x.reshape(4, 3)
+    z = np.zeros_like(x.T)
+    np.multiply(y, x.reshape(4, 3), out=z)
+    return (y.ravel("K") + z.ravel("A")) * np.arange(12.0)
+
+
+def clipped_by_a_number(x):
+    return compile(lambda x, u: np.clip(x, -1, u))(x, 0.7)
+
+
 def put(x):
     y = x * 2
     y.put([0, -1, 5], x[0, :2] ** 2)
@@ -374,6 +386,8 @@ CALLS = {
     "nanvar with a correction": lambda x: np.nanvar(x, axis=1, correction=1),
     "exp written out": written_out,
     "put": put,
+    "in its own layout": in_its_own_layout,
+    "clip by a traced number": clipped_by_a_number,
     "partition by its method": partitioned_in_place,
     "argpartition": lambda x: x[0, np.argpartition(x[0], 1)[0]] + x[0][x[0].argpartition(-1)[-1]],
     "ediff1d with ends": lambda x: np.ediff1d(x, [9, 8.0], x[0]),
@@ -403,6 +417,7 @@ CALLS = {
     ),
     "diff from an element": lambda x: np.diff(x[0], prepend=x[1, 1], append=[1.0]),
     "namespace": lambda x: x.__array_namespace__().sum(x * (x.nbytes // x.itemsize)),
+    "strides": lambda x: np.ones_like(x.T) * x.T * len(x.strides),
 }
 # What NumPy has in float64 alone.
 IN_FLOAT64 = {

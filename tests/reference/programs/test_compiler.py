@@ -424,3 +424,14 @@ def test_a_program_keeps_no_graph():
 
 def test_nodes_without_primitive_have_no_operations():
     assert Node("x", None, (), {}, 1.0).flops == 0
+
+
+def test_a_rounding_within_is_that_of_the_narrowest_format():
+    """Sorted columns lie otherwise in memory here than NumPy's, and are summed in another order."""
+
+    def f(x):
+        return np.float64(1.0) * np.sum(np.sort(x, axis=0))
+
+    for seed in range(20):
+        x = np.asfortranarray(np.random.default_rng(seed).normal(size=(30, 7)).astype(np.float32))
+        assert compile(f)(x) == pytest.approx(f(x), abs=210 * 4 * 2.0**-24)
