@@ -29,6 +29,10 @@ _NARROWED = (
     "jax.default_matmul_precision('highest'), or torch.set_float32_matmul_precision('highest') with "
     "torch.backends.cudnn.allow_tf32 = False."
 )
+_ROUGH = (
+    "it is right to {:.0f} digits: an iteration that stops at a tolerance (make it smaller for the check), a "
+    "series cut short, or a constant of few digits."
+)
 _CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
 
 
@@ -50,7 +54,9 @@ def hint(judged: Judged) -> str:
     if found and exact != 0 and judged.point.formulas.forward is not None:
         other = _elsewhere(judged)
         if other is None or _pattern(*other) != found:
-            return narrowed
+            found = ""
+    if not (found or narrowed) and 0 < (off := abs(judged.computed - exact)) < _CLOSE * abs(exact):
+        return _ROUGH.format(np.floor(-np.log10(off / abs(exact))))
     return found or narrowed
 
 

@@ -388,11 +388,21 @@ def test_plot():
         (lambda v, x: (6 * v * x,), "factor 3"),
         (lambda v, x: (2 * v * x / 3,), "factor 1/3"),
         (lambda v, x: (0 * v * x,), "zero gradient"),
+        (lambda v, x: (2 * v * x * (1 + 2e-7 * x),), "right to 6 digits"),
     ],
 )
 def test_hints(vjp, words):
     report = quiet(lambda x: np.sum(x * x), X, vjp=vjp)
     assert words in report.findings[0].hint
+
+
+def test_small_elements_are_off_beside_large_ones():
+    """A constant of six digits is so for each of them."""
+    x = np.array([2.0, 4.0])
+    report = quiet(
+        lambda x: np.exp(-x * x), x, vjp=lambda v, x: (-2.000001 * v * x * np.exp(-x * x),)
+    )
+    assert report.findings[0].reason == "Every element is off."
 
 
 LABELS = np.array([1.0, 0.0, 0.0, 1.0])

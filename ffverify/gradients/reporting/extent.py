@@ -12,7 +12,7 @@ _MOST = 32  # elements whose exact slopes are measured one by one
 
 
 def extent(judged: Judged) -> str:
-    """Say how many elements of the gradient are off by more than half the digits, and in which pattern.
+    """Say how many elements of the gradient are off by more than half of their digits, and in which pattern.
 
     Nothing is said of large gradients, of JVPs, and where no exact program is known.
     """
@@ -32,9 +32,10 @@ def extent(judged: Judged) -> str:
     exact = np.array([float(s.truth.exact[0].mid()) for s in each]).reshape(gradient.shape)
     computed = gradient.astype(np.float64)
     finite = np.isfinite(exact)
-    half = 2.0 ** (-point.fmt.precision / 2)
+    half, unit = 2.0 ** (-point.fmt.precision / 2), point.growth * point.fmt.unit_roundoff
+    noise = unit * np.abs(exact[finite]).max(initial=0.0)
     with np.errstate(all="ignore"):
-        off = finite & ~(np.abs(computed - exact) <= half * np.abs(exact[finite]).max(initial=0.0))
+        off = finite & ~(np.abs(computed - exact) <= np.maximum(half * np.abs(exact), noise))
     if not off[judged.index]:
         return ""
     count = int(off.sum())
@@ -69,4 +70,5 @@ def _factor(computed: Array, exact: Array) -> str:
     ratios = computed / exact
     middle = float(np.median(ratios))
     alike = computed.size > 1 and np.all(np.abs(ratios - middle) <= 1e-3 * abs(middle))
-    return f", by the factor {middle:.4g}" if alike else ""
+    shown = f"{middle:.4g}"
+    return f", by the factor {shown}" if alike and shown != "1" else ""
