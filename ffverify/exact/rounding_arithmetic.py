@@ -177,7 +177,11 @@ def _limits(fmt: Format) -> tuple[Callable[..., bool], Callable[..., Array]]:
         small = ~_told(np.abs(x) >= normal)
         wide = np.where(small, wide + flushed, wide) if small.any() else wide
         over = ~_told(np.abs(wide) < overflow)
-        wide = np.where(over, np.where(are_finite(x), line, x), wide) if over.any() else wide
+        if over.any():
+            is_finite = are_finite(
+                np.asarray(x, dtype=object)
+            )  # NumPy gives one number for an array of none
+            wide = np.where(over, np.where(is_finite, line, x), wide)
         return np.where(kept, x, wide) if kept.any() else wide
 
     return held, limited
@@ -232,7 +236,8 @@ def rounded(fmt: Format) -> Arithmetic:
 
     def divide(x: Array, y: Array) -> Array:
         def is_halved(quotient: Any, x: Any, y: Any) -> bool:
-            return abs(y.man_exp()[0]) == 1 and x.is_exact() and held(quotient)
+            exact = x.is_exact() and y.is_exact() and y.is_finite()
+            return exact and abs(y.man_exp()[0]) == 1 and held(quotient)
 
         quotient = applied(BALLS, "divide", (x, y))
         kept = _kept(quotient, is_halved, x, y)

@@ -24,6 +24,7 @@ from ffverify.exact import formats
 from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import Arithmetic, PreciseArray, elementwise
 from ffverify.exact.elements import Undecided, arb
+from ffverify.exact.rounding_arithmetic import rounded
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from ffverify.verdicts.verdict import Verdict, judge
@@ -350,3 +351,17 @@ def test_both_arithmetics_raise_e_to_huge_powers_alike() -> None:
             mantissa, exponent = power.man_exp
             apart = abs(arb(int(mantissa)) * arb(2) ** arb(int(exponent)) / ball - 1)
             assert apart < arb(2) ** -790
+
+
+def test_what_overflows_or_is_divided_by_the_inexact_is_rounded_too() -> None:
+    """The running bound of a number alone, and of quotients of no exact numbers, was an error of ours."""
+    arithmetic = rounded(formats.FORMATS["float32"])
+    infinite, tenth = BALLS.exact(float("inf")), arithmetic.exact(0.1)
+    one = PreciseArray(np.array(infinite, dtype=object), arithmetic)
+    assert not (one + 1.0).values[()].is_finite()
+    assert (
+        not (one / PreciseArray(np.array(tenth, dtype=object), arithmetic)).values[()].is_finite()
+    )
+    half = (arithmetic.array(np.float64(3.0)) / 2.0).values[()]
+    assert half.is_exact()
+    assert not (arithmetic.array(np.float64(1.0)) / 3.0).values[()].is_exact()
