@@ -441,7 +441,7 @@ def _changed(
         return
     for label, g, c, scale in zip(subject.labels, at.gradients, changed, at.scales, strict=True):
         if g is not None and c is not None and not close(g, to_numpy(c), coarsest(other), scale):
-            if _reads_memory(subject, other) or not at.steady():
+            if _reads_memory(at, other) or not at.steady():
                 return
             yield Verdict.WRONG, (
                 f"the gradient by {label} changes when inputs and cotangents are laid out "
@@ -449,14 +449,21 @@ def _changed(
             ), "the code takes its arrays for contiguous, or for its own"  # fmt: skip
 
 
-def _reads_memory(subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
-    """Tell whether a function is one of how its inputs lie in memory, as torch's as_strided is."""
-    if subject.framework.name != "torch":
+def _reads_memory(at: _Asked, other: Sequence[Any]) -> bool:
+    """Tell whether a function is one of how its inputs lie in memory.
+
+    torch's as_strided is, and so is noise that fills an array like an input, in the order of its memory.
+    """
+    value = at.subject.value
+    if at.subject.framework.name != "torch":
         return False
     from ffverify.frameworks.torch.tape import record
 
-    steps = record(lambda *args: tuple(subject.value(args)), native, {}).steps
-    return any(step.name.startswith("as_strided") for step in steps)
+    tape = record(lambda *args: tuple(value(args)), other, {}, kept=True)
+    if any(step.name.startswith("as_strided") for step in tape.steps):
+        return True
+    results = zip(value(at.native), value(other), strict=True)
+    return bool(tape.noise) and not all(np.array_equal(*map(to_numpy, r)) for r in results)
 
 
 def _refuses(subject: FunctionUnderTest, native: Sequence[Any]) -> bool:

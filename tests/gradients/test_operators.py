@@ -146,6 +146,66 @@ def test_draws_whose_distribution_depends_on_the_inputs_are_named():
     assert check(mask, x).verdict == "correct"
 
 
+class Noisy(torch.autograd.Function):
+    """Keeps and doubles what a draw of its own chooses."""
+
+    doubled = 2.0
+
+    @staticmethod
+    def forward(ctx, x):
+        draw = torch.rand(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+        ctx.save_for_backward(keep := (draw > 0.5).to(x.dtype))
+        return 2 * x * keep
+
+    @classmethod
+    def backward(cls, ctx, g):
+        return cls.doubled * g * ctx.saved_tensors[0]
+
+
+class Halved(Noisy):
+    doubled = 1.0
+
+
+class Flat(Noisy):
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g.as_strided(g.shape, (g.shape[1], 1)) * ctx.saved_tensors[0]
+
+
+def gumbel(x, noise=1.0):
+    draw = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    return torch.softmax(2 * (x - noise * torch.log(-torch.log(draw + 1e-9))), -1)
+
+
+def seeded(draw):
+    def fn(x):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return draw(x)
+
+    return fn
+
+
+def test_noise_of_a_seed_is_what_it_was_in_the_format_of_the_inputs():
+    """The same seed gives other numbers in float64: there a gradient right in float32 looked wrong."""
+    x = torch.tensor([[0.0, 4, 0], [0, 0, 3]])
+    dropout = torch.nn.functional.dropout
+    right = [gumbel, Noisy.apply, seeded(lambda x: dropout(x) * torch.randn_like(x))]
+    for fn in right:
+        report = check(fn, x)
+        assert (report.ok, report.truth) == (True, "shadow"), str(report)
+    assert check(seeded(dropout), x, order=2).truth == "shadow"
+    wrong = [Halved.apply, lambda x: gumbel(x) + 1e-3 * (x - x.detach())]
+    assert [check(fn, x).verdict for fn in wrong] == ["wrong"] * 2
+    assert check(lambda x: gumbel(x) * torch.rand(3), x).verdict == "inconclusive"  # of no seed
+
+
+def test_noise_that_fills_memory_in_its_order_is_not_held_to_other_layouts():
+    x = torch.tensor([[0.5, 4, 0.25], [2, 1, 3]])
+    assert check(seeded(lambda x: x * torch.randn_like(x)), x).verdict == "correct"
+    assert check(Flat.apply, x).verdict == "wrong"
+
+
 def test_a_function_of_memory_is_not_held_to_other_layouts():
     x = torch.arange(1.0, 7, dtype=F64).reshape(2, 3)
     assert check(lambda x: x.as_strided((2, 2), (1, 2)) ** 2, x).verdict == "correct"

@@ -83,7 +83,7 @@ def _traced(
     """Trace a function: its first results, which need ``count`` inputs alone, and the ``last`` apart."""
     examples = [a.detach().cpu() if isinstance(a, torch.Tensor) else a for a in args]
     with _as_written(), _Leaving() as leaving:
-        seen = record(fn, _copied(examples), FACTORED)
+        seen = record(fn, _copied(examples), FACTORED, kept=True)
     key = (seen.key, last)
     new = key not in known
     if new and (drawn := _drawn(seen)):
@@ -91,7 +91,9 @@ def _traced(
     programs = remembered(known, key, lambda: _lowered(seen, examples, count, last))
     if new and not _is_complete(fn, seen, examples, leaves=leaving.seen):
         del known[key]  # at the edge of a branch it does not show: another input may do
-        raise UnknownOperation("a value that leaves the graph (.numpy() or .item())")
+        raise UnknownOperation(
+            *seen.noise or ["a value that leaves the graph (.numpy() or .item())"]
+        )
     return programs
 
 

@@ -99,13 +99,16 @@ class Tape:
     inputs, outputs
         Slots of the arguments (other arguments as they were), and the results, slots among them.
     constants
-        Tensors from outside, by slot number, as they were before the program changed them.
+        Tensors from outside, by slot number, as they were before the program changed them; and noise.
+    noise
+        The names of the operations that drew it.
     """
 
     steps: Sequence[Step]
     inputs: Sequence[Any]
     outputs: Any
     constants: Mapping[int, torch.Tensor]
+    noise: Sequence[str] = ()
 
     def __call__(self, *args: Any) -> Any:
         """Run the program again, on other tensors."""
@@ -221,11 +224,15 @@ def slots(tree: Any) -> list[Slot]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down every operation that reaches it; those in the table are decomposed first."""
+    """Writes down every operation that reaches it; those in the table are decomposed first.
 
-    def __init__(self, table: Table) -> None:
+    Noise that is ``kept`` is no operation, but a constant of the program.
+    """
+
+    def __init__(self, table: Table, *, kept: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.table = table
+        self.noise: dict[str, None] | None = {} if kept else None
         self.steps: list[Step] = []
         self.constants: dict[int, torch.Tensor] = {}
         self._open: list[Any] = []  # operations being decomposed
@@ -262,6 +269,12 @@ class _Recorder(TorchDispatchMode):
                     self.constants[number] = tensor.detach().clone()
         given, named = mapped(torch.Tensor, self.slot, (args, kwargs))
         out = func(*args, **kwargs)
+        if self.noise is not None and _is_noise(func):
+            self.noise[func._schema.name.split("::")[-1]] = None
+            drawn = self.slot(out.clone() if _written(func) else out)
+            if not _written(func):
+                return out
+            func, given, named = aten.copy_.default, (given[0], drawn), {}
         results = mapped(torch.Tensor, self.new, out)
         self.steps.append(Step(func, given, named, results))
         return out
@@ -301,6 +314,16 @@ def has_floats(x: Slot | torch.Tensor) -> bool:
 
 
 @cache
+def _is_noise(func: Any) -> bool:
+    """Tell whether an operation draws what depends on no tensor's numbers: it makes one, or fills it."""
+    if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
+        return False
+    tensors = [a for a in func._schema.arguments if str(a.type) == "Tensor"]
+    fills = len(tensors) == 1 and (bool(_written(func)) or func is aten.bernoulli.p)
+    return fills or not tensors or func._schema.name.endswith("_like")
+
+
+@cache
 def _written(func: Any) -> list[tuple[int, str]]:
     """Give places and names of the arguments that an operation changes."""
     return [
@@ -328,17 +351,20 @@ def _parts(func: Any) -> Callable[..., Any] | None:
     return getattr(func, "impl_aten", None)
 
 
-def record(fn: Callable[..., Any], args: Sequence[Any], table: Table) -> Tape:
+def record(
+    fn: Callable[..., Any], args: Sequence[Any], table: Table, *, kept: bool = False
+) -> Tape:
     """Run a function and record what it executes.
 
-    Operations in ``table`` are replaced by the functions there; these may return NotImplemented.
+    Operations in ``table`` are replaced by the functions there; these may return NotImplemented. Noise is
+    drawn anew when the tape runs, unless it is ``kept``: that of one seed differs from format to format.
     """
-    recorder = _Recorder(table)
+    recorder = _Recorder(table, kept=kept)
     inputs = [recorder.new(a) if isinstance(a, torch.Tensor) else a for a in args]
     with recorder:
         results = fn(*args)
     outputs = mapped(torch.Tensor, recorder.slot, results)
-    return Tape(recorder.steps, inputs, outputs, recorder.constants)
+    return Tape(recorder.steps, inputs, outputs, recorder.constants, tuple(recorder.noise or ()))
 
 
 # Functionalisation replaces this one by a formula of other roundings than the one that runs.
