@@ -44,7 +44,7 @@ class Finding:
     aside
         Whether it is a function's own value, where it was the caller's derivative of it that was asked for.
     beyond
-        Whether it needs inputs beyond the cube root of the format's range, which nobody asked for.
+        Whether it needs inputs beyond the fourth root of the format's range, which nobody asked for.
     strict
         Whether a loss of more than a quarter of the digits is an error.
     known

@@ -1,5 +1,7 @@
 """What fails only beyond the root of a format's range is a warning, unless the caller asked for it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,33 @@ def test_how_far_a_product_holds_is_said_and_beyond_it_is_a_warning():
 def test_numbers_that_were_asked_for_count(x):
     report = gradcheck(lambda x: (x * x) / x, x, max_examples=40, raise_exception=False)
     assert report.verdict is Verdict.NONFINITE
+    assert not report.ok
+
+
+def reflected(v, x):
+    return x - 2 * v * (v @ x) / (v @ v)
+
+
+def reflected_vjp(g, v, x, share=2):
+    n, a, b = v @ v, v @ x, v @ g
+    return 2 * share * v * a * b / n**2 - 2 * (g * a + x * b) / n, g - 2 * v * b / n
+
+
+@pytest.mark.parametrize("bounds", [{}, {"min_value": -4, "max_value": 4}, {"min_value": 0}])
+def test_a_range_around_zero_says_nothing_of_how_near_it_numbers_are(bounds):
+    """A reflection, as every x/(x·x), is 0/0 in floats at 1e-300, and its derivative from 1e-77 on."""
+    pair = (arrays("float64", 3, **bounds), arrays("float64", 3, **bounds))
+    right = gradcheck(reflected, pair, vjp=reflected_vjp, raise_exception=False)
+    assert right.ok, str(right)
+    assert any(f.beyond and "fails for smaller ones" in f.reason for f in right.findings)
+    wrong = partial(reflected_vjp, share=1)
+    assert gradcheck(reflected, pair, vjp=wrong, raise_exception=False).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("bounds", [(1e-300, 1.0), (-1e-200, 1e-200)])
+def test_small_numbers_that_were_asked_for_count(bounds):
+    x = arrays("float64", 2, min_value=bounds[0], max_value=bounds[1])
+    report = gradcheck(lambda x: x / np.sqrt(x @ x), x, max_examples=40, raise_exception=False)
     assert not report.ok
 
 

@@ -1,8 +1,9 @@
-"""Inputs that nobody asked for: beyond the cube root of a format's range, products over- or underflow.
+"""Inputs that nobody asked for: beyond the fourth root of a format's range, products over- or underflow.
 
-It is the cube root because the derivative of a norm has products of three: x² beside the norm's own cube.
+It is the fourth root because the derivative of x/(x·x), as in projections, has products of four: (x·x)².
 Where a strategy of inputs was left open, what fails at such inputs and nowhere nearer is a warning, which
-states how far it holds. Bounds and points that the caller gave count, every one of them.
+states how far it holds. Bounds and points that the caller gave count, every one of them; a range around
+zero, as [-2, 2], says how far from it, and not how near, which is left open.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 
 
-def _is_open(given: Any) -> bool:
-    """Tell whether a strategy is one of `strategies.arrays` that reaches to the end of its format."""
+def _open_sides(given: Any) -> tuple[bool, bool]:
+    """Tell whether a strategy of `arrays` was left open towards zero, and to the end of its format."""
     from ffverify import strategies  # which load Hypothesis: a check of one point has no use for it
 
     made = strategies.arguments(given)
     if made is None or strategies.structure(given):
-        return False
-    largest = float(made["dtype"].largest)
-    return bool(made["min_value"] == -largest or made["max_value"] == largest)
+        return False, False
+    fmt, low, high = made["dtype"], made["min_value"], made["max_value"]
+    near = (
+        low <= 0 <= high and max(-low, high) > fmt.unit_roundoff
+    )  # a smaller range asks for small numbers
+    return bool(near), bool(-float(fmt.largest) == low or high == float(fmt.largest))
 
 
 def _open(values: Sequence[Any], given: Sequence[Any]) -> list[Any]:
-    return [v for v, g in zip(values, given, strict=True) if _is_open(g) and is_floating(v)]
+    return [v for v, g in zip(values, given, strict=True) if any(_open_sides(g)) and is_floating(v)]
 
 
 def is_free(values: Sequence[Any], given: Sequence[Any]) -> bool:
@@ -38,7 +42,7 @@ def is_free(values: Sequence[Any], given: Sequence[Any]) -> bool:
 
 
 def _range(inputs: Sequence[Any]) -> tuple[int, int]:
-    """Give the exponents of the least and the largest numbers whose sums of products of three are normal.
+    """Give the exponents of the least and the largest numbers whose sums of products of four are normal.
 
     Narrow formats have few of them: numbers down to a rounding of 1, and those whose exponential still does
     not overflow, always count.
@@ -47,18 +51,20 @@ def _range(inputs: Sequence[Any]) -> tuple[int, int]:
     longest = max((n for a in inputs for n in np.shape(a)), default=1)
     terms = int(np.ceil(np.log2(LIBRARY_ROUNDINGS + longest)))
     exponential = int(np.ceil(np.log2(fmt.emax * np.log(2))))
-    return min(-(-fmt.emin // 3), -fmt.precision), max((fmt.emax - terms) // 3, exponential)
+    return min(-(-fmt.emin // 4), -fmt.precision), max((fmt.emax - terms) // 4, exponential)
 
 
 def _held(values: Sequence[Any], given: Sequence[Any], low: int, high: int) -> list[Any] | None:
-    """Give values with open ones held between 2^low and 2^high in magnitude; None if they all are."""
+    """Give values held between 2^low and 2^high in magnitude where they are open; None if they all are."""
     out, changed = [], False
     for a, g in zip(values, given, strict=True):
-        if _is_open(g) and is_floating(a):
+        near, far = _open_sides(g)
+        if (near or far) and is_floating(a):
             x = to_numpy(a)
             size = np.abs(x.astype(np.float64))
             with np.errstate(over="ignore"):  # 2 to the power beyond a float64 is infinity
-                inside = np.where(x == 0, 0.0, size.clip(*np.ldexp(1.0, [low, high])))
+                ends = np.ldexp(1.0, low) if near else 0.0, np.ldexp(1.0, high) if far else np.inf
+            inside = np.where(x == 0, 0.0, size.clip(*ends))
             if np.any(inside != size):
                 a, changed = like(a, np.copysign(inside, x).astype(x.dtype)), True  # noqa: PLW2901 - held, else as it was
         out.append(a)
