@@ -113,7 +113,7 @@ def _nonfinite(judged: Judged) -> str:
             "the value is finite, its derivative is not: 0·inf, as from a `where` branch that is not "
             "selected (make its argument harmless too), or an overflow on the way."
         )
-    return "the value is not finite either: an overflow on the way, as of exp before log, or 0/0 on underflow."
+    return "the value is not finite either: an overflow on the way, as of exp before log, or an underflow."
 
 
 def _imprecise(judged: Judged, exact: float) -> str:
