@@ -463,7 +463,9 @@ def _reads_memory(at: _Asked, other: Sequence[Any]) -> bool:
     if any(step.name.startswith("as_strided") for step in tape.steps):
         return True
     results = zip(value(at.native), value(other), strict=True)
-    return bool(tape.noise) and not all(np.array_equal(*map(to_numpy, r)) for r in results)
+    return bool(tape.noise) and not all(
+        np.array_equal(to_numpy(a), to_numpy(b)) for a, b in results
+    )
 
 
 def _refuses(subject: FunctionUnderTest, native: Sequence[Any]) -> bool:
