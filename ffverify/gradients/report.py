@@ -272,19 +272,18 @@ _NUMBER = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
 
 
 def _rounded(number: str, digits: int) -> str:
+    mantissa, e, power = number.partition("e")  # which may be larger than decimal numbers may have
     with decimal.localcontext() as context:
         context.prec = digits
-        value = +decimal.Decimal(number)
-    return (
-        str(value).replace("E+", "e").replace("E", "e")
-        if value != decimal.Decimal(number)
-        else number
-    )
+        value = +decimal.Decimal(mantissa)
+    if value == decimal.Decimal(mantissa):
+        return number
+    return str(value).replace("E+", "e").replace("E", "e") + e + power
 
 
 def _size(found: Finding) -> str:
     """Give the error in ulps; beside zero, whose ulps say nothing, in words."""
-    if _NUMBER.fullmatch(found.exact) and float(found.exact) == 0:
+    if _NUMBER.fullmatch(found.exact) and float(found.exact.partition("e")[0]) == 0:
         return " (exactly zero: all of it is error)"
     if not math.isfinite(found.error_ulps):
         return ""

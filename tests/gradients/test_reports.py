@@ -83,6 +83,19 @@ def test_as_many_digits_as_the_format_warrants_and_sixty_on_demand():
     assert float(shown) == pytest.approx(float(exact), rel=1e-11)
 
 
+def test_numbers_of_any_power_are_printed():
+    """A gate that underflows is e to the power of -10³⁸ in the open domain; 1e-400 is not exactly zero."""
+
+    def swish(x):
+        return x / (1 + np.exp(-x))
+
+    text = str(quiet(swish, np.array([-1e50]), vjp=lambda v, x: v * np.nan))
+    assert re.search(r"should be -?\d\.\d+e-\d{50,}\n", text), text
+    text = str(quiet(swish, np.array([-1e3]), vjp=lambda v, x: v * 1e-300))
+    assert re.search(r"should be -?\d\.\d+e-43\d ", text), text
+    assert "exactly zero" not in text
+
+
 def test_beside_zero_ulps_are_words_and_beside_correct_there_are_no_huge_ones():
     report = quiet(lambda x: np.sum(x * 0), X, vjp=lambda v, x: v + 0 * x)
     assert "exactly zero: all of it is error" in str(report)
