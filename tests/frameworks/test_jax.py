@@ -72,6 +72,7 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda i, c: jnp.cos(c) + x, x), [normal(3)]),
     "cond": (lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), [normal(3)]),
     "sort": (lambda x: jnp.sort(x * x, axis=0), [normal(3, 4)]),
+    "search": (lambda x: jnp.interp(x, INDEX + 0.5 * jnp.arange(3), INDEX), [3 * normal(5)]),
     "cumulative": (lambda x: jnp.cumsum(x, axis=0) + jnp.cumprod(x, axis=1), [normal(3, 4)]),
     "einsum": (lambda x: jnp.einsum("bij,bkj->bik", x, x), [normal(2, 3, 4)]),
     "checkpoint": (jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), [normal(3)]),

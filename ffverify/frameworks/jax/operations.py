@@ -144,6 +144,7 @@ LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "round": lambda x, rounding_method: (
         np.rint(x) if int(rounding_method) == 1 else np.sign(x) * np.floor(abs(x) + 0.5)),
     "convert_element_type": _convert, "sort": _sort, "top_k": _top_k,
+    "lt_to": _mapped(np.less), "le_to": _mapped(np.less_equal),  # searches make all zeros one before
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
     "triangular_solve": lambda a, b, left_side, lower, transpose_a, unit_diagonal, **_: _op(
         "solve_triangular")(a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a),
