@@ -112,6 +112,17 @@ UFUNCS |= {
     np.conjugate: elementary.positive,
 }
 
+# Products that NumPy has as ufuncs, the last two from 2.2 on.
+UFUNCS |= {
+    getattr(np, name): function
+    for name, function in {
+        "vecdot": lambda a, b: reductions.sum_(a * b, -1),
+        "matvec": lambda a, v: linalg.matmul(a, v[..., None])[..., 0],
+        "vecmat": lambda v, a: linalg.matmul(v[..., None, :], a)[..., 0, :],
+    }.items()
+    if hasattr(np, name)
+}
+
 PRIMITIVES.update((ufunc, f) for ufunc, f in UFUNCS.items() if isinstance(f, Primitive))
 OF_PYTHONS.update(
     (ufunc, of_pythons(PRIMITIVES[ufunc]))

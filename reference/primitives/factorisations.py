@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive, general, reshape, scale
+from ffverify.reference.engine.primitive import Primitive, astype, general, reshape, scale
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from .elementary import absolute, divide, equal, where
@@ -49,7 +49,8 @@ class QR(NamedTuple):
 
 
 def _packed(batch: tuple[int, ...], *factors: Value) -> Value:
-    return concatenate(*(reshape(x, shape=(*batch, -1)) for x in factors), axis=-1)
+    rows = [reshape(x, shape=(*batch, prod(shape_of(x)[len(batch) :]))) for x in factors]
+    return concatenate(*rows, axis=-1)
 
 
 def _unpacked(row: Value, shapes: Shapes) -> list[Value]:
@@ -71,7 +72,7 @@ def _factorisation(
 
     def forward(a: Any) -> Any:
         found = factors(a)
-        return np.concatenate([np.reshape(x, (*a.shape[:-2], -1)) for x in found], axis=-1)
+        return _packed(a.shape[:-2], *found)
 
     def map_(a_dot: Value, row: Value, a: Value) -> Value:
         parts = _unpacked(row, shapes(*shape_of(a)[-2:]))
@@ -300,7 +301,7 @@ def matrix_norm(x: Value, ord: Any, axis: Any, *, keepdims: bool = False) -> Val
 def vector_norm(x: Value, ord: float, axis: Any, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's
     """(Σ |x|^ord)^(1/ord), ord 0 and -inf included; where all elements are 0 the slope is taken to be 0."""
     if ord == 0:
-        return sum_(1.0 * (x != 0), axes(x, axis), keepdims=keepdims)
+        return sum_(astype(x != 0, dtype=dtype_of(x)), axes(x, axis), keepdims=keepdims)
     if ord == -np.inf:
         return min_(absolute(x), axes(x, axis), keepdims=keepdims)
     total = sum_(absolute(x) ** float(ord), axes(x, axis), keepdims=keepdims)

@@ -252,7 +252,7 @@ def matrix_power(a: Value, n: int) -> Value:
     if n < 0:
         return matrix_power(inv(a), -n)
     if n == 0:
-        return 0.0 * a + np.eye(shape_of(a)[-1])
+        return 0.0 * a + np.eye(shape_of(a)[-1], dtype=dtype_of(a))
     half = matrix_power(a, n // 2) if n > 1 else None
     if half is None:
         return +a

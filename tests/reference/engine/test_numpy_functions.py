@@ -417,8 +417,15 @@ CALLS = {
     ),
     "diff from an element": lambda x: np.diff(x[0], prepend=x[1, 1], append=[1.0]),
     "namespace": lambda x: x.__array_namespace__().sum(x * (x.nbytes // x.itemsize)),
+    "norm 0": lambda x: np.linalg.norm(x - x[0, 0], 0, axis=1) * x[:, 0],
+    "matrix_power 0": lambda x: np.linalg.matrix_power(x[:, :3], 0) + x[:, :3],
+    "vecdot": lambda x: np.vecdot(x, M.astype(x.dtype)),
+    "eigh of none": lambda x: np.linalg.eigvalsh(np.stack([x[:, :3]] * 2)[:0].astype(float)),
     "strides": lambda x: np.ones_like(x.T) * x.T * len(x.strides),
 }
+if hasattr(np, "matvec"):  # from NumPy 2.2 on
+    CALLS["matvec is matmul"] = lambda x: np.matvec(x[None, :2], x[1:])
+    CALLS["vecmat is matmul"] = lambda x: np.vecmat(x[:, 0], x[None])
 # What NumPy has in float64 alone.
 IN_FLOAT64 = {
     "interp": lambda x: np.interp(x, [0.0, 0.4, 1.0], [1.0, 3.0, 2.0]),
@@ -516,7 +523,7 @@ ROUNDED = frozenset(
     str.split("""
     prod average norm std einsum tensordot inner cov corrcoef gradient convolve correlate kron logsumexp
     trapezoid var linspace nanvar nanstd logaddexp median quantile percentile interp polyval cumprod
-    multi_dot matrix_power vdot multiply.accumulate mean dot matmul trace initial fft
+    multi_dot matrix_power vdot vecdot multiply.accumulate mean dot matmul trace initial fft
 """)
 )
 EXACTER = frozenset(["sinc"])  # than NumPy's, which rounds π to the narrow format
