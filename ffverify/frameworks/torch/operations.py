@@ -29,18 +29,19 @@ DECOMPOSED = frozenset(
     str.split("""
     adaptive_max_pool2d adaptive_max_pool3d addcdiv addcmul addmm addmv addr affine_grid_generator aminmax
     baddbmm batch_norm binary_cross_entropy binary_cross_entropy_with_logits bucketize celu col2im complex
-    conj_physical count_nonzero deg2rad diagonal dist elu embedding embedding_dense floor_divide frac
-    gcd gelu glu grid_sampler_2d hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss
-    igamma igammac index_fill isin isneginf isposinf lcm ldexp leaky_relu lerp linalg_cross linalg_vector_norm
-    linspace log_sigmoid logaddexp2 logit logspace logsumexp margin_ranking_loss max_pool2d_with_indices
-    max_pool3d_with_indices max_unpool2d max_unpool3d meshgrid mish mse_loss multi_margin_loss
-    multilabel_margin_loss mvlgamma nan_to_num nansum native_batch_norm native_dropout native_group_norm
-    native_layer_norm nextafter nll_loss nll_loss2d norm pad_sequence pairwise_distance pdist polar prelu
-    rad2deg reflection_pad1d reflection_pad2d reflection_pad3d relu6 renorm replication_pad1d
-    replication_pad2d replication_pad3d resize_as rrelu_with_noise select selu sigmoid silu slice
-    smooth_l1_loss soft_margin_loss softplus softshrink special_spherical_bessel_j0 std std_mean tanh
-    threshold trace unfold unsafe_split unsafe_split_with_sizes upsample_bicubic2d upsample_bilinear2d
-    upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d zero
+    conj_physical count_nonzero deg2rad diagonal dist elu embedding embedding_dense floor_divide frac gcd
+    gelu glu grid_sampler_2d hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss
+    igamma igammac index_add index_fill isin isneginf isposinf lcm ldexp leaky_relu lerp linalg_cross
+    linalg_vector_norm linspace log_sigmoid logaddexp2 logit logspace logsumexp margin_ranking_loss
+    max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d meshgrid mish mse_loss
+    multi_margin_loss multilabel_margin_loss mvlgamma nan_to_num nansum native_batch_norm native_dropout
+    native_group_norm native_layer_norm nextafter nll_loss nll_loss2d norm pad_sequence pairwise_distance
+    pdist polar prelu rad2deg reflection_pad1d reflection_pad2d reflection_pad3d relu6 renorm
+    replication_pad1d replication_pad2d replication_pad3d resize_as rrelu_with_noise rsub select selu
+    sigmoid silu slice smooth_l1_loss soft_margin_loss softplus softshrink special_spherical_bessel_j0 std
+    std_mean tanh threshold trace unfold unsafe_split unsafe_split_with_sizes upsample_bicubic2d
+    upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    upsample_trilinear3d zero
     """)
 )
 
@@ -215,11 +216,6 @@ def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> A
     return out.reshape(x.shape)
 
 
-def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Any:
-    positions = _positions(x, torch.index_select, dim, index).reshape(np.shape(source))
-    return _op("scatter_add")(x, positions, source if alpha == 1 else alpha * source)
-
-
 # How each reduction combines, and from what it starts where the element itself is left out.
 _STARTS = {
     "sum": ("add", 0), "mean": ("add", 0), "prod": ("multiply", 1),
@@ -282,7 +278,6 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
 }) | {
     "add": lambda x, y, alpha=1: np.add(x, y if alpha == 1 else np.multiply(y, alpha)),
     "sub": lambda x, y, alpha=1: np.subtract(x, y if alpha == 1 else np.multiply(y, alpha)),
-    "rsub": lambda x, y, alpha=1: np.subtract(y, x if alpha == 1 else np.multiply(x, alpha)),
     "div": _divide,
     "round": lambda x, decimals=0: np.rint(x) if not decimals else np.rint(x * 10**decimals) / 10**decimals,
     "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
@@ -297,7 +292,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
     **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
     "scatter_add": lambda x, dim, index, src: _scatter_reduce(x, dim, index, src, "sum"),
-    "scatter_reduce": _scatter_reduce, "index_add": _index_add,
+    "scatter_reduce": _scatter_reduce,
     "linalg_solve_triangular": lambda a, b, upper, left=True, unitriangular=False: _op("solve_triangular")(
         a, b, lower=not upper, left=left, unit=unitriangular),
     "linalg_cholesky_ex": _cholesky,
