@@ -97,14 +97,13 @@ def at_rows(program: Program, args: Sequence[Any]) -> Any:
         return by_rows(program, *args)
 
 
-def together(arrays: Sequence[Array]) -> Any:
+def together(arrays: Array | Sequence[Array]) -> Any:
     """Make what many points have in one place a batch; data that are the same for all stay as they are."""
-    first = arrays[0]
-    if is_floating(first):
-        return PreciseArray(BALLS.array(np.stack(arrays)).elements, BALLS, len(arrays))
-    if all(np.array_equal(first, a) for a in arrays):
-        return first
-    return Plain(np.stack(arrays), len(arrays))
+    whole = np.asarray(arrays)
+    if is_floating(whole):
+        return PreciseArray(BALLS.array(whole).elements, BALLS, len(whole))
+    same = len(whole) and (whole == whole[0]).all()
+    return whole[0] if same else Plain(whole, len(whole))
 
 
 def in_halves(

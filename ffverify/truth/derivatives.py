@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import Plain, PreciseArray
 from ffverify.exact.formats import Array, Format, is_floating
-from ffverify.exact.programs import Program
+from ffverify.exact.programs import Program, together
 
 from .adaptive import Truth, adapt, narrow
 from .differences import at_shifts, central, enclosure, exponent, motion, smallest
@@ -54,10 +53,10 @@ def value(
         return at_shifts(program, x, still, (0,))[0].elements
 
     def evaluate(some: Array, _bits: int) -> tuple[Array, None]:
-        return run([_hidden(a[some]) for a in rows]), None
+        return run([together(a[some]) for a in rows]), None
 
     def move(some: Array, exact: Array, _bits: int) -> Array:
-        x = [_hidden(a[some]) for a in rows]
+        x = [together(a[some]) for a in rows]
         return motion(run, exact, x, _places(rows), growth * fmt.unit_roundoff)
 
     bits = _first_precision(fmt)
@@ -162,13 +161,6 @@ def _shown(program: Program) -> Program:
     return run
 
 
-def _hidden(rows: Array) -> Any:
-    """Give rows as a batch, floats as balls."""
-    if is_floating(rows):
-        return PreciseArray(BALLS.array(rows).elements, BALLS, len(rows))
-    return Plain(rows, len(rows))
-
-
 def _growth(rows: Sequence[Array]) -> int:
     return LIBRARY_ROUNDINGS + max((n for a in rows for n in a.shape[1:]), default=0)
 
@@ -213,8 +205,8 @@ def _derivative(
     def at(some: Array, bits: int) -> tuple[list[Any], list[Any], Array]:
         """Give arguments, tangents and the exponents of steps for rows, which may come more than once."""
         exponents = exponent(least[some], bits) if whole else least[some] - bits // 3
-        directions = [None if t is None else _hidden(t[some]) for t in along]
-        return [_hidden(a[some]) for a in points], directions, exponents
+        directions = [None if t is None else together(t[some]) for t in along]
+        return [together(a[some]) for a in points], directions, exponents
 
     def evaluate(some: Array, bits: int) -> tuple[Array, Array]:
         x, directions, exponents = at(some, bits)
