@@ -303,8 +303,9 @@ class Numbers:
 
     @cached_property
     def _scale_at_ordinary(self) -> Array:
-        """Find no tails where inputs add up to one: with other signs of them they do not."""
-        others = [] if self.mode == "value" else of_other_signs(self.point)
+        # What saturates, by how its inputs add up, does not with other signs. Strictly it owes its tail.
+        unasked = self.mode == "value" or self.point.strict
+        others = [] if unasked else of_other_signs(self.point)
         return self._scale_at([*self._ordinary, *others])
 
     @cached_property
