@@ -99,6 +99,7 @@ def _traced(
 
 _SMALL = 2**10  # numbers of a program that outlives its function
 _programs: Known = {}
+_formulas: dict[str, Tape] = {}
 Moves = dict[Any, Any]  # by what operations have in common, and their indices
 _moves: Moves = {}
 
@@ -112,7 +113,7 @@ def _lowered(seen: Tape, examples: Sequence[Any], count: int, last: int) -> tupl
     known, moves = (_programs, _moves) if numbers <= _SMALL else ({}, {})
 
     def made() -> tuple[Program, ...]:
-        tape = functional(seen, _copied(examples), _DECOMPOSITIONS)
+        tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _formulas)
         cut = len(tape.outputs) - last
         parts = [tape.part(tape.inputs[:count], tape.outputs[:cut])]
         parts += [tape.part(tape.inputs, tape.outputs[cut:])] if last else []
@@ -231,7 +232,7 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     steps: list[tuple[Step, list[int]]] = []
     for step in tape.steps:
         takes, results = [same.get(s.number, s.number) for s in step.inputs], step.outputs
-        alike = before.setdefault((step.likeness, *takes), results)
+        alike = before.setdefault((step.likeness[-1], *takes), results)
         if step.name in COPIES:
             same[results[0].number] = takes[0]
         elif alike is not results and not step.writes:
@@ -346,7 +347,7 @@ def _moved(
     """Give what moves elements as operations do one after another."""
     places = {n: i for i, n in enumerate(sources)}
     places |= {s.outputs[0].number: i for i, (s, _) in enumerate(chain, len(places))}
-    key = tuple((*(places[n] for n in takes), step.likeness) for step, takes in chain)
+    key = tuple((*(places[n] for n in takes), step.likeness[-1]) for step, takes in chain)
 
     def by_each(xs: Sequence[Any], do: Callable[[Step, list[Any]], Any]) -> Any:
         values = list(xs)
@@ -388,7 +389,7 @@ def _moving(step: Step, known: Moves) -> Callable[[Sequence[Value]], Sequence[Va
         step = replace(step, args=(*step.args[:place], -1, *step.args[place + 1 :]))
 
     def find(operands: Sequence[Value]) -> list[Move]:
-        key = (step.likeness, *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
+        key = (step.likeness[-1], *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
         return remembered(known, key, lambda: where(operands), most=_MANY)
 
     def where(operands: Sequence[Value]) -> list[Move]:

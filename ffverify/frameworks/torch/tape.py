@@ -8,6 +8,7 @@ its graphs, whose proxies and symbolic shapes exact arithmetic has no use for.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from ffverify.exact.programs import remembered
 
 # ruff: noqa: SLF001 - an operation's schema and keys have no public names
 aten = torch.ops.aten
@@ -72,12 +75,15 @@ class Step:
         return isinstance(self.results, Slot) and self.results.dtype.is_floating_point
 
     @cached_property
-    def likeness(self) -> str:
-        """What is the same where the operation, how its inputs look and its other arguments are."""
-        given = {s.number: s for s in self.inputs}
-        places = {n: replace(s, number=i) for i, (n, s) in enumerate(given.items())}
-        numbered = mapped(Slot, lambda s: places[s.number], (self.args, self.kwargs))
-        return f"{self.operation}{numbered}{_looks(list(places.values()))}"
+    def likeness(self) -> tuple[list[Slot], Any, str]:
+        """What the operation has in common with others: its inputs, and (args, kwargs) that number these.
+
+        The text is the same where the operation, how its inputs look and its other arguments are.
+        """
+        given = list({s.number: s for s in self.inputs}.values())
+        places = {s.number: Slot(i, s.dtype, s.shape, s.stride) for i, s in enumerate(given)}
+        numbered = _renamed((self.args, self.kwargs), places)
+        return given, numbered, f"{self.operation}{numbered}{_looks(list(places.values()))}"
 
     @cached_property
     def given(self) -> Callable[[Sequence[Any]], Any]:
@@ -371,37 +377,95 @@ def record(
 _FIRST = aten.binary_cross_entropy_with_logits.default
 
 
-def functional(tape: Tape, args: Sequence[Any], table: Table) -> Tape:
+def functional(tape: Tape, args: Sequence[Any], table: Table, known: dict[str, Tape]) -> Tape:
     """Give the same program without mutations and views, decomposed by a table.
 
-    Where nothing is written to, views are copies, and nothing has to be functionalised. Formulas may write
-    to what they have made themselves.
+    Where nothing is written to, views are copies, and nothing has to be functionalised. Into what an
+    operation is decomposed of arguments that look like these is ``known`` the next time.
     """
     if any(step.writes for step in tape.steps):
-        tape = _again(_again(tape, args, {_FIRST: table[_FIRST]}), args, {}, pure=True)
-    if any(_is_composed(step, table) for step in tape.steps):
-        tape = _again(tape, args, table)
-    if any(step.writes for step in tape.steps):
-        tape = _again(tape, args, {}, pure=True)
-    return replace(tape, constants={**tape.constants, **_own_integers(tape.steps, tape.constants)})
+        tape = _functionalised(_decomposed(tape, {_FIRST: table[_FIRST]}, {}), args)
+    tape = _decomposed(tape, table, known)
+    own = _own_integers(tape.steps, tape.constants)
+    return replace(tape, constants={**tape.constants, **own})
 
 
-def _is_composed(step: Step, table: Table) -> bool:
-    formula = step.operation in table and any(map(has_floats, step.inputs))
-    return formula or _parts(step.operation) is not None
-
-
-def _again(tape: Tape, args: Sequence[Any], table: Table, *, pure: bool = False) -> Tape:
-    """Record a program again, decomposed by a table, or without mutations and views."""
+def _functionalised(tape: Tape, args: Sequence[Any]) -> Tape:
     count, held = len(args), list(tape.constants.values())
     opened = [Slot(k, t.dtype, t.shape, t.stride()) for k, t in tape.constants.items()]
-    program: Any = replace(tape, inputs=[*tape.inputs, *opened], constants={})
-    if pure:
-        program = torch.func.functionalize(program, remove="mutations_and_views")
-    again = record(program, [*args, *(t.clone() for t in held)], table)
+    program = replace(tape, inputs=[*tape.inputs, *opened], constants={})
+    pure = torch.func.functionalize(program, remove="mutations_and_views")
+    again = record(pure, [*args, *(t.clone() for t in held)], {})
     constants = dict(again.constants)
     bind(again.inputs[count:], held, constants)
     return replace(again, inputs=again.inputs[:count], constants=constants)
+
+
+def _decomposed(tape: Tape, table: Table, known: dict[str, Tape]) -> Tape:
+    """Put in the place of each operation that has a formula what this executes."""
+    fresh = itertools.count(-1, -1)  # numbers that a recorded tape does not have
+    steps: list[Step] = []
+    constants = dict(tape.constants)
+    instead: dict[int, Any] = {}  # of slots of results
+
+    def new(numbers: dict[int, Any], slot: Slot) -> Slot:
+        numbers[slot.number] = Slot(next(fresh), slot.dtype, slot.shape, slot.stride)
+        return numbers[slot.number]  # type: ignore[no-any-return]  # a slot
+
+    for whole in tape.steps:
+        step = whole
+        if not instead.keys().isdisjoint(s.number for s in whole.inputs):
+            args, kwargs = _renamed((whole.args, whole.kwargs), instead)
+            step = Step(whole.operation, args, kwargs, whole.results)
+        floats = any(map(has_floats, step.inputs))
+        if not (floats and step.operation in table) and _parts(step.operation) is None:
+            steps.append(step)
+            continue
+        given, part = _formula_of(step, table, known)
+        inside: dict[int, Any] = dict(zip((s.number for s in part.inputs), given, strict=True))
+        for k, t in part.constants.items():
+            constants[new(inside, Slot(k, t.dtype, t.shape, t.stride())).number] = t
+        for inner in part.steps:
+            args, kwargs = _renamed((inner.args, inner.kwargs), inside)
+            results = mapped(Slot, partial(new, inside), inner.results)
+            steps.append(Step(inner.operation, args, kwargs, results))
+        bind(step.results, _renamed(part.outputs, inside), instead)
+    return Tape(steps, tape.inputs, _renamed(tape.outputs, instead), constants)
+
+
+def _renamed(tree: Any, names: Mapping[int, Any]) -> Any:
+    return mapped(Slot, lambda s: names.get(s.number, s), tree)
+
+
+_MANY = 1024  # formulas that are known
+
+
+def _formula_of(step: Step, table: Table, known: dict[str, Tape]) -> tuple[list[Slot], Tape]:
+    """Give the arguments of a step, and what it executes as a program of these."""
+    given, numbered, key = step.likeness
+
+    def program(*values: Any) -> Any:
+        args, kwargs = mapped(Slot, lambda s: values[s.number], numbered)
+        return step.operation(*args, **kwargs)
+
+    def recorded() -> Tape:
+        examples = list(map(_example, given))
+        part = record(program, examples, table)
+        if not any(inner.writes for inner in part.steps):
+            return part
+        pure = torch.func.functionalize(program, remove="mutations_and_views")
+        return record(pure, examples, table)
+
+    return given, remembered(known, key, recorded, most=_MANY)
+
+
+def _example(slot: Slot) -> torch.Tensor:
+    """Give a tensor of ones, of integers zeros, which any index may be, that looks like a slot's."""
+    if 0 in slot.shape:
+        return torch.empty_strided(slot.shape, slot.stride, dtype=slot.dtype)
+    size = 1 + sum((n - 1) * step for n, step in zip(slot.shape, slot.stride, strict=True))
+    make = torch.ones if has_floats(slot) else torch.zeros
+    return make(size, dtype=slot.dtype).as_strided(slot.shape, slot.stride)
 
 
 def _own_integers(
