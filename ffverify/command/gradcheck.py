@@ -13,6 +13,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from types import CodeType
 from typing import Any
 
 import click
@@ -320,7 +321,7 @@ def gradcheck(
         document = Document(run_record("gradcheck", seed=seed))
         files.begin(document)
         fn = load_function(function)
-        chosen = framework_name or _framework_of(function)
+        chosen = framework_name or _framework_of(function, fn)
         _check_device(device, chosen)
         options = _keywords(keywords)
         named = [parse_input(text, chosen, device) for text in inputs]
@@ -361,11 +362,29 @@ def _with_keywords(fn: Callable[..., Any], options: dict[str, Any]) -> Callable[
     return called
 
 
-def _framework_of(path: str) -> str:
-    """Give the framework that a function's module belongs to or has imported."""
+def _framework_of(path: str, function: Any) -> str:
+    """Give the framework that a function mentions, or else that its module belongs to or has imported."""
     module = sys.modules[path.partition(":")[0]]
-    root = module.__name__.split(".")[0]
-    if root in ("torch", "jax"):
-        return root
-    held = {getattr(v, "__name__", "").split(".")[0] for v in vars(module).values()}
-    return next((name for name in ("torch", "jax") if name in held), "numpy")
+    own = vars(module)
+    if code := getattr(function, "__code__", None):
+        mentioned = _roots(own[name] for name in _names(code) & own.keys())
+        if mentioned & _FRAMEWORKS.keys():
+            return next(name for name in _FRAMEWORKS if name in mentioned)
+    held = {module.__name__.split(".")[0]} | _roots(own.values())
+    return next((name for name in _FRAMEWORKS if name in held), "numpy")
+
+
+_FRAMEWORKS = dict.fromkeys(
+    ("torch", "jax", "numpy")
+)  # what uses one of the first may use NumPy besides
+
+
+def _roots(values: Iterable[Any]) -> set[str]:
+    """Give the packages of modules among values."""
+    return {getattr(v, "__name__", "").split(".")[0] for v in values}
+
+
+def _names(code: CodeType) -> set[str]:
+    """Give the names that a function's code mentions, and that of functions within it."""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return {*code.co_names}.union(*map(_names, inner))

@@ -97,7 +97,7 @@ def gradcheck(
     ----------
     fn
         A function of NumPy, torch or JAX arrays that returns an array, or arrays in tuples, lists and
-        dicts, or a torch module (its parameters are checked too).
+        dicts, a torch module (its parameters are checked too), or a ``torch.autograd.Function``.
     inputs
         One argument, a tuple or list of them, or a dict of them by name. An argument is an array, a
         Hypothesis strategy, or a tree of these in dicts, lists, tuples and dataclasses; what is no array
@@ -152,6 +152,8 @@ def gradcheck(
     began = time.perf_counter()
     if not callable(fn):
         raise TypeError(f"fn is {fn!r}, which cannot be called: give a function of arrays")
+    if isinstance(fn, type) and any(c.__module__ == "torch.autograd.function" for c in fn.__mro__):
+        fn = fn.apply  # type: ignore[attr-defined]  # a class of torch.autograd.Function's
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: gradcheck knows order=1 and order=2")
     counts: list[tuple[str, Any, int]] = [("max_examples", max_examples, 1), ("seed", seed, 0)]

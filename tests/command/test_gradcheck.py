@@ -31,6 +31,34 @@ def test_right_function(tmp_path):
     assert json.loads(path.read_text())["ok"] is True
 
 
+def test_arrays_are_of_the_framework_that_the_function_mentions(tmp_path, monkeypatch):
+    """A NumPy function beside torch code was given tensors, and its right gradient called wrong."""
+    pytest.importorskip("torch")
+    (tmp_path / "both.py").write_text(
+        "import numpy as np\nimport torch\n"
+        "def loss(x):\n    return np.sum([np.abs(x) ** 3])\n"
+        "def slope(x):\n    return 3 * x * np.abs(x)\n"
+        "def bent(x):\n    return 3.001 * x * np.abs(x)\n"
+        "def layer(x):\n    return torch.as_tensor(np.eye(2)) @ x\n"
+        "class Cube(torch.autograd.Function):\n"
+        "    @staticmethod\n    def forward(ctx, x):\n"
+        "        ctx.save_for_backward(x)\n        return x**3\n"
+        "    @staticmethod\n    def backward(ctx, g):\n"
+        "        return 3 * g * ctx.saved_tensors[0] ** 2\n"
+        "class Square(Cube):\n"
+        "    @staticmethod\n    def backward(ctx, g):\n"
+        "        return 2 * g * ctx.saved_tensors[0]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    of = ("--input", "x: float64[2] in [-2, 2]", "--max-examples", "5")
+    assert "correct" in run("both:loss", *of, "--gradient", "both:slope").output
+    assert "wrong in" in run("both:loss", *of, "--gradient", "both:bent").output
+    assert "correct" in run("both:layer", *of).output
+    of = ("--input", "float64[2] in [-2, 2]", "--max-examples", "5")
+    assert "correct" in run("both:Cube", *of).output  # a class of autograd's is what it applies
+    assert "wrong in" in run("both:Square", *of).output
+
+
 def test_wrong_function(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
