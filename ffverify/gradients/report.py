@@ -155,11 +155,9 @@ class GradcheckReport:
             )
         lines += [f"  not differentiated: {what} ({why})" for what, why in self.data.items()]
         lines += [f"  no exact program: {note}" for note in self.notes]
-        lines += [
-            f"  not checked: {what if what.endswith('mode') or what.startswith('result') else f'{what} mode'}"
-            f" ({why})"
-            for what, why in sorted(self.skipped.items())
-        ]
+        for what, why in sorted(self.skipped.items()):
+            is_mode = not (what.endswith("mode") or what.startswith(("result", "by")))
+            lines.append(f"  not checked: {what}{' mode' if is_mode else ''} ({why})")
         return "\n".join(lines)
 
     def _worst(self) -> str:

@@ -8,6 +8,7 @@ slopes at inputs around the point.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray, rows_of
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format
-from ffverify.exact.programs import Program, in_halves
+from ffverify.exact.programs import Program, at_rows, in_halves
 from ffverify.exact.rounding_arithmetic import UNHELD
 
 from .adaptive import CEILING
@@ -40,12 +41,14 @@ def nearby_slopes(
     *,
     width: float,
     points: int,
+    continuous: bool = False,
 ) -> tuple[float, float] | None:
     """Give the hull of slopes of ⟨weights, results⟩ at inputs that move by less than a format could hold.
 
     ``moving`` tells which arguments move: all of their elements, in another order at each of some ``points``
     or more, so that ties are broken every way round. None if no slope there is finite. Among very many equal
     numbers not every place is tried: if slopes of any result differ, the hull is unknown, the whole line.
+    ``continuous`` leaves out where a result with a weight has jumped: what is there is no limit of it.
 
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
@@ -53,6 +56,13 @@ def nearby_slopes(
     beside = around(inputs, fmt, moving, points, directions)
 
     x: list[Any] = []
+    kept = list(range(beside.points))
+    if continuous:
+        # Where a branch is undecided at the point itself nothing tells a jump.
+        with BALLS.precision(beside.bits), contextlib.suppress(Exception):
+            kept = np.flatnonzero(~_jumped(vector, weights != 0, inputs, beside)).tolist()
+        if not kept:
+            return None
 
     def slopes_at(some: Sequence[int]) -> Sequence[Array]:
         return list(central(vector, rows_of(x, np.array(some)), directions, np.array(beside.step)))
@@ -60,10 +70,10 @@ def nearby_slopes(
     bits = beside.bits
     while True:
         with BALLS.precision(bits):
-            x = beside.rows()
-            rows = [r for r in in_halves(slopes_at, range(beside.points)) if r is not None]
+            x = beside.rows(1.0)
+            rows = [r for r in in_halves(slopes_at, kept) if r is not None]
             found = [s for s in (weighted(row, weights) for row in rows) if s.is_finite()]
-        decided, bits = len(rows) == beside.points, 2 * bits
+        decided, bits = len(rows) == len(kept), 2 * bits
         if bits > CEILING or (decided and not any(s.rad() > width for s in found)):
             break
     if not found:
@@ -71,6 +81,23 @@ def nearby_slopes(
     if not beside.every and any(_vary(each, fmt, width) for each in zip(*rows, strict=True)):
         return -np.inf, np.inf
     return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
+
+
+def _jumped(vector: Program, used: Array, inputs: Inputs, beside: Around) -> Array:
+    """Tell at which of the points some result has jumped: 2¹⁶ times nearer it is as far from its value.
+
+    Where it is continuous it is not half as far there, even where it grows as a root does.
+    """
+    here = vector(*inputs.balls).values
+    far, near = (
+        at_rows(vector, beside.rows(scale)).elements.reshape(beside.points, -1) - here
+        for scale in (1.0, 2.0**-16)
+    )
+    stays = [
+        [bool(n.abs_lower() > f.abs_upper() / 2) for n, f in zip(*row, strict=True)]
+        for row in zip(near, far, strict=True)
+    ]
+    return np.array([any(row) for row in np.array(stays)[:, used]])
 
 
 def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:
@@ -86,12 +113,13 @@ def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:
 class Around:
     """Inputs that move by less than a format could hold, in another order at every point.
 
-    ``rows()`` makes them at the working precision, a batch for every argument that moves. ``every`` tells
-    whether each of equal numbers among those asked about takes every place among these. ``step`` is an
-    exponent far below that of the moves, ``bits`` the precision that tells steps of the largest apart.
+    ``rows(scale)`` makes them at the working precision, so much nearer, a batch for every argument that
+    moves. ``every`` tells whether each of equal numbers among those asked about takes every place among
+    these. ``step`` is an exponent far below that of the moves, ``bits`` the precision that tells steps of the
+    largest apart.
     """
 
-    rows: Callable[[], list[Any]]
+    rows: Callable[[float], list[Any]]
     points: int
     every: bool
     step: int
@@ -124,7 +152,7 @@ def around(
     rng = np.random.default_rng(count)
     moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
 
-    def rows() -> list[Any]:
+    def rows(scale: float) -> list[Any]:
         start, x = 0, []
         for a, size in zip(inputs.balls, sizes, strict=True):
             if size is None:
@@ -132,7 +160,9 @@ def around(
                 continue
             # No farther than 1 does: beside 1e102 a normalised row has ties that 1e-3 breaks.
             far = BALLS.array(np.minimum(size, 1.0)).values * relative + least
-            here = BALLS.array(moves[:, start : start + size.size].reshape(points, *size.shape))
+            here = BALLS.array(
+                scale * moves[:, start : start + size.size].reshape(points, *size.shape)
+            )
             x.append(PreciseArray(a.values + far * here.values, BALLS, points))
             start += size.size
         return x

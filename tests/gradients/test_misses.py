@@ -287,3 +287,20 @@ def test_lost_digits_are_seen_among_many_inputs_as_among_few(size):
     assert lossy.verdict is Verdict.IMPRECISE
     assert not lossy.ok
     assert not [f for f in right.findings if f.mode == "reverse"]
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "correct"), (2, "wrong"), (0.5, "wrong")])
+def test_an_argument_along_which_a_function_jumps_hides_no_other(factor, verdict):
+    """Labels of ±1 are floats, and a loss that asks whether they are 1 jumps beside it."""
+
+    def loss(x, y):
+        return np.mean(np.where(y == 1, x, np.maximum(0, 1 - x)))
+
+    def vjp(v, x, y):
+        return factor * v * np.where(y == 1, 1.0, np.where(x < 1, -1.0, 0.0)) / x.size, 0 * y
+
+    x, y = np.array([-8.5, -1.7, 0.3, 4.0]), np.array([1.0, 1.0, -1.0, -1.0])
+    report = check(loss, x, y, vjp=vjp)
+    assert str(report.verdict) == verdict
+    assert report.skipped == {"by y": "no result has a slope along it here"}
+    assert "not checked: by y (no result" in str(report)

@@ -64,6 +64,10 @@ class Ahead:
     vjp: Numbers | None = None
     values: Numbers | None = None
 
+    def has_slopes(self, usable: Array) -> bool:
+        """Tell whether any of the usable results has a slope, or one on either side."""
+        return bool((usable & (self.slopes.smooth | self.slopes.kink)).any())
+
     def compute(
         self, point: Point, tangent: Exactly | None = None, gradient: Exactly | None = None
     ) -> None:
@@ -95,7 +99,9 @@ def judge(point: Point, *, values: bool = True) -> Screening:
         return found
     usable = finite_results(point)
     ahead = point.ahead or ahead_along(point, random_direction(point), usable, found)
-    if _along(ahead, usable):
+    each = [ahead] if ahead.has_slopes(usable) else _by_single_arguments(ahead, point, usable)
+    kinks = [_along(one, usable) for one in each]
+    if any(kinks):
         for direction in tied_directions(point):
             _along(ahead_along(point, direction, usable, found), usable, tied=True)
         _on_kinks(point, usable, found)
@@ -145,6 +151,22 @@ def look_ahead(points: Sequence[Point]) -> None:
         beside = [n.exactly for n in ran]
         for n in ran:
             n.exactly.beside, n.exactly.doubted = beside, bool(n.doubts[0].any())
+
+
+def _by_single_arguments(ahead: Ahead, point: Point, usable: Array) -> list[Ahead]:
+    """Measure along one argument at a time, as where one is a label at which the function jumps."""
+    out = []
+    for j in np.flatnonzero(point.floating).tolist():
+        alone = [
+            d if d is None or k == j else np.zeros_like(d) for k, d in enumerate(ahead.directions)
+        ]
+        one = ahead_along(point, alone, usable, ahead.found)
+        if one.has_slopes(usable):
+            out.append(one)
+        else:
+            reason = "no result has a slope along it here"
+            ahead.found.skipped[f"by {point.subject.labels[j]}"] = reason
+    return out
 
 
 def _values(point: Point, found: Screening) -> None:

@@ -118,14 +118,17 @@ class Slope:
             return True
         if self.truth.resolved[0] and not self.truth.kink[0] and point.takes_one_branch:
             return False
-        hull = nearby_slopes(
-            point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating,
-            width=float(abs(number - exact).abs_lower()) / 8, points=_BESIDE,
-        )  # fmt: skip
-        if hull is None:
-            return False
-        slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
-        return bool(abs(number - slopes).lower() <= slack(point, slopes))
+        for continuous in (False, True):  # which is asked of what would be excused
+            hull = nearby_slopes(
+                point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating,
+                width=float(abs(number - exact).abs_lower()) / 8, points=_BESIDE, continuous=continuous,
+            )  # fmt: skip
+            if hull is None:
+                return False
+            slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
+            if not abs(number - slopes).lower() <= slack(point, slopes):
+                return False
+        return True
 
     def is_of_branches(self, number: Any) -> bool:
         """Tell whether a number lies between slopes of branches that the function takes if its steps round.
