@@ -588,6 +588,8 @@ def _row_alone(
         )
     except Fault:
         return False
+    if len(one) != len(results):  # a result for every row
+        return False
     pairs = [(to_numpy(r)[-1:], to_numpy(v)) for r, v in zip(results, one, strict=True)]
     return all(close(r, v, coarsest(native)) and np.all(np.isfinite(r)) for r, v in pairs)
 
@@ -628,6 +630,8 @@ def _changed_rows(
     try:
         after = subject.value([*native[:j], like(native[j], moved), *native[j + 1 :]])
     except Fault:
+        return False, True
+    if len(before) != len(after):
         return False, True
     pairs = list(zip(before, map(to_numpy, after), strict=True))
     if any(r.shape != s.shape for r, s in pairs):

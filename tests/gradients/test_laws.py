@@ -246,3 +246,16 @@ def test_a_mode_that_is_refused_is_not_tried_again(monkeypatch):
     again = gradcheck(sine, x)
     assert (again.skipped, again.modes) == (first.skipped, ("reverse",))
     assert "custom_vjp" in again.skipped["forward"]
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "correct"), (2, "wrong")])
+def test_a_result_for_every_row_is_no_function_of_rows(factor, verdict):
+    def rows(x):
+        return tuple(np.sin(x))
+
+    def vjp(v, x):
+        return (factor * np.stack(v) * np.cos(x),)
+
+    x = np.linspace(0.1, 1, 9).reshape(3, 3)
+    report = gradcheck(rows, x, vjp=vjp, raise_exception=False)
+    assert str(report.verdict) == verdict
