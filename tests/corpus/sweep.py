@@ -41,6 +41,8 @@ KNOWN = {
     ): "with lambd = 0 it is the identity: at 0 its slope is 1, not 0",
     ("torch", "sinc"): "cos(πx)/x - sin(πx)/(πx²) cancels: at 1e-8 no digit is right",
     ("torch", "nn.functional.tanhshrink"): "x - tanh x, as it is computed, cancels",
+    ("jax", "jax.numpy.nextafter"): "it has no derivative: JAX says so",
+    ("jax", "jax.numpy.spacing"): "it has no derivative: JAX says so",
 }
 
 
