@@ -374,9 +374,8 @@ def _framework_of(path: str, function: Any) -> str:
     return next((name for name in _FRAMEWORKS if name in held), "numpy")
 
 
-_FRAMEWORKS = dict.fromkeys(
-    ("torch", "jax", "numpy")
-)  # what uses one of the first may use NumPy besides
+# What uses one of the first may use NumPy besides.
+_FRAMEWORKS = dict.fromkeys(("torch", "jax", "numpy"))
 
 
 def _roots(values: Iterable[Any]) -> set[str]:

@@ -178,9 +178,7 @@ def _limits(fmt: Format) -> tuple[Callable[..., bool], Callable[..., Array]]:
         wide = np.where(small, wide + flushed, wide) if small.any() else wide
         over = ~_told(np.abs(wide) < overflow)
         if over.any():
-            is_finite = are_finite(
-                np.asarray(x, dtype=object)
-            )  # NumPy gives one number for an array of none
+            is_finite = are_finite(np.asarray(x, dtype=object))  # one number of a 0-d array
             wide = np.where(over, np.where(is_finite, line, x), wide)
         return np.where(kept, x, wide) if kept.any() else wide
 
