@@ -1,10 +1,11 @@
-"""Hypothesis profiles, with everything stated: what is not would come from the one in force."""
+"""How tests run: Hypothesis profiles, with everything stated, and who takes which test."""
 
 from __future__ import annotations
 
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
 for name, examples in (("dev", 25), ("ci", 100), ("nightly", 5000)):
@@ -29,3 +30,13 @@ if (
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # tests press Ctrl-C, and time limits do
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Let an idle worker take tests from another: most of the time goes to a few files, one after another."""
+    if config.getvalue("dist") != "load":  # somebody chose
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
