@@ -41,14 +41,14 @@ def nearby_slopes(
     *,
     width: float,
     points: int,
-    continuous: bool = False,
+    without: Sequence[int] = (),
 ) -> tuple[float, float] | None:
     """Give the hull of slopes of ⟨weights, results⟩ at inputs that move by less than a format could hold.
 
     ``moving`` tells which arguments move: all of their elements, in another order at each of some ``points``
     or more, so that ties are broken every way round. None if no slope there is finite. Among very many equal
     numbers not every place is tried: if slopes of any result differ, the hull is unknown, the whole line.
-    ``continuous`` leaves out where a result with a weight has jumped: what is there is no limit of it.
+    Points ``without`` are left out, as those across a jump (see `jumped`): no slope there is a limit.
 
     Slopes are known to ``width``, up to the highest precision: a ball that holds whatever was computed
     because the slope is tiny beside its value would excuse it.
@@ -56,13 +56,9 @@ def nearby_slopes(
     beside = around(inputs, fmt, moving, points, directions)
 
     x: list[Any] = []
-    kept = list(range(beside.points))
-    if continuous:
-        # Where a branch is undecided at the point itself nothing tells a jump.
-        with BALLS.precision(beside.bits), contextlib.suppress(Exception):
-            kept = np.flatnonzero(~_jumped(vector, weights != 0, inputs, beside)).tolist()
-        if not kept:
-            return None
+    kept = [k for k in range(beside.points) if k not in without]
+    if not kept:
+        return None
 
     def slopes_at(some: Sequence[int]) -> Sequence[Array]:
         return list(central(vector, rows_of(x, np.array(some)), directions, np.array(beside.step)))
@@ -83,21 +79,34 @@ def nearby_slopes(
     return min(float(s.lower()) for s in found), max(float(s.upper()) for s in found)
 
 
-def _jumped(vector: Program, used: Array, inputs: Inputs, beside: Around) -> Array:
-    """Tell at which of the points some result has jumped: 2¹⁶ times nearer it is as far from its value.
+def jumped(
+    vector: Program,
+    weights: Array,
+    inputs: Inputs,
+    directions: Weights,
+    fmt: Format,
+    moving: Sequence[bool],
+    *,
+    points: int,
+) -> list[int]:
+    """Give the points beside one where a result with a weight has jumped: 2¹⁶ times nearer it is as far off.
 
-    Where it is continuous it is not half as far there, even where it grows as a root does.
+    Where it is continuous it is not half as far there, even where it grows as a root does. None are told
+    where a branch is undecided at the point itself.
     """
-    here = vector(*inputs.balls).values
-    far, near = (
-        at_rows(vector, beside.rows(scale)).elements.reshape(beside.points, -1) - here
-        for scale in (1.0, 2.0**-16)
-    )
-    stays = [
-        [bool(n.abs_lower() > f.abs_upper() / 2) for n, f in zip(*row, strict=True)]
-        for row in zip(near, far, strict=True)
-    ]
-    return np.array([any(row) for row in np.array(stays)[:, used]])
+    beside, used = around(inputs, fmt, moving, points, directions), weights != 0
+    with BALLS.precision(beside.bits), contextlib.suppress(Exception):
+        here = vector(*inputs.balls).values
+        far, near = (
+            at_rows(vector, beside.rows(scale)).elements.reshape(beside.points, -1) - here
+            for scale in (1.0, 2.0**-16)
+        )
+        return [
+            k
+            for k, row in enumerate(zip(near[:, used], far[:, used], strict=True))
+            if any(n.abs_lower() > f.abs_upper() / 2 for n, f in zip(*row, strict=True))
+        ]
+    return []
 
 
 def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:

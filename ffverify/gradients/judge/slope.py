@@ -21,7 +21,7 @@ from ffverify.gradients.evaluation import Point, nearer
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.branches import Branches
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
-from ffverify.truth.neighbourhood import MANY, nearby_slopes
+from ffverify.truth.neighbourhood import MANY, jumped, nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
     Inputs,
@@ -118,17 +118,18 @@ class Slope:
             return True
         if self.truth.resolved[0] and not self.truth.kink[0] and point.takes_one_branch:
             return False
-        for continuous in (False, True):  # which is asked of what would be excused
-            hull = nearby_slopes(
-                point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating,
-                width=float(abs(number - exact).abs_lower()) / 8, points=_BESIDE, continuous=continuous,
-            )  # fmt: skip
+        where = point.vector, self.weights, point.inputs, self.directions, point.fmt, point.floating
+        width, across = float(abs(number - exact).abs_lower()) / 8, list[int]()
+        while True:
+            hull = nearby_slopes(*where, width=width, points=_BESIDE, without=across)
             if hull is None:
                 return False
             slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
             if not abs(number - slopes).lower() <= slack(point, slopes):
                 return False
-        return True
+            # What would be excused is asked for without what lies across a jump.
+            if across or not (across := jumped(*where, points=_BESIDE)):
+                return True
 
     def is_of_branches(self, number: Any) -> bool:
         """Tell whether a number lies between slopes of branches that the function takes if its steps round.
