@@ -78,9 +78,10 @@ class Point:
         gradual = self.subject.framework.gradual
         self.fmt: Format = fmt if fmt.gradual == gradual else replace(fmt, gradual=gradual)
         dims = [n for a in (*self.points, *map(np.empty, self.shapes)) for n in a.shape]
-        # Every framework sums up half formats in float32, whose roundings are nothing beside theirs.
-        summed = 1 if fmt.precision >= FORMATS["float32"].precision else 0
-        self.growth = LIBRARY_ROUNDINGS + summed * max(dims, default=0)
+        # Half formats are summed up in float32 by good code, as torch and JAX do, and NumPy along contiguous
+        # axes: its roundings are nothing beside theirs.
+        wide = fmt.precision >= FORMATS["float32"].precision
+        self.growth = LIBRARY_ROUNDINGS + (max(dims, default=0) if wide else 0)
         key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))
         self.rng = np.random.default_rng([self.seed, key])
 

@@ -26,9 +26,8 @@ def _open_sides(given: Any) -> tuple[bool, bool]:
     if made is None or strategies.structure(given):
         return False, False
     fmt, low, high = made["dtype"], made["min_value"], made["max_value"]
-    near = (
-        low <= 0 <= high and max(-low, high) > fmt.unit_roundoff
-    )  # a smaller range asks for small numbers
+    # A range that is smaller asks for small numbers.
+    near = low <= 0 <= high and max(-low, high) > fmt.unit_roundoff
     return bool(near), bool(-float(fmt.largest) == low or high == float(fmt.largest))
 
 

@@ -71,7 +71,7 @@ class Judged:
         if self.kind is not Verdict.NONFINITE or self.point.formulas.forward is None:
             return False
         largest = BALLS.exact(self.point.fmt.overflow) / self.point.growth
-        # Of which sums are made, if it is less itself.
+        # Where it is less itself the terms that cancelled in it are as large.
         return bool(
             self.truth.exact[0].abs_upper() >= largest or self.slope.uncancelled() >= largest
         )
