@@ -35,13 +35,21 @@ _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 
 
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
-    """Give the worst elements that are neither their exact slope nor a limit of slopes beside it."""
+    """Give of each array the worst element that is neither its exact slope nor a limit of slopes beside it.
+
+    It is the worst of those that the code gives exactly, and of those that only its rounding made finite.
+    """
     balls = numbers.balls
     off = [
         (float(abs(balls[i] - t).abs_upper()), i, t) for i, t in slopes if _differs(numbers, i, t)
     ]
-    off.sort(key=lambda each: -each[0])  # the slopes beside each of hundreds take minutes
-    return {i: t for _, i, t in off[:_PARTS] if not numbers.slope(i).may_be(balls[i])}
+    off.sort(key=lambda each: -each[0])
+    found: dict[tuple[int, bool], tuple[int, Any]] = {}
+    for _, i, t in off[:_PARTS]:  # the slopes beside each of hundreds take minutes
+        kind = int(numbers.which[i]), balls[i].is_finite()
+        if kind not in found and not numbers.slope(i).may_be(balls[i]):
+            found[kind] = i, t
+    return dict(found.values())
 
 
 def _differs(numbers: Numbers, i: int, exact: Any) -> bool:

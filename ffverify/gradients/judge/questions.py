@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import are_finite
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
@@ -225,31 +224,24 @@ def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
 
 
 def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
-    """Keep of each array the element whose formula is off the most; ask the other questions of the rest."""
-    if not wrong:
-        execution_and_accuracy(numbers, asked)
-        return
-    point, chosen = numbers.point, np.array(list(wrong), dtype=int)
-    truths = known(list(wrong.values()), point.growth)
-    found = judge_numbers(numbers.computed[chosen], truths, point.fmt)
-    order = np.argsort(-found.error_ulps, kind="stable")
-    by_rounding = np.isfinite(numbers.computed[chosen]) & ~are_finite(numbers.balls[chosen])
-    _, first = np.unique(2 * numbers.which[chosen[order]] + by_rounding[order], return_index=True)
-    for k in order[np.sort(first)].tolist():
-        i, c = int(chosen[k]), float(numbers.computed[chosen[k]])
-        if by_rounding[k]:
+    """Keep the elements that have a wrong formula; ask the other questions of the rest."""
+    point, asked = numbers.point, asked.copy()
+    for i, exact in wrong.items():
+        computed, truth, asked[i] = float(numbers.computed[i]), known(exact, point.growth), False
+        if np.isfinite(computed) and not numbers.balls[i].is_finite():
             judge_one(numbers, i)
             continue
         # A formula that gives 0 below a rounding of its scale cuts a tail off.
-        cut_off = c == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
-            wrong[i].abs_upper(), point.growth * point.fmt.unit_roundoff
+        cut_off = computed == 0 == numbers.exactly.floats[i] and numbers.slope(i).hides_in_tail(
+            exact.abs_upper(), point.growth * point.fmt.unit_roundoff
         )
-        tail = cut_off and numbers.is_relative(i, wrong[i])
-        off = Verdict.WRONG if np.isfinite(c) else Verdict.NONFINITE
-        error, allowed = float(found.error_ulps[k]), float(found.allowed_ulps[k])
-        kind, truth = Verdict.IMPRECISE if cut_off else off, known(wrong[i], point.growth)
-        numbers.fail(i, kind, truth, error, allowed, tail=tail)
-    execution_and_accuracy(numbers, asked & ~np.isin(np.arange(asked.size), chosen))
+        off = Verdict.WRONG if np.isfinite(computed) else Verdict.NONFINITE
+        found = judge_numbers(numbers.computed[i : i + 1], truth, point.fmt)
+        numbers.fail(
+            i, Verdict.IMPRECISE if cut_off else off, truth, float(found.error_ulps[0]),
+            float(found.allowed_ulps[0]), tail=cut_off and numbers.is_relative(i, exact),
+        )  # fmt: skip
+    execution_and_accuracy(numbers, asked)
 
 
 def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
