@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution
 
 from .differences import Weights, shifted, shifts, steps
-from .neighbourhood import around
+from .neighbourhood import NEARER, has_jumped, reach
 from .slopes import Inputs, weighted
 
 # Ways that steps err: to nearest, as ties; so that ties are broken by their index, the first or the last
@@ -41,30 +42,38 @@ class Branches:
     fmt: Format
     moving: Sequence[bool]
 
-    def slopes(self, weights: Array, exact: Any, *, kink: bool) -> Iterator[tuple[bool, list[Any]]]:
-        """Give slopes of ⟨weights, results⟩ by one way to err after another, and whether steps may be tied.
+    def slopes(
+        self, weights: Array, exact: Any, unit: float, *, kink: bool
+    ) -> Iterator[tuple[bool, list[Any]]]:
+        """Give slopes of ⟨weights, results⟩ by one way to err after another, and whether it is across a jump.
 
-        Where they are, slopes are those on both sides, of which one may belong to a jump. At a smooth point
-        those of the branch it is on are left out.
+        At a smooth point slopes of the branch it is on are left out, and those within a ``unit`` of the
+        ``exact`` one. Where steps may be tied one on either side is given, of which one may be across a jump.
         """
         for way in (*_TIED, *_BY_INDEX, *_ALONG, *_ALL, *_DRAWN):
-            full, half = (
-                [s for each in found if (s := weighted(each, weights)).is_finite()]
-                for found in (self._erring(way), [] if kink else self._erring(way, 0.5))
-            )
-            yield way in _TIED, [s for s in full if kink or _is_on_other(exact, s, half)]
+            runs = self._runs(way)
+            found = self._weighted(runs, weights)
+            if not kink:
+                found = [s for s in found if not abs(s - exact) <= unit * exact.abs_upper()]
+                half = self._weighted(self._runs(way, 0.5), weights) if found else []
+                found = [s for s in found if _is_on_other(exact, s, half)]
+            yield way in _TIED or (bool(found) and self._jumps(way, runs, weights != 0)), found
 
-    def _erring(self, way: int, share: float = 1.0) -> list[Array]:
-        """Give the slopes of all results; nothing where branches are not decided, or others begin."""
-        vector = self.vector
-        beside = around(self.inputs, self.fmt, self.moving, 1, self.directions)
+    @cached_property
+    def _beside(self) -> tuple[int, Any, list[list[Any]]]:
+        """The precision, 1 / 2h, and the inputs a step h below, here and above: none moves by more than h."""
+        step, bits = reach(self.inputs, self.fmt, self.moving)
         moves = [np.abs(v).max(initial=0.0) for v in self.directions if v is not None]
-        # Undecided ones, or a program that is fixed at one point and does not hold elsewhere.
-        with BALLS.precision(beside.bits), contextlib.suppress(Exception):
-            # No direction moves any input by more than the step.
-            h, half = steps(np.asarray(beside.step - np.frexp(max(moves, default=1.0))[1]))
+        with BALLS.precision(bits):
+            h, half = steps(np.asarray(step - np.frexp(max(moves, default=1.0))[1]))
             by = shifts(self.directions, h)
-            below, here, above = (shifted(self.inputs.balls, by, c) for c in (-1, 0, 1))
+            return bits, half.values[()], [shifted(self.inputs.balls, by, c) for c in (-1, 0, 1)]
+
+    def _runs(self, way: int, share: float = 1.0) -> list[Array]:
+        """Give the results below and above, if steps are tied here first; none if a branch is undecided."""
+        vector, (bits, _, (below, here, above)) = self.vector, self._beside
+        # Undecided ones, or a program that is fixed at one point and does not hold elsewhere.
+        with BALLS.precision(bits), contextlib.suppress(Exception):
             rises: list[float] | None = []
             if way in _ALONG:
                 still = Execution(self.fmt, lambda _: 0.0)
@@ -76,12 +85,26 @@ class Branches:
             errors = None if is_tied else _errors(way, rises)
             execution = Execution(self.fmt, errors, share, to_nearest=rounds)
             at = [here, below, above] if is_tied else [below, above]
-            runs = [out for x in at if (out := execution.run(vector, x, self.moving)) is not None]
-            if len(runs) == len(at):
-                sides = [(1, 0), (0, 2)] if is_tied else [(0, 1)]
-                scale = 2 * half if is_tied else half
-                return [((runs[b] - runs[a]) * scale).values for a, b in sides]
+            runs = [execution.run(vector, x, self.moving) for x in at]
+            return [] if None in runs else [out.values for out in runs if out is not None]
         return []
+
+    def _weighted(self, runs: Sequence[Array], weights: Array) -> list[Any]:
+        """Give the finite slopes of ⟨weights, results⟩ between runs."""
+        bits, half, _ = self._beside
+        if not runs:
+            return []
+        *here, below, above = runs
+        sides = [(below, *here), (*here, above)] if here else [(below, above)]
+        with BALLS.precision(bits):
+            each = [weighted((b - a) * (len(sides) * half), weights) for a, b in sides]
+        return [s for s in each if s.is_finite()]
+
+    def _jumps(self, way: int, far: Sequence[Array], used: Array) -> bool:
+        """Tell whether steps that err less by far lead to results as far away, as where a label is none."""
+        with BALLS.precision(self._beside[0]):
+            here, near = self.vector(*self._beside[2][0]).values, self._runs(way, NEARER)
+            return bool(near) and has_jumped((near[0] - here)[used], (far[0] - here)[used])
 
 
 def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float]:

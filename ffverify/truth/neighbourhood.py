@@ -28,6 +28,7 @@ from .slopes import Inputs, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
+NEARER = 2.0**-16  # where a root has a 256th of its change left
 _DIGITS = 160  # bits that are left of a difference, at first and beside values of the inputs' size
 
 
@@ -89,24 +90,28 @@ def jumped(
     *,
     points: int,
 ) -> list[int]:
-    """Give the points beside one where a result with a weight has jumped: 2¹⁶ times nearer it is as far off.
+    """Give the points beside one where a result with a weight has jumped: `NEARER` it is as far off.
 
-    Where it is continuous it is not half as far there, even where it grows as a root does. None are told
-    where a branch is undecided at the point itself.
+    None are told where a branch is undecided at the point itself.
     """
     beside, used = around(inputs, fmt, moving, points, directions), weights != 0
     with BALLS.precision(beside.bits), contextlib.suppress(Exception):
         here = vector(*inputs.balls).values
         far, near = (
             at_rows(vector, beside.rows(scale)).elements.reshape(beside.points, -1) - here
-            for scale in (1.0, 2.0**-16)
+            for scale in (1.0, NEARER)
         )
         return [
             k
             for k, row in enumerate(zip(near[:, used], far[:, used], strict=True))
-            if any(n.abs_lower() > f.abs_upper() / 2 for n, f in zip(*row, strict=True))
+            if has_jumped(*row)
         ]
     return []
+
+
+def has_jumped(near: Array, far: Array) -> bool:
+    """Tell whether any result is as far off `NEARER`: a continuous one is less than half as far."""
+    return any(n.abs_lower() > f.abs_upper() / 2 for n, f in zip(near, far, strict=True))
 
 
 def _vary(slopes: Sequence[Any], fmt: Format, width: float) -> bool:
@@ -152,12 +157,8 @@ def around(
     _, ties = np.unique(numbers, return_inverse=True)
     most, count = int(np.bincount(ties)[ties[np.concatenate(asked)]].max(initial=1)), numbers.size
     points = max(points, 3 * min(most, _LARGEST)) if count <= MANY else min(points, _FEW)
-    relative = fmt.unit_roundoff * 2.0**-UNHELD
-    least = arb(2) ** (fmt.smallest_exponent - UNHELD)
-    smallest = float(numbers.min(initial=1.0))
-    largest = max(0, int(np.frexp(numbers[np.isfinite(numbers)].max(initial=0.0))[1]))
-    digits, power = (arb(smallest) * relative + least).mid().man_exp()
-    step = int(power) + int(digits).bit_length() - UNHELD - max(count, 2).bit_length()
+    relative, least = _moves(fmt)
+    step, bits = reach(inputs, fmt, moving)
     rng = np.random.default_rng(count)
     moves = np.stack([spread_moves(ties, k, points, rng) for k in range(points)])
 
@@ -176,7 +177,23 @@ def around(
             start += size.size
         return x
 
-    return Around(rows, points, 3 * most <= points, step, _DIGITS + max(0, -step) + largest)
+    return Around(rows, points, 3 * most <= points, step, bits)
+
+
+def reach(inputs: Inputs, fmt: Format, moving: Sequence[bool]) -> tuple[int, int]:
+    """Give an exponent far below that of moves beside inputs, and bits that tell large steps apart."""
+    each = [np.abs(x.ravel()) for x, m in zip(inputs.arrays, moving, strict=True) if m]
+    numbers, (relative, least) = np.concatenate(each).astype(np.float64), _moves(fmt)
+    smallest = float(numbers.min(initial=1.0))
+    largest = max(0, int(np.frexp(numbers[np.isfinite(numbers)].max(initial=0.0))[1]))
+    digits, power = (arb(smallest) * relative + least).mid().man_exp()
+    step = int(power) + int(digits).bit_length() - UNHELD - max(numbers.size, 2).bit_length()
+    return step, _DIGITS + max(0, -step) + largest
+
+
+def _moves(fmt: Format) -> tuple[float, Any]:
+    """Give by how much numbers move, beside their size and at least."""
+    return fmt.unit_roundoff * 2.0**-UNHELD, arb(2) ** (fmt.smallest_exponent - UNHELD)
 
 
 def spread_moves(ties: Array, k: int, points: int, rng: np.random.Generator) -> Array:

@@ -304,3 +304,19 @@ def test_an_argument_along_which_a_function_jumps_hides_no_other(factor, verdict
     assert str(report.verdict) == verdict
     assert report.skipped == {"by y": "no result has a slope along it here"}
     assert "not checked: by y (no result" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1, "correct"), (2, "wrong"), (0.5, "wrong"), (0, "wrong")]
+)
+def test_slopes_on_the_other_side_of_a_jump_excuse_none_between(factor, verdict):
+    """If a label of 1 were none, the slope of this loss would have the other sign."""
+
+    def loss(x, y):
+        return np.where(y == 1, x**2, np.maximum(0, 1 - x) ** 2).sum()
+
+    def vjp(v, x, y):
+        return factor * v * np.where(y == 1, 2 * x, -2 * np.maximum(0, 1 - x)), 0 * y
+
+    x, y = np.array([0.3, 0.7, 0.2]), np.ones(3)
+    assert str(check(loss, x, y, vjp=vjp).verdict) == verdict

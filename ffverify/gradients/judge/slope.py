@@ -153,7 +153,7 @@ class Slope:
 
         if is_near(hull):
             return True
-        for jumps, slopes in branches.slopes(self.weights, hull, kink=kink):
+        for jumps, slopes in branches.slopes(self.weights, hull, unit, kink=kink):
             for slope in slopes:
                 hull = hull if jumps else hull.union(slope)
                 if is_near(slope if jumps else hull):
