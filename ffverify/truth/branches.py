@@ -85,8 +85,8 @@ class Branches:
             errors = None if is_tied else _errors(way, rises)
             execution = Execution(self.fmt, errors, share, to_nearest=rounds)
             at = [here, below, above] if is_tied else [below, above]
-            runs = [execution.run(vector, x, self.moving) for x in at]
-            return [] if None in runs else [out.values for out in runs if out is not None]
+            runs = [out for x in at if (out := execution.run(vector, x, self.moving)) is not None]
+            return [out.values for out in runs] if len(runs) == len(at) else []
         return []
 
     def _weighted(self, runs: Sequence[Array], weights: Array) -> list[Any]:

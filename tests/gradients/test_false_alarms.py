@@ -1120,3 +1120,20 @@ def test_a_derivative_that_saturates_has_the_scale_of_where_it_does_not(temperat
     q = torch.tensor([[0.0, -6e-8, 1.025e-5, 0.0], [1.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
     k = torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -1.0, 0.0], [0.0, 0.0, -1e-3, 0.0]])
     assert check(contrast, q, k).ok is ok
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "correct"), (3, "wrong")])
+def test_ties_that_only_rounding_makes_are_ties_in_every_row(factor, verdict):
+    """1 / (1 + x²) is 1 for all x below 1e-8, and the gradient of a maximum is shared among its ties."""
+
+    def f(x):
+        return (1 / (1 + x**2)).max(axis=-1)
+
+    def vjp(v, x):
+        y = 1 / (1 + x**2)
+        ties = y == y.max(axis=-1, keepdims=True)
+        return factor * v[:, None] * ties / ties.sum(axis=-1, keepdims=True) * -2 * x * y**2
+
+    x = np.array([[0.0, 1.0, 1.8e-12, 1.0], [0.5, 1.0, 2.0, 3.0]])
+    report = check(f, x, vjp=vjp)
+    assert str(report.verdict) == verdict
