@@ -237,7 +237,10 @@ PARTWISE = {
 def _factor(n: int, norm: str | None, *, inverse: bool) -> float:
     """Return what a transform is multiplied by that has no factor in either direction."""
     found = {"backward": 1 / n if inverse else 1.0, "forward": 1.0 if inverse else 1 / n}
-    return {**found, "ortho": 1 / float(np.sqrt(n))}[norm or "backward"]
+    found["ortho"] = 1 / float(np.sqrt(n))
+    if (norm or "backward") not in found:
+        raise ValueError(f"norm={norm!r}: one of {', '.join(found)}")
+    return found[norm or "backward"]
 
 
 def _fitted(x: Value, n: int, axis: int) -> Value:
@@ -257,7 +260,7 @@ def _stacked(x: Any, n: int, axis: int) -> Value:
 
 def _along(x: Any, n: int | None, axis: int) -> tuple[int, int]:
     (axis,) = axes_of(x, axis)
-    n = shape_of(x)[axis] if n is None else int(n)
+    n = shape_of(x)[axis] if n is None else operator.index(n)
     if n < 1:
         raise ValueError(f"Invalid number of FFT data points ({n}) specified.")
     return n, axis
@@ -309,8 +312,12 @@ def _several(
     ) -> Any:
         if axes is None:
             axes = range(-len(shape_of(a)) if s is None else -len(s), 0)
-        lengths = [None] * len(axes) if s is None else list(s)
+        lengths: list[int | None] = [shape_of(a)[i] for i in axes] if s is None else list(s)
+        if s is None and ends:
+            lengths[-1:] = [None]  # twice as many numbers as terms
         steps = list(zip(lengths, axes, strict=True))
+        if not steps and last is not one:
+            raise ValueError("a transform of real numbers is along one axis at least")
         for i, (n, axis) in enumerate(steps if ends else steps[::-1]):
             is_last = i == (len(steps) - 1 if ends else 0)
             a = (last if is_last else one)(a, n, axis, norm)
@@ -323,8 +330,12 @@ _fft, _ifft = _transform(inverse=False), _transform(inverse=True)
 _SWAPPED = {"forward": "backward", "ortho": "ortho", "backward": "forward", None: "forward"}
 TRANSFORMS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.fft.fft: _fft, np.fft.ifft: _ifft, np.fft.rfft: _rfft, np.fft.irfft: _irfft,
-    np.fft.hfft: lambda a, n=None, axis=-1, norm=None: _irfft(np.conj(a), n, axis, _SWAPPED[norm]),
-    np.fft.ihfft: lambda a, n=None, axis=-1, norm=None: _rfft(a, n, axis, _SWAPPED[norm]).conj(),
+    np.fft.hfft: lambda a, n=None, axis=-1, norm=None: _irfft(
+        np.conj(a), n, axis, _SWAPPED.get(norm, norm)
+    ),
+    np.fft.ihfft: lambda a, n=None, axis=-1, norm=None: _rfft(
+        a, n, axis, _SWAPPED.get(norm, norm)
+    ).conj(),
     np.fft.fft2: _several(_fft, _fft, (-2, -1), ends=False),
     np.fft.ifft2: _several(_ifft, _ifft, (-2, -1), ends=False),
     np.fft.rfft2: _several(_fft, _rfft, (-2, -1), ends=False),

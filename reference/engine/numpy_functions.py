@@ -6,7 +6,6 @@ the modules of primitives. A function that is not in these tables raises one cle
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -116,9 +115,9 @@ UFUNCS |= {
 UFUNCS |= {
     getattr(np, name): function
     for name, function in {
-        "vecdot": lambda a, b: reductions.sum_(a * b, -1),
-        "matvec": lambda a, v: linalg.matmul(a, v[..., None])[..., 0],
-        "vecmat": lambda v, a: linalg.matmul(v[..., None, :], a)[..., 0, :],
+        "vecdot": linalg.vecdot,
+        "matvec": linalg.matvec,
+        "vecmat": linalg.vecmat,
     }.items()
     if hasattr(np, name)
 }
@@ -147,7 +146,7 @@ def _angle(x: Value, deg: bool = False) -> Value:
 
 @implements(np.sinc)
 def _sinc(x: Value) -> Value:
-    return activations.sinc_derivative(x, n=0)
+    return numpy_shapes.in_layout_of(x, activations.sinc_derivative(x, n=0))
 
 
 def _where(condition: Value, *choices: Value) -> Value:
@@ -185,7 +184,7 @@ FUNCTIONS |= {
     np.linalg.qr: factorisations.qr,
     np.linalg.pinv: lambda a: factorisations.pinv(a),  # noqa: PLW0108  # its slopes know no rcond=
     np.linalg.matrix_power: linalg.matrix_power,
-    np.linalg.multi_dot: lambda arrays: functools.reduce(linalg.dot, map(as_operand, arrays)),
+    np.linalg.multi_dot: linalg.multi_dot,
     np.kron: linalg.kron,
     np.cross: linalg.cross,
     np.convolve: linalg.convolve,
@@ -214,19 +213,17 @@ FUNCTIONS |= {
     for name, function in {
         "diagonal": lambda x, *, offset=0: linalg.diagonal(x, offset, -2, -1),
         "matrix_transpose": linalg.matrix_transpose,
-        "outer": linalg.outer,
+        "outer": linalg.outer_of_vectors,
         "trace": lambda x, *, offset=0: linalg.trace(x, offset, -2, -1),
-        "vecdot": lambda a, b, *, axis=-1: reductions.sum_(a * b, axis),
-        "vector_norm": lambda x, *, axis=None, keepdims=False, ord=2: reductions.norm(  # noqa: A006  # NumPy's
-            x, None if ord == 2 else ord, axis, keepdims=keepdims
-        ),
+        "vecdot": _of_arrays(linalg.vecdot),
+        "vector_norm": reductions.vector_norm,
         "matrix_norm": lambda x, *, keepdims=False, ord="fro": reductions.norm(  # noqa: A006  # NumPy's
             x, ord, (-2, -1), keepdims=keepdims
         ),
         "svdvals": lambda x: factorisations.svd(x, compute_uv=False),
-        "cross": lambda a, b, *, axis=-1: linalg.cross(a, b, axis=axis),
+        "cross": linalg.cross_of_three,
         "matmul": linalg.matmul,
-        "tensordot": linalg.tensordot,
+        "tensordot": _of_arrays(linalg.tensordot),
     }.items()
     if hasattr(np.linalg, name)
 }
@@ -264,7 +261,9 @@ def _clip(
     min: Value = None,  # noqa: A002  # NumPy's
     max: Value = None,  # noqa: A002  # NumPy's
 ) -> Value:
-    a_min, a_max = a_min if min is None else min, a_max if max is None else max
+    a_min, a_max = (
+        as_operand(v) for v in (a_min if min is None else min, a_max if max is None else max)
+    )
     bounds = [bound for bound in (a_min, a_max) if bound is not None]
     if all(type(bound) in PYTHONS for bound in bounds):
         low = -np.inf if a_min is None else a_min

@@ -13,13 +13,24 @@ import numpy as np
 
 from ffverify.reference.primitives import linalg, shaping
 from ffverify.reference.primitives.elementary import positive, where
-from ffverify.reference.primitives.reductions import axes
+from ffverify.reference.primitives.reductions import listed_axes
 from ffverify.reference.primitives.shaping import concatenate, gather, getitem, transpose
 
 from .primitive import astype, broadcast_to, reshape
 from .tracing import View, linked, read_only
 from .tree import flatten, unflatten
-from .var import FUNCTIONS, Value, as_operand, concrete, dtype_of, implements, innermost, shape_of
+from .var import (
+    FUNCTIONS,
+    PYTHONS,
+    Value,
+    as_array,
+    as_operand,
+    concrete,
+    dtype_of,
+    implements,
+    innermost,
+    shape_of,
+)
 
 Axis = Any
 
@@ -27,12 +38,14 @@ Axis = Any
 def size(x: Value, axis: Axis = None) -> int:
     """As `numpy.size`."""
     shape = shape_of(x)
-    return int(np.prod([shape[a] for a in axes(x, axis)]))
+    return int(np.prod([shape[a] for a in listed_axes(x, axis)]))
 
 
 def numbers(x: Value, start: int = 0) -> Any:
-    """Return an array of x's shape in which every element has a number."""
-    return np.arange(start, start + size(x)).reshape(shape_of(x))
+    """Return an array of x's shape, and layout in memory, in which every element has a number."""
+    places = np.empty_like(np.asarray(innermost(x)), np.intp)
+    places[...] = np.arange(start, start + size(x)).reshape(shape_of(x))
+    return places
 
 
 def like(x: Value) -> Any:
@@ -47,15 +60,21 @@ FUNCTIONS[np.ndim] = lambda x: len(shape_of(x))
 
 
 def _order(x: Value, order: str) -> str:
-    """Return "C" or "F" for the orders that depend on the memory layout."""
-    if order not in "AK":
+    """Return "C" or "F", also for the orders that depend on the memory layout."""
+    order = (order or "C").upper()
+    if order not in ("C", "F", "A", "K"):
+        raise ValueError(f"order={order!r}: one of 'C', 'F', 'A', 'K'")
+    if order in "CF":
         return order
     return "F" if np.isfortran(np.asarray(innermost(x))) else "C"
 
 
 @implements(np.reshape)
 def _reshape(x: Value, shape: Any, order: str = "C", *, copy: bool | None = None) -> Value:
-    sizes = like(x).reshape(shape).shape  # NumPy says what -1 is
+    reshaped: Callable[..., Any] = np.reshape
+    if copy is False:
+        reshaped(np.asarray(innermost(x)), shape, order, copy=False)  # which says where it cannot
+    sizes = reshaped(like(x), shape, order).shape  # NumPy says what -1 is
     x = positive(x) if copy else x
     if _order(x, order) == "C":
         return reshape(x, shape=sizes)
@@ -66,16 +85,14 @@ def _reshape(x: Value, shape: Any, order: str = "C", *, copy: bool | None = None
 def ravel(x: Value, order: str = "C") -> Value:
     """As `numpy.ravel`."""
     array = innermost(x)
-    if order == "K" and isinstance(array, np.ndarray) and not array.flags.forc:
-        places = np.empty_like(array, np.intp)  # in whose memory the elements lie in the same order
-        places[...] = numbers(x)
-        return gather(ravel(x), places.ravel("K"), index=(shaping.ARRAY,))
-    return _reshape(x, (size(x),), order)
+    if order in ("K", "k") and isinstance(array, np.ndarray) and not array.flags.forc:
+        return gather(ravel(x), numbers(x).ravel("K"), index=(shaping.ARRAY,))
+    return _reshape(x, (size(x),), _order(x, order))
 
 
 @implements(np.copy)
 def _copy(x: Value, order: str = "K", **_: Any) -> Value:
-    if order == "K":
+    if order in ("K", "k", None):
         return positive(x)
     if _order(x, order) == "F":
         return _transpose(_copy(_transpose(x), "C"))
@@ -83,6 +100,20 @@ def _copy(x: Value, order: str = "K", **_: Any) -> Value:
     if not shape_of(y) or innermost(y).flags.c_contiguous:
         return y
     return reshape(reshape(y, shape=(size(x),)), shape=shape_of(x))
+
+
+def in_layout_of(x: Value, y: Value) -> Value:
+    """Lay y out in memory as a copy of x is, if they have one shape."""
+    strides = np.empty_like(np.asarray(innermost(x))).strides
+    if shape_of(y) != shape_of(x) or np.asarray(innermost(y)).strides == strides:
+        return y
+    order = tuple(sorted(range(len(strides)), key=lambda a: -strides[a]))
+    return transpose(_copy(transpose(y, axes=order), "C"), axes=tuple(np.argsort(order).tolist()))
+
+
+def is_row_of_one(x: Value, axis: Axis) -> bool:
+    """Whether it is a number of which NumPy takes an axis, as if it were a row."""
+    return not shape_of(x) and axis in (0, -1)
 
 
 def flat(x: Value, axis: int | None) -> tuple[Value, int]:
@@ -146,12 +177,13 @@ for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
 
 @implements(np.broadcast_to)
 def _broadcast_to(x: Value, shape: Any) -> Value:
-    shape = np.broadcast_to(False, shape).shape
+    shape = np.broadcast_to(like(x), shape).shape
     return linked(broadcast_to(x, shape=shape), x, View(broadcast_to, read_only), {"shape": shape})
 
 
 @implements(np.broadcast_arrays)
 def _broadcast_arrays(*arrays: Value) -> tuple[Value, ...]:
+    arrays = tuple(map(as_array, arrays))
     shape = np.broadcast_shapes(*map(shape_of, arrays))
     return tuple(x if shape_of(x) == shape else _broadcast_to(x, shape) for x in arrays)
 
@@ -160,6 +192,8 @@ def _broadcast_arrays(*arrays: Value) -> tuple[Value, ...]:
 def _meshgrid(
     *arrays: Value, copy: bool = True, sparse: bool = False, indexing: str = "xy"
 ) -> tuple[Value, ...]:
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing={indexing!r}: 'xy' or 'ij'")
     found = []
     for i, x in enumerate(arrays):
         axis = 1 - i if indexing == "xy" and i < 2 <= len(arrays) else i
@@ -186,6 +220,8 @@ def _moving(function: Callable[..., Any], place: int = 0) -> Callable[..., Any]:
 def _gathered(x: Value, places: Any) -> Any:
     if isinstance(places, list | tuple):
         return type(places)(_gathered(x, part) for part in places)
+    if np.size(places) > 0 == size(x):  # where there is none to take, NumPy's resize takes zeros
+        return np.zeros(np.shape(places), dtype_of(x))
     return gather(x, np.asarray(places), index=(shaping.ARRAY,))
 
 
@@ -198,7 +234,7 @@ FUNCTIONS |= {function: _moving(function, 1) for function in (np.compress, np.ex
 
 @implements(np.flip)
 def _flip(x: Value, axis: Axis = None) -> Value:
-    chosen = axes(x, axis)
+    chosen = listed_axes(x, axis)
     step = [slice(None, None, -1 if a in chosen else None) for a in range(len(shape_of(x)))]
     return gather(x, index=tuple(step))
 
@@ -220,12 +256,17 @@ FUNCTIONS[np.fliplr] = lambda x: _flip(x, 1)
 @implements(np.take)
 def take(x: Value, indices: Value, axis: int | None = None, *, mode: str = "raise") -> Value:
     """As `numpy.take`."""
-    x, axis = flat(x, axis)
+    if isinstance(indices, slice):
+        raise TypeError("take: indices are integers: write x[a:b] for a slice")
+    x, axis = flat(x, None if is_row_of_one(x, axis) else axis)
+    before = shaping.before(x, axis)
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(f"take: mode={mode!r}: one of 'raise', 'wrap', 'clip'")
     if mode != "raise":
         n = shape_of(x)[axis]
         indices = np.clip(indices, 0, n - 1) if mode == "clip" else np.mod(indices, n)
-    y = getitem(x, (*shaping.before(x, axis), indices))
-    return y if shape_of(indices) else positive(y)  # a copy, where an integer index gives a view
+    y = getitem(x, (*before, indices))
+    return _copy(y, "C")  # a copy also where an integer index gives a view
 
 
 @implements(np.take_along_axis)
@@ -236,17 +277,20 @@ def _take_along_axis(x: Value, indices: Value, axis: int | None = -1) -> Value:
 
 @implements(np.pad)
 def _pad(x: Value, pad_width: Any, mode: Any = "constant", **options: Any) -> Value:
+    pad: Callable[..., Any] = np.pad
     if mode in ("edge", "reflect", "symmetric", "wrap") and "reflect_type" not in options:
-        pad: Callable[..., Any] = np.pad
         return _gathered(ravel(x), pad(numbers(x), pad_width, mode=mode, **options))
     if mode != "constant":
         raise TypeError(f"pad: mode {mode!r} has no rule: use another, or np.concatenate")
-    inside: Any = np.pad(np.ones(shape_of(x), bool), pad_width)
+    inside = pad(np.ones(shape_of(x), bool), pad_width)
+    if not shape_of(x):
+        return _copy(x)  # there is no axis to pad
     widths = [(int(row[0]), int(row[1])) for row in _widths(pad_width, len(shape_of(x)))]
     y = shaping.pad_zeros(x, widths=tuple(widths))
     if not np.any(options.get("constant_values", 0)):
         return y
-    return where(inside, y, np.pad(np.zeros(shape_of(x), dtype_of(x)), pad_width, **options))
+    outside = pad(np.zeros(shape_of(x), dtype_of(x)), pad_width, **options)
+    return in_layout_of(y, where(inside, y, outside))
 
 
 def _widths(pad_width: Any, ndim: int) -> Any:
@@ -303,14 +347,18 @@ def _as_array(values: Any, dtype: Any = None, **_: Any) -> Value:
     return y if dtype is None else FUNCTIONS[np.ndarray.astype](y, dtype, copy=False)
 
 
-FUNCTIONS[np.array] = lambda values, dtype=None, **_: _copy(_as_array(values, dtype))
+@implements(np.array)
+def _array(values: Any, dtype: Any = None, *, order: str = "K", ndmin: int = 0, **_: Any) -> Value:
+    y = _as_array(values, dtype)
+    y = reshape(y, shape=(1,) * (ndmin - len(shape_of(y))) + shape_of(y))
+    return _copy(y, "C" if order == "K" and isinstance(values, list | tuple) else order)
 
 
 def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function that only moves elements of many arrays serve."""
 
     def joined(arrays: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
-        leaves, structure = flatten(list(arrays))
+        leaves, structure = flatten(arrays if function is np.block else list(arrays))
         ends = np.cumsum([0, *map(size, leaves)]).tolist()
         places = function(unflatten(structure, list(map(numbers, leaves, ends))), *args, **kwargs)
         return _cast(_gathered(concatenate(*map(ravel, leaves), axis=0), places), dtype)
@@ -344,13 +392,19 @@ def _array_split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
 @implements(np.split)
 def _split(x: Value, sections: Any, axis: int = 0) -> list[Value]:
     n = shape_of(x)[axis]
-    if isinstance(sections, int) and n % sections:
+    if np.ndim(sections) == 0 and n % sections:
         raise ValueError(f"split: {n} elements do not divide into {sections} equal parts")
     parts: list[Value] = _array_split(x, sections, axis)
     return parts
 
 
-FUNCTIONS[np.vsplit] = lambda x, sections: _split(x, sections, 0)
+@implements(np.vsplit)
+def _vsplit(x: Value, sections: Any) -> list[Value]:
+    np.vsplit(like(x), sections)  # which says of how many axes
+    parts: list[Value] = _split(x, sections, 0)
+    return parts
+
+
 FUNCTIONS[np.hsplit] = lambda x, sections: _split(x, sections, min(1, len(shape_of(x)) - 1))
 FUNCTIONS[np.dsplit] = lambda x, sections: _split(x, sections, 2)
 if hasattr(np, "unstack"):
@@ -362,9 +416,12 @@ if hasattr(np, "unstack"):
 def _copyto(
     destination: Value,
     source: Value,
-    casting: str = "same_kind",  # noqa: ARG001  # NumPy's
+    casting: Any = "same_kind",
     where: Any = True,
 ) -> None:
+    weak = type(source) in PYTHONS
+    if not weak and not np.can_cast(dtype_of(source), dtype_of(destination), casting):
+        raise TypeError(f"copyto: {dtype_of(source)} to {dtype_of(destination)}: not {casting}")
     if where is True:
         destination[...] = source
     else:
@@ -376,24 +433,36 @@ def _fill_diagonal(x: Value, values: Value, wrap: bool = False) -> None:
     marked = np.zeros(shape_of(x), np.intp)
     np.fill_diagonal(marked, 1, wrap)
     places = np.nonzero(marked)
-    n = places[0].size
-    x[places] = values if shape_of(values) == () else take(ravel(values), np.arange(n), mode="wrap")
+    values = ravel(as_array(values))
+    if size(values):
+        x[places] = take(values, np.arange(places[0].size), mode="wrap")
 
 
 @implements(np.put)
-def _put(x: Value, indices: Any, values: Value, mode: str = "raise") -> None:
-    places = numbers(x).take(concrete(indices), mode=mode).ravel()
-    cycled = take(ravel(as_operand(values)), np.arange(places.size), mode="wrap")
-    x[np.unravel_index(places, shape_of(x))] = cycled
+def _put(x: Value, indices: Any, values: Value, mode: Any = "raise") -> None:
+    values = ravel(as_array(values))
+    if size(x) and not size(values):
+        return
+    places = np.arange(size(x)).take(concrete(indices), mode=mode).ravel()
+    cycled = take(values, np.arange(places.size), mode="wrap")
+    if shape_of(x):
+        x[np.unravel_index(places, shape_of(x))] = cycled
+    elif places.size:
+        x[()] = cycled[-1]
 
 
 @implements(np.putmask)
 def _putmask(x: Value, mask: Value, values: Value) -> None:
-    x[...] = where(mask, FUNCTIONS[np.resize](as_operand(values), shape_of(x)), x)
+    if size(as_array(values)):
+        x[...] = where(mask, FUNCTIONS[np.resize](as_operand(values), shape_of(x)), x)
 
 
 @implements(np.put_along_axis)
-def _put_along_axis(x: Value, indices: Any, values: Value, axis: int) -> None:
+def _put_along_axis(x: Value, indices: Any, values: Value, axis: int | None) -> None:
+    np.take_along_axis(like(x), concrete(indices), axis)  # which says what does not match
+    if axis is None:
+        x[np.unravel_index(concrete(indices), shape_of(x))] = values
+        return
     places = list(np.ogrid[tuple(slice(n) for n in shape_of(x))])
     places[axis] = concrete(indices)
     x[tuple(places)] = values

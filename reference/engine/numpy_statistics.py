@@ -10,11 +10,11 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ffverify.reference.primitives import elementary, reductions, shaping
 from ffverify.reference.primitives.elementary import divide, isnan, multiply, where
-from ffverify.reference.primitives.reductions import axes
+from ffverify.reference.primitives.reductions import axes, listed_axes
 from ffverify.reference.primitives.shaping import gather, take_along, transpose
 
-from .numpy_shapes import flat, like, ravel, size, stack, take
-from .primitive import astype, broadcast_to, constant, reshape
+from .numpy_shapes import flat, in_layout_of, is_row_of_one, like, ravel, size, stack, take
+from .primitive import astype, broadcast_to, constant, kept, reshape
 from .var import (
     ACCUMULATIONS,
     FUNCTIONS,
@@ -34,6 +34,15 @@ Axis = Any
 
 
 # Reductions ------------------------------------------------------------------------------------------
+def _as_floats(x: Value, dtype: Any) -> Value:
+    """Give x the dtype that was asked for, if one was."""
+    if dtype is None:
+        return x
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"dtype={np.dtype(dtype)} has no rule: take a floating one, and cast after")
+    return astype(x, dtype=np.dtype(dtype))
+
+
 def _reduction(
     function: Callable[..., Value], neutral: float | None, combine: Callable[..., Value]
 ) -> Callable[..., Value]:
@@ -56,16 +65,20 @@ def _reduction(
             start = initial if neutral is None else neutral
             if start is None:
                 raise ValueError("where= needs initial=, the value of an empty reduction")
+            np.broadcast_to(like(where), shape_of(x))  # which says what is no mask of x
             x = elementary.where(where, x, np.asarray(start, dtype_of(x)))
         if dtype is not None:
             x = FUNCTIONS[np.ndarray.astype](x, dtype)
-        if initial is not None and not np.prod([shape_of(x)[a] for a in axes(x, axis)]):
+        chosen = axes(x, axis, of_number=True)
+        if initial is not None and not np.prod([shape_of(x)[a] for a in chosen]):
             y = function(
                 broadcast_to(np.asarray(initial, dtype_of(x)), shape=(1,) * len(shape_of(x)))
             )
             return broadcast_to(y, shape=np.sum(like(x), axis, keepdims=keepdims).shape)
         y = function(x, axis=axis, keepdims=keepdims)
-        return y if initial is None else combine(y, initial)
+        y = y if initial is None else combine(y, initial)
+        # Of integers and truth values the result has the dtype asked for, too.
+        return y if dtype is None else FUNCTIONS[np.ndarray.astype](y, dtype, copy=False)
 
     return reduce
 
@@ -131,7 +144,7 @@ def _spread(function: Callable[..., Value]) -> Callable[..., Value]:
             raise TypeError("out= would write into an existing array: give the result a name")
         if correction is not None and ddof:
             raise ValueError("ddof= and correction= are two names of one number: give one")
-        x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+        x = _as_floats(x, dtype)
         ddof = ddof if correction is None else correction
         return function(x, axis, ddof=ddof, keepdims=keepdims, mean=mean, mask=where)
 
@@ -160,7 +173,7 @@ def _mean(
 ) -> Value:
     if out is not None:
         raise TypeError("mean: out= would write into an existing array: give the result a name")
-    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+    x = _as_floats(x, dtype)
     if where is True:
         return reductions.mean(x, axis, keepdims=keepdims)
     wide = np.result_type(dtype_of(x), np.float32)  # of half precision the sum would overflow
@@ -199,11 +212,11 @@ def _average(
     keepdims: bool = False,
 ) -> Value:
     if weights is None:
-        y = reductions.mean(x, axis, keepdims=keepdims)
-        total: Value = np.asarray(size(x) / max(size(y), 1), dtype_of(x))
+        y = reductions.mean(x, listed_axes(x, axis), keepdims=keepdims)
+        total: Value = np.asarray(size(x) / size(y), dtype_of(x))
     else:
         weights = as_array(weights)
-        chosen = axes(x, axis)
+        chosen = listed_axes(x, axis)
         if shape_of(weights) != shape_of(x):
             if axis is None:
                 raise TypeError("average: weights of another shape than the array need an axis")
@@ -225,9 +238,7 @@ def _average(
 
 # Cumulative ------------------------------------------------------------------------------------------
 def _row(x: Value, axis: int | None, dtype: Any) -> tuple[Value, int]:
-    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
-    is_number = not shape_of(x) and axis in (0, -1)  # which NumPy takes for a row of one
-    return flat(x, None if is_number else axis)
+    return flat(_as_floats(x, dtype), None if is_row_of_one(x, axis) else axis)
 
 
 @implements(np.cumsum)
@@ -238,7 +249,19 @@ def _cumsum(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
 
 @implements(np.cumprod)
 def _cumprod(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
-    return shaping.cumprod(*_row(x, axis, dtype))
+    return in_layout_of(x, shaping.cumprod(*_row(x, axis, dtype)))
+
+
+def _accumulated(function: Callable[..., Value]) -> Callable[..., Value]:
+    """Make ``ufunc.accumulate``, whose one axis is 0 unless given."""
+
+    def accumulate(x: Value, axis: Axis = 0, dtype: Any = None) -> Value:
+        if not shape_of(x):
+            raise TypeError("accumulate: a number has no axis")
+        (along,) = listed_axes(x, axis)
+        return function(_as_floats(x, dtype), along)
+
+    return accumulate
 
 
 def _extreme_so_far(ufunc: np.ufunc) -> Callable[..., Value]:
@@ -249,18 +272,18 @@ def _extreme_so_far(ufunc: np.ufunc) -> Callable[..., Value]:
 
     primitive = constant(f"{ufunc.__name__}_so_far", places)
 
-    def extreme(x: Value, axis: int = 0) -> Value:
-        axis = len(shaping.before(x, axis))
+    def extreme(x: Value, axis: int) -> Value:
         return take_along(x, primitive(x, axis=axis), axis=axis)
 
     return extreme
 
 
 ACCUMULATIONS |= {
-    np.add: lambda x, axis=0, dtype=None: _cumsum(x, axis, dtype),
-    np.multiply: lambda x, axis=0, dtype=None: _cumprod(x, axis, dtype),
-    np.maximum: _extreme_so_far(np.maximum),  # of several that attain it the last has the slope
-    np.minimum: _extreme_so_far(np.minimum),
+    np.add: _accumulated(_cumsum),
+    np.multiply: _accumulated(_cumprod),
+    # Of several that attain it the last has the slope.
+    np.maximum: _accumulated(_extreme_so_far(np.maximum)),
+    np.minimum: _accumulated(_extreme_so_far(np.minimum)),
 }
 
 
@@ -268,6 +291,8 @@ ACCUMULATIONS |= {
 def _diff(x: Value, n: int = 1, axis: int = -1, **ends: Value) -> Value:
     if n < 0:
         raise ValueError(f"diff: n={n}: a difference is taken 0, 1, 2, ... times")
+    if n == 0:
+        return x
     before = shaping.before(x, axis)
     parts = [ends.get("prepend"), x, ends.get("append")]
     one = tuple(1 if a == len(before) else k for a, k in enumerate(shape_of(x)))
@@ -300,10 +325,17 @@ def _trapezoid(y: Value, x: Value = None, dx: float = 1.0, axis: int = -1) -> Va
 
 @implements(np.gradient)
 def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -> Any:
+    if edge_order not in (1, 2):
+        raise ValueError(f"gradient: edge_order={edge_order}: 1 or 2")
     x = as_operand(x)
     every = range(len(shape_of(x)))
     chosen = normalize_axis_tuple(every if axis is None else axis, len(every))
-    steps = list(spacing or [1.0]) * (len(chosen) if len(spacing) < 2 else 1)
+    one = len(spacing) < 2 and not any(map(shape_of, spacing))
+    steps = list(spacing or [1.0]) * (len(chosen) if one else 1)
+    if len(steps) != len(chosen):
+        raise TypeError(
+            f"gradient: {len(steps)} spacings for {len(chosen)} axes: give each its own"
+        )
     gradient: Callable[..., Any] = np.gradient
     # It is linear in x: each of its values is a weighted sum of neighbours along the axis, at most two away.
     # Their weights are the gradients of combs, of which each has one tooth in five places.
@@ -322,7 +354,7 @@ def _gradient(x: Value, *spacing: Any, axis: Axis = None, edge_order: int = 1) -
         for k in range(5):
             parts = take(moved, np.clip(places[k], 0, n - 1), axis=-1)
             slopes = slopes + where(weights[k] == 0, np.zeros((), dtype_of(x)), weights[k] * parts)
-        slopes = FUNCTIONS[np.moveaxis](slopes, -1, a)
+        slopes = in_layout_of(x, FUNCTIONS[np.moveaxis](slopes, -1, a))
         found.append(slopes / step if traced else slopes)
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -371,7 +403,7 @@ def _nan_count(x: Value, axis: Axis, keepdims: bool) -> Value:
 
 
 def _nanmean(x: Value, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Value:
-    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+    x = _as_floats(x, dtype)
     return _over_nan(_sum, 0)(x, axis, keepdims=keepdims) / _nan_count(x, axis, keepdims)
 
 
@@ -384,7 +416,7 @@ def _nanvar(
     keepdims: bool = False,
     correction: float | None = None,
 ) -> Value:
-    x = x if dtype is None else astype(x, dtype=np.dtype(dtype))
+    x = _as_floats(x, dtype)
     centred = where(isnan(x), np.zeros((), dtype_of(x)), x - _nanmean(x, axis, keepdims=True))
     total = reductions.sum_(elementary.square(centred), axis, keepdims=keepdims)
     freedom = _nan_count(x, axis, keepdims) - (ddof if correction is None else correction)
@@ -403,11 +435,15 @@ FUNCTIONS |= {
 
 
 # Order -----------------------------------------------------------------------------------------------
-FUNCTIONS[np.sort] = lambda x, axis=-1, **_: shaping.sort(*flat(x, axis))  # `kind` is but how
+@implements(np.sort)
+def _sort(x: Value, axis: int | None = -1, kind: Any = None, **how: Any) -> Value:
+    np.sort([], kind=kind, **how)  # which says what is no way to sort
+    return in_layout_of(x, shaping.sort(*flat(x, axis)))
 
 
 @implements(np.argsort)
-def _argsort(x: Value, axis: int | None = -1, **_: Any) -> Value:
+def _argsort(x: Value, axis: int | None = -1, kind: Any = None, **how: Any) -> Value:
+    np.argsort([], kind=kind, **how)
     x, axis = flat(x, axis)
     return shaping.argsort(x, axis=axis)
 
@@ -430,8 +466,8 @@ searchsorted = constant("searchsorted", lambda a, v, *, side: np.searchsorted(a,
 
 @implements(np.partition)
 def _partition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
-    x, axis = flat(x, axis)
-    return take_along(x, partition_places(x, kth=kth, axis=axis), axis=axis)
+    y, along = flat(x, axis)
+    return in_layout_of(x, take_along(y, partition_places(y, kth=kth, axis=along), axis=along))
 
 
 @implements(np.argpartition)
@@ -442,11 +478,11 @@ def _argpartition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
 
 def _ranked(x: Value, axis: Axis) -> tuple[Value, int]:
     """Return the elements along the axes in order, as the last axis, and how many they are."""
-    chosen = axes(x, axis)
-    others = tuple(a for a in range(len(shape_of(x))) if a not in chosen)
-    n = int(np.prod([shape_of(x)[a] for a in chosen]))
-    rows = reshape(transpose(x, axes=others + chosen), shape=(*(shape_of(x)[a] for a in others), n))
-    return shaping.sort(rows), n
+    chosen = listed_axes(x, axis)
+    if len(chosen) == 1:
+        return FUNCTIONS[np.moveaxis](_sort(x, *chosen), *chosen, -1), shape_of(x)[chosen[0]]
+    rows = shaping.sort(reductions.rows_of(x, chosen))
+    return rows, shape_of(rows)[-1]
 
 
 @implements(np.median)
@@ -455,7 +491,7 @@ def _median(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     y = reductions.mean(gather(rows, index=(..., slice(max(n - 1, 0) // 2, n // 2 + 1))), -1)
     if n:
         y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
-    return shaping.expand(y, x, axes(x, axis)) if keepdims else y
+    return shaping.expand(y, x, listed_axes(x, axis)) if keepdims else y
 
 
 @implements(np.quantile)
@@ -464,19 +500,21 @@ def _quantile(
 ) -> Value:
     if method != "linear":
         raise TypeError(f"quantile: method={method!r} has no rule: use 'linear'")
+    parts = np.asarray(q, dtype_of(x) if type(q) in (int, float) else None)
+    if not np.all((parts >= 0) & (parts <= 1)):
+        raise ValueError(f"quantile: q={q} is to lie in [0, 1] (percentile: in [0, 100])")
     rows, n = _ranked(x, axis)
-    found = []
-    shares = np.asarray(q, dtype_of(x) if type(q) in (int, float) else None)
-    for part in shares.ravel():
-        place = part * (n - 1)
-        low = int(np.clip(np.floor(place), 0, max(n - 2, 0)))
-        a, b = gather(rows, index=(..., low)), gather(rows, index=(..., min(low + 1, n - 1)))
-        share = place - low  # from the nearer end, as NumPy does: the other may be infinite
-        y = a + (b - a) * share if share < 0.5 else b - (b - a) * (1 - share)
-        y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
-        found.append(shaping.expand(y, x, axes(x, axis)) if keepdims else y)
-    joined = stack(found)
-    return reshape(joined, shape=(*np.shape(q), *shape_of(found[0])))
+    ranks = FUNCTIONS[np.moveaxis](rows, -1, 0)
+    places = parts * (n - 1)
+    below = np.clip(np.floor(places), 0, max(n - 2, 0))
+    low = below.astype(int)
+    a, b = shaping.getitem(ranks, low), shaping.getitem(ranks, np.minimum(low + 1, n - 1))
+    share = np.reshape(places - below, parts.shape + (1,) * len(shape_of(ranks)[1:]))
+    # From the nearer end, as NumPy does: the other may be infinite.
+    y = where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
+    y = where(isnan(gather(ranks, index=(-1,))), np.asarray(np.nan, dtype_of(x)), y)
+    reduced = kept(shape_of(x), listed_axes(x, axis)) if keepdims else shape_of(ranks)[1:]
+    return reshape(y, shape=parts.shape + reduced)
 
 
 FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(
@@ -486,7 +524,10 @@ FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(
 
 @implements(np.searchsorted)
 def _searchsorted(a: Value, v: Value, side: str = "left", sorter: Any = None) -> Value:
-    return searchsorted(a if sorter is None else take(a, sorter), v, side=side)
+    if sorter is not None:
+        np.searchsorted(innermost(a), 0.0, sorter=sorter)  # which says what is none
+        a = take(a, sorter)
+    return searchsorted(a, v, side=side)
 
 
 @implements(np.interp)
@@ -495,10 +536,11 @@ def _interp(
 ) -> Value:
     if period is not None:
         raise TypeError("interp: period= has no rule: take the remainder first")
-    xp, fp = (v if isinstance(v, np.ndarray) else np.asarray(v, float) for v in (xp, fp))
+    x, xp, fp = (v if type(v) is Var else np.asarray(v, float) for v in (x, xp, fp))
+    np.interp(0.0, innermost(xp), innermost(fp))  # which says what are no points
     n = shape_of(xp)[0]
     if n == 1:
-        y = 0.0 * x + gather(fp, index=(0,))
+        y = FUNCTIONS[np.copy](0.0 * x + gather(fp, index=(0,)), "C")
     else:
         place = np.clip(searchsorted(xp, x, side="right") - 1, 0, n - 2)
         here, there = take(xp, place), take(xp, place + 1)
@@ -512,15 +554,25 @@ def _interp(
 
 
 # Moments and polynomials -----------------------------------------------------------------------------
+TURNS_ONE_ROW = np.ndim(np.cov(np.zeros((1, 2)), rowvar=False, bias=True)) > 0  # not every NumPy
+
+
 @implements(np.cov)
 def _cov(
     x: Value, y: Value = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None
 ) -> Value:
-    x = astype(x, dtype=np.result_type(dtype_of(x), np.float64))  # as NumPy does
-    rows = reshape(x, shape=(1, size(x))) if len(shape_of(x)) < 2 else x
-    rows = rows if rowvar or shape_of(rows)[0] == 1 else rows.T
+    if ddof is not None and ddof != int(ddof):
+        raise ValueError(f"cov: ddof={ddof} is no integer")
+    at_least_2d = FUNCTIONS[np.atleast_2d]
+    x = as_array(x)
+    rows = at_least_2d(astype(x, dtype=np.result_type(dtype_of(x), np.float64)))  # as NumPy does
+    if not rowvar and (shape_of(rows)[0] != 1 or (TURNS_ONE_ROW and len(shape_of(x)) == 2)):
+        rows = rows.T
+    if not shape_of(rows)[0]:
+        return np.zeros((0, 0))
     if y is not None:
-        more = reshape(y, shape=(1, size(y))) if len(shape_of(y)) < 2 else y if rowvar else y.T
+        more = at_least_2d(as_array(y))
+        more = more if rowvar or shape_of(more)[0] == 1 else more.T
         rows = shaping.concatenate(rows, more, axis=0)
     centred = rows - reductions.mean(rows, 1, keepdims=True)
     n = shape_of(rows)[1] - (ddof if ddof is not None else 0 if bias else 1)
@@ -546,13 +598,14 @@ def _polyval(p: Value, x: Value) -> Value:
 
 @implements(np.apply_along_axis)
 def _apply_along_axis(function: Callable[..., Value], axis: int, x: Value, *args: Any) -> Value:
+    before = len(shaping.before(x, axis))
     rows = FUNCTIONS[np.moveaxis](x, axis, -1)
     shape = shape_of(rows)[:-1]
     found = [function(rows[i], *args) for i in np.ndindex(*shape)]
     inner = shape_of(found[0])
     joined = reshape(stack(found), shape=(*shape, *inner))
     n = len(inner)
-    places = tuple(len(shaping.before(x, axis)) + k for k in range(n))
+    places = tuple(before + k for k in range(n))
     return FUNCTIONS[np.moveaxis](joined, tuple(range(-n, 0)), places) if n else joined
 
 
@@ -566,11 +619,13 @@ def _linspace(
     dtype: Any = None,
     axis: int = 0,
 ) -> Value:
+    num = len(np.linspace(0, 0, num))  # which says what is no number of points
+    start, stop = as_operand(start), as_operand(stop)
     ends: list[Any] = [np.zeros((), dtype_of(v)) if type(v) is Var else v for v in (start, stop)]
     parts = num - 1 if endpoint else num
-    step = (stop - start) / parts if parts else np.nan
+    step = (stop - start) / parts if parts > 0 else np.nan
     places = reshape(np.arange(num) * 1.0, shape=(num, *(1,) * len(shape_of(start * 1.0 + stop))))
-    y = start + places * (step if parts else stop - start)
+    y = start + places * (step if parts > 0 else stop - start)
     if endpoint and num > 1:
         y = where(places == parts, stop, y)
     y = astype(y, dtype=np.linspace(ends[0], ends[1], 1).dtype)
@@ -583,10 +638,14 @@ def _linspace(
 
 @implements(np.select)
 def _select(conditions: Any, choices: Any, default: Value = 0) -> Value:
+    if any(dtype_of(condition).kind != "b" for condition in conditions):
+        raise TypeError(
+            "select: conditions are to be boolean: write x != 0 for an array of numbers"
+        )
     y = default
     for condition, choice in zip(conditions[::-1], choices[::-1], strict=True):
         y = where(condition, choice, y)
-    return y
+    return FUNCTIONS[np.copy](y, "C")
 
 
 # What is known of the values alone: the program then holds for these values ----------------------------
@@ -634,9 +693,8 @@ def _histogram(
 
 FUNCTIONS[np.real] = lambda x: x
 FUNCTIONS[np.real_if_close] = lambda x, **_: x
-FUNCTIONS[np.imag] = lambda x: np.zeros(shape_of(x), dtype_of(x))
-FUNCTIONS[np.iscomplex] = lambda x: np.zeros(shape_of(x), bool)[()]
-FUNCTIONS[np.isreal] = lambda x: np.ones(shape_of(x), bool)[()]
+for _function in (np.imag, np.iscomplex, np.isreal):
+    FUNCTIONS[_function] = lambda x, function=_function: function(innermost(x))
 FUNCTIONS[np.isposinf] = lambda x: elementary.equal(x, np.inf)
 FUNCTIONS[np.isneginf] = lambda x: elementary.equal(x, -np.inf)
 

@@ -444,7 +444,7 @@ class Var(Shaped):
 
     def transpose(self, *axes: Any) -> Any:
         """As `ndarray.transpose`."""
-        return FUNCTIONS[np.transpose](self, (axes[0] if len(axes) == 1 else axes) or None)
+        return FUNCTIONS[np.transpose](self, axes[0] if len(axes) == 1 else axes or None)
 
     def flatten(self, order: str = "C") -> Any:
         """As `ndarray.flatten`."""
@@ -456,11 +456,11 @@ class Var(Shaped):
 
     def sort(self, axis: int = -1, **options: Any) -> None:
         """As `ndarray.sort`, which writes into the array."""
-        self[...] = FUNCTIONS[np.sort](self, axis, **options)
+        self[...] = FUNCTIONS[np.sort](self, operator.index(axis), **options)
 
     def partition(self, kth: Any, axis: int = -1, **options: Any) -> None:
         """As `ndarray.partition`, which writes into the array."""
-        self[...] = FUNCTIONS[np.partition](self, kth, axis, **options)
+        self[...] = FUNCTIONS[np.partition](self, kth, operator.index(axis), **options)
 
     def compress(self, condition: Any, axis: int | None = None) -> Any:
         """As `ndarray.compress`."""

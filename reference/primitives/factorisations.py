@@ -19,8 +19,8 @@ from ffverify.reference.engine.primitive import Primitive, astype, general, resh
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from .elementary import absolute, divide, equal, where
-from .linalg import inv, matmul, matrix_transpose, tril, triu
-from .reductions import axes, max_, min_, sum_
+from .linalg import check_square, inv, matmul, matrix_transpose, tril, triu
+from .reductions import axes, largest, min_, sum_
 from .shaping import concatenate, gather, transpose
 
 Shapes = Sequence[tuple[int, ...]]
@@ -140,6 +140,9 @@ _eigh, _eigh_upper = (
 
 def eigh(a: Value, UPLO: str = "L") -> Eigen:  # NumPy's
     """As `numpy.linalg.eigh`: of the lower triangle (UPLO="L") or the upper one alone."""
+    check_square("eigh", a)
+    if UPLO.upper() not in ("L", "U"):
+        raise ValueError(f"eigh: UPLO={UPLO!r}: 'L' or 'U'")
     if UPLO.upper() == "L":
         return Eigen(*_eigh(tril(a) + matrix_transpose(tril(a, -1))))
     return Eigen(*_eigh_upper(triu(a) + matrix_transpose(triu(a, 1))))
@@ -282,7 +285,7 @@ pinv = general(
 def matrix_norm(x: Value, ord: Any, axis: Any, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's
     """As `numpy.linalg.norm` over two axes, with ord 1, -1, 2, -2, inf, -inf or "nuc"."""
     row, column = (a % len(shape_of(x)) for a in axis)
-    extreme = min_ if ord in (-1, -2, -np.inf) else max_
+    extreme = min_ if ord in (-1, -2, -np.inf) else largest
     if ord in (1, -1, np.inf, -np.inf):
         summed, other = (row, column) if ord in (1, -1) else (column, row)
         y = extreme(sum_(absolute(x), summed, keepdims=True), other, keepdims=True)
@@ -299,11 +302,11 @@ def matrix_norm(x: Value, ord: Any, axis: Any, *, keepdims: bool = False) -> Val
 
 
 def vector_norm(x: Value, ord: float, axis: Any, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's
-    """(Σ |x|^ord)^(1/ord), ord 0 and -inf included; where all elements are 0 the slope is taken to be 0."""
+    """(Σ |x|^ord)^(1/ord), ord 0 and -inf included; where the sum is 0 the slope is taken to be 0."""
     if ord == 0:
         return sum_(astype(x != 0, dtype=dtype_of(x)), axes(x, axis), keepdims=keepdims)
     if ord == -np.inf:
         return min_(absolute(x), axes(x, axis), keepdims=keepdims)
     total = sum_(absolute(x) ** float(ord), axes(x, axis), keepdims=keepdims)
     zero = equal(total, 0)
-    return where(zero, 0.0, where(zero, 1.0, total) ** (1.0 / ord))
+    return where(zero, np.inf if ord < 0 else 0.0, where(zero, 1.0, total) ** (1.0 / ord))

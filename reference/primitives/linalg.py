@@ -6,12 +6,14 @@ Rules from Giles 2008, "Collected matrix derivative results for forward and reve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ffverify.reference.engine.primitive import (
     Primitive,
@@ -22,7 +24,7 @@ from ffverify.reference.engine.primitive import (
     reshape,
 )
 from ffverify.reference.engine.tracing import View, linked, read_only
-from ffverify.reference.engine.var import Value, dtype_of, ndarray, shape_of
+from ffverify.reference.engine.var import Value, as_array, dtype_of, ndarray, shape_of
 
 from .elementary import where
 from .reductions import sum_
@@ -147,6 +149,55 @@ def outer(a: Value, b: Value) -> Value:
     return reshape(a, shape=(prod(shape_of(a)), 1)) * reshape(b, shape=(1, prod(shape_of(b))))
 
 
+def outer_of_vectors(a: Value, b: Value) -> Value:
+    """As `numpy.linalg.outer`, which takes no matrices."""
+    if not len(shape_of(a)) == len(shape_of(b)) == 1:
+        raise ValueError(f"outer: of vectors, not of shapes {shape_of(a)} and {shape_of(b)}")
+    return outer(a, b)
+
+
+def vecdot(a: Value, b: Value, axis: int = -1) -> Value:
+    """As `numpy.vecdot`: along an axis of each, before they are broadcast."""
+    ends = [
+        transpose(x, axes=(*(i for i in range(x.ndim) if i != along), along))
+        for x, along in ((x, len(before(x, axis))) for x in (a, b))
+    ]
+    n, m = (shape_of(x)[-1] for x in ends)
+    if n != m:
+        raise ValueError(f"vecdot: vectors of lengths {n} and {m}")
+    return sum_(ends[0] * ends[1], -1)
+
+
+def matvec(a: Value, v: Value) -> Value:
+    """As `numpy.matvec`; indices say how many axes there are at least."""
+    return matmul(a[..., :, :], v[..., :, None])[..., 0]
+
+
+def vecmat(v: Value, a: Value) -> Value:
+    """As `numpy.vecmat`."""
+    return matmul(v[..., None, :], a[..., :, :])[..., 0, :]
+
+
+def multi_dot(arrays: Sequence[Value]) -> Value:
+    """As `numpy.linalg.multi_dot`, from left to right."""
+    shapes = [shape_of(x) for x in arrays]
+    if len(shapes) < 2:
+        raise ValueError("multi_dot: of two arrays or more")
+    ranks = [len(shape) for shape in shapes]
+    if len(ranks) > 2 and not ({ranks[0], ranks[-1]} <= {1, 2} and {*ranks[1:-1]} == {2}):
+        raise np.linalg.LinAlgError(
+            f"multi_dot: of matrices, between vectors, not of shapes {shapes}"
+        )
+    return functools.reduce(dot, map(as_array, arrays))
+
+
+def check_square(name: str, a: Value) -> None:
+    """Raise NumPy's LinAlgError for what are no square matrices."""
+    shape = shape_of(a)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise np.linalg.LinAlgError(f"{name}: of square matrices, not of shape {shape}")
+
+
 def inner(a: Value, b: Value) -> Value:
     """As `numpy.inner`."""
     if not shape_of(a) or not shape_of(b):
@@ -160,7 +211,8 @@ def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
     if isinstance(axes, int):
         axes = (range(rank_a - axes, rank_a), range(axes))
     in_a, in_b = ([i] if np.ndim(i) == 0 else list(i) for i in axes)
-    in_a, in_b = [i % rank_a for i in in_a], [i % rank_b for i in in_b]
+    in_a = [normalize_axis_index(i, rank_a) for i in in_a]
+    in_b = [normalize_axis_index(i, rank_b) for i in in_b]
     lengths = [[shape_of(x)[i] for i in axes] for x, axes in ((a, in_a), (b, in_b))]
     if lengths[0] != lengths[1]:
         raise ValueError(f"tensordot: axes of lengths {lengths[0]} are summed with {lengths[1]}")
@@ -214,13 +266,24 @@ def cross(
         return 0.0 * last if x is None or y is None else x * y
 
     found = [product(a1, b2) - product(a2, b1), product(a2, b0) - product(a0, b2), last]
-    place = axisc % (len(shape_of(last)) + 1)
-    shape = (*shape_of(last)[:place], 1, *shape_of(last)[place:])
-    return concatenate(*(reshape(x, shape=shape) for x in found), axis=place)
+    y = concatenate(*map(_column, found), axis=-1)
+    n = len(shape_of(y)) - 1
+    order = list(range(n))
+    order.insert(normalize_axis_index(axisc, n + 1), n)
+    return transpose(y, axes=tuple(order))
+
+
+def cross_of_three(a: Value, b: Value, *, axis: int = -1) -> Value:
+    """As `numpy.linalg.cross`, of vectors with three components alone."""
+    if not shape_of(a)[axis] == shape_of(b)[axis] == 3:
+        raise ValueError("cross: vectors have 3 components: np.cross takes such with 2 as well")
+    return cross(a, b, axis=axis)
 
 
 def convolve(a: Value, v: Value, mode: str = "full") -> Value:
     """As `numpy.convolve`: of two vectors."""
+    if mode not in ("full", "same", "valid"):
+        raise ValueError(f"convolve: mode={mode!r}: one of 'full', 'same', 'valid'")
     a, v = (reshape(x, shape=shape_of(x) or (1,)) for x in (a, v))
     if len(shape_of(a)) > 1 or len(shape_of(v)) > 1:
         raise ValueError(f"convolve: of vectors, not of shapes {shape_of(a)} and {shape_of(v)}")
@@ -230,7 +293,8 @@ def convolve(a: Value, v: Value, mode: str = "full") -> Value:
     # Row i of the windows is a_i, a_{i-1}, ..., a_{i-m+1}, with zeros before and behind.
     padded = pad_zeros(a, widths=((m - 1, m - 1),))
     places = np.arange(n + m - 1)[:, None] + (m - 1) - np.arange(m)
-    y = matmul(getitem(padded, places), v)
+    outside = (places < m - 1) | (places >= n + m - 1)  # where an infinite v is not to count
+    y = sum_(where(outside, _zero(a), getitem(padded, places) * v), -1)
     if mode == "full":
         return y
     length = n if mode == "same" else n - m + 1
@@ -249,15 +313,17 @@ def correlate(a: Value, v: Value, mode: str = "valid") -> Value:
 
 def matrix_power(a: Value, n: int) -> Value:
     """As `numpy.linalg.matrix_power`."""
+    n = operator.index(n)
     if n < 0:
         return matrix_power(inv(a), -n)
+    check_square("matrix_power", a)
     if n == 0:
         return 0.0 * a + np.eye(shape_of(a)[-1], dtype=dtype_of(a))
     half = matrix_power(a, n // 2) if n > 1 else None
     if half is None:
         return +a
-    square = matmul(half, half)
-    return matmul(square, a) if n % 2 else square
+    y = matmul(half, half)
+    return matmul(y, a) if n % 2 else y
 
 
 # Einstein sums ---------------------------------------------------------------------------------------
@@ -364,7 +430,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
                 labels[i] = (
                     labels[i][:first] + labels[i][first + 1 : second] + labels[i][second + 1 :] + c
                 )
-    if len(labels) == 1 and set(labels[0]) == set(output):  # nothing is summed: a view, as NumPy's
+    alone = len(labels) == 1 and joined.isalpha()
+    if alone and set(labels[0]) == set(output):  # nothing is summed: a view, as NumPy's
         return transpose(arrays[0], axes=tuple(map(labels[0].index, output)))
     return einsum_explicit(*arrays, subscripts=",".join(labels) + "->" + output)
 

@@ -32,16 +32,25 @@ from .shaping import concatenate, expand, gather, put_along, take_along, transpo
 Axis = Any  # None, int or tuple of ints
 
 
-def axes(x: Value, axis: Axis) -> tuple[int, ...]:
-    """Return the axes as a tuple of nonnegative integers; None means all."""
+def axes(x: Value, axis: Axis, *, of_number: bool = False) -> tuple[int, ...]:
+    """Return the axes as a tuple of nonnegative integers; None means all.
+
+    With `of_number`, as in NumPy's own loops over sums, products and extremes, a number has one axis.
+    """
     ndim = len(shape_of(x))
-    if axis is None:
-        return tuple(range(ndim))
     if type(axis) is int and 0 <= axis < ndim:  # the usual case, quickly
         return (axis,)
-    if not ndim and axis in (0, -1):  # which NumPy's reductions let a number have
+    if isinstance(axis, bool | list):
+        raise TypeError(f"axis={axis!r}: an integer, a tuple of integers, or None")
+    if of_number and not ndim and axis in (0, -1):
         return ()
-    return tuple(sorted(normalize_axis_tuple(axis, ndim)))
+    return listed_axes(x, axis)
+
+
+def listed_axes(x: Value, axis: Axis) -> tuple[int, ...]:
+    """As `axes`, for functions of NumPy that take a list of them as well."""
+    ndim = len(shape_of(x))
+    return tuple(range(ndim)) if axis is None else tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 
 def _elements(_y: Value, x: Value, **_: Any) -> float:
@@ -51,7 +60,7 @@ def _elements(_y: Value, x: Value, **_: Any) -> float:
 # Sums ----------------------------------------------------------------------------------------------
 def sum_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.sum`."""
-    return sum_over.on(x, axis=axes(x, axis), keepdims=keepdims)
+    return sum_over.on(x, axis=axes(x, axis, of_number=True), keepdims=keepdims)
 
 
 def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
@@ -135,16 +144,20 @@ def _freedom(x: Value, count: Any, ddof: float) -> Any:
     return freedom.astype(dtype_of(x)) if np.ndim(freedom) else float(freedom)
 
 
+def rows_of(x: Value, axis: tuple[int, ...]) -> Value:
+    """Lay the elements of some axes out along one, the last."""
+    shape = shape_of(x)
+    others = tuple(a for a in range(len(shape)) if a not in axis)
+    x = transpose(x, axes=others + axis) if shape else x
+    return reshape(x, shape=(*(shape[a] for a in others), _count(shape, axis)))
+
+
 def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.prod`, by products of halves: right to every order also where factors are 0."""
-    chosen = axes(x, axis)
-    shape = shape_of(x)
-    others = tuple(a for a in range(len(shape)) if a not in chosen)
-    rows = transpose(x, axes=others + chosen) if others + chosen else x
-    n = _count(shape, chosen)
-    rows = reshape(rows, shape=(*(shape[a] for a in others), n))
-    if n == 0:
-        rows = np.ones((*(shape[a] for a in others), 1), dtype_of(x))
+    chosen = axes(x, axis, of_number=True)
+    rows = rows_of(x, chosen)
+    if shape_of(rows)[-1] == 0:
+        rows = np.ones((*shape_of(rows)[:-1], 1), dtype_of(x))
     while (n := shape_of(rows)[-1]) > 1:
         half = n // 2
         halves = multiply(
@@ -203,12 +216,12 @@ min_over = _extreme("min", np.minimum)
 
 def max_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.max`; ties share the slope equally."""
-    return max_over.on(x, axis=axes(x, axis), keepdims=keepdims)
+    return max_over.on(x, axis=axes(x, axis, of_number=True), keepdims=keepdims)
 
 
 def min_(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """As `numpy.min`; ties share the slope equally."""
-    return min_over.on(x, axis=axes(x, axis), keepdims=keepdims)
+    return min_over.on(x, axis=axes(x, axis, of_number=True), keepdims=keepdims)
 
 
 argmax = constant(
@@ -261,6 +274,11 @@ norm_over = general(
 )
 
 
+def largest(x: Value, axis: int, *, keepdims: bool = False) -> Value:
+    """Return the maximum of what is not negative, which is 0 of nothing."""
+    return (max_ if shape_of(x)[axis] else sum_)(x, axis, keepdims=keepdims)
+
+
 def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's
     """As `numpy.linalg.norm`; Euclidean and Frobenius norms never overflow."""
     from . import factorisations  # which rest on this module
@@ -273,13 +291,20 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
     if len(chosen) == 2:
         order = chosen if axis is None else axis
         return factorisations.matrix_norm(x, ord, order, keepdims=keepdims)
-    if len(chosen) > 2 or isinstance(ord, str):
+    if len(chosen) != 1 or isinstance(ord, str):
         raise ValueError(f"norm: ord={ord!r} over axes {chosen} is no norm")
     if ord == 1:
         return sum_over(absolute(x), axis=chosen, keepdims=keepdims)
     if ord == np.inf:
-        return max_over(absolute(x), axis=chosen, keepdims=keepdims)
+        return largest(absolute(x), *chosen, keepdims=keepdims)
     return factorisations.vector_norm(x, ord, axis, keepdims=keepdims)
+
+
+def vector_norm(x: Value, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Value:  # noqa: A002  # NumPy's
+    """As `numpy.linalg.vector_norm`: over any number of axes, as of one long vector."""
+    chosen = axes(x, axis)
+    y = norm(rows_of(x, chosen), ord, -1)
+    return expand(y, x, chosen) if keepdims else y
 
 
 # Log-sum-exp and its kin. Blanchard, Higham & Higham 2021: shift by the maximum, and leave one
@@ -472,9 +497,6 @@ def logsumexp(z: Value, axis: Axis = -1, *, keepdims: bool = False) -> Value:
     chosen = axes(z, axis)
     if len(chosen) == 1:
         return logsumexp_along(z, axis=chosen[0], keepdims=keepdims)
-    shape = shape_of(z)
-    others = tuple(a for a in range(len(shape)) if a not in chosen)
-    rows = transpose(z, axes=others + chosen) if shape else z
-    rows = reshape(rows, shape=(*(shape[a] for a in others), _count(shape, chosen)))
-    y = logsumexp_along(rows, axis=len(others), keepdims=False)
+    rows = rows_of(z, chosen)
+    y = logsumexp_along(rows, axis=len(shape_of(rows)) - 1, keepdims=False)
     return expand(y, z, chosen) if keepdims else y

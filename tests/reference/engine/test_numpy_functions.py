@@ -660,15 +660,147 @@ REFUSED = [
     lambda x: np.cross(x[:, :3], x[:, :3], axis=2), lambda x: np.trace(x, 0, 0, 2),
     lambda x: np.concatenate([x, x], axis=2), lambda x: np.stack([x, x], axis=3),
     lambda x: np.apply_along_axis(np.sum, 2, x), lambda x: np.average(x, 2, np.ones(2)),
+    *(
+        lambda x, f=f: f(x[0, 0], axis=0)
+        for f in (
+            np.mean, np.var, np.std, np.median, np.average, np.flip, np.sort, np.diff,
+            lambda x, axis: np.quantile(x, 0.5, axis), np.add.accumulate,
+        )
+    ),
+    lambda x: np.flipud(x[0, 0]), lambda x: np.vsplit(x[0], 2), lambda x: np.sum(x, [0]),
+    lambda x: np.max(x, True),
+    lambda x: np.add.accumulate(x, None), lambda x: np.gradient(x, np.arange(4.0)), lambda x: x.transpose(0),
+    lambda x: np.gradient(x, edge_order=3), lambda x: np.sum(x[0, :1], where=[True, False]),
+    lambda x: np.average(x[:, :0], axis=0), lambda x: np.quantile(x, 1.2), lambda x: np.percentile(x, [-1]),
+    lambda x: np.searchsorted(x[0], 0.5, sorter=[0, 1]), lambda x: np.interp(0.5, [0.0, 1.0], x[0]),
+    lambda x: np.interp(x, [0.0, 1.0], [1.0, 2.0, 3.0]), lambda x: np.cov(x, ddof=0.5),
+    lambda x: np.sort(x, kind="foo"),
+    lambda x: np.argsort(x, kind="foo"), lambda x: np.linspace(x, 1.0, -1),
+    lambda x: np.linspace(x, 1.0, 2.5),
+    lambda x: np.select([x], [x]), lambda x: x.reshape(-1, order="K"), lambda x: np.ravel(x, "Z"),
+    lambda x: x.copy("Z"), lambda x: np.meshgrid(x[0], x[1], indexing="zz")[0],
+    lambda x: np.broadcast_to(x[:1], (4,)), lambda x: np.take(x, 0, mode="foo"),
+    lambda x: np.take(x, slice(1)),
+    lambda x: np.tensordot(x, x, (2, 0)), lambda x: np.cross(x[:, :3], x[:, 1:], axisc=2),
+    lambda x: np.linalg.cross(x[0, :3], x[0, :2]), lambda x: np.convolve(x[0], x[1], "foo"),
+    lambda x: np.linalg.outer(x, x), lambda x: np.vecdot(x[0], x[1, :1]), lambda x: np.vecdot(x[0], x[1, 1]),
+    lambda x: np.linalg.multi_dot([x]), lambda x: np.linalg.multi_dot([x[None], S, S]),
+    lambda x: np.linalg.multi_dot([x, V, x]), lambda x: np.linalg.eigh(x[0])[0], np.linalg.eigvalsh,
+    lambda x: np.linalg.eigvalsh(x[:, :3], "x"), lambda x: np.linalg.matrix_power(x, 1),
+    lambda x: np.linalg.matrix_power(x[:, :3], 1.5), lambda x: np.linalg.norm(x[0, 0], 1),
+    lambda x: np.fft.rfft(x, 2.5).real, lambda x: np.fft.rfft(x, norm="foo").real,
+    lambda x: np.fft.rfftn(x[0, 0]).real,
+    lambda x: np.copyto(x * 1, x, casting="foo"), lambda x: np.copyto(x * 1, np.ones(4, complex)),
+    lambda x: np.put_along_axis(x * 1, np.array([0]), 2.0, 1), lambda x: np.pad(x[0, 0], -1),
 ]  # fmt: skip
+if hasattr(np, "matvec"):
+    REFUSED += [lambda x: np.matvec(x[0], x[0]), lambda x: np.vecmat(x[0, 0], x)]
 
 
 @pytest.mark.parametrize("k", range(len(REFUSED)))
 def test_what_numpy_refuses_is_refused(k):
     """No number where NumPy gives none: axes that do not exist, lengths that do not match."""
     for g in (REFUSED[k], grad(lambda x: np.sum(REFUSED[k](x)))):
-        with pytest.raises((ValueError, IndexError, TypeError)):
+        with pytest.raises((ValueError, IndexError, TypeError, ZeroDivisionError)):
             g(M)
+
+
+def written(f):
+    """What becomes of an array into which f writes."""
+
+    def of(x):
+        y = x * 2.0
+        f(y, x)
+        return y
+
+    return of
+
+
+# Empty arrays, numbers, lists, other spellings: of whole arrays and of what they are cut down to.
+SERVED = [
+    lambda x: np.resize(x[:0], (2, 2)), lambda x: np.pad(x[0, 0], 1),
+    lambda x: np.pad(x[0, 0], 1, mode="edge"),
+    *(lambda x, o=o: np.linalg.norm(x[:0, :0], o) for o in (None, 1, 2, np.inf, "fro", "nuc")),
+    *(lambda x, o=o: np.linalg.norm(x[0, :0], o) for o in (1, 2, 3, np.inf, -1)),
+    lambda x: np.linalg.norm(x[0] / 0.0, -1), lambda x: np.quantile(x, [], axis=0),
+    lambda x: np.quantile(x, [0, 1], axis=1, keepdims=True),
+    lambda x: np.percentile(x, np.array([[20.0], [30.0]]), 0),
+    lambda x: np.median(x, axis=[0, 1]), lambda x: np.average(x, axis=[1]), lambda x: np.flip(x, [0]),
+    lambda x: np.cov(x[:1], rowvar=False, ddof=0), lambda x: np.cov(x[:0]),
+    lambda x: np.cov(x[0], x[1:], ddof=1),
+    lambda x: np.linspace(x, [1.0, 2.0, 3.0, 4.0], 3), lambda x: np.linspace(x, 1.0, 0, retstep=True)[1],
+    lambda x: np.interp([0.1, 0.5], [0.4], x[0, :1]), lambda x: np.interp(0.1, x[0, :1], [2.0]),
+    lambda x: np.clip(x, [0.3, 0.4, 0.5, 0.6], 0.7),
+    lambda x: np.broadcast_arrays(x, [1.0, 2.0, 3.0, 4.0])[1],
+    lambda x: np.take(x[0, 0], [0, 0], axis=0), lambda x: np.add.accumulate(x, (0,)),
+    lambda x: np.diff(x, 0, axis=5),
+    lambda x: np.sum(x, dtype=bool) * 1.0, lambda x: np.sum(300 * x, dtype=np.int8) * 1.0, np.block,
+    lambda x: np.ravel(x, "f"), lambda x: np.reshape(x, (4, 3), "f"), lambda x: np.ravel(x.copy("f"), "k"),
+    lambda x: np.array(x, ndmin=3, order="F", like=x).ravel("K"),
+    lambda x: np.array([x.T, x.T], like=x).ravel("K"),
+    lambda x: np.linalg.vecdot(x[:, :3], x[:, 0], axis=0),
+    lambda x: np.linalg.vecdot(x, [1.0, 2.0, 3.0, 4.0]),
+    lambda x: np.linalg.tensordot(x, [1.0, 2.0, 3.0, 4.0], axes=1),
+    *(
+        lambda x, o=o, a=a: np.linalg.vector_norm(x[:1], ord=o, axis=a, keepdims=True)
+        for o in (1, 2, 3, 0, np.inf, -np.inf)
+        for a in (None, (0, 1), 1, ())
+    ),
+    lambda x: np.fft.rfftn(x, axes=(0, 0)).real,
+    lambda x: np.linalg.vector_norm(np.stack([x, x]), ord=1), lambda x: np.linalg.vector_norm(x[0, 0], ord=1),
+    *(
+        written(f)
+        for f in (
+            lambda y, x: np.put(y, [0, 5], []), lambda y, x: np.putmask(y, y > 1, []),
+            lambda y, x: np.fill_diagonal(y, []), lambda y, x: np.copyto(y, 3, casting="no"),
+            lambda y, x: np.put_along_axis(y, np.array([0, 5]), x[0, :2], None),
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("k", range(len(SERVED)))
+def test_what_numpy_serves_is_served(k):
+    f = SERVED[k]
+    y = jvp(f, (M,), (np.zeros_like(M),))[0]
+    try:
+        plain = f(M)
+    except ValueError:
+        assert np.lib.NumpyVersion(np.__version__) < "2.4.0"  # which had no norms of nothing
+        return
+    assert np.shape(y) == np.shape(plain)
+    assert np.asarray(y).dtype == np.asarray(plain).dtype
+    np.testing.assert_allclose(y, plain, rtol=2 * M.size * 2**-53)
+
+
+def test_moved_and_ordered_arrays_lie_in_memory_as_numpys_do():
+    """As what follows may read them in that order, and sums depend on it in their last digit."""
+    for x in (np.asfortranarray(M), np.stack([M, M + 1]).transpose(1, 2, 0)):
+        for f in (
+            lambda x: np.sort(x, axis=0), lambda x: np.partition(x, 1, axis=0),
+            lambda x: np.roll(x, 1, axis=0),
+            lambda x: np.delete(x, 0, axis=1), lambda x: np.insert(x, 0, 2.0, axis=1),
+            lambda x: np.repeat(x, 2, 0),
+            lambda x: np.cumprod(x, axis=0), lambda x: np.gradient(x, axis=0),
+            lambda x: np.take(x, [1, 0], axis=0),
+            lambda x: np.pad(x, 1, constant_values=2.0),
+            lambda x: np.pad(x, 1, mode="edge"), np.sinc, np.imag,
+            lambda x: np.select([x > 0.5], [x]), lambda x: np.tile(x, 1), np.fft.fftshift, np.median,
+        ):  # fmt: skip
+            for y in (jvp(f, (x,), (x,))[0], compile(f)(x)):
+                assert np.asarray(y).strides == np.asarray(f(x)).strides
+                np.testing.assert_allclose(y, f(x), rtol=2 * x.size * 2**-53)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_weight_counts_where_it_lies_alone():
+    a = np.array([1.0, 2.0, 3.0, np.nan, 5.0])
+    for v in (np.array([1.0, np.inf]), np.array([np.nan, 1.0, 2.0]), np.array([-np.inf, 0.5])):
+        for f in (np.convolve, lambda a, v: np.correlate(a, v, "full")):
+            np.testing.assert_array_equal(jvp(f, (a, v), (a, v))[0], f(a, v))
+    found = grad(lambda a, v: np.convolve(a, v)[0], argnums=(0, 1))(a, np.array([2.0, 3.0]))
+    np.testing.assert_array_equal(found[0], [2, 0, 0, 0, 0])
 
 
 def test_a_number_has_one_axis_to_reduce():
