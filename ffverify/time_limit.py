@@ -113,7 +113,7 @@ def _watch() -> None:
         time.sleep(_TICK)
         before, now = now, time.monotonic()
         with _guard:
-            for key, one in list(_calls.items()):
+            for key, one in _calls.copy().items():  # other threads add to it
                 if one.done:
                     del _calls[key]
                 else:
@@ -133,7 +133,7 @@ def _is_importing(one: _Call) -> bool:
 
     Which thread imports it is not asked: the frames of another thread, while it runs, cannot be relied on.
     """
-    begun = list(sys.modules.values())[one.modules :]
+    begun = list(sys.modules.copy().values())[one.modules :]
     specs = (getattr(module, "__spec__", None) for module in begun)
     return any(getattr(spec, "_initializing", False) for spec in specs)
 

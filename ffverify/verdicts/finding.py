@@ -6,9 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffverify.exact.formats import FORMATS
+from ffverify.exact.formats import FORMATS, Format
 
 from .verdict import Verdict
+
+
+def lost_ulps(fmt: Format, *, strict: bool) -> float:
+    """Give how many ulps a number may be off until that is an error: half of its digits.
+
+    Strictly it is a quarter of them: what right code loses beyond its conditioning are a few ulps.
+    """
+    return float(2.0 ** (fmt.precision / (4 if strict else 2)))
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,10 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """``"error"``, or ``"warning"``: of losses of less than half the digits, only a tail's, or aside.
-
-        Strict counts a quarter of the digits: what right code loses beyond its conditioning are a few ulps.
-        """
+        """``"error"``, or ``"warning"``: of losses of less than half the digits, only a tail's, or aside."""
         if self.kind is Verdict.INCONCLUSIVE or self.beyond:
             return "warning"
-        share = 4 if self.strict else 2
-        few = self.error_ulps <= 2.0 ** (FORMATS[self.dtype].precision / share)
+        few = self.error_ulps <= lost_ulps(FORMATS[self.dtype], strict=self.strict)
         excused = self.kind is Verdict.IMPRECISE and (few or self.tail or self.aside)
         return "warning" if excused else "error"
 

@@ -1137,3 +1137,31 @@ def test_ties_that_only_rounding_makes_are_ties_in_every_row(factor, verdict):
     x = np.array([[0.0, 1.0, 1.8e-12, 1.0], [0.5, 1.0, 2.0, 3.0]])
     report = check(f, x, vjp=vjp)
     assert str(report.verdict) == verdict
+
+
+@pytest.mark.parametrize(("term", "verdict"), [(1 / 8, "correct"), (1 / 9, "wrong")])
+def test_a_series_cut_short_is_off_by_a_rounding_of_each_term_of_a_sum(term, verdict):
+    """What is left of terms that cancel is no measure of how far their series may be cut short."""
+
+    def box_cox(x, power):
+        return np.expm1(power * np.log(x)) / power
+
+    def vjp(v, x, power):
+        log = np.log(x)
+        by_power = log**2 * (1 / 2 + power * log * (1 / 3 + power * log * term))
+        return v * x ** (power - 1), (v * by_power).sum()
+
+    x, power = np.array([3.5873364257014457, 4.397181863389283, 2.9886446116348018]), np.array(1e-5)
+    assert str(check(box_cox, x, power, vjp=vjp, seed=11).verdict) == verdict
+
+
+def test_a_value_is_asked_for_beside_its_scale_to_half_of_its_digits():
+    """What eˣ rounds off beside 0 is a few ulps of a normalised row at its own scale."""
+
+    def normalised(x):
+        y = np.exp(x)
+        y = y - y.mean(axis=-1, keepdims=True)
+        return y / np.sqrt((y**2).mean(axis=-1, keepdims=True) + 1e-5)
+
+    assert check(normalised, np.array([0.0, 0.0, -1.1102230246251565e-16, 0.0])).ok
+    assert not check(lambda x: (x + 1e12) - 1e12, np.array([0.3, 1.7])).ok

@@ -66,7 +66,10 @@ def _differs(numbers: Numbers, i: int, exact: Any) -> bool:
     mine = float(own.constants[i])
     if apart <= allowed + arb(2 * mine):  # those of the code alone cost the least
         return False
-    return not apart <= allowed + arb(2 * (mine + numbers.slope(i).constants()))
+    if apart <= allowed + arb(2 * (mine + numbers.slope(i).constants())):
+        return False
+    # A truncated series is off by a rounding of each term, whatever is left of their sum.
+    return not apart <= slack(point, numbers.slope(i).uncancelled())
 
 
 class Identity:

@@ -32,6 +32,7 @@ from ffverify.gradients.evaluation import (
     tangents_of,
 )
 from ffverify.truth.adaptive import Truth
+from ffverify.verdicts.finding import lost_ulps
 from ffverify.verdicts.verdict import Verdict
 
 from .exactly import Exactly, run_alone
@@ -267,7 +268,9 @@ class Numbers:
                 return True
         if point.strict and exact.contains(0):
             return True
-        allowed = unit * self._natural_scale(i)
+        # A value is asked for beside its scale to as many digits as a number is beside itself.
+        few = fmt.unit_roundoff * lost_ulps(fmt, strict=point.strict)
+        allowed = (max(unit, few) if self.mode == "value" else unit) * self._natural_scale(i)
         if point.formulas.forward is None and self.motion is not None:
             # What linear algebra gives may be off in each of an array as far as any of it moves.
             allowed += float(self.of_largest(self.motion)[i])
