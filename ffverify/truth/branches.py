@@ -18,18 +18,21 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.elements import Undecided, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution
 
 from .differences import Weights, shifted, shifts, steps
-from .neighbourhood import NEARER, has_jumped, reach
+from .neighbourhood import has_jumped, reach
 from .slopes import Inputs, weighted
 
 # Ways that steps err: to nearest, as ties; so that ties are broken by their index, the first or the last
 # being the largest; those that rise the most along the direction upwards and others down, or the other way
 # round; all down or upwards, the first by the most; and as drawn.
 _TIED, _BY_INDEX, _ALONG, _ALL, _DRAWN = (0,), (1, 2), (3, 4), (5, 6), range(7, 23)
+
+_NEARER = 1000  # bits: a row of 1e102 and its neighbours, normalised, is of one number only so near
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,11 @@ class Branches:
             by = shifts(self.directions, h)
             return bits, half.values[()], [shifted(self.inputs.balls, by, c) for c in (-1, 0, 1)]
 
-    def _runs(self, way: int, share: float = 1.0) -> list[Array]:
+    def _runs(self, way: int, share: float = 1.0, more: int = 0) -> list[Array]:
         """Give the results below and above, if steps are tied here first; none if a branch is undecided."""
         vector, (bits, _, (below, here, above)) = self.vector, self._beside
         # Undecided ones, or a program that is fixed at one point and does not hold elsewhere.
-        with BALLS.precision(bits), contextlib.suppress(Exception):
+        with BALLS.precision(bits + more), contextlib.suppress(Exception):
             rises: list[float] | None = []
             if way in _ALONG:
                 still = Execution(self.fmt, lambda _: 0.0)
@@ -101,10 +104,20 @@ class Branches:
         return [s for s in each if s.is_finite()]
 
     def _jumps(self, way: int, far: Sequence[Array], used: Array) -> bool:
-        """Tell whether steps that err less by far lead to results as far away, as where a label is none."""
-        with BALLS.precision(self._beside[0]):
-            here, near = self.vector(*self._beside[2][0]).values, self._runs(way, NEARER)
-            return bool(near) and has_jumped((near[0] - here)[used], (far[0] - here)[used])
+        """Tell whether steps that err less by far lead to results as far away, as where a label is none.
+
+        A maximum that another of its terms takes is so by less than roundings of terms that nobody knows:
+        those of results of size 1 to half of the digits are no jump.
+        """
+        bits, _, (below, *_) = self._beside
+        near = self._runs(way, 2.0**-_NEARER, 2 * _NEARER)
+        with BALLS.precision(bits + 2 * _NEARER), contextlib.suppress(Undecided):
+            here = self.vector(*below).values
+            least = np.maximum(np.abs(midpoints(here)), 1.0) * self.fmt.unit_roundoff**0.5
+            moved = [results - here for results in (*near[:1], far[0])]
+            some = used & (np.abs(midpoints(moved[0])) > least)
+            return bool(near) and has_jumped(moved[0][some], moved[-1][some])
+        return False
 
 
 def _errors(way: int, rises: Sequence[float]) -> Callable[[int], float]:

@@ -28,7 +28,7 @@ from .slopes import Inputs, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
-NEARER = 2.0**-16  # where a root has a 256th of its change left
+_NEARER = 2.0**-16  # where a root has a 256th of its change left
 _DIGITS = 160  # bits that are left of a difference, at first and beside values of the inputs' size
 
 
@@ -90,7 +90,7 @@ def jumped(
     *,
     points: int,
 ) -> list[int]:
-    """Give the points beside one where a result with a weight has jumped: `NEARER` it is as far off.
+    """Give the points beside one where a result with a weight has jumped: `_NEARER` it is as far off.
 
     None are told where a branch is undecided at the point itself.
     """
@@ -99,7 +99,7 @@ def jumped(
         here = vector(*inputs.balls).values
         far, near = (
             at_rows(vector, beside.rows(scale)).elements.reshape(beside.points, -1) - here
-            for scale in (1.0, NEARER)
+            for scale in (1.0, _NEARER)
         )
         return [
             k
@@ -110,7 +110,7 @@ def jumped(
 
 
 def has_jumped(near: Array, far: Array) -> bool:
-    """Tell whether any result is as far off `NEARER`: a continuous one is less than half as far."""
+    """Tell whether any result is as far off nearer: a continuous one is less than half as far."""
     return any(n.abs_lower() > f.abs_upper() / 2 for n, f in zip(near, far, strict=True))
 
 

@@ -37,13 +37,15 @@ _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give of each array the worst element that is neither its exact slope nor a limit of slopes beside it.
 
-    It is the worst of those that the code gives exactly, and of those that only its rounding made finite.
+    It is the worst beside itself of those that the code gives exactly, and of those that only its rounding made finite.
     """
     balls = numbers.balls
     off = [
-        (float(abs(balls[i] - t).abs_upper()), i, t) for i, t in slopes if _differs(numbers, i, t)
+        (float((abs(balls[i] - t) / t).abs_upper()), i, t)
+        for i, t in slopes
+        if _differs(numbers, i, t)
     ]
-    off.sort(key=lambda each: -each[0])
+    off.sort(key=lambda each: -np.nan_to_num(each[0], nan=np.inf))  # an exact 0 first
     found: dict[tuple[int, bool], tuple[int, Any]] = {}
     for _, i, t in off[:_PARTS]:  # the slopes beside each of hundreds take minutes
         kind = int(numbers.which[i]), balls[i].is_finite()
