@@ -37,7 +37,8 @@ _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give of each array the worst element that is neither its exact slope nor a limit of slopes beside it.
 
-    It is the worst beside itself of those that the code gives exactly, and of those that only its rounding made finite.
+    It is the worst beside itself of those that the code gives exactly, and of those that only rounding made
+    finite.
     """
     balls = numbers.balls
     off = [
