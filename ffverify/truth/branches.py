@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import Undecided, midpoints
+from ffverify.exact.elements import Undecided
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution
@@ -104,19 +104,12 @@ class Branches:
         return [s for s in each if s.is_finite()]
 
     def _jumps(self, way: int, far: Sequence[Array], used: Array) -> bool:
-        """Tell whether steps that err less by far lead to results as far away, as where a label is none.
-
-        A maximum that another of its terms takes is so by less than roundings of terms that nobody knows:
-        those of results of size 1 to half of the digits are no jump.
-        """
+        """Tell whether steps that err less by far lead to results as far away, as where a label is none."""
         bits, _, (below, *_) = self._beside
         near = self._runs(way, 2.0**-_NEARER, 2 * _NEARER)
         with BALLS.precision(bits + 2 * _NEARER), contextlib.suppress(Undecided):
             here = self.vector(*below).values
-            least = np.maximum(np.abs(midpoints(here)), 1.0) * self.fmt.unit_roundoff**0.5
-            moved = [results - here for results in (*near[:1], far[0])]
-            some = used & (np.abs(midpoints(moved[0])) > least)
-            return bool(near) and has_jumped(moved[0][some], moved[-1][some])
+            return bool(near) and has_jumped((near[0] - here)[used], (far[0] - here)[used])
         return False
 
 

@@ -320,3 +320,17 @@ def test_slopes_on_the_other_side_of_a_jump_excuse_none_between(factor, verdict)
 
     x, y = np.array([0.3, 0.7, 0.2]), np.ones(3)
     assert str(check(loss, x, y, vjp=vjp).verdict) == verdict
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "imprecise"), (1.5, "wrong")])
+def test_a_tail_that_is_cut_off_hides_no_wrong_element(factor, verdict):
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    def vjp(v, x):
+        y = sigmoid(x)
+        return (np.where(x < -36, 0, factor * v * y * (1 - y)),)
+
+    report = check(sigmoid, np.array([-40.0, 0.5, 1.0]), vjp=vjp)
+    assert str(report.verdict) == verdict
+    assert report.ok == (factor == 1)

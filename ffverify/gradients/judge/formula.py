@@ -37,20 +37,24 @@ _RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give of each array the worst element that is neither its exact slope nor a limit of slopes beside it.
 
-    It is the worst beside itself of those that the code gives exactly, and of those that only rounding made
-    finite.
+    It is the worst beside itself of those that the code gives exactly. Apart from it stand the worst of those
+    that only rounding made finite, and of those that the code gives as 0: as a tail that is cut off such a
+    one may be excused, and hides no other.
     """
-    balls = numbers.balls
+    balls, floats = numbers.balls, numbers.exactly.floats
     off = [
         (float((abs(balls[i] - t) / t).abs_upper()), i, t)
         for i, t in slopes
         if _differs(numbers, i, t)
     ]
     off.sort(key=lambda each: -np.nan_to_num(each[0], nan=np.inf))  # an exact 0 first
-    found: dict[tuple[int, bool], tuple[int, Any]] = {}
+    found: dict[Any, tuple[int, Any]] = {}
     for _, i, t in off[:_PARTS]:  # the slopes beside each of hundreds take minutes
-        kind = int(numbers.which[i]), balls[i].is_finite()
-        if kind not in found and not numbers.slope(i).may_be(balls[i]):
+        slope, kind = numbers.slope(i), (numbers.which[i], balls[i].is_finite(), floats[i] == 0)
+        # A truncated series is off by a rounding of each term, whatever is left of their sum.
+        if kind in found or abs(balls[i] - t).lower() <= slack(numbers.point, slope.uncancelled):
+            continue
+        if not slope.may_be(balls[i]):
             found[kind] = i, t
     return dict(found.values())
 
@@ -69,10 +73,7 @@ def _differs(numbers: Numbers, i: int, exact: Any) -> bool:
     mine = float(own.constants[i])
     if apart <= allowed + arb(2 * mine):  # those of the code alone cost the least
         return False
-    if apart <= allowed + arb(2 * (mine + numbers.slope(i).constants())):
-        return False
-    # A truncated series is off by a rounding of each term, whatever is left of their sum.
-    return not apart <= slack(point, numbers.slope(i).uncancelled())
+    return not apart <= allowed + arb(2 * (mine + numbers.slope(i).constants()))
 
 
 class Identity:
@@ -194,7 +195,7 @@ def judge_sum(vjp: Numbers, exact: Slopes, step: Array) -> None:
         return
     along = vjp.along(identity.step)
     if vjp.own is None:  # nobody knows what cancels in single elements
-        allowed += vjp.point.growth * fmt.unit_roundoff * float(along.uncancelled())
+        allowed += vjp.point.growth * fmt.unit_roundoff * float(along.uncancelled)
     if size <= allowed or along.may_be(terms.sum()):
         return
     lost = vjp.own is None and along.has_lost_values()

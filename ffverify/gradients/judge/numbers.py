@@ -73,9 +73,7 @@ class Judged:
             return False
         largest = BALLS.exact(self.point.fmt.overflow) / self.point.growth
         # Where it is less itself the terms that cancelled in it are as large.
-        return bool(
-            self.truth.exact[0].abs_upper() >= largest or self.slope.uncancelled() >= largest
-        )
+        return bool(self.truth.exact[0].abs_upper() >= largest or self.slope.uncancelled >= largest)
 
     @property
     def aside(self) -> bool:
@@ -268,13 +266,16 @@ class Numbers:
                 return True
         if point.strict and exact.contains(0):
             return True
-        # A value is asked for beside its scale to as many digits as a number is beside itself.
-        few = fmt.unit_roundoff * lost_ulps(fmt, strict=point.strict)
-        allowed = (max(unit, few) if self.mode == "value" else unit) * self._natural_scale(i)
+        share = unit
+        if (
+            self.mode == "value"
+        ):  # to as many digits beside its scale as a number owes beside itself
+            share = max(unit, fmt.unit_roundoff * lost_ulps(fmt, strict=point.strict))
+        allowed = share * self._natural_scale(i)
         if point.formulas.forward is None and self.motion is not None:
             # What linear algebra gives may be off in each of an array as far as any of it moves.
             allowed += float(self.of_largest(self.motion)[i])
-        return bool(distance <= allowed or distance <= unit * self.slope(i).uncancelled())
+        return bool(distance <= allowed or distance <= unit * self.slope(i).uncancelled)
 
     def _natural_scale(self, i: int) -> float:
         """Give the largest magnitude in an array, here and at ordinary inputs, or what results' sizes tell.

@@ -146,7 +146,7 @@ class Slope:
         branches = Branches(point.vector, point.inputs, self.directions, point.fmt, point.floating)
         hull, kink = self.truth.exact[0], bool(self.truth.kink[0])
         unit = point.growth * point.fmt.unit_roundoff
-        rounding = unit * self.uncancelled()
+        rounding = unit * self.uncancelled
 
         def is_near(slope: Any) -> bool:
             return bool(abs(number - slope).lower() <= rounding + unit * slope.abs_upper())
@@ -200,8 +200,9 @@ class Slope:
         sizes = [float(a) * np.sqrt(n / CONSTANT_PATTERNS) for a, n in apart if a.is_finite()]
         return NEAR * float(np.hypot.reduce(sizes, initial=0.0))
 
+    @cached_property
     def uncancelled(self) -> Any:
-        """Give the slope's size if cotangents and tangents did not cancel; 0 where none can, or unknown."""
+        """The slope's size if cotangents and tangents did not cancel; 0 where none can, or unknown."""
         moved = sum(np.count_nonzero(d) for d in self.directions if d is not None)
         if np.count_nonzero(self.weights) <= 1 >= moved:
             return arb(0)  # there is nothing that could
