@@ -158,6 +158,24 @@ class Opaque:
         """Give the unit roundoff of what it is evaluated in."""
         return unit_roundoff(next(w for w in self.inputs if is_floating(w)))
 
+    def roundoff(self, results: Array) -> float:
+        """Give the unit roundoff of the narrowest format at hand that holds some results exactly.
+
+        What computes or returns floats in place of long doubles rounds to floats, and no jitter of the inputs
+        shows it where a constant swallows that: log(4 + x) is the same at every x of 1e-12.
+        """
+        with np.errstate(over="ignore"):
+            for unit, carrier in self._narrower:
+                if np.array_equal(results.astype(carrier), results, equal_nan=True):
+                    return unit
+        return self.unit
+
+    @cached_property
+    def _narrower(self) -> list[tuple[float, str]]:
+        own = {FORMATS[dtype_name(n)].carrier for n in self.native if is_floating(n)}
+        units = [(float(np.finfo(c).eps) / 2, c) for c in {"float64", *own}]
+        return sorted((pair for pair in units if pair[0] > self.unit), reverse=True)
+
     def results(self, inputs: Sequence[Any]) -> Array:
         """Give all floating results as one vector of long doubles."""
         return np.concatenate([widest(r).ravel() for r in self._evaluate(inputs)])
@@ -206,16 +224,16 @@ def slope_by_differences(
     opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[Any, bool]:
     """Give the slope of ⟨weights, results⟩ along a direction as a ball, and whether there is a kink."""
-    unit, noise = opaque.unit, opaque.noise(weights)
-    used = weights != 0
+    used, noise = weights != 0, opaque.noise(weights)
 
     def total(t: float) -> tuple[np.longdouble, float]:
-        terms = opaque.results(opaque.moved(directions, t))[used] * weights[used]
-        return terms.sum(), float(np.abs(terms).sum())
+        results = opaque.results(opaque.moved(directions, t))[used]
+        terms = results * weights[used]
+        return terms.sum(), opaque.roundoff(results) * float(np.abs(terms).sum())
 
     def slope(h: float) -> tuple[float, float]:
-        (above, size), (below, _) = total(h), total(-h)
-        return float((above - below) / (2 * np.longdouble(h))), (4 * unit * size + noise) / h
+        (above, rounding), (below, _) = total(h), total(-h)
+        return float((above - below) / (2 * np.longdouble(h))), (4 * rounding + noise) / h
 
     pairs = [
         (np.abs(to_numpy(n)[d != 0].astype(np.float64)), np.abs(d[d != 0]))
@@ -243,9 +261,9 @@ def slope_by_differences(
     center, _ = total(0.0)
 
     def jump(h: float) -> tuple[float, float]:
-        (above, size), (below, _) = total(h), total(-h)
+        (above, rounding), (below, _) = total(h), total(-h)
         bend = abs(float((above - 2 * center + below) / np.longdouble(h)))
-        return bend, (8 * unit * size + 4 * noise) / h
+        return bend, (8 * rounding + 4 * noise) / h
 
     # Right minus left slope. Where the function is smooth it falls as the step does; what stays is a
     # kink, and any slope between the two sides is right. Of one that lies beside the point, within a step,

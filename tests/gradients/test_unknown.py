@@ -140,6 +140,20 @@ def test_a_bounded_wave_is_not_flat_because_large_steps_say_so():
     assert str(report.verdict) != "wrong"
 
 
+@pytest.mark.parametrize("error", [0, 1e-2])
+def test_a_constant_that_swallows_the_input_hides_no_rounding(error):
+    """Beside 16 moves of 1e-12 are nothing: no noise showed, and a right 2.6e-13 was wrong, should be 0."""
+    for k in range(24):
+        x = np.array([0.0, 1e-12 * 1.37**k])
+        report = check(
+            lambda x: np.array(math.log(16 - float(x[1]) ** 2) + float(x[0])),
+            x,
+            vjp=lambda v, x: (v * np.array([1.0, error - 2 * x[1] / (16 - x[1] ** 2)]),),
+        )
+        assert report.truth == "differences"
+        assert str(report.verdict) == ("wrong" if error else "correct"), str(report)
+
+
 def test_a_jump_at_the_point_has_no_slope():
     """A remainder that jumps there: its bend does not shrink with the step, and passed for a kink."""
     report = check(
