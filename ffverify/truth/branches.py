@@ -24,15 +24,13 @@ from ffverify.exact.programs import Program
 from ffverify.exact.rounding_arithmetic import Execution
 
 from .differences import Weights, shifted, shifts, steps
-from .neighbourhood import has_jumped, reach
+from .neighbourhood import NEARER, has_jumped, reach
 from .slopes import Inputs, weighted
 
 # Ways that steps err: to nearest, as ties; so that ties are broken by their index, the first or the last
 # being the largest; those that rise the most along the direction upwards and others down, or the other way
 # round; all down or upwards, the first by the most; and as drawn.
 _TIED, _BY_INDEX, _ALONG, _ALL, _DRAWN = (0,), (1, 2), (3, 4), (5, 6), range(7, 23)
-
-_NEARER = 1000  # bits: a row of 1e102 and its neighbours, normalised, is of one number only so near
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,8 @@ class Branches:
     def _jumps(self, way: int, far: Sequence[Array], used: Array) -> bool:
         """Tell whether steps that err less by far lead to results as far away, as where a label is none."""
         bits, _, (below, *_) = self._beside
-        near = self._runs(way, 2.0**-_NEARER, 2 * _NEARER)
-        with BALLS.precision(bits + 2 * _NEARER), contextlib.suppress(Undecided):
+        near = self._runs(way, 2.0**-NEARER, 2 * NEARER)
+        with BALLS.precision(bits + 2 * NEARER), contextlib.suppress(Undecided):
             here = self.vector(*below).values
             return bool(near) and has_jumped((near[0] - here)[used], (far[0] - here)[used])
         return False

@@ -28,7 +28,9 @@ from .slopes import Inputs, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
 _LARGEST = 64  # of so many equal numbers, each is tried at every place among them
-_NEARER = 2.0**-16  # where a root has a 256th of its change left
+NEARER = (
+    1000  # bits: a twentieth root has 2^-50 of its change left, and 1e102 has ties that less breaks
+)
 _DIGITS = 160  # bits that are left of a difference, at first and beside values of the inputs' size
 
 
@@ -90,16 +92,16 @@ def jumped(
     *,
     points: int,
 ) -> list[int]:
-    """Give the points beside one where a result with a weight has jumped: `_NEARER` it is as far off.
+    """Give the points beside one where a result with a weight has jumped: `NEARER` it is as far off.
 
     None are told where a branch is undecided at the point itself.
     """
     beside, used = around(inputs, fmt, moving, points, directions), weights != 0
-    with BALLS.precision(beside.bits), contextlib.suppress(Exception):
+    with BALLS.precision(beside.bits + 2 * NEARER), contextlib.suppress(Exception):
         here = vector(*inputs.balls).values
         far, near = (
             at_rows(vector, beside.rows(scale)).elements.reshape(beside.points, -1) - here
-            for scale in (1.0, _NEARER)
+            for scale in (1.0, 2.0**-NEARER)
         )
         return [
             k
