@@ -28,14 +28,14 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 
 def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     kind = type(tree)
-    if kind in LEAVES:
-        leaves.append(tree)
-        return LEAF
-    if tree is None:
-        return NONE
     names, children = None, tree
     if kind is tuple or kind is list:  # the usual case, quickly
         pass
+    elif kind in LEAVES:
+        leaves.append(tree)
+        return LEAF
+    elif tree is None:
+        return NONE
     elif isinstance(tree, dict):
         names, children = tuple(tree), tree.values()
     elif not isinstance(tree, (list, tuple)):

@@ -385,12 +385,6 @@ class Var(Shaped):
         """As `ndarray.mT`: the last two axes exchanged."""
         return FUNCTIONS[np.swapaxes](self, -1, -2)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"a traced value has no .{name}: index it, use its other methods or NumPy's functions "
-            "(x.ravel()[i] = v for x.flat[i] = v)"
-        )
-
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
@@ -523,6 +517,23 @@ class Var(Shaped):
     def __deepcopy__(self, _memo: Any) -> Any:
         return self.copy("K")
 
+
+def _absent(name: str) -> property:
+    """Make what says that an attribute of arrays is none of traced values."""
+
+    def absent(_self: Var) -> NoReturn:
+        raise AttributeError(
+            f"a traced value has no .{name}: index it, use its other methods or NumPy's functions "
+            "(x.ravel()[i] = v for x.flat[i] = v)"
+        )
+
+    return property(absent)
+
+
+# One by one: beside a `__getattr__` every attribute that there is takes four times as long to read.
+for _name in dir(ndarray):
+    if not (_name.startswith("_") or hasattr(Var, _name)):
+        setattr(Var, _name, _absent(_name))
 
 CREATING: frozenset[Callable[..., Any]] = frozenset(
     {np.zeros, np.ones, np.empty, np.full, np.eye, np.identity, np.arange}
