@@ -32,6 +32,7 @@ from . import complex_numbers, numpy_shapes, numpy_statistics  # noqa: F401  # w
 from .primitive import Primitive, astype, constant, elementwise, of_pythons
 from .var import (
     FUNCTIONS,
+    NOT_GIVEN,
     OF_PYTHONS,
     PRIMITIVES,
     PYTHONS,
@@ -95,8 +96,10 @@ UFUNCS |= {
     np.fmod: fmod,
     np.divmod: lambda a, b: (elementary.floor_divide(a, b), elementary.remainder(a, b)),
     np.modf: lambda x: (
-        elementary.where(
-            elementary.isinf(x), elementary.copysign(np.zeros((), dtype_of(x)), x), fmod(x, 1.0)
+        shaping.number(
+            elementary.where(
+                elementary.isinf(x), elementary.copysign(np.zeros((), dtype_of(x)), x), fmod(x, 1.0)
+            )
         ),
         elementary.trunc(x),
     ),
@@ -154,7 +157,7 @@ def _where(condition: Value, *choices: Value) -> Value:
 
 
 FUNCTIONS[np.fix] = elementary.trunc
-FUNCTIONS[np.i0] = scipy_functions.i0
+FUNCTIONS[np.i0] = lambda x: shaping.with_memory(scipy_functions.i0(x))
 
 
 # Linear algebra ----------------------------------------------------------------------------------------
@@ -255,15 +258,21 @@ def _astype(
 @implements(np.clip)
 def _clip(
     x: Value,
-    a_min: Value = None,
-    a_max: Value = None,
+    a_min: Value = NOT_GIVEN,
+    a_max: Value = NOT_GIVEN,
     *,
-    min: Value = None,  # noqa: A002  # NumPy's
-    max: Value = None,  # noqa: A002  # NumPy's
+    min: Value = NOT_GIVEN,  # noqa: A002  # NumPy's
+    max: Value = NOT_GIVEN,  # noqa: A002  # NumPy's
 ) -> Value:
-    a_min, a_max = (
-        as_operand(v) for v in (a_min if min is None else min, a_max if max is None else max)
-    )
+    if a_min is a_max is NOT_GIVEN:
+        a_min, a_max = (None if v is NOT_GIVEN else v for v in (min, max))
+    elif a_min is NOT_GIVEN or a_max is NOT_GIVEN:
+        raise TypeError(
+            "clip: one bound alone: give None for the other, or give it as min= or max="
+        )
+    elif not min is max is NOT_GIVEN:
+        raise ValueError("clip: bounds given by place and by name")
+    a_min, a_max = as_operand(a_min), as_operand(a_max)
     bounds = [bound for bound in (a_min, a_max) if bound is not None]
     if all(type(bound) in PYTHONS for bound in bounds):
         low = -np.inf if a_min is None else a_min

@@ -14,7 +14,14 @@ import numpy as np
 from ffverify.reference.primitives import linalg, shaping
 from ffverify.reference.primitives.elementary import positive, where
 from ffverify.reference.primitives.reductions import listed_axes
-from ffverify.reference.primitives.shaping import concatenate, gather, getitem, transpose
+from ffverify.reference.primitives.shaping import (
+    concatenate,
+    gather,
+    getitem,
+    number,
+    transpose,
+    with_memory,
+)
 
 from .primitive import astype, broadcast_to, reshape
 from .tracing import View, linked, read_only
@@ -93,12 +100,12 @@ def ravel(x: Value, order: str = "C") -> Value:
 @implements(np.copy)
 def _copy(x: Value, order: str = "K", **_: Any) -> Value:
     if order in ("K", "k", None):
-        return positive(x)
+        return with_memory(positive(x))
     if _order(x, order) == "F":
         return _transpose(_copy(_transpose(x), "C"))
     y = positive(x)
     if not shape_of(y) or innermost(y).flags.c_contiguous:
-        return y
+        return with_memory(y)
     return reshape(reshape(y, shape=(size(x),)), shape=shape_of(x))
 
 
@@ -155,6 +162,8 @@ def expand_dims(x: Value, axis: Any) -> Value:
 
 @implements(np.squeeze)
 def _squeeze(x: Value, axis: Any = None) -> Value:
+    if not isinstance(innermost(x), np.ndarray):
+        return x
     return reshape(x, shape=np.squeeze(like(x), axis).shape)
 
 
@@ -222,7 +231,7 @@ def _gathered(x: Value, places: Any) -> Any:
         return type(places)(_gathered(x, part) for part in places)
     if np.size(places) > 0 == size(x):  # where there is none to take, NumPy's resize takes zeros
         return np.zeros(np.shape(places), dtype_of(x))
-    return gather(x, np.asarray(places), index=(shaping.ARRAY,))
+    return with_memory(gather(x, np.asarray(places), index=(shaping.ARRAY,)))
 
 
 MOVING = (
@@ -266,7 +275,7 @@ def take(x: Value, indices: Value, axis: int | None = None, *, mode: str = "rais
         n = shape_of(x)[axis]
         indices = np.clip(indices, 0, n - 1) if mode == "clip" else np.mod(indices, n)
     y = getitem(x, (*before, indices))
-    return _copy(y, "C")  # a copy also where an integer index gives a view
+    return number(_copy(y, "C"))  # a copy also where an integer index gives a view
 
 
 @implements(np.take_along_axis)

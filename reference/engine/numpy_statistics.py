@@ -11,13 +11,14 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from ffverify.reference.primitives import elementary, reductions, shaping
 from ffverify.reference.primitives.elementary import divide, isnan, multiply, where
 from ffverify.reference.primitives.reductions import axes, listed_axes
-from ffverify.reference.primitives.shaping import gather, take_along, transpose
+from ffverify.reference.primitives.shaping import gather, number, take_along, transpose, with_memory
 
 from .numpy_shapes import flat, in_layout_of, is_row_of_one, like, ravel, size, stack, take
 from .primitive import astype, broadcast_to, constant, kept, reshape
 from .var import (
     ACCUMULATIONS,
     FUNCTIONS,
+    NOT_GIVEN,
     REDUCTIONS,
     Value,
     Var,
@@ -43,6 +44,15 @@ def _as_floats(x: Value, dtype: Any) -> Value:
     return astype(x, dtype=np.dtype(dtype))
 
 
+def _is_whole(dtype: Any) -> bool:
+    """Whether integers or truth values are asked for, which have no slope."""
+    return dtype is not None and np.dtype(dtype).kind in "iub"
+
+
+# What NumPy's function gives in a dtype of which `_is_whole` says so.
+in_whole_numbers = constant("in_whole_numbers", lambda x, *, function, **how: function(x, **how))
+
+
 def _reduction(
     function: Callable[..., Value], neutral: float | None, combine: Callable[..., Value]
 ) -> Callable[..., Value]:
@@ -54,27 +64,35 @@ def _reduction(
         dtype: Any = None,
         out: Any = None,
         keepdims: bool = False,
-        initial: Any = None,
+        initial: Any = NOT_GIVEN,
         where: Any = True,
     ) -> Value:
-        if dtype is out is initial is None and where is True:  # the usual case, quickly
+        if (
+            dtype is out is None and initial is NOT_GIVEN and where is True
+        ):  # the usual case, quickly
             return function(x, axis=axis, keepdims=keepdims)
         if out is not None:
             raise TypeError("out= would write into an existing array: give the result a name")
+        if initial is NOT_GIVEN:
+            initial, left_out = None, neutral
+        else:  # None says that there is no neutral element
+            left_out = initial if neutral is None or initial is None else neutral
         if where is not True:
-            start = initial if neutral is None else neutral
-            if start is None:
+            if left_out is None:
                 raise ValueError("where= needs initial=, the value of an empty reduction")
             np.broadcast_to(like(where), shape_of(x))  # which says what is no mask of x
-            x = elementary.where(where, x, np.asarray(start, dtype_of(x)))
+            x = elementary.where(where, x, np.asarray(left_out, dtype_of(x)))
         if dtype is not None:
             x = FUNCTIONS[np.ndarray.astype](x, dtype)
         chosen = axes(x, axis, of_number=True)
-        if initial is not None and not np.prod([shape_of(x)[a] for a in chosen]):
+        empty = not np.prod([shape_of(x)[a] for a in chosen])
+        if empty and left_out is None:
+            raise ValueError("a reduction of no elements needs initial=, its value")
+        if empty and initial is not None:
             y = function(
                 broadcast_to(np.asarray(initial, dtype_of(x)), shape=(1,) * len(shape_of(x)))
             )
-            return broadcast_to(y, shape=np.sum(like(x), axis, keepdims=keepdims).shape)
+            return number(broadcast_to(y, shape=np.sum(like(x), axis, keepdims=keepdims).shape))
         y = function(x, axis=axis, keepdims=keepdims)
         y = y if initial is None else combine(y, initial)
         # Of integers and truth values the result has the dtype asked for, too.
@@ -90,7 +108,7 @@ _min = _reduction(reductions.min_, None, elementary.minimum)
 
 
 def _without_dtype(function: Callable[..., Value]) -> Callable[..., Value]:
-    return lambda x, axis=None, out=None, keepdims=False, initial=None, where=True: function(
+    return lambda x, axis=None, out=None, keepdims=False, initial=NOT_GIVEN, where=True: function(
         x, axis, None, out, keepdims, initial, where
     )
 
@@ -125,7 +143,7 @@ def _quantified(primitive: Any, *, missing: bool) -> Callable[..., Value]:
     return quantified
 
 
-def _spread(function: Callable[..., Value]) -> Callable[..., Value]:
+def _spread(numpys: Callable[..., Any], function: Callable[..., Value]) -> Callable[..., Value]:
     """Make NumPy's arguments of `var` and `std`."""
 
     def spread(
@@ -144,8 +162,11 @@ def _spread(function: Callable[..., Value]) -> Callable[..., Value]:
             raise TypeError("out= would write into an existing array: give the result a name")
         if correction is not None and ddof:
             raise ValueError("ddof= and correction= are two names of one number: give one")
-        x = _as_floats(x, dtype)
         ddof = ddof if correction is None else correction
+        if _is_whole(dtype) and mean is None:
+            how = {"axis": axis, "dtype": dtype, "ddof": ddof, "keepdims": keepdims, "where": where}
+            return in_whole_numbers(x, function=numpys, **how)
+        x = _as_floats(x, dtype)
         return function(x, axis, ddof=ddof, keepdims=keepdims, mean=mean, mask=where)
 
     return spread
@@ -173,12 +194,15 @@ def _mean(
 ) -> Value:
     if out is not None:
         raise TypeError("mean: out= would write into an existing array: give the result a name")
+    if _is_whole(dtype):
+        how = {"axis": axis, "dtype": dtype, "keepdims": keepdims, "where": where}
+        return in_whole_numbers(x, function=np.mean, **how)
     x = _as_floats(x, dtype)
     if where is True:
         return reductions.mean(x, axis, keepdims=keepdims)
     wide = np.result_type(dtype_of(x), np.float32)  # of half precision the sum would overflow
     count = np.sum(np.broadcast_to(where, shape_of(x)), axis, keepdims=keepdims)
-    total = _sum(x, axis, wide, None, keepdims, None, where)
+    total = _sum(x, axis, wide, keepdims=keepdims, where=where)
     return astype(total / astype(count, dtype=wide), dtype=dtype_of(x))
 
 
@@ -189,8 +213,8 @@ FUNCTIONS |= {
     np.amax: _without_dtype(_max),
     np.min: _without_dtype(_min),
     np.amin: _without_dtype(_min),
-    np.var: _spread(reductions.var),
-    np.std: _spread(reductions.std),
+    np.var: _spread(np.var, reductions.var),
+    np.std: _spread(np.std, reductions.std),
     np.argmax: _index(reductions.argmax),
     np.argmin: _index(reductions.argmin),
     np.all: _quantified(reductions.all_, missing=True),
@@ -243,22 +267,28 @@ def _row(x: Value, axis: int | None, dtype: Any) -> tuple[Value, int]:
 
 @implements(np.cumsum)
 def _cumsum(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
+    if _is_whole(dtype):
+        return in_whole_numbers(x, function=np.cumsum, axis=axis, dtype=dtype)
     x, axis = _row(x, axis, dtype)
     return shaping.cumsum(x, axis=axis)
 
 
 @implements(np.cumprod)
 def _cumprod(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
+    if _is_whole(dtype):
+        return in_whole_numbers(x, function=np.cumprod, axis=axis, dtype=dtype)
     return in_layout_of(x, shaping.cumprod(*_row(x, axis, dtype)))
 
 
-def _accumulated(function: Callable[..., Value]) -> Callable[..., Value]:
+def _accumulated(ufunc: np.ufunc, function: Callable[..., Value]) -> Callable[..., Value]:
     """Make ``ufunc.accumulate``, whose one axis is 0 unless given."""
 
     def accumulate(x: Value, axis: Axis = 0, dtype: Any = None) -> Value:
         if not shape_of(x):
             raise TypeError("accumulate: a number has no axis")
         (along,) = listed_axes(x, axis)
+        if _is_whole(dtype):
+            return in_whole_numbers(x, function=ufunc.accumulate, axis=along, dtype=dtype)
         return function(_as_floats(x, dtype), along)
 
     return accumulate
@@ -279,11 +309,11 @@ def _extreme_so_far(ufunc: np.ufunc) -> Callable[..., Value]:
 
 
 ACCUMULATIONS |= {
-    np.add: _accumulated(_cumsum),
-    np.multiply: _accumulated(_cumprod),
+    np.add: _accumulated(np.add, _cumsum),
+    np.multiply: _accumulated(np.multiply, _cumprod),
     # Of several that attain it the last has the slope.
-    np.maximum: _accumulated(_extreme_so_far(np.maximum)),
-    np.minimum: _accumulated(_extreme_so_far(np.minimum)),
+    np.maximum: _accumulated(np.maximum, _extreme_so_far(np.maximum)),
+    np.minimum: _accumulated(np.minimum, _extreme_so_far(np.minimum)),
 }
 
 
@@ -374,7 +404,7 @@ def _nan_to_num(
     y = where(elementary.equal(x, -np.inf), limits.min if neginf is None else neginf, y)
     y = astype(y, dtype=dtype_of(x))
     if copy:
-        return y
+        return number(y)
     x[...] = y
     return x
 
@@ -393,7 +423,7 @@ def _extreme_over_nan(function: Callable[..., Value], neutral: float) -> Callabl
         if options:
             return y
         empty = reductions.all_(isnan(x), axis=axis, keepdims=keepdims)
-        return where(empty, np.asarray(np.nan, dtype_of(x)), y)
+        return number(where(empty, np.asarray(np.nan, dtype_of(x)), y))
 
     return extreme
 
@@ -491,7 +521,7 @@ def _median(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     y = reductions.mean(gather(rows, index=(..., slice(max(n - 1, 0) // 2, n // 2 + 1))), -1)
     if n:
         y = where(isnan(gather(rows, index=(..., -1))), np.asarray(np.nan, dtype_of(x)), y)
-    return shaping.expand(y, x, listed_axes(x, axis)) if keepdims else y
+    return shaping.expand(y, x, listed_axes(x, axis)) if keepdims else number(y)
 
 
 @implements(np.quantile)
@@ -514,7 +544,7 @@ def _quantile(
     y = where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
     y = where(isnan(gather(ranks, index=(-1,))), np.asarray(np.nan, dtype_of(x)), y)
     reduced = kept(shape_of(x), listed_axes(x, axis)) if keepdims else shape_of(ranks)[1:]
-    return reshape(y, shape=parts.shape + reduced)
+    return number(reshape(y, shape=parts.shape + reduced))
 
 
 FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(
@@ -550,7 +580,7 @@ def _interp(
     y = where(elementary.less(x, first), gather(fp, index=(0,)) if left is None else left, y)
     end = gather(fp, index=(n - 1,))
     y = where(elementary.greater_equal(x, last), end, y)
-    return y if right is None else where(elementary.greater(x, last), right, y)
+    return number(y if right is None else where(elementary.greater(x, last), right, y))
 
 
 # Moments and polynomials -----------------------------------------------------------------------------
@@ -692,7 +722,7 @@ def _histogram(
 
 
 FUNCTIONS[np.real] = lambda x: x
-FUNCTIONS[np.real_if_close] = lambda x, **_: x
+FUNCTIONS[np.real_if_close] = lambda x, **_: with_memory(x)
 for _function in (np.imag, np.iscomplex, np.isreal):
     FUNCTIONS[_function] = lambda x, function=_function: function(innermost(x))
 FUNCTIONS[np.isposinf] = lambda x: elementary.equal(x, np.inf)

@@ -275,6 +275,11 @@ def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
     return y
 
 
+def _converted(x: Any, *, dtype: Any) -> Any:
+    # An array without axes stays one, into which a program may write; a number gives a number.
+    return x.astype(dtype) if isinstance(x, np.ndarray) else np.asarray(x).astype(dtype)[()]
+
+
 positive = elementwise("positive", np.positive, 1, flops=0)
 multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
 # The product in which an exact zero cotangent v wins against an infinite or undefined slope.
@@ -289,7 +294,7 @@ scale = elementwise(
 
 astype: Primitive = linear(
     "astype",
-    lambda x, *, dtype: np.asarray(x).astype(dtype)[()],
+    _converted,
     lambda y_bar, _y, x, **_: astype(y_bar, dtype=dtype_of(x)),
     flops=0,
     exact=lambda x, *, dtype: x.astype(dtype),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # What flows through a program: an ndarray, a NumPy or Python number, or a Var.
 Value = Any
 
+NOT_GIVEN: Any = object()  # an argument for which None means something
 FLOAT = np.dtype(float)
 ndarray = np.ndarray
 
@@ -142,7 +143,9 @@ def _put_into(whole: Any, new: Value, what: str) -> Var:
         raise ValueError(f"{what} of shape {shape_of(new)} to an array of shape {whole.shape}")
     if not np.can_cast(dtype_of(new), whole.dtype, "same_kind"):
         raise TypeError(f"{what} of {dtype_of(new)} to an array of {whole.dtype}")
-    new = FUNCTIONS[ndarray.astype](new, whole.dtype, copy=False)
+    new = FUNCTIONS[np.reshape](
+        FUNCTIONS[ndarray.astype](new, whole.dtype, copy=False), whole.shape
+    )
     if np.shape(new) and innermost(new).strides != innermost(whole).strides:  # the array's own stay
         new = FUNCTIONS[ndarray.__setitem__](whole, ..., new)
     write(whole, new)
@@ -422,6 +425,8 @@ class Var(Shaped):
     tolist = item
 
     def __round__(self, decimals: int | None = None) -> Any:
+        if isinstance(innermost(self), ndarray):
+            raise TypeError("round() is of numbers: of an array write np.round(x, decimals)")
         if decimals is None:
             self._number("int")
         return FUNCTIONS[np.round](self, decimals)
@@ -439,6 +444,10 @@ class Var(Shaped):
     def transpose(self, *axes: Any) -> Any:
         """As `ndarray.transpose`."""
         return FUNCTIONS[np.transpose](self, axes[0] if len(axes) == 1 else axes or None)
+
+    def clip(self, min: Any = None, max: Any = None, **options: Any) -> Any:  # noqa: A002  # NumPy's
+        """As `ndarray.clip`, of which either bound may be left out."""
+        return _served(np.clip, (self, min, max), options)
 
     def flatten(self, order: str = "C") -> Any:
         """As `ndarray.flatten`."""
@@ -461,7 +470,9 @@ class Var(Shaped):
         return FUNCTIONS[np.compress](condition, self, axis)
 
     def copy(self, order: str = "C") -> Any:
-        """As `ndarray.copy`."""
+        """As `ndarray.copy`; the copy of a number is one."""
+        if not isinstance(innermost(self), ndarray):
+            return +self
         return FUNCTIONS[np.copy](self, order)
 
     def conj(self) -> Any:
@@ -504,7 +515,7 @@ class Var(Shaped):
 
     sum, prod, mean, var, std = map(_method, ("sum", "prod", "mean", "var", "std"))
     max, min, argmax, argmin = map(_method, ("max", "min", "argmax", "argmin"))
-    all, any, clip, cumsum = map(_method, ("all", "any", "clip", "cumsum"))
+    all, any, cumsum = map(_method, ("all", "any", "cumsum"))
     ravel, squeeze, swapaxes = map(_method, ("ravel", "squeeze", "swapaxes"))
     dot, take, repeat, diagonal = map(_method, ("dot", "take", "repeat", "diagonal"))
     argsort, cumprod, trace = map(_method, ("argsort", "cumprod", "trace"))

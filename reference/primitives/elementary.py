@@ -14,6 +14,7 @@ import numpy as np
 from ffverify.reference.engine.primitive import (
     ELEMENTARY,
     Primitive,
+    _converted,
     _exact_scale,
     _scale,
     astype,
@@ -351,6 +352,6 @@ bitwise_xor = constant("bitwise_xor", np.bitwise_xor, exact=np.bitwise_xor)
 invert = constant("invert", np.invert, exact=np.invert)
 to_integer = constant(
     "to_integer",
-    lambda x, *, dtype: np.asarray(x).astype(dtype)[()],
+    _converted,
     exact=lambda x, *, dtype: x.astype(dtype),
 )

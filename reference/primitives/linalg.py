@@ -28,7 +28,16 @@ from ffverify.reference.engine.var import Value, as_array, dtype_of, ndarray, sh
 
 from .elementary import where
 from .reductions import sum_
-from .shaping import before, concatenate, getitem, pad_zeros, setitem, transpose
+from .shaping import (
+    before,
+    concatenate,
+    getitem,
+    number,
+    pad_zeros,
+    setitem,
+    transpose,
+    with_memory,
+)
 
 
 def matrix_transpose(x: Value) -> Value:
@@ -202,7 +211,7 @@ def inner(a: Value, b: Value) -> Value:
     """As `numpy.inner`."""
     if not shape_of(a) or not shape_of(b):
         return a * b
-    return tensordot(a, b, axes=((-1,), (-1,)))
+    return number(tensordot(a, b, axes=((-1,), (-1,))))
 
 
 def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
@@ -260,7 +269,7 @@ def cross(
     (a0, a1, a2), (b0, b1, b2) = parts
     last = a0 * b1 - a1 * b0
     if a2 is None and b2 is None:
-        return last
+        return with_memory(last)
 
     def product(x: Value, y: Value) -> Value:
         return 0.0 * last if x is None or y is None else x * y

@@ -27,7 +27,7 @@ from ffverify.reference.engine.primitive import (
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from .elementary import absolute, equal, multiply, square, where
-from .shaping import concatenate, expand, gather, put_along, take_along, transpose
+from .shaping import concatenate, expand, gather, number, put_along, take_along, transpose
 
 Axis = Any  # None, int or tuple of ints
 
@@ -167,7 +167,7 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
         if n % 2:
             halves = concatenate(halves, gather(rows, index=(..., slice(n - 1, n))), axis=-1)
         rows = halves
-    y = gather(rows, index=(..., 0))
+    y = number(gather(rows, index=(..., 0)))
     return expand(y, x, chosen) if keepdims else y
 
 
@@ -290,14 +290,14 @@ def norm(x: Value, ord: Any = None, axis: Axis = None, *, keepdims: bool = False
         return norm_over(x, axis=chosen, keepdims=keepdims)
     if len(chosen) == 2:
         order = chosen if axis is None else axis
-        return factorisations.matrix_norm(x, ord, order, keepdims=keepdims)
+        return number(factorisations.matrix_norm(x, ord, order, keepdims=keepdims))
     if len(chosen) != 1 or isinstance(ord, str):
         raise ValueError(f"norm: ord={ord!r} over axes {chosen} is no norm")
     if ord == 1:
         return sum_over(absolute(x), axis=chosen, keepdims=keepdims)
     if ord == np.inf:
         return largest(absolute(x), *chosen, keepdims=keepdims)
-    return factorisations.vector_norm(x, ord, axis, keepdims=keepdims)
+    return number(factorisations.vector_norm(x, ord, axis, keepdims=keepdims))
 
 
 def vector_norm(x: Value, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Value:  # noqa: A002  # NumPy's

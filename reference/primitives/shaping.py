@@ -174,6 +174,16 @@ def getitem(x: Value, index: Any) -> Value:
     return gather.on(x, *arrays, index=template)
 
 
+def number(y: Value) -> Value:
+    """Give a result without axes as a number, as NumPy does: ``+=`` makes another of it."""
+    return gather(y, index=()) if shape_of(y) == () and isinstance(innermost(y), ndarray) else y
+
+
+def with_memory(x: Value) -> Value:
+    """Give a number as an array without axes, into which a program may write."""
+    return x if isinstance(innermost(x), ndarray) else reshape(x, shape=())
+
+
 def setitem(x: Value, index: Any, v: Value) -> Value:
     """Return x after ``x[index] = v``."""
     arrays, template = _parted(index)

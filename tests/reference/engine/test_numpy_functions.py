@@ -4,6 +4,8 @@ The derivative is compared with a central difference of NumPy's function in long
 so that its error is 2^-40 |f'''| / 6 + 2^-63 |f| / 2^-20 < 4e-12 for functions of size 1 here.
 """
 
+import operator
+
 import numpy as np
 import pytest
 import scipy.special
@@ -545,6 +547,9 @@ def test_values_are_numpys_at_every_edge(name, edge):
     y = jvp(f, (x,), (np.ones_like(x),))[0]
     assert np.shape(y) == np.shape(plain)
     assert np.asarray(y).dtype == np.asarray(plain).dtype
+    assert isinstance(y, np.ndarray) == isinstance(
+        plain, np.ndarray
+    )  # of a number += makes another
     words = set(name.split())
     if words & EXACTER and x.dtype != np.float64:
         return
@@ -692,6 +697,22 @@ REFUSED = [
     lambda x: np.fft.rfftn(x[0, 0]).real,
     lambda x: np.copyto(x * 1, x, casting="foo"), lambda x: np.copyto(x * 1, np.ones(4, complex)),
     lambda x: np.put_along_axis(x * 1, np.array([0]), 2.0, 1), lambda x: np.pad(x[0, 0], -1),
+    lambda x: np.clip(x, 0.5), lambda x: np.clip(x, a_max=0.5), lambda x: np.clip(x, 0, max=1),
+    lambda x: np.clip(x, 0, 1, min=0), lambda x: x.clip(a_max=0.5),
+    *(
+        lambda x, f=f: f(x[:0], initial=None)
+        for f in (np.sum, np.prod, np.max, np.add.reduce, np.multiply.reduce)
+    ),
+    lambda x: np.sum(x, initial=None, where=x > 0.5), lambda x: round(x, 1), round,
+    lambda x: round(x[..., 0, 0], 1), lambda x: np.nanmean(x, dtype=int),
+    lambda x: np.std(x, axis=0, dtype=int),
+    *(
+        lambda x, f=f: operator.iadd(f(x), np.ones(3))
+        for f in (
+            lambda x: x[..., 0, 0], lambda x: np.copy(x[0, 0]), lambda x: np.array(x[0, 0], like=x),
+            lambda x: operator.iadd(x[..., 0, 0], 1.0), lambda x: np.squeeze(x[:1, :1]),
+        )
+    ),
 ]  # fmt: skip
 if hasattr(np, "matvec"):
     REFUSED += [lambda x: np.matvec(x[0], x[0]), lambda x: np.vecmat(x[0, 0], x)]
@@ -734,7 +755,17 @@ SERVED = [
     lambda x: np.broadcast_arrays(x, [1.0, 2.0, 3.0, 4.0])[1],
     lambda x: np.take(x[0, 0], [0, 0], axis=0), lambda x: np.add.accumulate(x, (0,)),
     lambda x: np.diff(x, 0, axis=5),
-    lambda x: np.sum(x, dtype=bool) * 1.0, lambda x: np.sum(300 * x, dtype=np.int8) * 1.0, np.block,
+    *(
+        lambda x, f=f, dtype=dtype: f(9 * x, axis=0, dtype=dtype) * 1.0
+        for f in (
+            np.mean, np.var, np.cumsum, np.cumprod, np.add.accumulate, np.maximum.accumulate, np.prod,
+        )
+        for dtype in (int, np.int8, bool)
+    ),
+    lambda x: np.mean(x, dtype=int, where=x > 0.5) * 1.0, lambda x: np.var(9 * x, 1, int, ddof=1) * 1.0,
+    lambda x: np.sum(x, initial=None), lambda x: np.prod(x, axis=0, initial=None), lambda x: x.clip(0.5),
+    lambda x: round(x[0, 0], 1), lambda x: np.sum(x, dtype=bool) * 1.0,
+    lambda x: np.sum(300 * x, dtype=np.int8) * 1.0, np.block,
     lambda x: np.ravel(x, "f"), lambda x: np.reshape(x, (4, 3), "f"), lambda x: np.ravel(x.copy("f"), "k"),
     lambda x: np.array(x, ndmin=3, order="F", like=x).ravel("K"),
     lambda x: np.array([x.T, x.T], like=x).ravel("K"),
@@ -771,7 +802,58 @@ def test_what_numpy_serves_is_served(k):
         return
     assert np.shape(y) == np.shape(plain)
     assert np.asarray(y).dtype == np.asarray(plain).dtype
+    assert isinstance(y, np.ndarray) == isinstance(plain, np.ndarray)
     np.testing.assert_allclose(y, plain, rtol=2 * M.size * 2**-53)
+
+
+# Of vectors, of numbers, and of arrays without axes.
+WITHOUT_AXES = [
+    *(
+        lambda x, f=f: f(x)
+        for f in (
+            np.sum, np.prod, np.mean, np.var, np.std, np.max, np.ptp, np.median, np.average, np.linalg.norm,
+            np.nansum, np.nanprod, np.nanmax, np.nanmean, np.nanvar, trapezoid, np.cov, np.multiply.reduce,
+            lambda x: np.quantile(x, 0.3), lambda x: np.percentile(x, 30), lambda x: np.inner(x, x),
+            lambda x: np.vdot(x, x), lambda x: np.tensordot(x, x, 1), lambda x: np.einsum("i,i", x, x),
+            lambda x: np.linalg.norm(x, 3), lambda x: np.linalg.norm(np.outer(x, x), "nuc"),
+            lambda x: np.linalg.norm(np.outer(x, x), 1),
+            lambda x: np.interp(0.5, [0.0, 1.0], x[:2]), lambda x: np.take(x, 0), lambda x: x.take(1),
+            lambda x: np.sum(x[:0], initial=1.0), lambda x: np.max(x, initial=2.0, where=x > 0),
+            lambda x: np.squeeze(x[:1]), lambda x: np.reshape(x[:1], ()), lambda x: x[..., 0],
+        )
+    ),
+    *(
+        lambda x, f=f, part=part: f(part(x))
+        for f in (
+            np.copy, np.squeeze, np.prod, np.nan_to_num, np.i0, np.real_if_close, np.ravel, np.negative,
+            np.exp, np.atleast_1d, np.transpose, np.zeros_like,
+            lambda v: v.copy(), lambda v: v.astype(np.float32), lambda v: v.astype(float), lambda v: v * 1.0,
+            lambda v: np.clip(v, 0, 1), lambda v: np.modf(v)[0],
+            lambda v: np.where(True, v, v), lambda v: np.select([True], [v]),
+            lambda v: np.interp(v, [0, 1], [2, 3]),
+            lambda v: np.pad(v, 1), lambda v: np.pad(v, 1, mode="edge"), lambda v: np.roll(v, 1),
+            lambda v: v**2, lambda v: np.power(v, 0.5),
+        )
+        for part in (lambda x: x[0], lambda x: x[..., 0])
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("k", range(len(WITHOUT_AXES)))
+def test_what_has_no_axes_is_a_number_or_an_array_as_numpys_is(k):
+    """Into an array an augmented assignment writes, which its other names see; a number it replaces."""
+
+    def augmented(x):
+        y = WITHOUT_AXES[k](x * 1)
+        same = y
+        y += 2
+        return y * same
+
+    for f in (WITHOUT_AXES[k], augmented):
+        plain = f(V)
+        for y in (jvp(f, (V,), (V,))[0], vjp(f, V)[0], compile(f)(V)):
+            assert isinstance(y, np.ndarray) == isinstance(plain, np.ndarray)
+            np.testing.assert_allclose(y, plain, rtol=2 * V.size * 2.0**-23)  # of float32 casts
 
 
 def test_moved_and_ordered_arrays_lie_in_memory_as_numpys_do():
