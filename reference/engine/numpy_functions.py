@@ -245,7 +245,10 @@ def _astype(
     if not np.can_cast(dtype_of(x), dtype, casting):
         raise TypeError(f"astype: {dtype_of(x)} to {dtype} is no cast of casting={casting!r}")
     if order != "K":
-        x = FUNCTIONS[np.copy](x, order)
+        flags = np.asarray(innermost(x)).flags
+        ordered = {"A": flags.forc, "C": flags.c_contiguous, "F": flags.f_contiguous}
+        if copy or not ordered[order]:
+            x = FUNCTIONS[np.copy](x, order)
     if dtype == dtype_of(x) and not copy:
         return x
     if dtype.kind == "c":

@@ -94,7 +94,8 @@ def ravel(x: Value, order: str = "C") -> Value:
     array = innermost(x)
     if order in ("K", "k") and isinstance(array, np.ndarray) and not array.flags.forc:
         return gather(ravel(x), numbers(x).ravel("K"), index=(shaping.ARRAY,))
-    return _reshape(x, (size(x),), _order(x, order))
+    y = _reshape(x, (size(x),), _order(x, order))
+    return y if innermost(y).flags.forc else positive(y)  # no view with gaps
 
 
 @implements(np.copy)
@@ -352,14 +353,31 @@ def stack(arrays: Sequence[Value], axis: int = 0, dtype: Any = None) -> Value:
 @implements(np.asarray, np.asanyarray)
 def _as_array(values: Any, dtype: Any = None, **_: Any) -> Value:
     """As `numpy.asarray` of nested lists of values, with ``like=``, by which NumPy finds the way here."""
-    y = stack(list(map(_as_array, values))) if isinstance(values, list | tuple) else values
+    y = (
+        stack(list(map(_as_array, values)))
+        if isinstance(values, list | tuple)
+        else with_memory(values)
+    )
     return y if dtype is None else FUNCTIONS[np.ndarray.astype](y, dtype, copy=False)
 
 
 @implements(np.array)
-def _array(values: Any, dtype: Any = None, *, order: str = "K", ndmin: int = 0, **_: Any) -> Value:
+def _array(
+    values: Any,
+    dtype: Any = None,
+    *,
+    copy: bool | None = True,
+    order: str = "K",
+    ndmin: int = 0,
+    **_: Any,
+) -> Value:
     y = _as_array(values, dtype)
-    y = reshape(y, shape=(1,) * (ndmin - len(shape_of(y))) + shape_of(y))
+    if len(shape_of(y)) < ndmin:
+        y = reshape(y, shape=(1,) * (ndmin - len(shape_of(y))) + shape_of(y))
+    if not copy:
+        if order != "K":
+            raise TypeError("array: order= without a copy has no rule: leave it to np.copy")
+        return y
     return _copy(y, "C" if order == "K" and isinstance(values, list | tuple) else order)
 
 

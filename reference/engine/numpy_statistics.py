@@ -544,7 +544,7 @@ def _quantile(
     y = where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
     y = where(isnan(gather(ranks, index=(-1,))), np.asarray(np.nan, dtype_of(x)), y)
     reduced = kept(shape_of(x), listed_axes(x, axis)) if keepdims else shape_of(ranks)[1:]
-    return number(reshape(y, shape=parts.shape + reduced))
+    return number(reshape(FUNCTIONS[np.copy](y, "C"), shape=parts.shape + reduced))
 
 
 FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(

@@ -297,7 +297,7 @@ class Var(Shaped):
                 return UFUNCS[ufunc](*args)
         _add_scipy(ufunc)
         if method == "outer" and ufunc in UFUNCS:
-            a, b = args
+            a, b = map(as_array, args)  # of which NumPy makes arrays, with a dtype
             ones = (1,) * len(shape_of(b))
             return UFUNCS[ufunc](FUNCTIONS[np.reshape](a, (*shape_of(a), *ones)), b)
         tables = {"__call__": UFUNCS, "reduce": REDUCTIONS, "accumulate": ACCUMULATIONS}
@@ -395,6 +395,10 @@ class Var(Shaped):
         return FUNCTIONS[ndarray.__getitem__](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if not isinstance(innermost(self), ndarray):
+            raise TypeError(
+                "a number does not support item assignment: it has no memory of its own"
+            )
         write(self, FUNCTIONS[np.ndarray.__setitem__](self, index, value))
 
     def __contains__(self, value: Any) -> bool:

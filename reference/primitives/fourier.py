@@ -21,7 +21,7 @@ def _parts(z: Any) -> Any:
 
 
 def _whole(parts: Any) -> Any:
-    z = np.empty(parts.shape[1:], np.result_type(parts.dtype, np.complex64))
+    z = np.empty_like(parts[0], np.result_type(parts.dtype, np.complex64))
     z.real, z.imag = parts
     return z
 

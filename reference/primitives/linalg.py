@@ -328,9 +328,9 @@ def matrix_power(a: Value, n: int) -> Value:
     check_square("matrix_power", a)
     if n == 0:
         return 0.0 * a + np.eye(shape_of(a)[-1], dtype=dtype_of(a))
-    half = matrix_power(a, n // 2) if n > 1 else None
-    if half is None:
-        return +a
+    if n == 1:
+        return a  # itself, as NumPy does
+    half = matrix_power(a, n // 2)
     y = matmul(half, half)
     return matmul(y, a) if n % 2 else y
 

@@ -20,6 +20,7 @@ from ffverify.reference.engine.primitive import (
     general,
     has_nan,
     linear,
+    positive,
     reshape,
     sum_over,
     sum_transpose,
@@ -158,6 +159,8 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
     rows = rows_of(x, chosen)
     if shape_of(rows)[-1] == 0:
         rows = np.ones((*shape_of(rows)[:-1], 1), dtype_of(x))
+    elif shape_of(rows)[-1] == 1:
+        rows = positive(rows)  # no view
     while (n := shape_of(rows)[-1]) > 1:
         half = n // 2
         halves = multiply(

@@ -20,6 +20,7 @@ from ffverify.reference.engine.primitive import (
     general,
     kept,
     linear,
+    positive,
     reshape,
 )
 from ffverify.reference.engine.var import (
@@ -276,6 +277,8 @@ def cumprod(x: Value, axis: int) -> Value:
     Without a division, so that it is right to every order also where factors are 0.
     """
     whole = before(x, axis)
+    if shape_of(x)[axis] < 2:
+        return positive(x)  # no x itself
     shift = 1
     while shift < shape_of(x)[axis]:
         first = gather(x, index=(*whole, slice(None, shift)))

@@ -763,6 +763,7 @@ SERVED = [
         for dtype in (int, np.int8, bool)
     ),
     lambda x: np.mean(x, dtype=int, where=x > 0.5) * 1.0, lambda x: np.var(9 * x, 1, int, ddof=1) * 1.0,
+    lambda x: np.subtract.outer(x.astype(np.float32), 2.0), lambda x: np.add.outer(1, x.astype(np.float16)),
     lambda x: np.sum(x, initial=None), lambda x: np.prod(x, axis=0, initial=None), lambda x: x.clip(0.5),
     lambda x: round(x[0, 0], 1), lambda x: np.sum(x, dtype=bool) * 1.0,
     lambda x: np.sum(300 * x, dtype=np.int8) * 1.0, np.block,
@@ -869,6 +870,8 @@ def test_moved_and_ordered_arrays_lie_in_memory_as_numpys_do():
             lambda x: np.pad(x, 1, constant_values=2.0),
             lambda x: np.pad(x, 1, mode="edge"), np.sinc, np.imag,
             lambda x: np.select([x > 0.5], [x]), lambda x: np.tile(x, 1), np.fft.fftshift, np.median,
+            lambda x: np.quantile(x, [0.2, 0.7], axis=0), lambda x: np.fft.irfft2(np.fft.rfft2(x)),
+            lambda x: np.fft.irfft(np.fft.rfft(x, axis=0), 3, axis=0),
         ):  # fmt: skip
             for y in (jvp(f, (x,), (x,))[0], compile(f)(x)):
                 assert np.asarray(y).strides == np.asarray(f(x)).strides

@@ -208,6 +208,21 @@ ALIASES = {
     "chain": lambda v: np.rot90(v.T)[1:][:, None, ::-1],
     "triu": np.triu,
     "sum over no axes": lambda v: np.sum(v, axis=()),
+    "prod over no axes": lambda v: np.prod(v, axis=()),
+    "prod of one row": lambda v: np.prod(v[:1], axis=0),
+    "cumprod of one row": lambda v: np.cumprod(v[:1], axis=0),
+    "cumsum of one row": lambda v: np.cumsum(v[:1], axis=0),
+    "median of one row": lambda v: np.median(v[:1], axis=0),
+    "matrix_power 1": lambda v: np.linalg.matrix_power(v, 1),
+    "array without a copy": lambda v: np.array(v, copy=False, like=v),
+    "ravel of a column": lambda v: v[:, 1].ravel(),
+    "ravel of a row": lambda v: v[1].ravel(),
+    "reshape of a column": lambda v: v[:, 1].reshape(3, 1),
+    "astype in the order it has": lambda v: v.astype(v.dtype, order="C", copy=False),
+    "astype in another order": lambda v: v.astype(v.dtype, order="F", copy=False),
+    "an array without axes": lambda v: v[..., 0, 1],
+    "copy of a number": lambda v: np.copy(v[0, 1]),
+    "asarray of a number": lambda v: np.asarray(v[0, 1], like=v[0]),
 }
 READ_ONLY = {"diagonal", "diag", "linalg.diagonal", "broadcast_to", "broadcast_arrays"}
 
@@ -274,6 +289,13 @@ def test_what_numpy_refuses_is_refused():
         v += x
         return np.sum(v)
 
+    def to_a_number(x):
+        total = np.sum(x)
+        total[...] = x[0]
+        return total
+
+    with pytest.raises(TypeError, match="a number does not support item assignment"):
+        grad(to_a_number)(X)
     with pytest.raises(ValueError, match=r"shape \(2, 3\) to an array of shape \(3,\)"):
         grad(wider)(X)
     with pytest.raises(TypeError, match=r"write `a = a \+ b`"):
