@@ -219,7 +219,8 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
 
     Copies are what they copy, and what was computed before is not computed again. What depends on data alone,
     on labels and masks and no floats, is one step; so are moves of what was only moved. Where moved elements
-    go is remembered among ``moves``.
+    go is remembered among ``moves``. An index that a program gets by rounding floats of its own is what torch
+    makes it, not what exact arithmetic would.
     """
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
@@ -227,7 +228,7 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     same: dict[int, int] = {}
     before: dict[Any, list[Slot]] = {}
     data = [s for s in slots(tape.inputs) if not has_floats(s)]
-    plain = {s.number for s in data} | {k for k, t in tape.constants.items() if not has_floats(t)}
+    known = {s.number for s in data} | tape.constants.keys()  # of which torch has the numbers
     of_data: list[Slot] = []
     steps: list[tuple[Step, list[int]]] = []
     for step in tape.steps:
@@ -237,11 +238,14 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
             same[results[0].number] = takes[0]
         elif alike is not results and not step.writes:
             same |= zip((s.number for s in results), (s.number for s in alike), strict=True)
-        elif plain.issuperset(takes) and not (_makes_floats(step) or step.writes):
-            of_data += results
-            plain |= {s.number for s in results if not has_floats(s)}
-        else:
+        elif step.writes or not known.issuperset(takes):
             steps.append((step, takes))
+        else:
+            known |= {s.number for s in results}
+            if _rounds(step):
+                steps.append((step, takes))
+            else:
+                of_data += results
     outputs = [same.get(s.number, s.number) for s in slots(tape.outputs)]
     line = Line(len(tape.inputs), FRAMEWORK.to_numpy)
     places = {s.number: i for i, s in enumerate(tape.inputs) if isinstance(s, Slot)}
@@ -370,6 +374,12 @@ def _moved(
         return [by_each(xs, lambda step, given: _step(step, moves)(arithmetic, *given)[0])]
 
     return run
+
+
+def _rounds(step: Step) -> bool:
+    """Tell whether an operation on numbers that torch has may give others than exact arithmetic does."""
+    floats = any(map(has_floats, step.inputs)) and any(map(has_floats, step.outputs))
+    return floats or _makes_floats(step)
 
 
 def _makes_floats(step: Step) -> bool:

@@ -131,7 +131,7 @@ class Tape:
         steps: list[Step] = []
         for step in reversed(self.steps):
             numbers = {s.number for s in step.outputs}
-            if numbers & needed and not numbers <= self.constants.keys():
+            if numbers & needed:
                 steps.append(step)
                 needed |= {s.number for s in step.inputs}
         kept = {k: t.clone() for k, t in self.constants.items() if k in needed}
@@ -385,9 +385,7 @@ def functional(tape: Tape, args: Sequence[Any], table: Table, known: dict[str, T
     """
     if any(step.writes for step in tape.steps):
         tape = _functionalised(_decomposed(tape, {_FIRST: table[_FIRST]}, {}), args)
-    tape = _decomposed(tape, table, known)
-    own = _own_integers(tape.steps, tape.constants)
-    return replace(tape, constants={**tape.constants, **own})
+    return _decomposed(tape, table, known)
 
 
 def _functionalised(tape: Tape, args: Sequence[Any]) -> Tape:
@@ -466,25 +464,3 @@ def _example(slot: Slot) -> torch.Tensor:
     size = 1 + sum((n - 1) * step for n, step in zip(slot.shape, slot.stride, strict=True))
     make = torch.ones if has_floats(slot) else torch.zeros
     return make(size, dtype=slot.dtype).as_strided(slot.shape, slot.stride)
-
-
-def _own_integers(
-    steps: Sequence[Step], constants: Mapping[int, torch.Tensor]
-) -> dict[int, torch.Tensor]:
-    """Give integers and truth values that depend on no input, as torch computes them.
-
-    An index that a program gets by rounding floats of its own is what it is there, not what exact
-    arithmetic would make of it.
-    """
-    values: dict[int, Any] = dict(constants)
-    found: dict[int, torch.Tensor] = {}
-    for step in steps:
-        results = step.outputs
-        random = torch.Tag.nondeterministic_seeded in getattr(step.operation, "tags", ())
-        if random or step.writes or not results or not all(s.number in values for s in step.inputs):
-            continue
-        given, named = mapped(Slot, lambda s: values[s.number], (step.args, step.kwargs))
-        bind(step.results, step.operation(*given, **named), values)
-        if not any(map(has_floats, results)):
-            found |= {s.number: values[s.number] for s in results}
-    return found
