@@ -94,6 +94,14 @@ def moving(
     return put
 
 
+def in_format(result: Any, format_name: str, arithmetic: Arithmetic) -> Any:
+    """Bring a step's result to the format that a framework gives it; floats are rounded if numbers are."""
+    if "float" not in format_name:
+        return result.astype(format_name)
+    precise = arithmetic.array(result)
+    return precise if arithmetic.cast is None else precise.astype(format_name)
+
+
 def entering(plain: Any, arithmetic: Arithmetic) -> Any:
     """Bring an array of NumPy's in: floats exactly, complex numbers not at all, whatever else as it is."""
     if isinstance(plain, np.ndarray) and plain.dtype.kind == "c":

@@ -59,14 +59,14 @@ def test_elementary_functions_have_both_arithmetics_and_a_rounding() -> None:
 
 def test_atens_names_exist() -> None:
     torch = pytest.importorskip("torch")
-    from ffverify.frameworks.torch.operations import ATEN, FILLS, MOVES, ON_NUMBERS, TYPED
+    from ffverify.frameworks.torch.operations import ATEN, FILLS, MOVES, ON_NUMBERS
 
     def missing(names: set[str]) -> set[str]:
         return {
             n for n in names if not any(hasattr(o, n) for o in (torch.ops.aten, torch.ops.prims))
         }
 
-    assert missing({*ATEN, *MOVES, *FILLS, *ON_NUMBERS, *TYPED}) == set()
+    assert missing({*ATEN, *MOVES, *FILLS, *ON_NUMBERS}) == set()
     assert missing({"exp", "exponential_function"}) == {"exponential_function"}
     assert not ATEN.keys() & MOVES
 

@@ -17,11 +17,11 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
-from ffverify.exact.formats import is_floating
+from ffverify.exact.formats import dtype_name, is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import UnknownOperation, listed
-from ffverify.frameworks.line import Line, entering, moving
+from ffverify.frameworks.line import Line, entering, in_format, moving
 
 from . import FRAMEWORK
 from .jaxprs import laid_out, ran
@@ -78,9 +78,9 @@ def _step(equation: Any) -> Callable[..., Sequence[Value]]:
         return lambda arithmetic, *xs: _CONTROL[name](
             lambda line, args: line.exactly(args, arithmetic), list(xs), **parts
         )
-    formats = [v.aval.dtype.name if is_floating(v.aval) else "" for v in equation.outvars]
+    formats = [dtype_name(v.aval) for v in equation.outvars]
     put = _moving(equation) if name in MOVES else None
-    whole = None if any(formats) else ON_INTEGERS.get(name)
+    whole = None if _some(equation.outvars, jnp.floating) else ON_INTEGERS.get(name)
 
     def step(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
         kinds = set(map(type, xs))
@@ -88,19 +88,14 @@ def _step(equation: Any) -> Callable[..., Sequence[Value]]:
         if Plain in kinds and not (some and (put or name in _OF_PLAIN)):
             raise HiddenRows(name)
         if not some and whole and all(x.dtype.kind in "biu" for x in xs):
-            return [np.asarray(whole(*xs, **params)).astype(equation.outvars[0].aval.dtype)]
+            return [np.asarray(whole(*xs, **params)).astype(formats[0])]
         if not some:
             return [entering(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
         if put:
             return put(xs)
         result = LAX[name](*xs, **params)
         results = result if isinstance(result, list) else [result]
-        if arithmetic.cast is None:
-            return results
-        return [
-            r.astype(f) if f and isinstance(r, PreciseArray) else r
-            for r, f in zip(results, formats, strict=True)
-        ]
+        return [in_format(r, f, arithmetic) for r, f in zip(results, formats, strict=True)]
 
     return step
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.formats import Array
 from ffverify.exact.operations import OPERATIONS, renamed
 from ffverify.exact.programs import UnknownOperation
@@ -91,7 +90,7 @@ def _sort(*xs: Any, dimension: int, num_keys: int, **_: Any) -> list[Any]:
 def _top_k(x: Any, *, k: int, axis: int = -1, **_: Any) -> list[Any]:
     order = np.argsort(-x, axis=axis, kind="stable")
     order = np.moveaxis(np.moveaxis(order, axis, -1)[..., :k], -1, axis)
-    return [np.take_along_axis(x, order, axis), order.astype(np.int32)]
+    return [np.take_along_axis(x, order, axis), order]
 
 
 def _scattered(operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,26 +128,20 @@ def _positions(
     return np.asarray(found).ravel()
 
 
-def _convert(x: Any, *, new_dtype: Any, **_: Any) -> Any:
-    if jnp.issubdtype(new_dtype, jnp.floating):
-        return x.astype(np.dtype(new_dtype).name) if isinstance(x, PreciseArray) else x
-    return x.astype(new_dtype)
-
-
 LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "map": _mapped, "algebra": _mapped, "scan": _scanned, "scatter": _scattered,
     "reduce": lambda operation: lambda x, axes, **_: operation(x, axis=tuple(axes)) if axes else x,
-    "place": lambda operation: lambda x, axes, index_dtype: operation(x, axis=axes[0]).astype(index_dtype),
+    "place": lambda operation: lambda x, axes, **_: operation(x, axis=axes[0]),
 }) | {
     "integer_pow": lambda x, y: x ** int(y), "clamp": lambda low, x, high: np.clip(x, low, high),
     "round": lambda x, rounding_method: (
         np.rint(x) if int(rounding_method) == 1 else np.sign(x) * np.floor(abs(x) + 0.5)),
-    "convert_element_type": _convert, "sort": _sort, "top_k": _top_k,
+    "sort": _sort, "top_k": _top_k,
     "lt_to": _mapped(np.less), "le_to": _mapped(np.less_equal),  # searches make all zeros one before
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
     "triangular_solve": lambda a, b, left_side, lower, transpose_a, unit_diagonal, **_: _op(
         "solve_triangular")(a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a),
     **dict.fromkeys(str.split(
-        "stop_gradient copy copy_p reduce_precision optimization_barrier real name pvary "
-        "device_put sharding_constraint"), _identity),
+        "convert_element_type stop_gradient copy copy_p reduce_precision optimization_barrier real name "
+        "pvary device_put sharding_constraint"), _identity),
 }  # fmt: skip

@@ -27,11 +27,11 @@ from ffverify.exact.formats import dtype_name, is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed, remembered
-from ffverify.frameworks.line import Line, entering, moving
+from ffverify.frameworks.line import Line, entering, in_format, moving
 
 from . import FRAMEWORK, recorded
 from .decompositions import FACTORED, FORMULAS
-from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, TYPED, natively
+from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, natively
 from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped, record, slots
 
 
@@ -259,13 +259,13 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
     wanted = [s for s in of_data if s.number in used]
     if wanted:
         add(_of_data(tape.part(data, wanted)), [s.number for s in data], wanted)
-    moving: dict[int, Moving] = {}
+    chains: dict[int, Chain] = {}
     for step, takes in steps:
-        sources, does = takes, _step(step, moves)
-        if _only_moves(step):
-            sources, chain = moving[step.outputs[0].number] = _after(step, takes, moving)
-            does = _moved(sources, chain, moves)
-        add(does, sources, step.outputs)
+        if step.name in MOVES and any(map(has_floats, step.inputs)):
+            sources, chain = _after(step, takes, chains)
+            add(_moving(sources, chain, moves), sources, step.outputs)
+        else:
+            add(_step(step), takes, step.outputs)
     line.giving([places[n] for n in outputs])
 
     def run(*args: Value) -> tuple[Any, ...]:
@@ -289,35 +289,24 @@ def _of_data(tape: Tape) -> Callable[..., list[Value]]:
     return step
 
 
-def _step(step: Step, moves: Moves) -> Callable[..., Sequence[Value]]:
+def _step(step: Step) -> Callable[..., Sequence[Value]]:
     """Give what an operation does to values; it is told first of which arithmetic they are."""
-    meant = step  # with the arguments that its meaning takes
-    if ignored := step.kwargs.keys() & IGNORED - ({"dtype"} if step.name in TYPED else set()):
-        meant = replace(step, kwargs={k: v for k, v in step.kwargs.items() if k not in ignored})
-    put = _moving(step, moves) if step.name in MOVES else None
-
-    def results_of(arithmetic: Arithmetic, xs: Sequence[Value], *, some: bool) -> Value:
-        if step.name not in ATEN or not (some or _makes_floats(step)):
-            args, kwargs = step.given(xs)
-            return _native(step.operation, args, kwargs, arithmetic)
-        args, said = meant.given(xs)
-        if not some:
-            args = [arithmetic.array(a) if isinstance(a, np.ndarray) else a for a in args]
-        result = ATEN[step.name](*args, **said)
-        exact = arithmetic.cast is None and meant.floating
-        if exact or not (isinstance(step.results, Slot) and isinstance(result, PreciseArray)):
-            return result
-        return result.astype(dtype_name(step.results))
+    said = {k: v for k, v in step.kwargs.items() if k not in IGNORED}
+    meant = replace(step, kwargs=said)  # with the arguments that its meaning takes
 
     def run(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
         kinds = set(map(type, xs))
-        if put and PreciseArray in kinds:
-            return put(xs)
         if Plain in kinds and step.name not in _OF_PLAIN:
             raise HiddenRows(step.name)
-        results = results_of(arithmetic, xs, some=PreciseArray in kinds or Plain in kinds)
+        some = PreciseArray in kinds or Plain in kinds
+        if step.name not in ATEN or not (some or _makes_floats(step)):
+            results = _native(step, xs, arithmetic)
+        else:
+            given = xs if some else [arithmetic.array(x) for x in xs]
+            args, kwargs = meant.given(given)
+            results = ATEN[step.name](*args, **kwargs)
         if isinstance(step.results, Slot):
-            return [results]
+            return [in_format(results, dtype_name(step.results), arithmetic)]
         found: dict[int, Value] = {}
         bind(step.results, results, found)
         return [found.get(s.number) for s in step.outputs]
@@ -325,55 +314,61 @@ def _step(step: Step, moves: Moves) -> Callable[..., Sequence[Value]]:
     return run
 
 
-def _only_moves(step: Step) -> bool:
-    """Tell whether an operation moves elements of floats to one array, by no indices or strides that vary."""
-    own = step.name in MOVES and step.name not in FILLS and not step.name.startswith("as_strided")
-    return own and step.floating and all(map(has_floats, step.inputs))
-
-
 # What is moved, and the operations that move it one after another, each with what it takes.
-Moving = tuple[list[int], list[tuple[Step, list[int]]]]
+Chain = tuple[list[int], list[tuple[Step, list[int]]]]
 _LONG = 64  # operations that are one move
 
 
-def _after(step: Step, takes: list[int], before: dict[int, Moving]) -> Moving:
-    """Give what a step moves, where that was moved before from there."""
-    parts = [before.get(n, ([n], [])) for n in takes]
-    chain = list({id(s): (s, t) for _, some in parts for s, t in some}.values())
-    if len(chain) >= _LONG:
-        return list(dict.fromkeys(takes)), [(step, takes)]
-    return list(dict.fromkeys(n for some, _ in parts for n in some)), [*chain, (step, takes)]
+def _after(step: Step, takes: list[int], chains: dict[int, Chain]) -> Chain:
+    """Give what a step moves, where that was moved before from there.
+
+    Only what moves floats to one array, by no indices or strides that vary, is part of a longer chain.
+    """
+    alone = step.name in FILLS or step.name.startswith("as_strided") or not step.floating
+    alone = alone or not all(map(has_floats, step.inputs))
+    parts = [([n], []) if alone else chains.get(n, ([n], [])) for n in takes]
+    before = list({id(s): (s, t) for _, some in parts for s, t in some}.values())
+    if len(before) >= _LONG:
+        parts, before = [(takes, [])], []
+    chain = list(dict.fromkeys(n for some, _ in parts for n in some)), [*before, (step, takes)]
+    if not alone:
+        chains[step.outputs[0].number] = chain
+    return chain
 
 
-def _moved(
-    sources: list[int], chain: list[tuple[Step, list[int]]], moves: Moves
+def _moving(
+    sources: list[int], chain: list[tuple[Step, list[int]]], known: Moves
 ) -> Callable[..., Sequence[Value]]:
-    """Give what moves elements as operations do one after another."""
+    """Let torch move the labels of elements, as a chain does, and put the elements where the labels went.
+
+    Where that is stays the same for the same indices.
+    """
     places = {n: i for i, n in enumerate(sources)}
     places |= {s.outputs[0].number: i for i, (s, _) in enumerate(chain, len(places))}
-    key = tuple((*(places[n] for n in takes), step.likeness[-1]) for step, takes in chain)
+    *before, (last, taken) = chain
+    place = FILLS.get(last.name, len(last.args))
+    number, outside = next(iter(last.args[place:]), None), math.nan
+    if isinstance(number, int | float):  # that elements are set to
+        outside = float(number)
+        last = replace(last, args=(*last.args[:place], -1, *last.args[place + 1 :]))
+    steps = [(s, [places[n] for n in takes]) for s, takes in (*before, (last, taken))]
+    alike = tuple((*takes, s.likeness[-1]) for s, takes in steps)
 
-    def by_each(xs: Sequence[Any], do: Callable[[Step, list[Any]], Any]) -> Any:
-        values = list(xs)
-        for step, takes in chain:
-            values.append(do(step, [values[places[n]] for n in takes]))
-        return values[-1]
-
-    def on_labels(step: Step, given: list[Any]) -> Any:
-        args, kwargs = step.given(given)
-        return step.operation(*args, **kwargs).contiguous()
+    def find(operands: Sequence[Value]) -> list[Move]:
+        key = (alike, *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
+        return remembered(known, key, lambda: where(operands), most=_MANY)
 
     def where(operands: Sequence[Value]) -> list[Move]:
-        return [move(by_each(natively(marked(operands)), on_labels).numpy())]
+        values = list(map(natively, marked(operands)))
+        for step, takes in steps:
+            looks = zip(step.inputs, [values[i] for i in takes], strict=True)
+            args, kwargs = step.given([_laid_in_memory(x, slot, step.name) for slot, x in looks])
+            out = step.operation(*args, **kwargs)
+            values.append(mapped(torch.Tensor, torch.Tensor.contiguous, out))
+        return [move(t.numpy()) for t in among(torch.Tensor, values[-1])]
 
-    put = moving(lambda operands: remembered(moves, key, lambda: where(operands), most=_MANY))
-
-    def run(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
-        if all(type(x) is PreciseArray for x in xs):
-            return put(xs)
-        return [by_each(xs, lambda step, given: _step(step, moves)(arithmetic, *given)[0])]
-
-    return run
+    put = moving(find, outside)
+    return lambda _arithmetic, *xs: put(xs)
 
 
 def _rounds(step: Step) -> bool:
@@ -387,44 +382,19 @@ def _makes_floats(step: Step) -> bool:
     return step.name in ON_NUMBERS and step.name in ATEN and step.floating
 
 
-def _moving(step: Step, known: Moves) -> Callable[[Sequence[Value]], Sequence[Value]]:
-    """Let torch move the labels of elements, and put the elements where the labels went.
-
-    Where that is stays the same for the same indices.
-    """
-    place = FILLS.get(step.name, len(step.args))
-    number, outside = next(iter(step.args[place:]), None), math.nan
-    if isinstance(number, int | float):  # that elements are set to
-        outside = float(number)
-        step = replace(step, args=(*step.args[:place], -1, *step.args[place + 1 :]))
-
-    def find(operands: Sequence[Value]) -> list[Move]:
-        key = (step.likeness[-1], *(x.tobytes() for x in operands if isinstance(x, np.ndarray)))
-        return remembered(known, key, lambda: where(operands), most=_MANY)
-
-    def where(operands: Sequence[Value]) -> list[Move]:
-        looks = zip(step.inputs, marked(operands), strict=True)
-        args, kwargs = step.given([_laid_in_memory(x, slot, step.name) for slot, x in looks])
-        out = step.operation(*args, **kwargs)
-        return [move(t.numpy()) for t in among(torch.Tensor, out)]
-
-    return moving(find, outside)
-
-
-def _laid_in_memory(x: Any, slot: Slot, name: str) -> torch.Tensor:
-    """Give labels or indices as a tensor; for operations on its storage, with the strides that it had."""
-    plain: torch.Tensor = natively(x)
+def _laid_in_memory(x: torch.Tensor, slot: Slot, name: str) -> torch.Tensor:
+    """Give labels as they are; for operations on their storage, with the strides that elements had."""
     if not name.startswith("as_strided"):
-        return plain
-    return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(plain)
+        return x
+    return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(x)
 
 
-def _native(target: Any, args: Any, kwargs: Any, arithmetic: Arithmetic) -> Value:
+def _native(step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
     """Run an operation without precise operands as it is: integers, and constants being made."""
-    args, kwargs = natively((args, kwargs))
-    if among(PreciseArray, (args, kwargs)):
-        raise UnknownOperation(str(target))
-    out = target(*args, **kwargs)
+    if any(isinstance(x, PreciseArray) for x in xs):
+        raise UnknownOperation(str(step.operation))
+    args, kwargs = step.given(natively(xs))
+    out = step.operation(*args, **kwargs)
     return mapped(torch.Tensor, lambda t: entering(FRAMEWORK.to_numpy(t), arithmetic), out)
 
 

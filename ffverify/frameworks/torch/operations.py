@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.operations import OPERATIONS, renamed
 from ffverify.exact.programs import UnknownOperation
 
@@ -45,7 +44,7 @@ DECOMPOSED = frozenset(
     """)
 )
 
-# Keywords that say nothing about numbers.
+# Keywords that say nothing about numbers but their format, which results are brought to.
 IGNORED = frozenset(str.split("memory_format layout device pin_memory non_blocking dtype out"))
 
 # Operations that give their first argument: a functional program changes neither.
@@ -80,12 +79,6 @@ FILLS = {"scatter": 3, "constant_pad_nd": 2}
 
 def _identity(x: Any, *_args: Any, **_kwargs: Any) -> Any:
     return x
-
-
-def _convert(x: Any, *_args: Any, dtype: Any = None, **_kwargs: Any) -> Any:
-    if dtype is None or (dtype.is_floating_point and not isinstance(x, PreciseArray)):
-        return x
-    return x.astype(str(dtype).removeprefix("torch."))
 
 
 def _axes(dim: Any) -> Any:
@@ -192,10 +185,6 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
     return _op("select")(condition, y, x)
 
 
-def _full_like(x: Any, value: Any, dtype: Any = None) -> Any:
-    return _convert(np.full_like(x, value), dtype=dtype)
-
-
 def natively(tree: Any) -> Any:
     """Give arrays of NumPy's, nested as arguments are, as tensors."""
     return mapped(np.ndarray, lambda a: torch.from_numpy(np.array(a)), tree)
@@ -280,7 +269,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "sub": lambda x, y, alpha=1: np.subtract(x, y if alpha == 1 else np.multiply(y, alpha)),
     "div": _divide,
     "round": lambda x, decimals=0: np.rint(x) if not decimals else np.rint(x * 10**decimals) / 10**decimals,
-    "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: _full_like(x, 0) + v,
+    "relu": lambda x: np.maximum(x, 0), "fill": lambda x, v: np.zeros_like(x) + v,
     **dict.fromkeys(("clamp", "clamp_min"), lambda x, min=None, max=None: np.clip(x, min, max)),  # noqa: A006
     "clamp_max": lambda x, high: np.clip(x, None, high),
     "where": _where, "masked_fill": lambda x, mask, v: _where(mask, v, x),
@@ -306,19 +295,15 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "linalg_lu": lambda a, _pivot=True: _unpacked(*_op("lu")(a)),
     "lu_unpack": _unpacked, "linalg_lu_solve": _lu_solve,
     "linalg_inv_ex": lambda a, _check_errors=False: (_op("inverse")(a), _info(a)),
-    "_to_copy": _convert,
     **dict.fromkeys(("copy", "copy_"), lambda _x, y, *_: y),
-    **dict.fromkeys(COPIES, _identity),
-    "full_like": _full_like, "ones_like": lambda x, dtype=None: _full_like(x, 1, dtype),
-    **dict.fromkeys(("zeros_like", "empty_like"), lambda x, dtype=None: _full_like(x, 0, dtype)),
+    **dict.fromkeys((*COPIES, "_to_copy"), _identity),
+    "full_like": np.full_like, "ones_like": np.ones_like,
+    **dict.fromkeys(("zeros_like", "empty_like"), np.zeros_like),
     **dict.fromkeys(("new_zeros", "new_empty", "new_empty_strided"), _new(0)), "new_ones": _new(1),
     "_new_zeros_with_same_feature_meta": lambda x, other, self_num_batch_dims=0: (
         _new(0)(x, (*x.shape[:self_num_batch_dims], *other.shape))),
     "new_full": lambda x, size, value: x.arithmetic.array(np.full(size, value)),
 }  # fmt: skip
-
-# Operations whose dtype says more than how many digits: it may be an integer one.
-TYPED = frozenset(str.split("_to_copy zeros_like ones_like full_like empty_like"))
 
 # Elementwise operations that turn integers into floats.
 ON_NUMBERS = frozenset(str.split("div pow exp log sqrt mean sigmoid"))
