@@ -443,7 +443,8 @@ class _Writer:
         if kind is dict:
             keys = map(self._literal, labels)
             return f"{{{', '.join(f'{k}: {v}' for k, v in zip(keys, parts, strict=True))}}}"
-        return f"{self._literal(unflatten)}({self._literal(structure)}, [{inside}])"
+        outermost = (kind, labels, (LEAF,) * len(parts))  # the parts are put together already
+        return f"{self._literal(unflatten)}({self._literal(outermost)}, [{inside}])"
 
     def _constant(self, node: Node) -> str:
         value = node.value

@@ -1,9 +1,12 @@
 """Graphs, their simplification, and compiled programs: the same bits as the function itself."""
 
+import collections
 import contextvars
+import dataclasses
 import gc
 import itertools
 import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -259,6 +262,31 @@ def test_results_are_the_callers_own():
             assert not np.shares_memory(a, other)
     assert np.isfinite(x).all()
     assert all(np.isfinite(a).all() for a in second)
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+@dataclasses.dataclass
+class Both:
+    first: Any
+    second: Any
+
+
+@pytest.mark.parametrize("kind", [Pair, Both])
+def test_results_of_any_structure_are_put_together_as_they_were(kind):
+    def f(x):
+        return kind(
+            [x * 2.0, None], kind({"x": [x + 1.0, (x * x,)]}, collections.OrderedDict(a=x * 3.0))
+        )
+
+    x = np.arange(3.0)
+    (found, structure), (expected, same) = flatten(compile(f)(x)), flatten(f(x))
+    assert structure == same
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_programs_may_run_in_several_threads():
