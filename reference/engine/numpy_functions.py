@@ -157,7 +157,7 @@ def _where(condition: Value, *choices: Value) -> Value:
 
 
 FUNCTIONS[np.fix] = elementary.trunc
-FUNCTIONS[np.i0] = lambda x: shaping.with_memory(scipy_functions.i0(x))
+FUNCTIONS[np.i0] = lambda x: shaping.with_memory(astype(scipy_functions.i0(x), dtype=dtype_of(x)))
 
 
 # Linear algebra ----------------------------------------------------------------------------------------

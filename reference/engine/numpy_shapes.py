@@ -163,9 +163,8 @@ def expand_dims(x: Value, axis: Any) -> Value:
 
 @implements(np.squeeze)
 def _squeeze(x: Value, axis: Any = None) -> Value:
-    if not isinstance(innermost(x), np.ndarray):
-        return x
-    return reshape(x, shape=np.squeeze(like(x), axis).shape)
+    shape = np.squeeze(like(x), axis).shape
+    return reshape(x, shape=shape) if isinstance(innermost(x), np.ndarray) else x
 
 
 def _at_least(function: Callable[..., Any]) -> Callable[..., Any]:

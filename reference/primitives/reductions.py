@@ -170,8 +170,8 @@ def prod(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
         if n % 2:
             halves = concatenate(halves, gather(rows, index=(..., slice(n - 1, n))), axis=-1)
         rows = halves
-    y = number(gather(rows, index=(..., 0)))
-    return expand(y, x, chosen) if keepdims else y
+    y = gather(rows, index=(..., 0))
+    return number(expand(y, x, chosen) if keepdims else y)
 
 
 # 1/m at each of the m elements of x that are equal to y, along axes, else 0.

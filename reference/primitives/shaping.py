@@ -187,6 +187,10 @@ def with_memory(x: Value) -> Value:
 
 def setitem(x: Value, index: Any, v: Value) -> Value:
     """Return x after ``x[index] = v``."""
+    if dtype_of(v).kind == "c":
+        raise TypeError(
+            "a complex value into an array of real ones: write its .real or np.abs of it"
+        )
     arrays, template = _parted(index)
     x_like = np.broadcast_to(False, shape_of(x))
     shape = x_like[_filled(template, tuple(map(innermost, arrays)))].shape

@@ -620,6 +620,14 @@ def test_integer_casts_end_the_derivative():
         ),
         (lambda x: np.mean(x, out=np.zeros(())), r"mean\(\.\.\., out=\)"),
         (np.subtract.accumulate, "subtract.accumulate"),
+        (
+            lambda x: operator.setitem(x * 1, 0, np.complex64(2j)),
+            r"into an array .* write its \.real",
+        ),
+        (
+            lambda x: operator.setitem(x * 1, ..., np.fft.fft(x)),
+            r"into an array .* write its \.real",
+        ),
         (np.asarray, "cannot become a plain array"),
         (lambda x: np.array([x, x]), "np.stack"),
         (lambda x: float(x[0]), "Python float"),
@@ -643,6 +651,17 @@ def test_integer_casts_end_the_derivative():
 def test_what_is_not_supported_says_so(call, match):
     with pytest.raises(TypeError, match=match):
         grad(lambda x: np.sum(call(x)))(V)
+
+
+def written(f):
+    """What becomes of an array into which f writes."""
+
+    def of(x):
+        y = x * 2.0
+        f(y, x)
+        return y
+
+    return of
 
 
 REFUSED = [
@@ -705,7 +724,9 @@ REFUSED = [
     ),
     lambda x: np.sum(x, initial=None, where=x > 0.5), lambda x: round(x, 1), round,
     lambda x: round(x[..., 0, 0], 1), lambda x: np.nanmean(x, dtype=int),
-    lambda x: np.std(x, axis=0, dtype=int),
+    lambda x: np.std(x, axis=0, dtype=int), lambda x: np.squeeze(x[0, 0], 1), lambda x: np.squeeze(x, 0),
+    written(lambda y, _: operator.setitem(y, 0, 2j)),
+    written(lambda y, _: operator.setitem(y, [0, 1], [2j])),
     *(
         lambda x, f=f: operator.iadd(f(x), np.ones(3))
         for f in (
@@ -724,17 +745,6 @@ def test_what_numpy_refuses_is_refused(k):
     for g in (REFUSED[k], grad(lambda x: np.sum(REFUSED[k](x)))):
         with pytest.raises((ValueError, IndexError, TypeError, ZeroDivisionError)):
             g(M)
-
-
-def written(f):
-    """What becomes of an array into which f writes."""
-
-    def of(x):
-        y = x * 2.0
-        f(y, x)
-        return y
-
-    return of
 
 
 # Empty arrays, numbers, lists, other spellings: of whole arrays and of what they are cut down to.
@@ -827,7 +837,7 @@ WITHOUT_AXES = [
         lambda x, f=f, part=part: f(part(x))
         for f in (
             np.copy, np.squeeze, np.prod, np.nan_to_num, np.i0, np.real_if_close, np.ravel, np.negative,
-            np.exp, np.atleast_1d, np.transpose, np.zeros_like,
+            np.exp, np.atleast_1d, lambda v: np.prod(v, keepdims=True), np.transpose, np.zeros_like,
             lambda v: v.copy(), lambda v: v.astype(np.float32), lambda v: v.astype(float), lambda v: v * 1.0,
             lambda v: np.clip(v, 0, 1), lambda v: np.modf(v)[0],
             lambda v: np.where(True, v, v), lambda v: np.select([True], [v]),
