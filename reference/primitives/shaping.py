@@ -185,6 +185,26 @@ def with_memory(x: Value) -> Value:
     return x if isinstance(innermost(x), ndarray) else reshape(x, shape=())
 
 
+def _reads_what_it_wrote(target: Any, source: Any) -> bool:
+    """Whether NumPy changes elements of the source before it assigns them: of rows it makes no copy."""
+    if not (target.ndim == source.ndim == 1 and target.shape == source.shape):
+        return False
+    if not np.may_share_memory(target, source):
+        return False
+    if target.strides[0] < 0:
+        target, source = target[::-1], source[::-1]
+    (step,), (stride,) = target.strides, source.strides
+    if stride * step <= 0:  # then it does
+        return False
+    read = np.arange(target.size)
+    gap = source.ctypes.data - target.ctypes.data
+    written, between = np.divmod(gap + stride * read, step)  # which write each read meets
+    backwards = gap < 0 < gap + stride * target.size
+    before = written > read if backwards else written < read
+    met = (between == 0) & (written >= 0) & (written < target.size)
+    return bool(np.any(met & before))
+
+
 def setitem(x: Value, index: Any, v: Value) -> Value:
     """Return x after ``x[index] = v``."""
     if dtype_of(v).kind == "c":
@@ -192,6 +212,12 @@ def setitem(x: Value, index: Any, v: Value) -> Value:
             "a complex value into an array of real ones: write its .real or np.abs of it"
         )
     arrays, template = _parted(index)
+    parts = not arrays and type(v) is Var and isinstance(innermost(v), ndarray)
+    if parts and _reads_what_it_wrote(np.asarray(innermost(x)[template]), innermost(v)):
+        raise ValueError(
+            "assignment of a part of an array to an overlapping one, of which NumPy reads elements that it "
+            "has written before: assign a copy (y[::2] = y[:3].copy())"
+        )
     x_like = np.broadcast_to(False, shape_of(x))
     shape = x_like[_filled(template, tuple(map(innermost, arrays)))].shape
     surplus = len(shape_of(v)) - len(shape)

@@ -253,6 +253,37 @@ def test_what_numpy_makes_read_only_is_not_written_into(name):
             g(X.copy())
 
 
+@pytest.mark.parametrize("reverse", [1, -1])
+@pytest.mark.parametrize("source_step", [1, 2, -1, -2])
+@pytest.mark.parametrize("target_step", [1, 2, -1, 3])
+def test_overlapping_parts_are_assigned_as_numpy_does_or_refused(target_step, source_step, reverse):
+    """Of rows NumPy makes no copy first, and of steps that differ some elements get lost on the way."""
+    x, kept = np.arange(9.0) ** 2, []
+    for start in range(5):
+        for n in (2, 3, 4):
+
+            def f(x, start=start, n=n):
+                y = (x * 1.0)[::reverse]
+                target, source = y[2::target_step][:n], y[start::source_step][:n]
+                if target.shape == source.shape:
+                    target[...] = source
+                return y
+
+            y, as_if_copied = f(x), x[::reverse].copy()
+            part = as_if_copied[2::target_step][:n]
+            if part.shape == as_if_copied[start::source_step][:n].shape:
+                part[...] = as_if_copied[start::source_step][:n].copy()
+            kept.append(np.array_equal(y, as_if_copied))
+            if kept[-1]:
+                np.testing.assert_array_equal(vjp(f, x)[0], y)
+            else:
+                with pytest.raises(ValueError, match="assign a copy"):
+                    vjp(f, x)
+    alike = target_step == source_step or target_step * source_step < 0
+    assert all(kept) or not alike
+    assert (target_step, source_step) != (2, 1) or not all(kept)
+
+
 def test_the_argument_of_a_derivative_is_not_written_into():
     def f(x):
         x *= x
