@@ -10,7 +10,7 @@ no sharper than differences are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,9 @@ from .function_under_test import Fault
 _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
+_BESIDE_NOTHING = 2.0**-9  # what zeros move by, of which functions with constants bend at 1
+_HELD = 64.0  # roundings of an input: a step of so many is known to a hundredth
+_ABOVE = 8  # rows: down to a fifteenth of the step
 _UNEVEN = 12.944  # units, 8 times the golden ratio: multiples fall evenly between a format's floats
 _VANISHING = 1024.0  # times smaller is a step with which a slope leaves next to nothing
 _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what both have in common
@@ -38,9 +41,10 @@ _ZERO = 2.0**-400  # what is smaller moves as zeros do: by the size of the other
 _LEAST = 2.0**-500  # a step that divides numbers of any size
 
 
-def ridders(
-    slope: Callable[[float], tuple[float, float]], *steps: float
-) -> tuple[float, float, float]:
+Difference = Callable[[float], tuple[float, float, float]]
+
+
+def ridders(slope: Difference, *steps: float) -> tuple[float, float, float]:
     """Extrapolate central differences to step 0.
 
     Large steps say of a bounded function that it is flat, and of one that is alike at all scales, such as
@@ -50,7 +54,8 @@ def ridders(
     Parameters
     ----------
     slope
-        ``slope(h)`` gives the central difference with step h and the rounding noise in it.
+        ``slope(h)`` gives the central difference with step h, the rounding noise in it, and how far the
+        value at the point is from the mean of both.
     steps
         The first steps, falling: each begins a series that shrinks.
 
@@ -60,13 +65,18 @@ def ridders(
     it rests on.
     """
     series = [_extrapolated(slope, step) for step in steps]
-    errors, values, sizes = np.array([row for rows in series for row in rows]).reshape(-1, 3).T
+    errors, values, sizes, noises = (
+        np.array([row for rows in series for row in rows]).reshape(-1, 4).T
+    )
+    errors -= (
+        noises / sizes
+    )  # of what is bounded large steps know nothing either way, and small ones do
 
-    def is_borne_out(row: tuple[float, float, float]) -> bool:
-        error, value, h = row
-        finer = sizes < h
+    def is_borne_out(row: tuple[float, ...]) -> bool:
+        error, value, h, _ = row
+        telling = (sizes < h) & (errors < np.maximum(np.abs(values), abs(value)))
         apart = np.abs(values - value) > _SAFETY * (errors + error)
-        return bool(np.sum(apart & finer) <= _ASTRAY * np.sum(finer))
+        return bool(np.sum(apart & telling) <= _ASTRAY * np.sum(telling))
 
     found: list[tuple[float, float, float]] = []
     for rows in series[::-1]:
@@ -74,7 +84,7 @@ def ridders(
         if not settled:
             continue
         best = min(settled, key=lambda i: rows[i][0])
-        error, value, h = rows[best]
+        error, value, h, _ = rows[best]
         beside = [rows[i] for i in (best - 1, best + 1) if 0 <= i < len(rows)]
         # An extrapolation that its neighbours in step do not bear out was a coincidence.
         spread = min(max(abs(value - each[1]) for each in beside), max(each[0] for each in beside))
@@ -89,15 +99,15 @@ def ridders(
     return value, error, step
 
 
-def _extrapolated(
-    slope: Callable[[float], tuple[float, float]], step: float
-) -> list[tuple[float, float, float]]:
-    """Give for every row an estimate of the error of its best extrapolation, this, and its step."""
-    kept: list[tuple[float, float, float]] = []
+def _extrapolated(slope: Difference, step: float) -> list[tuple[float, float, float, float]]:
+    """Give for every row an estimate of the error of its best extrapolation, this, its step, and noise."""
+    sizes = step / _SHRINK ** np.arange(_ROWS)
+    differences, noises, bends = np.array([slope(h) for h in sizes]).T
+    shown = _shown(bends, sizes)
+    kept: list[tuple[float, float, float, float]] = []
     previous: list[float] = []
-    for row in range(_ROWS):
-        h = step / _SHRINK**row
-        here, noise = slope(h)
+    for row, h in enumerate(sizes):
+        here, noise = differences[row], noises[row] + shown[row] / h
         if not np.isfinite(here):
             previous = []
             continue
@@ -111,8 +121,23 @@ def _extrapolated(
             candidates.append((estimate, current[-1]))
         previous = current
         if candidates:
-            kept.append((*min(candidates), h))
+            kept.append((*min(candidates), h, shown[row]))
     return kept
+
+
+def _shown(bends: Array, sizes: Array) -> Array:
+    """Give for falling steps the noise in values, as the bends show it from a few steps above on.
+
+    A bend falls as the step does at a kink, and elsewhere as its square: what is more than another of a
+    larger step makes of it is noise. A jitter of the inputs does not show all: a matrix that is scaled keeps
+    its eigenvalues of 0 exactly, and one that is moved does not.
+    """
+    noise = np.zeros(bends.size)
+    for row in range(bends.size):
+        among = slice(max(0, row - _ABOVE), None)
+        each = bends[among] / sizes[among]
+        noise[row] = np.nanmax((each - np.fmin.accumulate(each)) * sizes[among], initial=0.0)
+    return noise
 
 
 class Opaque:
@@ -223,17 +248,48 @@ class Opaque:
 def slope_by_differences(
     opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[Any, bool]:
-    """Give the slope of ⟨weights, results⟩ along a direction as a ball, and whether there is a kink."""
+    """Give the slope of ⟨weights, results⟩ along a direction as a ball, and whether there is a kink.
+
+    Zeros are moved apart from other numbers, which a step that is small beside the smallest of them would not
+    move at all: at a kink the sum of the two hulls holds every slope along the whole direction.
+    """
+    zero = [
+        to_numpy(n) == 0 if d is not None else None
+        for n, d in zip(opaque.native, directions, strict=True)
+    ]
+    parts = [
+        [
+            None if d is None else np.where(z == among, d, 0.0)
+            for d, z in zip(directions, zero, strict=True)
+        ]
+        for among in (True, False)
+    ]
+    found = [
+        _slope_by_differences(opaque, part, weights)
+        for part in parts
+        if any(d is not None and np.any(d) for d in part)
+    ]
+    return sum((ball for ball, _ in found), arb(0)), any(kink for _, kink in found)
+
+
+def _slope_by_differences(
+    opaque: Opaque, directions: Sequence[Array | None], weights: Array
+) -> tuple[Any, bool]:
     used, noise = weights != 0, opaque.noise(weights)
 
-    def total(t: float) -> tuple[np.longdouble, float]:
+    @cache
+    def terms(t: float) -> tuple[Array, Array]:
         results = opaque.results(opaque.moved(directions, t))[used]
-        terms = results * weights[used]
-        return terms.sum(), opaque.roundoff(results) * float(np.abs(terms).sum())
+        each = results * weights[used]
+        return each, opaque.roundoff(results) * np.abs(each)
 
-    def slope(h: float) -> tuple[float, float]:
-        (above, rounding), (below, _) = total(h), total(-h)
-        return float((above - below) / (2 * np.longdouble(h))), (4 * rounding + noise) / h
+    center, _ = terms(0.0)
+
+    def slope(h: float) -> tuple[float, float, float]:
+        (above, rounding), (below, _) = terms(h), terms(-h)
+        found = (above - below).sum() / (2 * np.longdouble(h))
+        bend = abs((above + below - 2 * center).sum())
+        return float(found), (4 * float(rounding.sum()) + noise) / h, float(bend)
 
     pairs = [
         (np.abs(to_numpy(n)[d != 0].astype(np.float64)), np.abs(d[d != 0]))
@@ -241,48 +297,53 @@ def slope_by_differences(
         if d is not None
     ]
     sizes, moves = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    steps = [max(float(sizes.max()), 2.0**-10) / 16 / float(moves.max())]
     # Near a pole or a kink at zero a function changes on the scale of the numbers that are moved, of the
-    # smallest as well, as long as no step is 0.
+    # smallest as well, and of any beside which they are moved, as long as no step is 0.
+    beside = [to_numpy(n).ravel().astype(np.float64) for n in opaque.native if is_floating(n)]
+    scales = np.abs(np.concatenate([[_BESIDE_NOTHING], *beside])) / moves.max()
+    scales = np.unique(np.concatenate([scales, sizes / moves]))[::-1] / 16
     least = np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
-    for own in np.sort(sizes[sizes > 0] / moves[sizes > 0])[::-1] / 16:
-        if least < own < steps[-1] * _SHRINK ** (-_ROWS / 2):
-            steps.append(float(own))
+    steps = [float(scales[0])]
+    for own in scales[scales > least].tolist():
+        if own < steps[-1] * _SHRINK ** (-_ROWS / 2):
+            steps.append(own)
+    shortest = _HELD * opaque.unit * float((sizes / moves).max())
 
-    def told(h: float) -> tuple[float, float]:
-        """Leave out what is nothing because so small a step is rounded away or flushed to zero inside."""
-        found = slope(h)
+    def told(h: float) -> tuple[float, float, float]:
+        """Leave out steps that an input rounds, and what is nothing because it is flushed to zero inside."""
+        found = slope(h) if h >= shortest else (0.0, 0.0, 0.0)
         is_small = len(steps) > 1 and h <= steps[1]
-        return (np.nan, 0.0) if is_small and found[0] == 0 else found
+        is_lost = h < shortest or (is_small and found[0] == 0)
+        return (np.nan, 0.0, np.nan) if is_lost else found
 
     value, error, step = ridders(told, *steps)
     if not np.isfinite(error):
         return arb.nan(), False
-    center, _ = total(0.0)
 
-    def jump(h: float) -> tuple[float, float]:
-        (above, rounding), (below, _) = total(h), total(-h)
-        bend = abs(float((above - 2 * center + below) / np.longdouble(h)))
-        return bend, (8 * rounding + 4 * noise) / h
+    def bends(h: float) -> tuple[Array, Array]:
+        (above, rounding), (below, _) = terms(h), terms(-h)
+        bend = np.abs(above - 2 * center + below) / np.longdouble(h)
+        return bend.astype(np.float64), (8 * rounding + 4 * noise) / h
 
-    # Right minus left slope. Where the function is smooth it falls as the step does; what stays is a
+    # Right minus left slope of each result. Where it is smooth it falls as the step does; what stays is a
     # kink, and any slope between the two sides is right. Of one that lies beside the point, within a step,
     # only a part shows: then the whole jump is allowed for, on either side. Half of it, and a sixteenth
     # of that for how far the one-sided slopes bend over a step, is enough where both steps show it alike.
     # In a narrow format rounding hides kinks at small steps that extrapolation, at larger ones, averages.
+    allowed = np.zeros(np.count_nonzero(used))
     for outer, inner in ((16, 1024), (4, 64), (1, 4)):
-        (far, _), (near, floor) = jump(step / outer), jump(step / inner)
-        kink = near > floor and 2 * near >= far
-        if kink or floor <= 2 * error:
-            break
-    if kink:
+        (far, _), (near, floor) = bends(step / outer), bends(step / inner)
+        kinks = (near > floor) & (2 * near >= far) & (allowed == 0)
         # What does not shrink with the step at all is a jump of the function's at the point: no slope. At a
         # kink it does by 4 and by 16; between lies a jump beside which a kink adds up to an eighth.
-        jumps = [jump(step / inner / k)[0] / k for k in (1, 4, 16)]
-        if min(jumps) >= 7 / 8 * max(jumps):
+        jumps = np.stack([bends(step / inner / k)[0][kinks] / k for k in (1, 4, 16)])
+        if np.any(jumps.min(axis=0) >= 7 / 8 * jumps.max(axis=0)):
             return arb.nan(), False
-        error += floor + (near * 17 / 32 if near >= 0.95 * far else max(near, far))
-    return arb(value, error), kink
+        sides = np.where(near >= 0.95 * far, near * 17 / 32, np.maximum(near, far))
+        allowed[kinks] = (floor + sides)[kinks]
+        if floor.max() <= 2 * error:
+            break
+    return arb(value, error + float(allowed.sum())), bool(allowed.any())
 
 
 def unit_roundoff(value: Any) -> float:

@@ -154,6 +154,80 @@ def test_a_constant_that_swallows_the_input_hides_no_rounding(error):
         assert str(report.verdict) == ("wrong" if error else "correct"), str(report)
 
 
+_BASIS = (
+    np.array([[1, 1, 0], [-1, 1, 0], [0, 0, 2**0.5]]) / 2**0.5
+)  # of eigenvectors to 0, 10 and 0
+
+
+ONE_SIDED = {
+    "bends of two results that cancel": (
+        lambda x: np.array([abs(float(x[0])), abs(float(x[0]))]),
+        lambda v, x: (np.array([v[0] - v[1]]),),
+        np.zeros(1),
+    ),
+    "a low kink beside a smooth bend": (
+        lambda x: np.array([1e-8 * abs(float(x[0])), math.hypot(1, float(x[0]))]),
+        lambda v, x: (np.array([1e-8 * v[0]]),),
+        np.zeros(1),
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ONE_SIDED)
+def test_one_side_of_a_kink_that_hides_is_not_wrong(name, seed):
+    fn, vjp, x = ONE_SIDED[name]
+    right = check(fn, x, vjp=vjp, seed=seed)
+    wrong = check(fn, x, vjp=lambda *args: tuple(100 * g for g in vjp(*args)), seed=seed)
+    assert right.truth == "differences"
+    assert right.ok, str(right)
+    assert wrong.verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("which", "error"), [(0, 0), (2, 0.01)])
+def test_where_eigenvalues_cross_each_tangent_lies_between_the_sides(which, error, seed):
+    """Scaled, a matrix keeps its eigenvalues of 0 exactly: no noise showed, and its rounding was a slope."""
+
+    def fn(a):
+        return np.linalg.eigvalsh(np.asarray((a + a.T) / 2))
+
+    a, basis = ((_BASIS * [0, 10, 0]) @ _BASIS.T).astype(np.float32), _BASIS[:, [0, 2, 1]]
+
+    def vjp(v, a):
+        return (((basis * v) @ basis.T).astype(a.dtype),)
+
+    def jvp(dots, a):
+        return (np.diag(basis.T @ dots[0] @ basis) + error * (np.arange(3) == which)).astype(
+            a.dtype
+        )
+
+    report = check(fn, a, vjp=vjp, jvp=jvp, seed=seed)
+    assert report.truth == "differences"
+    assert report.ok == (not error), str(report)
+
+
+@pytest.mark.parametrize("factor", [1, 1.01])
+@pytest.mark.parametrize("size", [1e-6, 1e-12, 1e-20, 1e-200])
+def test_a_zero_is_moved_on_the_scale_of_the_smallest_number_beside_it(size, factor):
+    """Beside a zero of 1e-20 a step of 1e-10 leads far away, where the function is another."""
+
+    def fn(x):
+        a, b, c = map(float, x)
+        return np.array(a / math.hypot(a, b) + c)
+
+    def vjp(v, x):
+        return (v * np.array([factor / x[1], 0, 1]),)
+
+    report = check(fn, np.array([0.0, size, 1.0]), vjp=vjp)
+    tangent = check(
+        fn, np.array([0.0, size, 1.0]), vjp=vjp, jvp=lambda dots, x: vjp(1.0, x)[0] @ dots[0]
+    )
+    assert report.truth == "differences"
+    assert str(report.verdict) == ("correct" if factor == 1 else "wrong")
+    assert tangent.ok == report.ok
+
+
 def test_a_jump_at_the_point_has_no_slope():
     """A remainder that jumps there: its bend does not shrink with the step, and passed for a kink."""
     report = check(
