@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ffverify.exact.formats import dtype_name, is_floating
+from ffverify.exact.formats import FORMATS, dtype_name, is_floating
 
 from .arrays import to_numpy, zeros_like
 from .chosen import those
@@ -321,7 +321,11 @@ def _identity(value: Any) -> Any:
 
 def refusal_of(value: Any) -> str:
     """Say why an array cannot be judged; nothing if it can, or is none."""
-    return framework_of(value).refusal(value) if _is_array(value) else ""
+    if not _is_array(value):
+        return ""
+    known = is_floating(value) or "float" not in dtype_name(value)
+    other = "" if known else f"is {dtype_name(value)}: give one of {', '.join(FORMATS)}"
+    return framework_of(value).refusal(value) or other
 
 
 def _is_array(value: Any) -> bool:

@@ -46,7 +46,7 @@ class Framework(Protocol):
         """Tell whether a value is an array of numbers of this framework."""
 
     def refusal(self, value: Any) -> str:
-        """Say why an array cannot be judged, and what can be; nothing if it can."""
+        """Say why an array cannot be judged, whatever its float format is, and what can be; or nothing."""
 
     def parts(self, value: Any) -> Any:
         """Give a complex array as a real one, its real and imaginary parts along a last axis."""

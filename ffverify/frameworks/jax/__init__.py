@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
+from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.exact.programs import Known, Program, remembered
 from ffverify.frameworks.chosen import restricted, spread
 from ffverify.frameworks.framework import Framework, Function, Pullback
@@ -57,8 +57,6 @@ class _JAX(Framework):
     def refusal(self, value: Any) -> str:
         if isinstance(value, jax.core.Tracer):
             return "is a tracer, without numbers: call gradcheck outside of jit, grad and vmap"
-        if jnp.issubdtype(value.dtype, jnp.floating) and not is_floating(value):
-            return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
         return ""
 
     def array(self, values: Array, dtype: str, device: str | None = None) -> Any:

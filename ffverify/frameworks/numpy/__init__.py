@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.formats import FORMATS, Array, dtype_name, is_floating
+from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.frameworks.chosen import restricted, spread
 from ffverify.frameworks.framework import Framework, Function, Pullback
 
@@ -32,8 +32,6 @@ class _NumPy(Framework):
             return f"is {value.dtype.name}, wider than what can be judged: give complex128"
         if value.dtype.kind == "f" and value.dtype.itemsize > 8:
             return f"is {value.dtype.name}, wider than what can be judged: give float64"
-        if "float" in value.dtype.name and not is_floating(value):
-            return f"is {value.dtype.name}: give one of {', '.join(FORMATS)}"
         return ""
 
     def parts(self, value: Any) -> Any:

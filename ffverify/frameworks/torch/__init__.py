@@ -13,7 +13,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.autograd.graph import _engine_run_backward
 
-from ffverify.exact.formats import FORMATS, Array, is_floating
+from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, listed
 from ffverify.frameworks.chosen import floating, spread
 from ffverify.frameworks.framework import Framework, Function, Pullback
@@ -113,8 +113,6 @@ class _Torch(Framework):
             return f"is quantised ({value.dtype}): give x.dequantize()"
         if value.dtype == torch.complex32:
             return "is complex32, which torch computes little with: give complex64"
-        if value.is_floating_point() and not is_floating(value):
-            return f"is {str(value.dtype).removeprefix('torch.')}: give one of {', '.join(FORMATS)}"
         return ""
 
     def parts(self, value: Any) -> Any:
