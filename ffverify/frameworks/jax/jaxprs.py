@@ -38,6 +38,15 @@ def laid_out(
     return list(map(place, jaxpr.outvars))
 
 
+_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
+
+
+def inside(equation: Any) -> list[Any]:
+    """Give all jaxprs that an equation runs."""
+    params = equation.params
+    return [*(params[k] for k in _PROGRAMS if k in params), *params.get("branches", ())]
+
+
 def ran(primitive: Any, results: Any) -> list[Any]:
     """Give the results of a primitive, one or several, as a list."""
     return list(results) if primitive.multiple_results else [results]

@@ -24,7 +24,7 @@ from ffverify.exact.programs import UnknownOperation, listed
 from ffverify.frameworks.line import Line, entering, in_format, moving
 
 from . import FRAMEWORK
-from .jaxprs import laid_out, ran
+from .jaxprs import inside, laid_out, ran
 from .operations import BY_NUMPY, LAX, MOVES, ON_INTEGERS
 
 
@@ -139,17 +139,8 @@ def _plain(value: Any) -> Any:
 _OF_PLAIN = frozenset({"select_n"})
 
 
-_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
-
-
-def _inner(equation: Any) -> list[Any]:
-    """Give all jaxprs that an equation runs."""
-    params = equation.params
-    return [*(params[k] for k in _PROGRAMS if k in params), *params.get("branches", ())]
-
-
 def _called(equation: Any) -> Any:
-    return next(iter(() if equation.primitive.name in _CONTROL else _inner(equation)), None)
+    return next(iter(() if equation.primitive.name in _CONTROL else inside(equation)), None)
 
 
 def _some(variables: Sequence[Any], kind: Any) -> bool:
@@ -159,7 +150,7 @@ def _some(variables: Sequence[Any], kind: Any) -> bool:
 def _unknown(jaxpr: Any) -> set[str]:
     names: set[str] = set()
     for equation in jaxpr.eqns:
-        name, inner = equation.primitive.name, _inner(equation)
+        name, inner = equation.primitive.name, inside(equation)
         for sub in inner:
             names |= _unknown(getattr(sub, "jaxpr", sub))
         if _some((*equation.invars, *equation.outvars), jnp.complexfloating):

@@ -19,7 +19,7 @@ import numpy as np
 from ffverify.exact.formats import is_floating
 from ffverify.frameworks.line import Line
 
-from .jaxprs import laid_out, ran
+from .jaxprs import inside, laid_out, ran
 
 Function = Callable[..., Any]
 # What runs primitives on arrays, of which there is no public name; without it none is seen.
@@ -104,9 +104,7 @@ _INLINE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}  # cal
 
 
 def _called(equation: Any) -> Any:
-    if equation.primitive.name in _INLINE:
-        return equation.params.get("call_jaxpr") or equation.params["fun_jaxpr"]
-    return None
+    return inside(equation)[0] if equation.primitive.name in _INLINE else None
 
 
 def _run(primitive: Any, params: Any, *xs: Any) -> list[Any]:

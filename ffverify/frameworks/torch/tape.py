@@ -392,11 +392,14 @@ def _functionalised(tape: Tape, args: Sequence[Any]) -> Tape:
     count, held = len(args), list(tape.constants.values())
     opened = [Slot(k, t.dtype, t.shape, t.stride()) for k, t in tape.constants.items()]
     program = replace(tape, inputs=[*tape.inputs, *opened], constants={})
-    pure = torch.func.functionalize(program, remove="mutations_and_views")
-    again = record(pure, [*args, *(t.clone() for t in held)], {})
+    again = record(_pure(program), [*args, *(t.clone() for t in held)], {})
     constants = dict(again.constants)
     bind(again.inputs[count:], held, constants)
     return replace(again, inputs=again.inputs[:count], constants=constants)
+
+
+def _pure(program: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.func.functionalize(program, remove="mutations_and_views")
 
 
 def _decomposed(tape: Tape, table: Table, known: dict[str, Tape]) -> Tape:
@@ -449,10 +452,8 @@ def _formula_of(step: Step, table: Table, known: dict[str, Tape]) -> tuple[list[
     def recorded() -> Tape:
         examples = list(map(_example, given))
         part = record(program, examples, table)
-        if not any(inner.writes for inner in part.steps):
-            return part
-        pure = torch.func.functionalize(program, remove="mutations_and_views")
-        return record(pure, examples, table)
+        writes = any(inner.writes for inner in part.steps)
+        return record(_pure(program), examples, table) if writes else part
 
     return given, remembered(known, key, recorded, most=_MANY)
 
