@@ -574,3 +574,18 @@ def test_a_number_that_leaves_the_graph_is_seen_where_a_program_without_one_is_k
 
 def test_a_gradient_of_zeros_without_memory_has_an_exact_form():
     assert made(torch.sgn, normal(3)).backward is not None
+
+
+def test_an_index_that_is_made_of_floats_is_the_one_that_torch_takes():
+    x, n = torch.arange(30, dtype=torch.float64) * 1.5, torch.tensor([29])
+
+    def of(n: Any) -> Any:
+        return (n.double() * 0.01 * 100).long()  # of the same floats exactly: 29
+
+    def elsewhere(x: Any, n: Any) -> Any:
+        return x[n] ** 2 + (x[of(n)] ** 2 - x[n] ** 2).detach()
+
+    assert of(n) == 28
+    for fn in (lambda x, n: x[of(n)] ** 2, lambda x, _: x[of(n)] ** 2):
+        assert gradcheck(fn, (x, n)).truth == "shadow"
+    assert gradcheck(elsewhere, (x, n), raise_exception=False).verdict == "wrong"

@@ -217,35 +217,14 @@ def _copied(args: Sequence[Any]) -> list[Any]:
 def _laid_out(tape: Tape, moves: Moves) -> Program:
     """Give a tape as a program on precise arrays.
 
-    Copies are what they copy, and what was computed before is not computed again. What depends on data alone,
-    on labels and masks and no floats, is one step; so are moves of what was only moved. Where moved elements
-    go is remembered among ``moves``. An index that a program gets by rounding floats of its own is what torch
-    makes it, not what exact arithmetic would.
+    What depends on data alone is one step; so are moves of what was only moved. Where moved elements go is
+    remembered among ``moves``.
     """
     unknown = sorted({s.name for s in tape.steps if not _known(s)})
     if unknown:
         raise UnknownOperation(*unknown)
-    same: dict[int, int] = {}
-    before: dict[Any, list[Slot]] = {}
     data = [s for s in slots(tape.inputs) if not has_floats(s)]
-    known = {s.number for s in data} | tape.constants.keys()  # of which torch has the numbers
-    of_data: list[Slot] = []
-    steps: list[tuple[Step, list[int]]] = []
-    for step in tape.steps:
-        takes, results = [same.get(s.number, s.number) for s in step.inputs], step.outputs
-        alike = before.setdefault((step.likeness[-1], *takes), results)
-        if step.name in COPIES:
-            same[results[0].number] = takes[0]
-        elif alike is not results and not step.writes:
-            same |= zip((s.number for s in results), (s.number for s in alike), strict=True)
-        elif step.writes or not known.issuperset(takes):
-            steps.append((step, takes))
-        else:
-            known |= {s.number for s in results}
-            if _rounds(step):
-                steps.append((step, takes))
-            else:
-                of_data += results
+    steps, of_data, same = _parted(tape, data)
     outputs = [same.get(s.number, s.number) for s in slots(tape.outputs)]
     line = Line(len(tape.inputs), FRAMEWORK.to_numpy)
     places = {s.number: i for i, s in enumerate(tape.inputs) if isinstance(s, Slot)}
@@ -273,6 +252,37 @@ def _laid_out(tape: Tape, moves: Moves) -> Program:
         return tuple(mapped(Slot, lambda s: found[same.get(s.number, s.number)], tape.outputs))
 
     return run
+
+
+def _parted(
+    tape: Tape, data: Sequence[Slot]
+) -> tuple[list[tuple[Step, list[int]]], list[Slot], dict[int, int]]:
+    """Give the exact steps, each with what it takes, what torch makes of data, and what is the same as what.
+
+    Copies are what they copy, and what was computed before is not computed again. An index that a program
+    gets by rounding floats of its own is what torch makes it, not what exact arithmetic would.
+    """
+    same: dict[int, int] = {}
+    before: dict[Any, list[Slot]] = {}
+    known = {s.number for s in data} | tape.constants.keys()  # of which torch has the numbers
+    of_data: list[Slot] = []
+    steps: list[tuple[Step, list[int]]] = []
+    for step in tape.steps:
+        takes, results = [same.get(s.number, s.number) for s in step.inputs], step.outputs
+        alike = before.setdefault((step.likeness[-1], *takes), results)
+        if step.name in COPIES:
+            same[results[0].number] = takes[0]
+            continue
+        if alike is not results and not step.writes:
+            same |= zip((s.number for s in results), (s.number for s in alike), strict=True)
+            continue
+        is_known = known.issuperset(takes) and not step.writes
+        known |= {s.number for s in results} if is_known else set()
+        if is_known and not _rounds(step):
+            of_data += results
+        else:
+            steps.append((step, takes))
+    return steps, of_data, same
 
 
 def _of_data(tape: Tape) -> Callable[..., list[Value]]:
