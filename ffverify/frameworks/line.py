@@ -98,7 +98,7 @@ def in_format(result: Any, format_name: str, arithmetic: Arithmetic) -> Any:
     """Bring a step's result to the format that a framework gives it; floats are rounded if numbers are."""
     if "float" not in format_name:
         return result.astype(format_name)
-    precise = arithmetic.array(result)
+    precise = result if isinstance(result, PreciseArray) else arithmetic.array(result)
     return precise if arithmetic.cast is None else precise.astype(format_name)
 
 
