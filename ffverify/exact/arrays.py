@@ -454,6 +454,13 @@ def rows_of(values: Sequence[Any], some: Array) -> list[Any]:
     return [v.like(v.elements[some], len(some)) if getattr(v, "rows", 0) else v for v in values]
 
 
+def every_row(value: Any, rows: int) -> Any:
+    """Give a value as a batch of so many rows, all alike if it is none; as it is where there are no rows."""
+    if value.rows or not rows:
+        return value
+    return value.like(np.broadcast_to(value.elements, (rows, *value.shape)), rows)
+
+
 def batch(arrays: Sequence[Any]) -> Any:
     """Make arrays of one shape a batch: each is a row, or a batch of rows itself."""
     elements = np.concatenate([a.elements if a.rows else a.elements[None] for a in arrays])

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray, batch, row_of, rows_of
+from ffverify.exact.arrays import PreciseArray, batch, every_row, row_of, rows_of
 from ffverify.exact.elements import arb, boxed
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, at_rows
@@ -135,7 +135,9 @@ def at_shifts(
         out = [BALLS.array(program(*row_of(point, 0))) for point in points]
         return [batch([y]) for y in out] if rows else out
     moved = [
-        b if s is None and not getattr(b, "rows", 0) else batch([p[j] for p in points])
+        b
+        if s is None and not getattr(b, "rows", 0)
+        else batch([every_row(p[j], rows) for p in points])
         for j, (b, s) in enumerate(zip(x, by, strict=True))
     ]
     found = BALLS.array(at_rows(program, moved))

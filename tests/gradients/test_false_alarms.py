@@ -1165,3 +1165,29 @@ def test_a_value_is_asked_for_beside_its_scale_to_half_of_its_digits():
 
     assert check(normalised, np.array([0.0, 0.0, -1.1102230246251565e-16, 0.0])).ok
     assert not check(lambda x: (x + 1e12) - 1e12, np.array([0.3, 1.7])).ok
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "correct"), (1.01, "wrong")])
+def test_a_zero_that_alone_moves_at_a_kink_beside_numbers_that_are_rounded(factor, verdict):
+    """Of the numbers beside it a batch was made and of it none: "operands could not be broadcast"."""
+    torch = pytest.importorskip("torch")
+
+    def sampled(x, grid):
+        return torch.nn.functional.grid_sample(x, grid, align_corners=False)
+
+    class Sampled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, grid):
+            ctx.save_for_backward(x, grid)
+            return sampled(x, grid)
+
+        @staticmethod
+        def backward(ctx, g):
+            with torch.enable_grad():
+                at = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+                bars = torch.autograd.grad(sampled(*at), at, g)
+            return tuple(factor * bar for bar in bars)
+
+    x = torch.tensor([[[[-4.0, 0.0, 6e-8], [2.0, 3e-45, 0.0], [5.0, -3.0, -1e-9]]]])
+    report = check(Sampled.apply, x, torch.zeros(1, 2, 1, 2))
+    assert str(report.verdict) == verdict, str(report)
