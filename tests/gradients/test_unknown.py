@@ -165,6 +165,11 @@ ONE_SIDED = {
         lambda v, x: (np.array([v[0] - v[1]]),),
         np.zeros(1),
     ),
+    "a low kink in a smooth bend": (
+        lambda x: np.array([1e-8 * abs(float(x[0])) + math.hypot(1, float(x[0])) + x[0] ** 4]),
+        lambda v, x: (np.array([1e-8 * v[0]]),),
+        np.zeros(1),
+    ),
     "a low kink beside a smooth bend": (
         lambda x: np.array([1e-8 * abs(float(x[0])), math.hypot(1, float(x[0]))]),
         lambda v, x: (np.array([1e-8 * v[0]]),),
