@@ -206,3 +206,43 @@ def test_a_jvp_that_raises_is_told():
         return 2 * v
 
     assert verdict(lambda x: 2 * x, np.ones(3), vjp=vjp, jvp=failing) == "wrong"
+
+
+# -- what cannot be told is said -----------------------------------------------------------------
+
+
+def test_results_that_are_nan_are_told_of():
+    """A row of a softmax that is masked as a whole is nan, and nothing of it was checked: "correct"."""
+    mask = torch.tensor([[True, False], [False, False]])
+
+    def rows(scores):
+        return torch.softmax(scores.masked_fill(~mask, -math.inf), -1)
+
+    scores = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert "not checked: results that are nan (2 of 4 at some input)" in said(rows, scores)
+    assert "nan" not in said(lambda s: rows(s)[:1], scores)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1, "imprecise"), (1.01, "wrong")])
+def test_a_kernel_that_cancels_in_wider_numbers_too_is_imprecise(factor, expected):
+    """1 - 1e-11 is 1 in float32, and its cancellation leaves an error of 4e-6 in float64, too."""
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *args):
+            ctx.save_for_backward(*args)
+            return F.scaled_dot_product_attention(*args, is_causal=True)
+
+        @staticmethod
+        def backward(ctx, g):
+            with torch.enable_grad():
+                at = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+                bars = torch.autograd.grad(
+                    F.scaled_dot_product_attention(*at, is_causal=True), at, g
+                )
+            return tuple(factor * bar for bar in bars)
+
+    q = torch.tensor([[[[0.0, 0.0], [1e12, -9.0], [0.0, 0.0]]]])
+    k = torch.tensor([[[[0.0, -4.0], [0.0, 0.0], [0.5, 0.0]]]])
+    v = torch.tensor([[[[4.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]])
+    assert verdict(Attention.apply, (q, k, v)) == expected

@@ -93,6 +93,8 @@ def judge(point: Point, *, values: bool = True) -> Screening:
         _values(point, found)
     detached = [f"result {k}" for k in point.places if not point.attached[k]]
     found.skipped |= dict.fromkeys(detached, "it is detached, and other results are not")
+    if nans := int(np.isnan(point.computed).sum()):
+        found.skipped["results that are nan"] = f"{nans} of {point.computed.size} at some input"
     if point.formulas.forward is None:
         screen_by_differences(point, found)
         return found
