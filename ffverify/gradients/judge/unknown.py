@@ -125,7 +125,11 @@ def judge_one(numbers: Numbers, i: int) -> float:
 
 
 def _is_right_widened(numbers: Numbers, i: int, exact: Any) -> bool:
-    """Tell whether the same code has a number right in a wider format: then its formula is."""
+    """Tell whether the same code has a number right in a wider format: then its formula is.
+
+    Or nearly right, where it cancels there too: an error of rounding falls as the unit roundoff does, one of
+    the formula stays. Half of the digits that are won tell these apart.
+    """
     wide = widened(numbers.point)
     if wide is None or not np.isfinite(numbers.computed[i]):
         return False
@@ -136,10 +140,12 @@ def _is_right_widened(numbers: Numbers, i: int, exact: Any) -> bool:
             found = tangents(wide, Screening(), numbers.directions)
     except Fault:  # the code refuses wide numbers
         return False
+    if found is None:
+        return False
     unit = numbers.point.growth * numbers.point.fmt.unit_roundoff
-    return found is not None and bool(
-        abs(arb(float(found.computed[i])) - exact).abs_lower() <= unit * exact.abs_upper()
-    )
+    won = (wide.fmt.unit_roundoff / numbers.point.fmt.unit_roundoff) ** 0.5
+    there, here = (abs(arb(float(n.computed[i])) - exact) for n in (found, numbers))
+    return bool(there.abs_lower() <= max(unit * exact.abs_upper(), won * here.abs_lower()))
 
 
 def screen_by_differences(point: Point, found: Screening) -> None:
