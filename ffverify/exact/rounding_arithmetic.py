@@ -197,8 +197,8 @@ def rounded(fmt: Format) -> Arithmetic:
     zero. From the overflow threshold on the ball is the whole line. Exact products that the format
     holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
     kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
-    roundings: XLA and other compilers divide by constants so. What is cast to a narrower format rounds
-    once more, as that one does.
+    roundings: XLA and other compilers divide by constants so, and LAPACK by pivots. What is cast to a
+    narrower format rounds once more, as that one does.
     """
     u, zero = arb(fmt.unit_roundoff), arb(0)
     held, limited = _limits(fmt)
@@ -232,14 +232,18 @@ def rounded(fmt: Format) -> Arithmetic:
 
         return operate
 
+    largest = arb(2) ** -fmt.emin  # beyond it a reciprocal may be flushed to zero
+
     def divide(x: Array, y: Array) -> Array:
         def is_halved(quotient: Any, x: Any, y: Any) -> bool:
-            exact = x.is_exact() and y.is_exact() and y.is_finite()
+            exact = x.is_exact() and y.is_exact() and abs(y) <= largest
             return exact and abs(y.man_exp()[0]) == 1 and held(quotient)
 
         quotient = applied(BALLS, "divide", (x, y))
-        kept = _kept(quotient, is_halved, x, y)
-        return limited(quotient, quotient * about(2 / (1 - 2 * u)), kept)
+        wide = quotient * about(2 / (1 - 2 * u))
+        beyond = ~_told(np.abs(y) <= largest)
+        wide = np.where(beyond, wide + x * arb(0, 1 / largest), wide) if beyond.any() else wide
+        return limited(quotient, wide, _kept(quotient, is_halved, x, y))
 
     own |= {"add": adding(np.add), "subtract": adding(np.subtract), "divide": divide}
 

@@ -365,3 +365,12 @@ def test_what_overflows_or_is_divided_by_the_inexact_is_rounded_too() -> None:
     half = (arithmetic.array(np.float64(3.0)) / 2.0).values[()]
     assert half.is_exact()
     assert not (arithmetic.array(np.float64(1.0)) / 3.0).values[()].is_exact()
+
+
+def test_a_quotient_may_be_a_product_with_a_reciprocal_that_is_flushed_to_zero() -> None:
+    """LAPACK divides by a pivot so: beyond 2^126 the reciprocal is a subnormal float32."""
+    arithmetic = rounded(formats.FORMATS["float32"])
+    quotients = arithmetic.array(np.array([12.5, 12.5, 12.5])) / arithmetic.array(
+        np.array([2.0**125, 3e37, 3e38])
+    )
+    assert [x.contains(0) for x in quotients.values] == [False, False, True]
