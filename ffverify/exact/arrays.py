@@ -431,11 +431,17 @@ def stackwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of stacks of matrices take batches: the hidden axis is the first of a stack."""
 
     @functools.wraps(function)
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         arithmetic = arithmetic_of(args)
         values, rows = aligned([arithmetic.array(a) for a in args])
-        result = function(*(PreciseArray(v, arithmetic) for v in values))
-        return result.like(result.elements, rows) if rows else result
+        result = function(*(PreciseArray(v, arithmetic) for v in values), **options)
+        if not rows:
+            return result
+        return tuple(map(whole, result)) if isinstance(result, tuple) else whole(result)
+
+    def whole(result: Any) -> Any:
+        precise = isinstance(result, PreciseArray)
+        return result.like(result.elements, len(result)) if precise else plain_batch(result)
 
     return call
 
@@ -480,8 +486,12 @@ def stacked(results: Sequence[Any]) -> Any:
         raise HiddenRows("rows of different shapes")
     if precise:
         return batch(rows)
-    whole = np.stack(rows)
-    return rows[0] if (whole == rows[0]).all() else Plain(whole, len(whole))
+    return plain_batch(np.stack(rows))
+
+
+def plain_batch(whole: Array) -> Any:
+    """Give truth values or integers of rows as a batch, or those of one row if they are the same in all."""
+    return np.asarray(whole[0]) if (whole == whole[0]).all() else Plain(whole, len(whole))
 
 
 # What ufunc.reduce is under its own name.

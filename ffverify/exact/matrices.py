@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flint
@@ -118,15 +118,27 @@ def contract(a: Any, b: Any, over: Any, batch: Any = ((), ())) -> Any:
 def solve_triangular(
     a: Any, b: Any, *, lower: bool, left: bool, unit: bool, transposed: bool = False
 ) -> Any:
-    """Solve a x = b, or x a = b, by one triangle of a, with ones on its diagonal if ``unit``."""
-    n = a.shape[-1]
-    keep = np.tril(np.ones((n, n), bool)) if lower else np.triu(np.ones((n, n), bool))
-    a = np.where(keep, a, 0)
-    a = np.where(np.eye(n, dtype=bool), 1, a) if unit else a
-    a = np.swapaxes(a, -1, -2) if transposed else a
-    if left:
-        return np.linalg.solve(a, b)
-    return np.swapaxes(np.linalg.solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+    """Solve a x = b, or x a = b, by one triangle of a, with ones on its diagonal if ``unit``.
+
+    By substitution; a singular system has no solution, whatever floats make of some of its rows: all is nan.
+    """
+    if not left:
+        mirrored = solve_triangular(
+            a, np.swapaxes(b, -1, -2), lower=lower, left=True, unit=unit, transposed=not transposed
+        )
+        return np.swapaxes(mirrored, -1, -2)
+    if transposed:
+        a, lower = np.swapaxes(a, -1, -2), not lower
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    x: Any = np.broadcast_to(b, (*stack, *b.shape[-2:])).copy()
+    for i in range(a.shape[-1]) if lower else reversed(range(a.shape[-1])):
+        known = slice(None, i) if lower else slice(i + 1, None)
+        terms = np.concatenate([x[..., [i], :], x[..., known, :]], axis=-2)
+        factors = np.concatenate([np.ones_like(a[..., [i], [i]]), -a[..., i, known]], axis=-1)
+        rest = factors[..., None, :] @ terms  # one sum, in whatever order
+        x[..., [i], :] = rest if unit else rest / a[..., i, i, None, None]
+    each = range(0 if unit else a.shape[-1])
+    return x + np.sum(0 / a[..., each, each], axis=-1)[..., None, None]
 
 
 def lu(a: Any) -> tuple[Any, Array]:
@@ -134,35 +146,47 @@ def lu(a: Any) -> tuple[Any, Array]:
 
     Which of two candidates of one size is the pivot is a matter of rounding: the product is a either way.
     """
-    packed = a.copy()
-    pivots = np.zeros((*a.shape[:-2], min(a.shape[-2:])), np.int32)
-    for i in np.ndindex(a.shape[:-2]):
-        m = a[i].copy()
-        for j in range(pivots.shape[-1]):
-            chosen = j + int(np.argmax(np.nan_to_num(np.abs(midpoints(m.values[j:, j])))))
-            pivots[*i, j] = chosen + 1
-            m[[j, chosen]] = m[[chosen, j]]
-            below = m[j + 1 :, j]
-            if all(bool(x == 0) for x in below.values):
-                continue
-            factors = below / m[j, j]
-            m[j + 1 :, j] = factors
-            m[j + 1 :, j + 1 :] = m[j + 1 :, j + 1 :] - factors[:, None] * m[j, j + 1 :]
-        packed[i] = m
+    packed: Any = a.copy()
+    *stack, rows, columns = a.shape
+    pivots = np.zeros((*stack, min(rows, columns)), np.int32)
+    for j in range(pivots.shape[-1]):
+        sizes = np.nan_to_num(np.abs(midpoints(packed.values[..., j:, j])))
+        chosen = j + np.argmax(sizes.reshape(*stack, rows - j), axis=-1)
+        pivots[..., j] = chosen + 1
+        packed = np.take_along_axis(packed, exchanged(stack, rows, j, chosen)[..., None], -2)
+        below = packed[..., j + 1 :, j]
+        done = np.all(
+            below.values == 0, axis=-1
+        )  # nothing is left to eliminate, by a pivot that may be 0
+        factors = below / np.where(done, 1, packed[..., j, j])[..., None]
+        packed[..., j + 1 :, j] = factors
+        row = packed[..., j, None, j + 1 :]
+        packed[..., j + 1 :, j + 1 :] = packed[..., j + 1 :, j + 1 :] - factors[..., None] * row
     return packed, pivots
+
+
+def exchanged(stack: Sequence[int], rows: int, j: int, chosen: Array) -> Array:
+    """Give the order of rows, of each matrix of a stack, in which the j-th and a chosen one change places."""
+    order = np.broadcast_to(np.arange(rows), (*stack, rows)).copy()
+    order[..., j] = chosen
+    np.put_along_axis(order, chosen[..., None], j, -1)
+    return order
+
+
+def permutation(pivots: Array, rows: int) -> Array:
+    """Give which row of a each row of L U is, for the pivots of `lu`."""
+    *stack, count = pivots.shape
+    order = np.broadcast_to(np.arange(rows, dtype=np.int32), (*stack, rows))
+    for j in range(count):
+        order = np.take_along_axis(order, exchanged(stack, rows, j, pivots[..., j] - 1), -1)
+    return order
 
 
 def unpacked(packed: Any, pivots: Any) -> tuple[Array, Any, Any]:
     """Give P, L and U of `lu`."""
-    pivots = np.asarray(pivots)
-    *batch, rows, columns = packed.shape
-    order = np.empty((*batch, rows), np.int64)
-    for i in np.ndindex(*batch):
-        order[i] = np.arange(rows)
-        for j, chosen in enumerate(pivots[i].tolist()):
-            order[*i, [j, chosen - 1]] = order[*i, [chosen - 1, j]]
+    rows, columns = packed.shape[-2:]
     k = min(rows, columns)
     lower = np.tril(np.ones((rows, k), bool), -1)
     L = np.where(lower, packed[..., :k], np.eye(rows, k))
     U = np.where(np.triu(np.ones((k, columns), bool)), packed[..., :k, :], 0)
-    return np.swapaxes(np.eye(rows)[order], -1, -2), L, U
+    return np.swapaxes(np.eye(rows)[permutation(np.asarray(pivots), rows)], -1, -2), L, U

@@ -31,7 +31,7 @@ from .arrays import (
 )
 from .elements import Undecided, acb, arb, is_finite, is_nan, is_same, may_be_nan, mp, shown
 from .formats import Array
-from .matrices import cholesky, contract, lu, solve_triangular, unpacked
+from .matrices import cholesky, contract, lu, permutation, solve_triangular, unpacked
 
 Value = Any  # a PreciseArray, an integer or boolean ndarray, a Python number, or a list of these
 
@@ -442,9 +442,10 @@ TABLE = (
     _numpys("matmul", "mm bmm mv dot vdot"), _row("contract", "", "", contract, "algebra"),
     _row("inverse", "", "", np.linalg.inv, "algebra"),
     _row("solve", "", "", np.linalg.solve, "algebra"), _row("determinant", "", "", np.linalg.det, "algebra"),
-    _row("lu", "", "", lu, "own"), _row("lu_unpacked", "", "", unpacked, "own"),
+    _row("lu", "", "", stackwise(lu), "own"), _row("lu_unpacked", "", "", unpacked, "own"),
+    _row("lu_permutation", "", "", permutation, "own"),
     _row("cholesky", "", "cholesky", stackwise(cholesky), "algebra"),
-    _row("solve_triangular", "", "", solve_triangular, "own"),
+    _row("solve_triangular", "", "", stackwise(solve_triangular), "own"),
 )
 # fmt: on
 

@@ -146,3 +146,21 @@ def test_an_undecided_row_is_told() -> None:
     x = batch([BALLS.array(np.array([1.0])), BALLS.array(np.array([1.0])) / 3 * 3])
     with pytest.raises(Undecided):
         x > 1  # noqa: B015 - the second row is a ball around 1
+
+
+def test_matrices_of_rows_are_factored_with_the_pivots_of_each() -> None:
+    a = RNG.uniform(-1.0, 1.0, (5, 4, 3))
+    a[0, :, 0] = 0  # where there is nothing to eliminate
+    with BALLS.precision(256):
+        packed, pivots = OPERATIONS["lu"](batch([BALLS.array(row) for row in a]))
+        assert isinstance(pivots, Plain)
+        for i, row in enumerate(a):
+            alone, chosen = OPERATIONS["lu"](BALLS.array(row))
+            assert (pivots.elements[i] == chosen).all()
+            assert all(
+                x.overlaps(y)
+                for x, y in zip(alone.values.flat, packed.elements[i].flat, strict=True)
+            )
+            order, lower, upper = OPERATIONS["lu_unpacked"](row_of(packed, i), chosen)
+            rest = BALLS.array(order) @ lower @ upper - row
+            assert all(abs(x) < 1e-60 for x in rest.values.ravel())

@@ -13,7 +13,8 @@ from ffverify.exact.operations import OPERATIONS, TABLE
 # What neither NumPy nor SciPy has.
 OURS = set(
     str.split("""lgamma sigmoid rsqrt cummax cummin logcumsumexp contract inverse determinant solve cholesky
-    solve_triangular lu lu_unpacked exponent scatter_add scatter_multiply scatter_maximum scatter_minimum""")
+    solve_triangular lu lu_permutation lu_unpacked exponent scatter_add scatter_multiply scatter_maximum
+    scatter_minimum""")
 )
 
 
