@@ -24,6 +24,7 @@ jax.config.update("jax_enable_x64", True)
 F64 = of("float64")
 jnp = jax.numpy
 nn = jax.nn
+linalg = pytest.importorskip("jax.scipy.linalg")
 
 
 def normal(*shape: int, seed: int = 0) -> Any:
@@ -78,6 +79,17 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "checkpoint": (jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), [normal(3)]),
     "logaddexp": (jnp.logaddexp, [normal(3), normal(3, seed=1)]),
     "cholesky": (lambda x: jnp.linalg.cholesky(x @ x.T + jnp.eye(3)), [normal(3, 3)]),
+    "cho_solve": (
+        lambda x, b: linalg.cho_solve(linalg.cho_factor(x @ x.T + jnp.eye(4)), b), [normal(4, 4), normal(4)]),
+    "solve": (jnp.linalg.solve, [normal(4, 4), normal(4)]),
+    "solve of a stack": (jax.vmap(jnp.linalg.solve), [normal(2, 3, 3), normal(2, 3, 2)]),
+    "inv": (jax.jit(jnp.linalg.inv), [normal(3, 3)]),
+    "det": (jnp.linalg.det, [normal(4, 4)]),
+    "slogdet": (lambda x: tuple(jnp.linalg.slogdet(x)), [normal(4, 4)]),
+    "lu": (linalg.lu, [normal(4, 3)]),
+    "lu_solve": (lambda x, b: linalg.lu_solve(linalg.lu_factor(x), b, trans=1), [normal(4, 4), normal(4)]),
+    "solve_triangular": (linalg.solve_triangular, [normal(3, 3), normal(3, 2)]),
+    "expm": (linalg.expm, [normal(3, 3)]),
 }  # fmt: skip
 
 
@@ -162,6 +174,91 @@ def test_the_dot_product_of_two_vectors_has_an_exact_form() -> None:
     assert program.forward is not None
     (value,) = program.forward(BALLS.array(np.asarray(x, dtype=np.float64)))
     assert value.shape == ()
+
+
+# --- Matrices ------------------------------------------------------------------------------------
+
+
+def shifted(a: Any) -> Any:
+    return a + 3 * jnp.eye(len(a), dtype=a.dtype)
+
+
+def solving(pull: Callable[..., Any]) -> Any:
+    """Give the solution of (a + 3) x = b, and cotangents that are pulled back by inverse, solution and v."""
+
+    @jax.custom_vjp
+    def solve(a: Any, b: Any) -> Any:
+        return jnp.linalg.solve(shifted(a), b)
+
+    def forward(a: Any, b: Any) -> Any:
+        return solve(a, b), (a, solve(a, b))
+
+    solve.defvjp(forward, lambda r, v: pull(jnp.linalg.inv(shifted(r[0])), r[1], v))
+    return solve
+
+
+def halved(x: Any) -> Any:
+    return x.at[1].multiply(0.5)
+
+
+PULLS = {
+    "correct": lambda i, x, v: (-jnp.outer(i.T @ v, x), i.T @ v),
+    "not transposed": lambda i, x, v: (-jnp.outer(i @ v, x), i @ v),
+    "minus forgotten": lambda i, x, v: (jnp.outer(i.T @ v, x), i.T @ v),
+    "one element halved": lambda i, x, v: (-jnp.outer(i.T @ v, x), halved(i.T @ v)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", PULLS)
+def test_rules_of_a_solution_are_judged_by_exact_programs(name: str, dtype: str) -> None:
+    inputs = [
+        arrays(dtype, shape, framework="jax", min_value=-1, max_value=1) for shape in ((3, 3), 3)
+    ]
+    report = gradcheck(solving(PULLS[name]), inputs, max_examples=24, raise_exception=False)
+    assert report.truth == "shadow"
+    assert report.verdict == ("correct" if name == "correct" else "wrong")
+    assert report.ok == (name == "correct")
+    assert report.points >= 20 or not report.ok
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "fn",
+    [jnp.linalg.inv, lambda a: linalg.solve(a, a[0]), lambda a: jnp.linalg.slogdet(a)[1]],
+)
+def test_what_jax_makes_of_matrices_is_right(fn: Callable[..., Any], dtype: str) -> None:
+    small = arrays(dtype, (4, 4), framework="jax", min_value=-0.5, max_value=0.5)
+    report = gradcheck(lambda a: fn(shifted(a)), small, max_examples=20, raise_exception=False)
+    assert report.truth == "shadow"
+    assert report.ok
+    assert not [f for f in report.findings if f.kind in {"wrong", "nonfinite"}]
+
+
+@pytest.mark.parametrize("a", [[[9.0, 3.0], [3.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+def test_a_singular_matrix_has_no_inverse(a: Any) -> None:
+    report = gradcheck(jnp.linalg.inv, jnp.array(a), raise_exception=False)
+    assert (report.verdict, report.truth) == ("inconclusive", "shadow")
+
+
+def test_a_singular_triangle_has_no_solution() -> None:
+    """Not even in its first row, to which substitution gives a number and JAX's rule a derivative of nan."""
+    singular = jnp.diag(jnp.array([1.0, 0.0]))
+    report = gradcheck(
+        lambda a: linalg.solve_triangular(a, jnp.ones(2), lower=True),
+        singular,
+        raise_exception=False,
+    )
+    assert (report.verdict, report.truth) == ("inconclusive", "shadow")
+
+
+def test_a_solution_by_steps_has_no_exact_form() -> None:
+    """Each derivative is another such solution, near enough, and not the derivative of what they compute."""
+    program = made(
+        lambda a, b: jax.scipy.sparse.linalg.cg(a @ a.T + jnp.eye(3), b)[0], normal(3, 3), normal(3)
+    )
+    assert program.forward is None
+    assert any("by steps" in u for u in program.unknown)
 
 
 # --- Integers ------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def laid_out(
         gives = (
             add(line, equation, given)
             if inner is None
-            else laid_out(line, inner, given, called, add)
+            else laid_out(line, inner, _taken(equation, given), called, add)
         )
         places.update(zip(equation.outvars, gives, strict=True))
     return list(map(place, jaxpr.outvars))
@@ -44,7 +44,18 @@ _PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "cond_jaxpr", "body_jaxpr")
 def inside(equation: Any) -> list[Any]:
     """Give all jaxprs that an equation runs."""
     params = equation.params
+    if "const_lengths" in params:  # of a linear system, which has programs for its derivatives, too
+        return [params["jaxprs"].solve]
     return [*(params[k] for k in _PROGRAMS if k in params), *params.get("branches", ())]
+
+
+def _taken(equation: Any, given: list[int]) -> list[int]:
+    """Give what the jaxpr that stands for an equation takes: of linear systems there are several."""
+    lengths = equation.params.get("const_lengths")
+    if lengths is None:
+        return given
+    before = lengths.matvec + lengths.vecmat
+    return [*given[before : before + lengths.solve], *given[sum(lengths) :]]
 
 
 def ran(primitive: Any, results: Any) -> list[Any]:

@@ -147,12 +147,22 @@ def _some(variables: Sequence[Any], kind: Any) -> bool:
     return any(jnp.issubdtype(getattr(v.aval, "dtype", int), kind) for v in variables)
 
 
+def _loops(programs: Sequence[Any]) -> bool:
+    return any(
+        equation.primitive.name == "while" or _loops(inside(equation))
+        for program in programs
+        for equation in getattr(program, "jaxpr", program).eqns
+    )
+
+
 def _unknown(jaxpr: Any) -> set[str]:
     names: set[str] = set()
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, inside(equation)
         for sub in inner:
             names |= _unknown(getattr(sub, "jaxpr", sub))
+        if name == "custom_linear_solve" and _loops(inner):
+            names.add(f"{name} by steps until it is near enough")  # its derivatives stop elsewhere
         if _some((*equation.invars, *equation.outvars), jnp.complexfloating):
             names.add(f"{name} on complex numbers")
         floating = _some(equation.invars, jnp.floating)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ffverify.exact.formats import Array
 from ffverify.exact.operations import OPERATIONS, renamed
-from ffverify.exact.programs import UnknownOperation
+from ffverify.exact.programs import UnknownOperation, at_rows
 
 _op = OPERATIONS.__getitem__
 
@@ -128,6 +128,12 @@ def _positions(
     return np.asarray(found).ravel()
 
 
+def _lu(a: Any) -> list[Any]:
+    packed, pivots = _op("lu")(a)
+    permutation = at_rows(lambda p: _op("lu_permutation")(p, a.shape[-2]), [pivots])
+    return [packed, pivots - 1, permutation]
+
+
 LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "map": _mapped, "algebra": _mapped, "scan": _scanned, "scatter": _scattered,
     "reduce": lambda operation: lambda x, axes, **_: operation(x, axis=tuple(axes)) if axes else x,
@@ -141,6 +147,7 @@ LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
     "triangular_solve": lambda a, b, left_side, lower, transpose_a, unit_diagonal, **_: _op(
         "solve_triangular")(a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a),
+    "lu": _lu,
     **dict.fromkeys(str.split(
         "convert_element_type stop_gradient copy copy_p reduce_precision optimization_barrier real name "
         "pvary device_put sharding_constraint"), _identity),
