@@ -132,6 +132,7 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "conv_transpose1d": (
         lambda x, w: F.conv_transpose1d(x, w, stride=2, dilation=2),
         [normal(1, 2, 4), normal(2, 3, 2, seed=1)]),
+    "columns of windows": (lambda x: F.unfold(x, 2, padding=1, stride=2), [normal(1, 2, 4, 4)]),
     "unfold of a number": (lambda x: x.sum().unfold(0, 1, 1), [normal(3)]),
     "matmul of none": (lambda x, w: (x @ w).reshape(-1, 3), [normal(2, 0), normal(0, 3)]),
     "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True), [normal(1, 2, 6)]),

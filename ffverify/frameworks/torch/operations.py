@@ -30,7 +30,7 @@ DECOMPOSED = frozenset(
     baddbmm batch_norm binary_cross_entropy binary_cross_entropy_with_logits bucketize celu col2im complex
     conj_physical count_nonzero deg2rad diagonal dist elu embedding embedding_dense floor_divide frac gcd
     gelu glu grid_sampler_2d hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss
-    igamma igammac index_add index_fill isin isneginf isposinf lcm ldexp leaky_relu lerp linalg_cross
+    igamma igammac im2col index_add index_fill isin isneginf isposinf lcm ldexp leaky_relu lerp linalg_cross
     linalg_vector_norm linspace log_sigmoid logaddexp2 logit logspace logsumexp margin_ranking_loss
     max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d meshgrid mish mse_loss
     multi_margin_loss multilabel_margin_loss mvlgamma nan_to_num nansum native_batch_norm native_dropout
@@ -61,7 +61,7 @@ MOVES = frozenset([*_VIEWS, *(f"{view}_copy" for view in _VIEWS), *str.split("""
     _unsafe_view reshape _reshape_alias _reshape_copy narrow_copy flip roll rot90 cat stack block_diag repeat
     repeat_interleave index_select gather index _unsafe_index take tril triu diag_embed diagonal_scatter
     select_scatter slice_scatter as_strided_scatter scatter constant_pad_nd masked_select masked_scatter
-    index_copy pixel_shuffle pixel_unshuffle channel_shuffle im2col
+    index_copy pixel_shuffle pixel_unshuffle channel_shuffle
 """)])  # fmt: skip
 
 # Random numbers whose distribution has tensors for parameters.
