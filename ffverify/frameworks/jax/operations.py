@@ -128,6 +128,44 @@ def _positions(
     return np.asarray(found).ravel()
 
 
+def _convolution(
+    x: Any, w: Any, *, window_strides: Any, padding: Any, lhs_dilation: Any, rhs_dilation: Any,
+    dimension_numbers: Any, feature_group_count: int, batch_group_count: int, **_: Any,
+) -> Any:  # fmt: skip
+    """Convolve: of every window a column, and a product of matrices for every group."""
+    d = dimension_numbers
+    x, w = np.transpose(x, d.lhs_spec), np.transpose(w, d.rhs_spec)
+    by_dim = zip(
+        x.shape[2:], w.shape[2:], window_strides, padding, lhs_dilation, rhs_dilation, strict=True
+    )
+    along = [_windows(*each) for each in by_dim]
+    spatial, taps = [len(a) for a in along], math.prod(w.shape[2:])
+    places, outside = np.zeros((1, 1), int), np.zeros((1, 1), bool)
+    for a, size in zip(along, x.shape[2:], strict=True):
+        shape = len(places) * len(a), places.shape[1] * a.shape[1]
+        places = (places[:, None, :, None] * size + a[None, :, None, :]).reshape(shape)
+        outside = (outside[:, None, :, None] | (a < 0)[None, :, None, :]).reshape(shape)
+    (n, c), (o, inner) = x.shape[:2], w.shape[:2]
+    numbers = np.concatenate([x.reshape(n, c, math.prod(x.shape[2:])), np.zeros((n, c, 1))], axis=2)
+    windows = numbers[:, :, np.where(outside, -1, places).T]  # n, c, taps, windows
+    features, batches = feature_group_count, batch_group_count
+    columns = windows.reshape(batches, n // batches, features, inner * taps, len(places))
+    kernels = w.reshape(batches, 1, features, o // (batches * features), inner * taps)
+    found = np.swapaxes(kernels @ columns, 0, 1).reshape(n // batches, o, *spatial)
+    return np.transpose(found, np.argsort(d.out_spec))
+
+
+def _windows(
+    size: int, taps: int, stride: int, padding: tuple[int, int], between: int, apart: int
+) -> Array:
+    """Give for every window along an axis where its taps are, -1 between elements or outside."""
+    whole = max(0, (size - 1) * between + 1) + sum(padding)
+    count = max(0, (whole - (taps - 1) * apart - 1) // stride + 1)
+    at = np.arange(count)[:, None] * stride + np.arange(taps) * apart - padding[0]
+    is_element = (at >= 0) & (at < size * between) & (at % between == 0)
+    return np.where(is_element, at // between, -1)
+
+
 def _lu(a: Any) -> list[Any]:
     packed, pivots = _op("lu")(a)
     permutation = at_rows(lambda p: _op("lu_permutation")(p, a.shape[-2]), [pivots])
@@ -147,7 +185,7 @@ LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
     "triangular_solve": lambda a, b, left_side, lower, transpose_a, unit_diagonal, **_: _op(
         "solve_triangular")(a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a),
-    "lu": _lu,
+    "lu": _lu, "conv_general_dilated": _convolution,
     **dict.fromkeys(str.split(
         "convert_element_type stop_gradient copy copy_p reduce_precision optimization_barrier real name "
         "pvary device_put sharding_constraint"), _identity),
