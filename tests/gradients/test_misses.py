@@ -334,3 +334,14 @@ def test_a_tail_that_is_cut_off_hides_no_wrong_element(factor, verdict):
     report = check(sigmoid, np.array([-40.0, 0.5, 1.0]), vjp=vjp)
     assert str(report.verdict) == verdict
     assert report.ok == (factor == 1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_one_sign_of_a_cotangent_shows_is_no_matter_of_small_numbers(seed):
+    """Found at 1e-123 and not where that was held within the range, of which another cotangent was asked."""
+
+    def guided(v, x):
+        return (np.where(v > 0, v, 0) * np.where(x > 0, 1.0, 0.0),)
+
+    report = check(lambda x: np.maximum(x, 0), arrays("float64", (4,)), vjp=guided, seed=seed)
+    assert report.fails

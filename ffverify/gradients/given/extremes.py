@@ -70,7 +70,7 @@ def _held(values: Sequence[Any], given: Sequence[Any], low: int, high: int) -> l
     return out if changed else None
 
 
-def held_within(values: Sequence[Any], given: Sequence[Any]) -> list[Any] | None:
+def held_within(values: Sequence[Any], given: Sequence[Any], nearer: int = 0) -> list[Any] | None:
     """Give values with what lies beyond the root of the range moved to it; None if nothing does.
 
     Parameters
@@ -79,8 +79,13 @@ def held_within(values: Sequence[Any], given: Sequence[Any]) -> list[Any] | None
         What was drawn for all leaves of the inputs.
     given
         The strategies that it was drawn from, among leaves that are none.
+    nearer
+        So many octaves nearer to 1 than the root.
     """
-    return _held(values, given, *_range(_open(values, given))) if is_free(values, given) else None
+    if not is_free(values, given):
+        return None
+    low, high = _range(_open(values, given))
+    return _held(values, given, low + nearer, high - nearer)
 
 
 def limit(values: Sequence[Any], given: Sequence[Any], holds: Callable[[list[Any]], bool]) -> str:

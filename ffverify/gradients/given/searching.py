@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GRAVITY = (Verdict.WRONG, Verdict.NONFINITE, Verdict.IMPRECISE, Verdict.INCONCLUSIVE)
 _FIRST = 3  # ordinary inputs drawn before the search, for the last of which edges are sought
 _MOST = 32  # inputs that are begun with at a time
+_NEARER = 6  # octaves nearer at which one of two signs of a cotangent shows, but for one in 64
 _SHRINKS = 80  # inputs tried to make a failing one smaller
 
 
@@ -231,16 +232,20 @@ def _try(check: Check, slots: Slots, values: Sequence[Any], begun: Begun | None 
     check.at(slots.filled(values) if begun is None else begun.inputs, begun)
     if is_free(values, slots.given):
         _set_apart(check)
-    inside = held_within(values, slots.given) if check.errors else None
-    if inside is None:
+    if not check.errors or held_within(values, slots.given) is None:
         return
-    beyond, check.errors, check.beside = check.errors, [], beside
-    check.at(slots.filled(inside))
-    if check.errors:
-        return
-    for judged, make in beyond:
+    beyond = dict[Any, Any]()
+    for judged, make in check.errors:
         kind = make().kind if judged is None else judged.kind
         key = ("range", kind, judged and judged.mode, judged and judged.argument)
+        beyond.setdefault(key, (judged, make))
+    # Of many faults only some cotangents tell, and every input has its own.
+    for nearer in range(_NEARER if beyond.keys() - check.warnings.keys() else 1):
+        check.errors, check.beside = [], beside
+        check.at(slots.filled(held_within(values, slots.given, nearer) or values))
+        if check.errors:
+            return
+    for key, (judged, make) in beyond.items():
         check.warnings.setdefault(key, (0.0, judged, partial(_beyond, check, make, slots, values)))
 
 
