@@ -198,6 +198,64 @@ def test_modules_of_a_given_name_with_the_state_that_they_had() -> None:
     assert call.custom.call.weight.tolist() == [1.0, 2.0]
 
 
+class Scaled(torch.nn.Module):
+    """A module whose parameter can be differentiated by rightly, wrongly, and not at all."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]), requires_grad=how != "frozen")
+        self.how = how
+
+    def forward(self, x: Any) -> Any:
+        w = self.weight
+        if self.how == "wrong":
+            return x * Wrong.apply(w, torch.ones(()))
+        return x * (w.detach() if self.how in ("detached", "frozen") else w)
+
+
+@pytest.mark.parametrize(
+    ("how", "wrong"), [("right", False), ("frozen", False), ("detached", True), ("wrong", True)]
+)
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_module_is_differentiated_by_its_parameters(
+    how: str, *, wrong: bool, wanted: bool
+) -> None:
+    watch = Watch(modules=["Scaled"])
+    with watch:
+        Scaled(how)(torch.tensor([0.5, -1.0], requires_grad=wanted))
+    report = _checks(watch)["Scaled"].report
+    assert report is not None
+    assert report.ok is not wrong
+    assert not wrong or "Scaled.weight" in str(report)
+
+
+def test_a_module_that_is_differentiated_by_parameters_alone() -> None:
+    class Taken(torch.nn.Embedding):
+        def forward(self, places: Any) -> Any:
+            return super().forward(places) * self.weight.detach()[0]
+
+    watch = Watch(modules=["*Taken"])
+    with watch:
+        Taken(4, 3)(torch.tensor([2, 0]))
+    (checked,) = check(watch, search=3)
+    assert checked.report is not None
+    assert str(checked.report.verdict) == "wrong"  # row 0 moves the factor, too
+
+    watch = Watch(modules=["*Embedding"], packages=())
+    with watch:
+        torch.nn.Embedding(4, 3)(torch.tensor([2, 0]))
+    assert [_ok(c) for c in check(watch, search=3)] == [True]
+
+
+def test_parameters_that_are_too_large_are_said_not_to_be_checked() -> None:
+    watch = Watch(modules=["Linear"], packages=())
+    with watch:
+        torch.nn.Linear(2, LARGEST)(torch.ones(1, 2))
+    (checked,) = check(watch)
+    assert _ok(checked)
+    assert "parameters of 60000 elements are too large" in checked.left_out
+
+
 def test_what_is_left_alone_and_what_never_ran() -> None:
     watch = Watch(but=["Wrong"])
     with watch:

@@ -95,6 +95,21 @@ def none_gradients(
     return [w and a.grad is None for a, w in zip(leaves, wanted, strict=True)]
 
 
+def parameters(module: torch.nn.Module) -> list[Leaf]:
+    """Look at the parameters that a module is differentiated by."""
+    return [look for p in module.parameters() if p.requires_grad and (look := leaf(p))]
+
+
+class WithParameters(torch.nn.Module):
+    """A function that calls a module, as a module that is differentiated by the other's parameters."""
+
+    def __init__(self, module: torch.nn.Module, fn: Callable[..., Any]) -> None:
+        super().__init__()
+        self.add_module(type(module).__name__, module)  # its name is in those of the parameters
+        self.__name__ = fn.__name__
+        self.forward = fn
+
+
 def _differentiable(result: Any) -> bool:
     return isinstance(result, torch.Tensor) and result.requires_grad
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from ffverify import strategies
-from ffverify.exact.formats import FORMATS
+from ffverify.exact.formats import FORMATS, is_floating
 from ffverify.frameworks.calls import Custom
 from ffverify.frameworks.framework import framework
 from ffverify.gradients.gradcheck import gradcheck
 from ffverify.gradients.report import GradcheckReport
 
-from .recording import LARGEST, Call, Seen, Watch, calls_of, short
+from .recording import LARGEST, Call, Seen, Watch, calls_of, numbers_in, short
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,13 @@ def _differentiated(
     """Give the function of the arrays that it is differentiated by, those, and notes on the others.
 
     These are the ones that somebody differentiated by; where nobody did, all floats but those of which the
-    backward gives None.
+    backward gives None. A module is always differentiated by its parameters.
     """
     floats = [look.dtype in FORMATS for look in call.looks]
     asked = [f and p in seen.wanted for f, p in zip(floats, call.places, strict=True)]
-    notes = []
+    notes, of = [], calls_of(call.custom.framework)
     if not any(asked):
         asked = floats
-        of = calls_of(call.custom.framework)
         try:
             none = of.none_gradients(call.custom, call.given, arrays, floats)
         except Exception:  # noqa: BLE001 - a derivative that raises is one for gradcheck to tell of
@@ -153,6 +152,8 @@ def _differentiated(
             asked = [f and not n for f, n in zip(floats, none, strict=True)]
             notes = [f"its backward gives None for input {i}" for i, n in enumerate(none) if n]
     chosen = [i for i, a in enumerate(asked) if a]
+    if not chosen and call.parameters:  # an embedding of integers
+        chosen = list(range(len(arrays)))
 
     def fn(*values: Any) -> Any:
         filled = list(arrays)
@@ -162,7 +163,12 @@ def _differentiated(
         return call.custom.call(*args, **kwargs)
 
     fn.__name__ = short(call.custom.name)
-    return fn, [arrays[i] for i in chosen], notes
+    inputs = [arrays[i] for i in chosen]
+    count = numbers_in(call.parameters)
+    if not count or call.size + count > LARGEST:
+        notes += [f"parameters of {count} elements are too large"] if count else []
+        return fn, inputs, notes
+    return of.WithParameters(call.custom.call, fn), inputs, notes
 
 
 def _reverse_only(custom: Custom, fn: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -178,11 +184,14 @@ def _reverse_only(custom: Custom, fn: Callable[..., Any]) -> Callable[..., Any] 
 
 
 def _around(call: Call, inputs: Sequence[Any]) -> list[Any]:
-    """Give strategies for inputs like the ones there were, over twice their range."""
+    """Give strategies for floats like the ones there were, over twice their range."""
     of = framework(call.custom.framework)
     made = []
     for array in inputs:
         held = of.to_numpy(array)
+        if not is_floating(array):
+            made.append(array)
+            continue
         low, high = float(held.min(initial=0.0)), float(held.max(initial=0.0))
         margin = max((high - low) / 2, 1.0)
         made.append(

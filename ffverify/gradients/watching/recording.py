@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
-
-import numpy as np
 
 from ffverify.exact.formats import FORMATS
 from ffverify.frameworks.calls import Custom, Leaf
@@ -62,12 +62,19 @@ class Call:
     @property
     def size(self) -> int:
         """How many numbers its arrays have."""
-        return sum(int(np.prod(look.shape)) for look in self.looks)
+        return numbers_in(self.looks)
+
+    @cached_property
+    def parameters(self) -> list[Leaf]:
+        """The parameters that it is differentiated by, as a module is."""
+        of = calls_of(self.custom.framework)
+        return of.parameters(self.custom.call) if self.custom.made else []
 
     @property
     def dtype(self) -> str:
-        """The format of its first floating array."""
-        return next((look.dtype for look in self.looks if look.dtype in FORMATS), "")
+        """The format of its first floating array, or else parameter."""
+        looks = (*self.looks, *self.parameters)
+        return next((look.dtype for look in looks if look.dtype in FORMATS), "")
 
     def given(self, *arrays: Any) -> tuple[list[Any], dict[str, Any]]:
         """Give positional and keyword arguments with these arrays in them."""
@@ -189,7 +196,7 @@ class Watch:
             enough = (
                 len(seen.kept) >= KINDS if key not in seen.kept else len(seen.kept[key]) >= KEPT
             )
-            size = sum(int(np.prod(look.shape)) for look in looks.values())
+            size = numbers_in(looks.values())
             if enough or not looks or (size > LARGEST and seen.kept):
                 seen.enough.add(at_a_glance)
                 return None
@@ -228,6 +235,11 @@ def _installed(name: str) -> bool:
     root = sys.modules.get(name.partition(".")[0])
     folder = str(getattr(root, "__file__", None) or "")
     return "site-packages" in folder or "dist-packages" in folder
+
+
+def numbers_in(looks: Iterable[Leaf]) -> int:
+    """Count the numbers of arrays."""
+    return sum(math.prod(look.shape) for look in looks)
 
 
 def short(name: str) -> str:
