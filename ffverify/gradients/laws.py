@@ -28,6 +28,7 @@ from .function_under_test import Fault, FunctionUnderTest
 
 Complaint = tuple[Verdict, str, str]
 _ELSEWHERE = 8  # inputs that tell, before an accusation, whether a function maps over rows
+_MOST = 8  # results that are used alone, or together with all further ones
 RANDOM = "two calls on the same input give different values"
 DRAWS = (
     "it draws random numbers that it does not seed, so that its values may differ from call to call"
@@ -108,6 +109,8 @@ def lasting_checks(
     subject: FunctionUnderTest, native: Sequence[Any], seed: int
 ) -> Iterator[Complaint]:
     """Yield what is amiss with a function at all points or at none."""
+    if not subject.reverse:
+        return
     results = subject.value(native)
     cotangents = _cotangents(results, seed)
     arrays = list(map(_numbers, subject.vjp(native, cotangents)))
@@ -132,6 +135,7 @@ def _lasting(
         yield from _linearity(at)
     yield from _layouts(at, known=both)
     yield from _rows(at, results)
+    yield from _results_alone(at)
 
 
 def _cotangents(results: Sequence[Any], seed: int) -> list[Any]:
@@ -505,6 +509,38 @@ def _rows(at: _Asked, results: Sequence[Any]) -> Iterator[Complaint]:
             yield Verdict.WRONG, (
                 f"the gradient by {label} in the last row is another one when that row comes alone"
             ), "the value treats rows one by one: does the gradient count or sum them?"  # fmt: skip
+
+
+def _results_alone(at: _Asked) -> Iterator[Complaint]:
+    """Check that results of which one alone is used have gradients, which add up to that of all.
+
+    An autograd function may be given None for a result that is not used.
+    """
+    subject, cotangents = at.subject, at.cotangents
+    used = [k for k, v in enumerate(cotangents) if v is not None]
+    if not subject.keeps_graph or len(used) < 2:
+        return
+    groups = [*([k] for k in used[: _MOST - 1]), *([rest] if (rest := used[_MOST - 1 :]) else [])]
+    parts: list[list[Array | None]] = []
+    for group in groups:
+        try:
+            alone = [v if k in group else None for k, v in enumerate(cotangents)]
+            parts.append(list(map(_numbers, subject.vjp(at.native, alone))))
+        except Fault as fault:
+            yield fault.kind, f"a loss of result {group[0]} alone: {fault}", (
+                "with set_materialize_grads(False) backward is given None for a result that is not used"
+            )  # fmt: skip
+            return
+    fmt = coarsest(at.native)
+    for label, g, scale, *each in zip(subject.labels, at.gradients, at.scales, *parts, strict=True):
+        terms = [p for p in each if p is not None]
+        if g is None or not terms:
+            continue
+        largest = max(float(np.abs(p[np.isfinite(p)]).max(initial=0.0)) for p in terms)
+        if not close(g, np.sum(terms, axis=0), fmt, max(scale, largest)) and at.steady():
+            yield Verdict.WRONG, (
+                f"the gradients by {label} of single results do not add up to that of all of them"
+            ), "does backward take a result that is not used, None, for something else than 0?"  # fmt: skip
 
 
 def _last_row(a: Any) -> Any:

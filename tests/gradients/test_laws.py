@@ -259,3 +259,38 @@ def test_a_result_for_every_row_is_no_function_of_rows(factor, verdict):
     x = np.linspace(0.1, 1, 9).reshape(3, 3)
     report = gradcheck(rows, x, vjp=vjp, raise_exception=False)
     assert str(report.verdict) == verdict
+
+
+@pytest.mark.parametrize("how", ["right", "crashes", "drops the other", "swaps"])
+def test_results_of_which_one_alone_is_used(how):
+    torch = pytest.importorskip("torch")
+
+    class Both(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(x)
+            return torch.sin(x), torch.cos(x)
+
+        @staticmethod
+        def backward(ctx, a, b):
+            (x,) = ctx.saved_tensors
+            if how != "crashes" and (a is None or b is None):
+                if how == "drops the other":
+                    return None if a is None else a * torch.cos(x)
+                a, b = (torch.zeros_like(x) if v is None else v for v in (a, b))
+                a, b = (b, a) if how == "swaps" else (a, b)
+            return a * torch.cos(x) - b * torch.sin(x)
+
+    sentences = amiss(Both.apply, torch.tensor(X))
+    says = {
+        "right": [],
+        "crashes": ["a loss of result 0 alone: the VJP of Both raised TypeError"],
+    }.get(how, ["do not add up to that of all of them"])
+    assert len(sentences) == len(says)
+    assert all(said in sentence for said, sentence in zip(says, sentences, strict=True))
+
+
+def test_many_results_are_used_alone_or_together_with_the_rest():
+    torch = pytest.importorskip("torch")
+    assert amiss(lambda x: list(torch.sin(x).ravel()) * 2, torch.tensor(X)) == []
