@@ -76,6 +76,11 @@ class Framework(Protocol):
     def copied(self, value: Any) -> Any:
         """Give a copy of a native array, laid out alike, that is part of no graph."""
 
+    def has_no_derivative(self, error: BaseException | None) -> bool:
+        """Tell whether an error says that the framework has no derivative of an operation, in some mode."""
+        del error
+        return False
+
     def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
         """Tell which results of a function the framework differentiates at all."""
         del wrt

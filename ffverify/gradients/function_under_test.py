@@ -254,8 +254,10 @@ class FunctionUnderTest:
         if self.caller_vjp is not None:
             return lambda cotangents: self.vjp(args, cotangents)
         kept = [is_floating(r) for r in results]
-        pull = self._limited(lambda: self._pullback(args, kept), args, self.name)
-        what = f"another backward through {self.name}"
+        first, what = self.name, f"another backward through {self.name}"
+        if self.is_pure:
+            first = what = f"the VJP of {self.name}"
+        _, pull = self._limited(lambda: self._pullback(args, kept), args, first)
         return lambda cotangents: self._limited(lambda: pull(cotangents), args, what)
 
     @property

@@ -234,6 +234,7 @@ class Check:
     ordinary: list[list[Array]] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
     modes: dict[str, None] = field(default_factory=dict)
+    irreversible: str = ""  # why its framework cannot differentiate it in reverse mode
     name: str = "f"
     framework: str = "numpy"
     native: list[Any] = field(default_factory=list)
@@ -272,6 +273,7 @@ class Check:
         )
         reverse, forward = self.own.checked()
         known = self.known if self.found.judged else None  # a check of one input has no use for it
+        reverse = "" if self.irreversible else reverse
         made = replace(made, reverse=reverse, forward=forward, call=self._call, known=known)
         return made, [framework_of(a).copied(a) for a in native]
 
@@ -359,6 +361,12 @@ class Check:
                 self._examine(begun)
         except Fault as fault:
             self._complain(fault.kind, str(fault), "", native)
+            if made.reverse and made.framework.has_no_derivative(fault.__cause__):
+                self.irreversible = self.found.skipped[made.reverse] = str(fault)
+                self.points -= 1
+                self.beside = False
+                self._at(inputs, None)
+                return
             return
         except Undecided as unresolved:
             self._complain(
@@ -658,11 +666,12 @@ class Check:
 
         return GradcheckReport(
             name=self.name,
-            verdict=min(kinds, key=GRAVITY.index, default=Verdict.CORRECT),
+            verdict=min(kinds, key=GRAVITY.index, default=nothing),
             fails=any(f.severity == "error" for f in findings),
             framework=self.framework,
             dtype=", ".join(dict.fromkeys(dtype_name(a) for a in self.native if is_floating(a))),
             device=", ".join(dict.fromkeys(map(device_of, self.native))) or "cpu",
+        nothing = Verdict.CORRECT if self.found.judged else Verdict.INCONCLUSIVE
             suggestion=self._suggestion(findings),
             truth=self.oracles.name,
             derivatives=self.own.said(self.framework),

@@ -129,7 +129,7 @@ class GradcheckReport:
         return self._again()
 
     def __str__(self) -> str:
-        held = "" if self.ok or self.verdict != "correct" else " (nothing could be judged)"
+        held = "" if self.judged or self.findings else " (nothing could be judged)"
         word = "passed with warnings, " if self.ok and self.findings else ""
         where = self.findings[0].where if self.findings else self.name
         place = f" in {where}" if where != self.name else ""
@@ -148,7 +148,7 @@ class GradcheckReport:
             f"  modes: {', '.join(self.modes) or 'none'}; {self.points} inputs, {self.judged} numbers"
             f"{self._worst()}; {self.seconds:.2f} s"
         )
-        if self.sensitivity:
+        if self.sensitivity and self.judged:
             lines.append(
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would "
                 "have been seen, unless the inputs' own rounding explains it."

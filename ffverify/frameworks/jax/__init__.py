@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,6 +18,10 @@ from ffverify.exact.programs import Known, Program, remembered
 from ffverify.frameworks.chosen import restricted, spread
 from ffverify.frameworks.framework import Framework, Function, Pullback
 
+_NO_DERIVATIVE = re.compile(  # loops of unknown length have none in reverse mode, callbacks none at all
+    "^Reverse-mode differentiation does not work for|^(Differentiation|Transpose) rule .*not implemented"
+    "|^(Pure|IO) callbacks do not support JVP|gradient with respect to .* not supported"
+)
 _WIDE = ("float64", "int64", "uint64", "complex128")
 _home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
 _enable_x64: Any = vars(_home)["enable_x64"]  # the latter before 0.8
@@ -80,6 +85,9 @@ class _JAX(Framework):
     def shaped(self, fn: Function, args: Sequence[Any], program: Program) -> list[Any]:
         del fn, args
         return program.results  # type: ignore[attr-defined,no-any-return]  # as `trace` has made it
+
+    def has_no_derivative(self, error: BaseException | None) -> bool:
+        return _NO_DERIVATIVE.search(str(error)) is not None
 
     @_scoped
     def as_computed(self, value: Any) -> Any:

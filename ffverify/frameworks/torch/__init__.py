@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -144,6 +145,9 @@ class _Torch(Framework):
 
     def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
         return [bool(r.requires_grad) for r in recorded(fn, args, wrt, graph=False)[0]]
+    def has_no_derivative(self, error: BaseException | None) -> bool:
+        return re.match("(the )?derivative for .* is not implemented", str(error)) is not None
+
 
     def widened(self, value: Any) -> Any:
         return value.double()
