@@ -120,12 +120,13 @@ class Framework(Protocol):
         """
         del graph  # most derivatives are functions like any other
         chosen = floating(args) if wrt is None else wrt
-        return self.pullback(fn, args, chosen, [v is not None for v in cotangents])(cotangents)
+        _, pull = self.pullback(fn, args, chosen, [v is not None for v in cotangents])
+        return pull(cotangents)
 
     def pullback(
         self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
-    ) -> Pullback:
-        """Run a function once; give what pulls cotangents of the results to be kept back, as often as asked.
+    ) -> tuple[Sequence[Any], Pullback]:
+        """Run a function once; give the results to be kept, and what pulls cotangents back as often as asked.
 
         torch's goes through one and the same graph.
         """
@@ -137,15 +138,22 @@ class Framework(Protocol):
 
         With ``nesting`` it is done so that it can be differentiated again, or traced.
         """
+        return self.value_and_jvp(fn, args, tangents, nesting=nesting)[1]
+
+    def value_and_jvp(
+        self, fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """Push tangents forward as `jvp` does; give the results as it computes them, and their tangents."""
         del nesting  # most forward modes always nest
         given = [t for t in tangents if t is not None]
         of_chosen, points = restricted(fn, args, [t is not None for t in tangents])
-        return list(self.pushed(of_chosen, tuple(points), tuple(given)))
+        results, dots = self.pushed(of_chosen, tuple(points), tuple(given))
+        return list(results), list(dots)
 
     def pushed(
         self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]
-    ) -> Sequence[Any]:
-        """Push tangents forward, one per argument, by the forward mode that nests."""
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Push tangents forward, one per argument, by the mode that nests; give the results as well."""
 
     def second_derivative(self, fn: Function, z: Any) -> Any:
         """Differentiate an elementwise function twice."""

@@ -28,6 +28,7 @@ from ffverify.frameworks.arguments import (
     zeros_for_none,
 )
 from ffverify.frameworks.arrays import ones_like
+from ffverify.frameworks.chosen import those
 from ffverify.frameworks.framework import Framework, Pullback, framework_of
 from ffverify.frameworks.trees import Tree, flatten, is_leaf
 from ffverify.time_limit import Overran, within
@@ -217,7 +218,7 @@ class FunctionUnderTest:
             call: Function = partial(self.framework.vjp, self.fn, wrt=self.wrt)
             if self.known is None and self.is_pure:
                 kept = [v is not None for v in cotangents]
-                call = lambda args, cotangents: self._pullback(args, kept)(cotangents)  # noqa: E731
+                call = lambda args, cotangents: self._pullback(args, kept)[1](cotangents)  # noqa: E731
             elif self.known is not None:
                 key = (self.name, self.arguments.key)
                 call = partial(self.framework.replayed, call, self.known, key)
@@ -265,7 +266,21 @@ class FunctionUnderTest:
         """Whether nobody can change an array, and a function is the same as long as it is one object."""
         return self.framework.name == "jax" and self.caller_vjp is None
 
-    def _pullback(self, args: Sequence[Any], kept: Sequence[bool]) -> Pullback:
+    def on_the_way(self, mode: str, args: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+        """Give floating results as a mode of the framework's computes them on the way to its derivatives."""
+        kept = [is_floating(r) for r in results]
+
+        def run() -> Sequence[Any]:
+            if mode == self.reverse:
+                return self._pullback(args, kept)[0]
+            tangents = [ones_like(a) if w else None for a, w in zip(args, self.wrt, strict=True)]
+            return those(self.framework.value_and_jvp(self.fn, args, tangents)[0], kept)
+
+        return list(self._limited(run, args, self.name))
+
+    def _pullback(
+        self, args: Sequence[Any], kept: Sequence[bool]
+    ) -> tuple[Sequence[Any], Pullback]:
         key = self.fn, *map(id, args), *kept
         if key not in self.pulls:
             self.pulls.clear()
@@ -273,7 +288,7 @@ class FunctionUnderTest:
             if not self.is_pure:
                 return made
             self.pulls[key] = made, args  # which it keeps alive
-        return self.pulls[key][0]  # type: ignore[no-any-return]  # a pullback
+        return self.pulls[key][0]  # type: ignore[no-any-return]  # what `Framework.pullback` gives
 
     def jvp(self, args: Sequence[Any], tangents: Sequence[Any | None]) -> list[Any]:
         """Push tangents forward; one tangent per result."""

@@ -52,6 +52,7 @@ from .laws import (
     side_checks,
     varies,
 )
+from .primals import other_values
 from .report import GradcheckError, GradcheckReport, Told, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code
@@ -233,8 +234,8 @@ class Check:
     inputs: Any = None
     ordinary: list[list[Array]] = field(default_factory=list)
     data: dict[str, str] = field(default_factory=dict)
-    modes: dict[str, None] = field(default_factory=dict)
     irreversible: str = ""  # why its framework cannot differentiate it in reverse mode
+    modes: dict[str, None] = field(default_factory=dict)
     name: str = "f"
     framework: str = "numpy"
     native: list[Any] = field(default_factory=list)
@@ -272,8 +273,8 @@ class Check:
             fn, given, vjp=vjp, jvp=self.own.jvp, data=self.data, clock=self.clock
         )
         reverse, forward = self.own.checked()
-        known = self.known if self.found.judged else None  # a check of one input has no use for it
         reverse = "" if self.irreversible else reverse
+        known = self.known if self.found.judged else None  # a check of one input has no use for it
         made = replace(made, reverse=reverse, forward=forward, call=self._call, known=known)
         return made, [framework_of(a).copied(a) for a in native]
 
@@ -360,13 +361,13 @@ class Check:
                     begun = Begun(self.inputs, made, native, before, made.value(native))
                 self._examine(begun)
         except Fault as fault:
-            self._complain(fault.kind, str(fault), "", native)
             if made.reverse and made.framework.has_no_derivative(fault.__cause__):
                 self.irreversible = self.found.skipped[made.reverse] = str(fault)
                 self.points -= 1
                 self.beside = False
                 self._at(inputs, None)
                 return
+            self._complain(fault.kind, str(fault), "", native)
             return
         except Undecided as unresolved:
             self._complain(
@@ -399,6 +400,8 @@ class Check:
             if any(kind is Verdict.INCONCLUSIVE for kind, _, _ in amiss):
                 self.beside = False
                 return
+            if self.lasting:
+                self._hold_primals(made, native)
         found = self._screened(made, native, results, begun.point)
         kinds = {judged.kind for judged in found.failed}
         if self.errors:  # a random function is accused of nothing else
@@ -464,13 +467,26 @@ class Check:
 
     def _is_lawful(self, made: FunctionUnderTest, native: list[Any]) -> bool:
         """Ask what is amiss at all points or at none, once in a check; not with programs of earlier ones."""
-        if made.reverse and not self.lasting:
+        if not self.lasting:
             self.lasting = True
+            self._hold_primals(made, native)
             asked = self.oracles.exactly(made) if made.is_pure else made
             for kind, sentence, hint in lasting_checks(asked, native, self.seed):
                 self._complain(kind, sentence, hint, native)
                 self.lawful = False
         return self.lawful
+
+    def _hold_primals(self, made: FunctionUnderTest, native: list[Any]) -> None:
+        """Ask whether derivative code computes the function's own values."""
+
+        def point_at(args: Sequence[Any], results: Sequence[Any]) -> Point:
+            plain = made.value(args)
+            formulas = self.oracles.at(made, args, plain)
+            return self._point(made, list(args), formulas, list(results))
+
+        for kind, sentence, hint in other_values(made, native, self.seed, point_at, self._is_mild):
+            self._complain(kind, sentence, hint, native)
+            self.lawful = False
 
     def _point(
         self,
@@ -655,6 +671,7 @@ class Check:
 
         findings = [f for _, f in grave]
         kinds = [*(f.kind for f in findings), *(j.kind for j, _ in mild)]
+        nothing = Verdict.CORRECT if self.found.judged else Verdict.INCONCLUSIVE
         inputs = self.inputs if isinstance(self.inputs, dict) else tuple(self.inputs)
 
         def replayed() -> GradcheckReport:
@@ -671,7 +688,6 @@ class Check:
             framework=self.framework,
             dtype=", ".join(dict.fromkeys(dtype_name(a) for a in self.native if is_floating(a))),
             device=", ".join(dict.fromkeys(map(device_of, self.native))) or "cpu",
-        nothing = Verdict.CORRECT if self.found.judged else Verdict.INCONCLUSIVE
             suggestion=self._suggestion(findings),
             truth=self.oracles.name,
             derivatives=self.own.said(self.framework),

@@ -100,7 +100,7 @@ class _JAX(Framework):
     @_scoped
     def pullback(
         self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
-    ) -> Pullback:
+    ) -> tuple[Sequence[Any], Pullback]:
         of_chosen, points = restricted(fn, args, wrt, kept)
         results, pull = jax.vjp(of_chosen, *points)
 
@@ -112,11 +112,11 @@ class _JAX(Framework):
             )
             return spread(pull(typed), wrt)
 
-        return pulled
+        return results, pulled
 
     @_scoped
     def pushed(self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-        return jax.jvp(fn, points, tangents)[1]
+        return jax.jvp(fn, points, tangents)
 
     def hessian(self, fn: Function) -> Function:
         return jax.hessian(fn)

@@ -62,17 +62,21 @@ class _NumPy(Framework):
 
     def pullback(
         self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
-    ) -> Pullback:
+    ) -> tuple[Sequence[Any], Pullback]:
         from ffverify import reference
 
         of_chosen, points = restricted(fn, args, wrt, kept)
-        _, pull = reference.vjp(of_chosen, *points)
-        return lambda cotangents: spread(pull(tuple(v for v in cotangents if v is not None)), wrt)
+        results, pull = reference.vjp(of_chosen, *points)
+
+        def pulled(cotangents: Sequence[Any]) -> list[Any]:
+            return spread(pull(tuple(v for v in cotangents if v is not None)), wrt)
+
+        return results, pulled
 
     def pushed(self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
         from ffverify import reference
 
-        return reference.jvp(fn, points, tangents)[1]
+        return reference.jvp(fn, points, tangents)
 
     def hessian(self, fn: Function) -> Function:
         from ffverify import reference

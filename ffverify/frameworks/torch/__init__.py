@@ -16,7 +16,7 @@ from torch.autograd.graph import _engine_run_backward
 
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, listed
-from ffverify.frameworks.chosen import floating, spread
+from ffverify.frameworks.chosen import floating, spread, those
 from ffverify.frameworks.framework import Framework, Function, Pullback
 
 
@@ -81,15 +81,17 @@ def _forward_formulas() -> None:
         import torch._decomp.decompositions_for_jvp  # noqa: F401 - loaded, not used
 
 
-def _dual(fn: Function, args: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    """Push tangents forward as parts of dual numbers."""
+def _dual(
+    fn: Function, args: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Push tangents forward as parts of dual numbers; give these parts of the results."""
     with forward_ad.dual_level():
         duals = [  # what forward_ad.make_dual calls, which loads all forward formulas first
             a if t is None else torch._VF._make_dual(a.detach().clone(), t, level=0)  # noqa: SLF001
             for a, t in zip(args, tangents, strict=True)
         ]
         parts = [forward_ad.unpack_dual(r) for r in listed(fn(*duals))]
-        return [
+        return [p.primal for p in parts], [
             torch.zeros_like(p.primal) if p.tangent is None else p.tangent.clone() for p in parts
         ]
 
@@ -143,11 +145,11 @@ class _Torch(Framework):
     def copied(self, value: Any) -> Any:
         return value.detach().clone()
 
-    def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
-        return [bool(r.requires_grad) for r in recorded(fn, args, wrt, graph=False)[0]]
     def has_no_derivative(self, error: BaseException | None) -> bool:
         return re.match("(the )?derivative for .* is not implemented", str(error)) is not None
 
+    def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
+        return [bool(r.requires_grad) for r in recorded(fn, args, wrt, graph=False)[0]]
 
     def widened(self, value: Any) -> Any:
         return value.double()
@@ -166,19 +168,18 @@ class _Torch(Framework):
 
     def pullback(
         self, fn: Function, args: Sequence[Any], wrt: Sequence[bool], kept: Sequence[bool]
-    ) -> Pullback:
-        del kept  # results that are not have no cotangent
-        _, walk = recorded(fn, args, wrt, graph=False)
+    ) -> tuple[Sequence[Any], Pullback]:
+        results, walk = recorded(fn, args, wrt, graph=False)
 
         def pull(cotangents: Sequence[Any]) -> list[Any]:
             # The next walk may write to what this one gave.
             return [None if g is None else g.clone() for g in walk(cotangents, keep=True)]
 
-        return pull
+        return [r.detach() for r in those(results, kept)], pull
 
-    def jvp(
+    def value_and_jvp(
         self, fn: Function, args: Sequence[Any], tangents: Sequence[Any], *, nesting: bool = False
-    ) -> list[Any]:
+    ) -> tuple[list[Any], list[Any]]:
         with _differentiating():
             args, tangents = _able(args), _able(tangents)
             if not nesting:
@@ -194,10 +195,10 @@ class _Torch(Framework):
                         raise
             # Dual numbers do not nest, and torch.func refuses some functions that they take.
             _forward_formulas()
-            return super().jvp(fn, args, tangents)
+            return super().value_and_jvp(fn, args, tangents)
 
     def pushed(self, fn: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-        return torch.func.jvp(fn, points, tangents)[1]
+        return torch.func.jvp(fn, points, tangents)
 
     def second_derivative(self, fn: Function, z: Any) -> Any:
         ones = torch.ones_like(z)
