@@ -16,7 +16,7 @@ from ffverify.exact.formats import FORMATS, dtype_name, is_floating
 from .arrays import to_numpy, zeros_like
 from .chosen import those
 from .declared import COMPLEX, DATA, Declared, amiss, is_fixed, met, pulled_in, pushed_out, within
-from .framework import framework_of
+from .framework import Framework, framework_of
 from .trees import Leaf, Tree, flatten, is_leaf, joined, like_tree
 
 
@@ -260,10 +260,11 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     Raises
     ------
     TypeError
-        If an input is an array of numbers that cannot be judged, or none is an array of numbers.
+        If an input is an array of numbers that cannot be judged, none is an array of numbers, or they
+        are of several frameworks.
     """
     tree, named = taken_apart(fn, inputs)
-    kind = framework_of(*(leaf.value for leaf in tree.leaves if _is_array(leaf.value)), fn)
+    kind = _one_framework([*(leaf for leaf in tree.leaves if _is_array(leaf.value)), Leaf("", fn)])
     native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
     if not any(native):
         tree, named = taken_apart(fn, _with_numbers(inputs))
@@ -300,6 +301,21 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
         _kinds=[leaf.declared for leaf in leaves],
         _named=named,
     )
+
+
+def _one_framework(leaves: Sequence[Leaf]) -> Framework:
+    """Give the framework of arrays and of what they are given to, NumPy's among another's."""
+    kinds = [framework_of(leaf.value) for leaf in leaves]
+    others = {
+        k.name: (k, leaf.label) for k, leaf in zip(kinds, leaves, strict=True) if k.name != "numpy"
+    }
+    if len(others) > 1:
+        each = " and ".join(
+            f"{'JAX' if name == 'jax' else name}'s {label or 'module'}"
+            for name, (_, label) in others.items()
+        )
+        raise TypeError(f"inputs are {each}: give the arrays of one framework")
+    return next(iter(others.values()))[0] if others else kinds[0]
 
 
 def _varied(leaf: Leaf) -> Leaf:

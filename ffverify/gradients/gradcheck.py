@@ -143,8 +143,8 @@ def gradcheck(
     KeyboardInterrupt
         On Ctrl-C; its ``report`` says what was found so far.
     TypeError
-        If ``fn`` cannot be called, an input cannot be judged (sparse, masked, float8 ...), or none is an
-        array of numbers.
+        If ``fn`` cannot be called, an input cannot be judged (sparse, masked, float8 ...), none is an
+        array of numbers, or torch's and JAX's are mixed.
     ValueError
         If ``order`` is neither 1 nor 2, the inputs are empty, ``max_examples`` or ``seed`` is no
         count, ``modes`` are not known, or ``vjp`` and ``gradient`` are both given.

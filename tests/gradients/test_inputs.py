@@ -419,3 +419,13 @@ def test_what_is_registered_with_jax_is_opened():
     f.defvjp(lambda box: (box.w**2, box.w), lambda w, g: (Box(3 * g * w),))
     report = quiet(f, (Box(jax.numpy.array([1.0, 2.0])),))
     assert report.verdict == "wrong"
+
+
+def test_arrays_of_two_frameworks_are_refused():
+    torch, jnp = pytest.importorskip("torch"), pytest.importorskip("jax.numpy")
+    told = "torch's a and JAX's b: give the arrays of one framework"
+    with pytest.raises(TypeError, match=told):
+        gradcheck(lambda a, b: a, (torch.ones(2), jnp.ones(2)))
+    with pytest.raises(TypeError, match="JAX's input and torch's module"):
+        gradcheck(torch.nn.Tanh(), jnp.ones(2))
+    assert gradcheck(lambda a, b: a * torch.tensor(b), (torch.ones(2), np.array([1, 2]))).ok
