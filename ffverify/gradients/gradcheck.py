@@ -378,7 +378,7 @@ class Check:
             self._complain(
                 Verdict.INCONCLUSIVE,
                 f"its exact program cannot be run here: {type(error).__name__}: {error}",
-                "give truth=, a plain NumPy function, as the definition",
+                "" if self.truth else "give truth=, a plain NumPy function, as the definition",
                 native,
             )
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import PreciseArray
-from ffverify.exact.elements import midpoints
+from ffverify.exact.elements import Undecided, midpoints
 from ffverify.exact.formats import Array, is_floating
-from ffverify.exact.programs import Itself, Program, UnknownOperation, joined
+from ffverify.exact.programs import Itself, Program, UnknownOperation, joined, listed
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
 from ffverify.frameworks.chosen import spread
 from ffverify.frameworks.shadow import Shadow
@@ -123,8 +123,10 @@ class TruthSources:
         """Give the exact programs of a function that hold at a point."""
         traced = self._shadow(subject, native, results)
         if self._truth is not None and not subject.name.startswith("the "):
-            name, forward = self._definition()
-            traced = replace(traced, name=name, forward=forward, here=None)
+            self.name, forward = self._definition()
+            if _kind(subject, native) not in self._last:
+                _fit(forward, subject, native, results)
+            traced = replace(traced, name=self.name, forward=forward, here=None)
         self.name = traced.name
         kind = _kind(subject, native)
         last = self._last.get(kind)
@@ -293,6 +295,45 @@ class TruthSources:
         except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
             self.reasons[str(error)] = None
         return _by_differences(subject, native, results)
+
+
+def _fit(
+    definition: Callable[..., Any],
+    subject: FunctionUnderTest,
+    native: Sequence[Any],
+    results: Sequence[Any],
+) -> None:
+    """See that a definition can be run, and that its results are like those of the function it is of.
+
+    Raises
+    ------
+    Fault
+        If not.
+    """
+    try:
+        with BALLS.precision(FIRST_PRECISION):
+            given = listed(definition(*Inputs(list(map(to_numpy, native))).balls))
+    except Undecided:
+        return  # by so few bits
+    except Exception as error:
+        count = f"{len(native)} array{'s' if len(native) > 1 else ''} ({', '.join(subject.labels)})"
+        raise Fault(
+            f"truth= cannot be run on exact numbers: {type(error).__name__}: {error}; "
+            f"it is called with {count}, as {subject.name} is: give a plain NumPy function of these"
+        ) from error
+    if len(given) != len(results):
+        raise Fault(
+            f"truth= gives {len(given)} results where {subject.name} gives {len(results)}: "
+            "give a function with the same results"
+        )
+    for k, (own, result) in enumerate(zip(given, results, strict=True)):
+        shape, wanted = tuple(np.shape(own)), to_numpy(result).shape
+        if is_floating(result) and shape != wanted:
+            which = f" as result {k}" if len(results) > 1 else ""
+            raise Fault(
+                f"truth= gives shape {shape}{which} where {subject.name} gives {wanted}: "
+                "give a function with results of the same shapes"
+            )
 
 
 def _kind(subject: FunctionUnderTest, native: Sequence[Any]) -> Any:

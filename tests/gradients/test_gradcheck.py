@@ -493,3 +493,24 @@ def test_of_one_result_computed_and_exact_are_shown_in_the_same_unit():
     assert report.truth == "differences"
     assert float(wrong.computed) == 3.0
     assert wrong.exact.startswith("[1.00")
+
+
+@pytest.mark.parametrize(
+    ("truth", "says"),
+    [
+        (lambda x: x.sum(), "truth= gives shape () where tanh gives (2, 1)"),
+        (lambda x: np.tanh(x).reshape(1, 2), "truth= gives shape (1, 2) where tanh gives (2, 1)"),
+        (lambda x: (np.tanh(x), x), "truth= gives 2 results where tanh gives 1"),
+        (lambda x, y: x, "TypeError: <lambda>() missing 1 required positional argument: 'y'; it is called"),
+        (lambda x: np.tanh(x).none, "has no attribute 'none'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("searched", [False, True])
+def test_a_definition_that_does_not_fit_is_said_once(truth, says, *, searched):
+    x = arrays("float64", (2, 1), min_value=-2, max_value=2) if searched else np.ones((2, 1))
+    report = gradcheck(np.tanh, x, truth=truth, raise_exception=False, max_examples=5)
+    (found,) = report.findings
+    assert says in str(found)
+    assert "Hint" not in str(found)
+    assert not report.ok
+    assert gradcheck(np.tanh, x, truth=np.tanh, max_examples=5).ok
