@@ -95,6 +95,11 @@ def _divide(sign: Callable[[Any], Any], infinity: Any, nan: Any) -> Callable[[An
 _ball_divide = _divide(arb.sgn, arb.pos_inf(), _NAN)
 
 
+def _waves(ball: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Have no value at infinity, where Arb says that it is between -1 and 1."""
+    return lambda x: ball(x) if x.is_finite() or x.mid().is_finite() else _NAN
+
+
 def _ball_power(x: Any, y: Any) -> Any:
     n = int(y.unique_fmpz()) if y.is_integer() else 0
     if not 0 < abs(n) <= 1024:
@@ -356,7 +361,8 @@ TABLE = (
     _row("cbrt", "", "cbrt", lambda x: np.sign(x) * abs(x) ** Fraction(1, 3)),
     _row("hypot", "hypot", "", lambda x, y: np.sqrt(x * x + y * y)),
     # ---- circular and hyperbolic functions
-    _elementary("sin", "sin", "sin", arb.sin, mp.sin), _elementary("cos", "cos", "cos", arb.cos, mp.cos),
+    _elementary("sin", "sin", "sin", _waves(arb.sin), mp.sin),
+    _elementary("cos", "cos", "cos", _waves(arb.cos), mp.cos),
     _elementary("tan", "tan", "tan", arb.tan, mp.tan),
     _elementary("sinc", "sinc", "", arb.sinc_pi, mp.sincpi, rooted=True),
     _elementary("arcsin", "asin", "asin", arb.asin, mp.asin),

@@ -374,3 +374,13 @@ def test_a_quotient_may_be_a_product_with_a_reciprocal_that_is_flushed_to_zero()
         np.array([2.0**125, 3e37, 3e38])
     )
     assert [x.contains(0) for x in quotients.values] == [False, False, True]
+
+
+@pytest.mark.parametrize("wave", [np.sin, np.cos])
+def test_waves_have_no_value_at_infinity(wave: Any) -> None:
+    given = np.array([np.inf, -np.inf, np.nan, 1.0])
+    for x in (wave(BALLS.array(given)), *(wave(BALLS.array(given[[k]])) for k in range(3))):
+        assert [bool(e.is_nan()) for e in x.values] == [True, True, True, False][: x.size]
+    wide = wave(BALLS.array(np.array([1.0])) * arb(0, "inf")).values[0]
+    assert not wide.is_nan()
+    assert abs(wide) < 1.5

@@ -514,3 +514,16 @@ def test_a_definition_that_does_not_fit_is_said_once(truth, says, *, searched):
     assert "Hint" not in str(found)
     assert not report.ok
     assert gradcheck(np.tanh, x, truth=np.tanh, max_examples=5).ok
+
+
+def test_a_wave_at_infinity_has_no_value_that_it_should_be():
+    x = np.array([np.inf, 1.0])
+    report = gradcheck(np.sin, x)
+    assert not report.findings
+    assert "results that are nan" in report.skipped
+
+    def wrong(v, x):
+        return (v * np.cos(x) * 1.01,)
+
+    assert str(gradcheck(np.sin, x, vjp=wrong, raise_exception=False).verdict) == "wrong"
+    assert not gradcheck(lambda x: np.sin(x) * (x / x), np.zeros(2), raise_exception=False).ok
