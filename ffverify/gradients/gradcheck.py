@@ -361,7 +361,8 @@ class Check:
                     begun = Begun(self.inputs, made, native, before, made.value(native))
                 self._examine(begun)
         except Fault as fault:
-            if made.reverse and made.framework.has_no_derivative(fault.__cause__):
+            own = made.caller_vjp is not None
+            if made.reverse and not own and made.framework.has_no_derivative(fault.__cause__):
                 self.irreversible = self.found.skipped[made.reverse] = str(fault)
                 self.points -= 1
                 self.beside = False

@@ -67,6 +67,12 @@ def test_a_rule_of_the_users_own_that_raises_is_wrong() -> None:
     assert "not today" in str(report)
     assert not report.ok
 
+    def own(g: Any, x: Any) -> Any:
+        raise ValueError("Reverse-mode differentiation does not work for me")
+
+    report = gradcheck(jnp.sin, jnp.ones(2), vjp=own, raise_exception=False)
+    assert str(report.verdict) == "wrong"
+
 
 def test_an_operation_of_torchs_without_a_derivative() -> None:
     torch = pytest.importorskip("torch")
