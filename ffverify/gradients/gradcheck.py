@@ -40,6 +40,7 @@ from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
 from .given.slots import Slots
 from .judge.numbers import Judged, Screening
+from .judge.primals import other_values
 from .judge.questions import judge, look_ahead
 from .laws import (
     DRAWS,
@@ -52,7 +53,6 @@ from .laws import (
     side_checks,
     varies,
 )
-from .primals import other_values
 from .report import GradcheckError, GradcheckReport, Told, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code

@@ -15,14 +15,14 @@ import numpy as np
 
 from ffverify.exact.formats import is_floating
 from ffverify.frameworks.arrays import coarsest, to_numpy
+from ffverify.gradients.equality import alike, same
+from ffverify.gradients.evaluation import Point
+from ffverify.gradients.function_under_test import Fault, FunctionUnderTest
+from ffverify.gradients.laws import Complaint, stirred
 from ffverify.verdicts.verdict import Verdict
 
-from .equality import alike, same
-from .evaluation import Point
-from .function_under_test import Fault, FunctionUnderTest
-from .judge.numbers import Judged, Screening, values
-from .judge.questions import execution_and_accuracy
-from .laws import Complaint, stirred
+from .numbers import Judged, Screening, values
+from .questions import execution_and_accuracy
 
 PointAt = Callable[[Sequence[Any], Sequence[Any]], Point]
 
