@@ -26,7 +26,7 @@ from .function_under_test import Fault
 _SHRINK = 1.4  # Ridders' ratio of steps
 _ROWS = 40  # steps down to 1e-6 of the first: a direction through many inputs bends early
 _ORDERS = 4
-_BESIDE_NOTHING = 2.0**-9  # what zeros move by, of which functions with constants bend at 1
+_BESIDE_CONSTANTS = 2.0**-9  # the scale beside zero of functions with constants of 1, as log(1 + x)
 _HELD = 64.0  # roundings of an input: a step of so many is known to a hundredth
 _ABOVE = 8  # rows: down to a fifteenth of the step
 _UNEVEN = 12.944  # units, 8 times the golden ratio: multiples fall evenly between a format's floats
@@ -35,12 +35,11 @@ _SAFETY = 4.0  # the estimate is a difference of two rows: a margin for what bot
 # Rows that may agree on another slope by chance where noise is more than was measured: one in ten does.
 _ASTRAY = 0.25
 
-
 _BESIDE = 24  # points around a point
 _ZERO = 2.0**-400  # what is smaller moves as zeros do: by the size of the other numbers
 _LEAST = 2.0**-500  # a step that divides numbers of any size
 
-
+# What a step gives: a central difference, the noise in it, and the bend.
 Difference = Callable[[float], tuple[float, float, float]]
 
 
@@ -54,8 +53,8 @@ def ridders(slope: Difference, *steps: float) -> tuple[float, float, float]:
     Parameters
     ----------
     slope
-        ``slope(h)`` gives the central difference with step h, the rounding noise in it, and how far the
-        value at the point is from the mean of both.
+        ``slope(h)`` gives the central difference with step h, the rounding noise in it, and the size of the
+        second difference, a bend.
     steps
         The first steps, falling: each begins a series that shrinks.
 
@@ -65,12 +64,10 @@ def ridders(slope: Difference, *steps: float) -> tuple[float, float, float]:
     it rests on.
     """
     series = [_extrapolated(slope, step) for step in steps]
-    errors, values, sizes, noises = (
-        np.array([row for rows in series for row in rows]).reshape(-1, 4).T
-    )
-    errors -= (
-        noises / sizes
-    )  # of what is bounded large steps know nothing either way, and small ones do
+    table = np.array([row for rows in series for row in rows]).reshape(-1, 4)
+    errors, values, sizes, noises = table.T
+    # To contradict others a row need not know what noise there is at larger steps than its own.
+    errors = errors - noises / sizes
 
     def is_borne_out(row: tuple[float, ...]) -> bool:
         error, value, h, _ = row
@@ -300,8 +297,9 @@ def _slope_by_differences(
     # Near a pole or a kink at zero a function changes on the scale of the numbers that are moved, of the
     # smallest as well, and of any beside which they are moved, as long as no step is 0.
     beside = [to_numpy(n).ravel().astype(np.float64) for n in opaque.native if is_floating(n)]
-    scales = np.abs(np.concatenate([[_BESIDE_NOTHING], *beside])) / moves.max()
+    scales = np.abs(np.concatenate([[_BESIDE_CONSTANTS], *beside])) / moves.max()
     scales = np.unique(np.concatenate([scales, sizes / moves]))[::-1] / 16
+    scales = scales[np.isfinite(scales)]
     least = np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
     steps = [float(scales[0])]
     for own in scales[scales > least].tolist():
@@ -311,10 +309,12 @@ def _slope_by_differences(
 
     def told(h: float) -> tuple[float, float, float]:
         """Leave out steps that an input rounds, and what is nothing because it is flushed to zero inside."""
-        found = slope(h) if h >= shortest else (0.0, 0.0, 0.0)
+        nothing = np.nan, 0.0, np.nan
+        if h < shortest:
+            return nothing
+        found = slope(h)
         is_small = len(steps) > 1 and h <= steps[1]
-        is_lost = h < shortest or (is_small and found[0] == 0)
-        return (np.nan, 0.0, np.nan) if is_lost else found
+        return nothing if is_small and found[0] == 0 else found
 
     value, error, step = ridders(told, *steps)
     if not np.isfinite(error):

@@ -233,6 +233,26 @@ def test_a_zero_is_moved_on_the_scale_of_the_smallest_number_beside_it(size, fac
     assert tangent.ok == report.ok
 
 
+@pytest.mark.parametrize("factor", [1, 1.01])
+def test_an_infinite_mask_beside_numbers_is_no_scale_to_move_them_by(factor):
+    mask = np.array([0.0, -np.inf, 0.0])
+
+    def fn(x, mask):
+        weights = [math.exp(float(a) + float(m)) for a, m in zip(x, mask, strict=True)]
+        return np.array(math.log(sum(weights)))
+
+    def vjp(v, x, mask):
+        weights = np.exp(x + mask)
+        return v * factor * weights / weights.sum(), v * weights / weights.sum()
+
+    report = check(fn, np.array([0.3, 1.0, -0.7]), mask, vjp=vjp)
+    assert report.truth == "differences"
+    assert report.ok == (factor == 1), str(report)
+    assert (
+        all("mask[1]" in f.where for f in report.findings) == report.ok
+    )  # there is no slope at -inf
+
+
 def test_a_jump_at_the_point_has_no_slope():
     """A remainder that jumps there: its bend does not shrink with the step, and passed for a kink."""
     report = check(
