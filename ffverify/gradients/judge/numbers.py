@@ -267,9 +267,7 @@ class Numbers:
         if point.strict and exact.contains(0):
             return True
         share = unit
-        if (
-            self.mode == "value"
-        ):  # to as many digits beside its scale as a number owes beside itself
+        if self.mode == "value":  # beside its scale it owes what a number owes beside itself
             share = max(unit, fmt.unit_roundoff * lost_ulps(fmt, strict=point.strict))
         allowed = share * self._natural_scale(i)
         if point.formulas.forward is None and self.motion is not None:
