@@ -155,9 +155,8 @@ def lu(a: Any) -> tuple[Any, Array]:
         pivots[..., j] = chosen + 1
         packed = np.take_along_axis(packed, exchanged(stack, rows, j, chosen)[..., None], -2)
         below = packed[..., j + 1 :, j]
-        done = np.all(
-            below.values == 0, axis=-1
-        )  # nothing is left to eliminate, by a pivot that may be 0
+        # Where nothing is left to eliminate the pivot may be 0.
+        done = np.all(below.values == 0, axis=-1)
         factors = below / np.where(done, 1, packed[..., j, j])[..., None]
         packed[..., j + 1 :, j] = factors
         row = packed[..., j, None, j + 1 :]
