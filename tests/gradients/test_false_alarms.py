@@ -1191,3 +1191,36 @@ def test_a_zero_that_alone_moves_at_a_kink_beside_numbers_that_are_rounded(facto
     x = torch.tensor([[[[-4.0, 0.0, 6e-8], [2.0, 3e-45, 0.0], [5.0, -3.0, -1e-9]]]])
     report = check(Sampled.apply, x, torch.zeros(1, 2, 1, 2))
     assert str(report.verdict) == verdict, str(report)
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 3)), np.outer([1.0, 2.0, 3.0], [0.0, 0.0, 1.0])])
+def test_a_singular_matrix_whose_factors_have_no_slope(x):
+    """L jumps there, by 0/0: what U's derivatives share with it is not finite either, and not judged."""
+    jax = pytest.importorskip("jax")
+    report = check(jax.lax.linalg.lu, jax.numpy.asarray(x, dtype="float32"))
+    assert report.verdict in (Verdict.CORRECT, Verdict.INCONCLUSIVE), str(report)
+    assert "9 of 9 at some input" in report.skipped["numbers of forward mode"]
+
+    def factors(x):
+        return jax.lax.linalg.lu(x)[0]
+
+    spoiled = jax.custom_jvp(factors)
+
+    @spoiled.defjvp
+    def _(primals, tangents):
+        value, tangent = jax.jvp(factors, primals, tangents)
+        return value, 1.01 * tangent
+
+    beside = jax.numpy.asarray(x + np.diag([4.0, 5.0, 6.0]), dtype="float32")
+    assert check(factors, beside).ok
+    assert check(spoiled, beside).verdict is Verdict.WRONG
+
+
+def test_a_jump_of_another_result_does_not_excuse_what_is_not_finite():
+    torch = pytest.importorskip("torch")
+
+    def fn(x):
+        return torch.stack([x[0].sign(), (x * x).sum().sqrt()])
+
+    assert check(fn, torch.zeros(2)).verdict is Verdict.NONFINITE
+    assert check(fn, torch.tensor([0.0, 3.0])).ok

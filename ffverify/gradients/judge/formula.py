@@ -20,7 +20,14 @@ from ffverify.exact.formats import Array
 from ffverify.gradients.evaluation import Point, attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.differences import TOGETHER
-from ffverify.truth.slopes import Inputs, Slopes, exact_value, slopes_along, weighted
+from ffverify.truth.slopes import (
+    Inputs,
+    Slopes,
+    exact_value,
+    projection_slope,
+    slopes_along,
+    weighted,
+)
 from ffverify.verdicts.verdict import Verdict
 
 from .numbers import Judged, Numbers
@@ -209,41 +216,76 @@ def judge_sum(vjp: Numbers, exact: Slopes, step: Array) -> None:
     )  # fmt: skip
 
 
-def undefined(vjp: Numbers, sloped: Array) -> Array:
-    """Tell which elements of a VJP are not finite and move results without a slope, none of the ``sloped``.
+def undefined(numbers: Numbers, sloped: Array) -> Array:
+    """Tell which numbers of a mode are not finite because of results without a slope, none of the ``sloped``.
 
-    0, the cotangent of these, times their infinite slope is nan: that is no fault of the code's. What
-    moves them shows in their exact slopes at finite inputs beside the point; an element along which they
-    have a slope at the point all the same, as those of x^y along y at 0, is defined.
+    Of a VJP they are the elements that move these beside the point, and along which they have no slope at
+    it, as those of x^y along y at 0 have: 0, their cotangent, times their infinite slope is nan, and that is
+    no fault of the code's. Where such slopes grow towards the point, as a singular matrix's factors' do,
+    they are also what other results share with these: in a JVP all, in a VJP elements whose slope changes
+    beside the point.
     """
-    point, broken = vjp.point, np.flatnonzero(~np.isfinite(vjp.computed))
-    out = np.zeros(vjp.computed.size, dtype=bool)
+    point, broken = numbers.point, np.flatnonzero(~np.isfinite(numbers.computed))
+    out = np.zeros(numbers.computed.size, dtype=bool)
     without = np.flatnonzero(~sloped & attached(point)) if broken.size else broken
     if not without.size:
         return out
     weights = np.zeros(sloped.size)
     weights[without] = np.sqrt(1.0 + np.arange(without.size))  # so that no slopes add up to 0
-    # Half of the digits away, and each its own way: at no numbers that programs single out.
-    near = point.fmt.unit_roundoff**0.5
-    beside = [
-        np.where(np.isfinite(x), x, 1.0) + near * (1 + np.arange(x.size).reshape(x.shape) / x.size)
-        if f else x
-        for x, f in zip(point.points, point.floating, strict=True)
-    ]  # fmt: skip
     try:
-        places = vjp.places(broken.tolist())
-        slopes = slopes_along(point.vector, weights, Inputs(beside), places, FIRST_PRECISION)
-        out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in slopes]
-        defined = out.any() and _are_defined(point, without)
-        for i, place in zip(broken.tolist(), places, strict=True):
-            if out[i] and defined:
+        far, near = (_slopes_at(numbers, weights, broken, _beside(point, d)) for d in (0.5, 0.75))
+        # Beside a jump slopes stay; those of x^0.9 grow by 15 % and more, in whatever format.
+        grow = any(
+            not abs(n).upper() < 1.1 * abs(f).lower() for n, f in zip(near, far, strict=True)
+        )
+        if numbers.directions is not None:
+            out[broken] = grow
+            return out
+        out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in far]
+        if out.any() and _are_defined(point, without):
+            for i, place in zip(broken.tolist(), numbers.places(broken.tolist()), strict=True):
                 own = Slope(point, weights, point.unit(*place)).truth
-                out[i] = not (
-                    own.resolved[0] and own.exact[0].abs_upper() < BALLS.exact(point.fmt.overflow)
-                )
+                finite = own.exact[0].abs_upper() < BALLS.exact(point.fmt.overflow)
+                out[i] = out[i] and not (own.resolved[0] and finite)
+        if grow:
+            here, there = (
+                _slopes_at(numbers, numbers.weights, broken, x)
+                for x in (point.inputs, _beside(point, 0.75))
+            )
+            allowed = arb(point.fmt.unit_roundoff).sqrt()
+            out[broken] |= [
+                not abs(a - b).upper() <= allowed * (abs(a) + abs(b)).lower()
+                for a, b in zip(here, there, strict=True)
+            ]
     except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
         out[broken] = True
     return out
+
+
+def _beside(point: Point, digits: float) -> Inputs:
+    """Give finite inputs so many of the format's digits beside a point, each its own way.
+
+    They are no numbers that programs single out.
+    """
+    near = point.fmt.unit_roundoff**digits
+    finite = [
+        np.where(np.isfinite(x), x, 1.0) if f else x
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+    return Inputs([
+        x + near * np.maximum(abs(x), 1) * (1 + np.arange(x.size).reshape(x.shape) / x.size)
+        if f else x
+        for x, f in zip(finite, point.floating, strict=True)
+    ])  # fmt: skip
+
+
+def _slopes_at(numbers: Numbers, weights: Array, elements: Array, inputs: Inputs) -> list[Any]:
+    """Give the exact slopes of weighted results along elements of a VJP, or along the direction of a JVP."""
+    vector, directions = numbers.point.vector, numbers.directions
+    if directions is not None:
+        return [projection_slope(vector, weights, inputs, directions, FIRST_PRECISION)]
+    places = numbers.places(elements.tolist())
+    return slopes_along(vector, weights, inputs, places, FIRST_PRECISION)
 
 
 def _are_defined(point: Point, results: Array) -> bool:

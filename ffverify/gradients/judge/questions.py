@@ -183,17 +183,18 @@ def _along(ahead: Ahead, usable: Array, *, tied: bool = False) -> bool:
     smooth = usable & exact.smooth
     jvp, vjp = ahead.jvp, ahead.vjp
     if jvp is not None:
-        found.judged += int(smooth.sum())
+        defined = smooth & ~_undefined(jvp, exact, usable)
+        found.judged += int(defined.sum())
         if jvp.own is None:
-            judge_tangents(jvp, exact, smooth)
+            judge_tangents(jvp, exact, defined)
         else:
-            each = [(o, exact.exact[o]) for o in np.flatnonzero(smooth).tolist()]
-            _tell(jvp, faults(jvp, each), smooth)
+            each = [(o, exact.exact[o]) for o in np.flatnonzero(defined).tolist()]
+            _tell(jvp, faults(jvp, each), defined)
     if vjp is not None:
-        found.judged += vjp.computed.size
+        without = _undefined(vjp, exact, usable)
+        found.judged += int((~without).sum())
         before = len(found.failed)
         step = np.concatenate([np.ravel(d) for d in ahead.directions if d is not None])
-        without = undefined(vjp, usable & (exact.smooth | exact.kink))
         if vjp.own is None:
             judge_vjp(vjp, step, without)
         else:
@@ -201,6 +202,17 @@ def _along(ahead: Ahead, usable: Array, *, tied: bool = False) -> bool:
         if tied and len(found.failed) == before:
             judge_sum(vjp, exact, step)
     return bool((exact.kink & usable).any())
+
+
+def _undefined(numbers: Numbers, exact: Slopes, usable: Array) -> Array:
+    """Tell which numbers have no derivative because other results have no slope, and note that."""
+    out = undefined(numbers, usable & (exact.smooth | exact.kink))
+    if count := int(out.sum()):
+        why = (
+            f"not finite in {count} of {out.size} at some input, where other results have no slope"
+        )
+        numbers.found.skipped[f"numbers of {numbers.mode} mode"] = why
+    return out
 
 
 def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
