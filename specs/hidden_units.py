@@ -115,13 +115,25 @@ def _(f: Any, z: Any) -> Any:
     "RBF units are 0 away from their template; softplus is a smooth ReLU with ζ' = σ and "
     "ζ(z) - ζ(-z) = z, at most log 2 above it; hard tanh is bounded and piecewise linear.",
     functions=["hard_tanh", "rbf", "softplus"],
+    each="unit",
     examples=10,
     z=points(edges=[-1.0, 1.0]),
     x=rows(2, low=-4, high=4),
     W=array(3, 2),
     sigma=array(1, low=0.5, high=2),
 )
-def other_hidden_units(check: Check, z: Array, x: Array, W: Array, sigma: Array) -> None:
+def other_hidden_units(check: Check, unit: str, z: Array, x: Array, W: Array, sigma: Array) -> None:
+    if unit == "softplus":
+        _smooth_rectifier(check, z)
+    elif unit == "hard_tanh":
+        clipped = check.value("hard_tanh", z)
+        check.equal(clipped, np.clip(z, -1, 1), "hard tanh: -1, z or 1")
+        check.gradient("hard_tanh", z)
+    else:
+        _local_unit(check, x, W, np.array(sigma[0]))
+
+
+def _smooth_rectifier(check: Check, z: Array) -> None:
     check.value("softplus", with_tails(z, check.fmt))
     check.gradient("softplus", with_tails(z, check.fmt))
     proofs.equal(check, lambda f, z: f.softplus(z) - f.softplus(-z), lambda _f, z: 1 * z, z)
@@ -132,11 +144,8 @@ def other_hidden_units(check: Check, z: Array, x: Array, W: Array, sigma: Array)
     for where, difference in above.items():
         proofs.positive(check, difference, z, or_zero=True, where=where)
 
-    clipped = check.value("hard_tanh", z)
-    check.equal(clipped, np.clip(z, -1, 1), "hard tanh: -1, z or 1")
-    check.gradient("hard_tanh", z)
 
-    width = np.array(sigma[0])
+def _local_unit(check: Check, x: Array, W: Array, width: Array) -> None:
     check.value("rbf", x[:6], W, width)
     check.gradient("rbf", x[:3], W, width)
     far = np.full((1, 2), 1000, x.dtype)
@@ -186,16 +195,16 @@ def _second(unit: str) -> Any:
     "Later units (ELU, SELU, GELU in both forms, SiLU, Mish, hard sigmoid, hard swish, ReLU6, "
     "softsign, log-sigmoid, tanhshrink): value, first and second derivative, out into both tails.",
     functions=MODERN,
+    each="unit",
     examples=4,
     z=points(edges=[-3.0, 3.0, 6.0]),
 )
-def modern_units(check: Check, z: Array) -> None:
+def modern_units(check: Check, unit: str, z: Array) -> None:
     z = with_tails(z, check.fmt)
-    for unit in MODERN:
-        check.value(unit, z)
-        check.gradient(unit, z)
-        smooth = z[~np.isin(z, textbook.CATALOGUE[unit].kinks)]
-        check.value(_second(unit), smooth, core=(0,))
+    check.value(unit, z)
+    check.gradient(unit, z)
+    smooth = z[~np.isin(z, textbook.CATALOGUE[unit].kinks)]
+    check.value(_second(unit), smooth, core=(0,))
 
 
 @modern_units.plot("Hidden units: value, derivative, second derivative")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ffverify.conformance import proofs
 from ffverify.conformance.check import Check
-from ffverify.conformance.claim import Draw, claim
-from ffverify.conformance.draws import array, drawing
+from ffverify.conformance.claim import claim
+from ffverify.conformance.draws import Draw, array, drawing
 from ffverify.conformance.pictures import Curve, Panel, Surface
 from ffverify.exact.formats import Array, Format
 

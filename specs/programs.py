@@ -24,8 +24,7 @@ from hypothesis import strategies as st
 
 from ffverify import strategies
 from ffverify.conformance.check import Check, direction
-from ffverify.conformance.claim import Draw
-from ffverify.conformance.draws import drawing
+from ffverify.conformance.draws import Draw, drawing
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import Array, Format

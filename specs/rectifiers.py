@@ -36,23 +36,23 @@ def difference_quotient(unit: str, kink: float, h: float) -> Any:
     "Hidden units lack a derivative at few points only, and have left and right derivatives there; "
     "the one reported lies between these, and random inputs do not meet such points.",
     functions=UNITS_WITH_KINKS,
+    each="unit",
 )
-def kinks_have_one_sided_derivatives(check: Check) -> None:
+def kinks_have_one_sided_derivatives(check: Check, unit: str) -> None:
     draws = np.random.default_rng(6).standard_normal(10**6)
-    for unit in UNITS_WITH_KINKS:
-        for kink in textbook.CATALOGUE[unit].kinks:
-            for h in (2.0**-50, -(2.0**-50)):
-                # On either side |g''| ≤ 4, so a quotient is within 2h of its limit.
-                with BALLS.precision(400):
-                    coarse, fine = (difference_quotient(unit, kink, s) for s in (h, h * abs(h)))
-                    exists = bool(np.all(abs(coarse - fine) < BALLS.array(4 * abs(h))))
-                where = f"difference quotients of {unit} at {kink} from one side"
-                check.that(exists, where, f"{coarse.values}, {fine.values}", "one limit")
-            at = np.full(SLOPES.shape, kink, dtype=check.fmt.carrier)
-            check.gradient(unit, at, *([SLOPES.astype(at.dtype)] if unit == "prelu" else []))
-            # The chance of a hit is below 10⁶ · 0.4 · ulp(6) < 4e-10.
-            hits = int(np.sum(draws == kink))
-            check.that(hits == 0, f"random inputs on the kink of {unit} at {kink}", hits, 0)
+    for kink in textbook.CATALOGUE[unit].kinks:
+        for h in (2.0**-50, -(2.0**-50)):
+            # On either side |g''| ≤ 4, so a quotient is within 2h of its limit.
+            with BALLS.precision(400):
+                coarse, fine = (difference_quotient(unit, kink, s) for s in (h, h * abs(h)))
+                exists = bool(np.all(abs(coarse - fine) < BALLS.array(4 * abs(h))))
+            where = f"difference quotients of {unit} at {kink} from one side"
+            check.that(exists, where, f"{coarse.values}, {fine.values}", "one limit")
+        at = np.full(SLOPES.shape, kink, dtype=check.fmt.carrier)
+        check.gradient(unit, at, *([SLOPES.astype(at.dtype)] if unit == "prelu" else []))
+        # The chance of a hit is below 10⁶ · 0.4 · ulp(6) < 4e-10.
+        hits = int(np.sum(draws == kink))
+        check.that(hits == 0, f"random inputs on the kink of {unit} at {kink}", hits, 0)
 
 
 @kinks_have_one_sided_derivatives.bug("relu", "derivative 2 at 0")

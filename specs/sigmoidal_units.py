@@ -70,14 +70,14 @@ def bounded_and_falling(check: Check, slope: Any, largest: float, z: Array) -> N
     "Sigmoidal units saturate over most of their domain: σ' ≤ ¼ and tanh' ≤ 1 fall monotonically to "
     "0 on both sides, and are known to full relative accuracy there (σ'(40) = 4.2e-18, not 0).",
     functions=["sigmoid", "tanh"],
+    each="unit",
     examples=15,
     z=points(),
 )
-def sigmoidal_units_saturate(check: Check, z: Array) -> None:
-    check.gradient("sigmoid", with_tails(z, check.fmt))
-    check.gradient("tanh", with_tails(z, check.fmt))
-    bounded_and_falling(check, sigmoid_slope, 0.25, z)
-    bounded_and_falling(check, tanh_slope, 1.0, z)
+def sigmoidal_units_saturate(check: Check, unit: str, z: Array) -> None:
+    check.gradient(unit, with_tails(z, check.fmt))
+    slope, largest = (sigmoid_slope, 0.25) if unit == "sigmoid" else (tanh_slope, 1.0)
+    bounded_and_falling(check, slope, largest, z)
 
 
 @sigmoidal_units_saturate.plot(

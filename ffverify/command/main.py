@@ -155,8 +155,8 @@ def catalogue() -> None:
 def replay(token: str, named: str | None) -> None:
     """Try a claim again on the one input of a finding."""
     claim_id, own, dtype, inputs = parse(token)
-    draws = {c.id: c.inputs for c in claims()}.get(claim_id)
-    if draws is None:
+    claim = {c.id: c for c in claims()}.get(claim_id)
+    if claim is None:
         raise UnknownClaimError(
             f"this version has no claim {claim_id!r:.60}: `ffverify specs` lists them"
         )
@@ -165,8 +165,10 @@ def replay(token: str, named: str | None) -> None:
             f"the token is of a module, {own!r:.60}: say --backend with its name to import it"
         )
     backend = load(own if named is None else named)
-    if amiss := unfit(draws, backend.format(dtype), inputs):
+    if amiss := unfit(claim.inputs, backend.format(dtype), inputs):
         raise UsageError(f"the token is no input of {claim_id}: {amiss}")
+    if lacking := claim.missing(backend, inputs):
+        raise UsageError(f"{backend.name} cannot try {claim_id}: it has no {', '.join(lacking)}")
     findings = replay_claim(claim_id, backend, dtype, inputs)
     if not findings:
         click.echo(f"{claim_id} holds on {backend.name} {dtype} at this input.")

@@ -49,8 +49,8 @@ class Spec:
         ------
         AssertionError
             With the findings that no known defect covers; with the known defects that did not show;
-            or where nothing could be judged. A pytest skip where the claim is not provided or its
-            device is not there.
+            or where nothing could be judged. A pytest skip where the claim is not provided, or not of
+            each function that it is about, or its device is not there.
         """
         __tracebackhide__ = True
         result = self.run()
@@ -98,6 +98,8 @@ class Spec:
             pytest.fail(f"{stale[0].file} says that this fails: {stale[0]}", pytrace=False)
         if result.known:  # whatever shows is declared, and all of that shows
             pytest.xfail("\n".join(dict.fromkeys(f.known for f in result.findings)))
+        if result.missing:
+            pytest.skip(f"not provided: {', '.join(result.missing)}; of the others it holds")
 
     def __str__(self) -> str:
         return f"{self.claim}-{self.backend}-{self.dtype}"

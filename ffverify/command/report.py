@@ -73,7 +73,8 @@ def _cell(result: Result | None) -> str:
     known = "*" if result.known else ""
     share = f" {100 * result.worst_share:3.0f}%" if result.worst_share else "     "
     share = share if result.status == "holds" else ""
-    return f"[{style}]{mark}{known}{share}[/{style}]"
+    missing = f" –{len(result.missing)}" if result.missing else ""
+    return f"[{style}]{mark}{known}{share}[/{style}]{missing}"
 
 
 def print_report(
@@ -87,6 +88,9 @@ def print_report(
         console.print(table)
     if any(r.status == "holds" for r in report.results):
         console.print("✓ 35%: the worst error is 35 % of what is allowed", highlight=False)
+    if any(r.missing for r in report.results):
+        line = "–3: three of the claim's functions are not provided, the others were tried"
+        console.print(line, highlight=False)
     found = causes(report.results)
     for cause in (c for c in found if c.severity == "error" and not c.known):
         _print_cause(cause, console)
@@ -106,6 +110,8 @@ def print_report(
         console.print(line, highlight=False)
     for status in ("inconclusive", "lost"):
         _print_notes(status, ((r, _reason(r, status)) for r in report.results), console)
+    missing = ((r, ", ".join(r.missing)) for r in report.results)
+    _print_notes("not provided, beside what was tried", missing, console)
     mended = "known_defects.toml says that it fails, and no input failed: "
     _print_notes(
         "unexpected pass",
@@ -226,7 +232,9 @@ def print_explanation(claim: Claim, report: Report, console: Console) -> None:
     for name, draw in claim.inputs.items():
         says = (inspect.getdoc(draw) or "").partition("\n")[0].removeprefix("Draw ")
         console.print(f"  {name}: {escape(says)}", highlight=False)
-    drawn = f"{claim.examples} examples by default" if claim.inputs else "Nothing is drawn"
+    drawn = "Nothing is drawn"
+    if set(claim.inputs) - {claim.each}:
+        drawn = f"{claim.examples} examples {'of each ' if claim.each else ''}by default"
     console.print(f"  {drawn}; formats as asked for.", highlight=False)
     console.print("\n[bold]Check[/bold]")
     _print_code(claim.property, console)

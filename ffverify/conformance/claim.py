@@ -11,6 +11,13 @@ A claim is a function of a ``Check`` and drawn inputs::
         return 2 * f.sigmoid(z) - 1
 
 ``run`` tries it on a backend at a dtype; the same seed gives the same inputs and the same result.
+
+A sentence that is about each of its functions by itself is tried on those that the backend has, and what
+fails of one hides nothing of the others; ``each`` names the argument that takes the function's name::
+
+    @claim("6.3", "…", functions=["sigmoid", "tanh"], each="unit", z=points())
+    def sigmoidal_units_saturate(check, unit, z):
+        check.gradient(unit, z)
 """
 
 from __future__ import annotations
@@ -18,9 +25,8 @@ from __future__ import annotations
 import importlib
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +36,6 @@ from hypothesis.errors import HypothesisException
 
 from ffverify.errors import UsageError
 from ffverify.exact.alone import alone
-from ffverify.exact.formats import Format
 from ffverify.search import search
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
@@ -38,11 +43,10 @@ from ffverify.verdicts.verdict import Verdict
 from . import known_defects as defects
 from .backends import DEFAULT_DTYPES, Backend
 from .check import Check, ClaimViolation
+from .draws import BATCHES, Draw, one_of
 from .pictures import Panel, Picture
 
-Draw = Callable[[Format, int], st.SearchStrategy[Any]]
 DEFAULT_EXAMPLES = 25
-BATCHES = (1, 2, 7, 20)  # few: a framework that compiles does so for every shape
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ class Claim:
         Its name, where the chapter says it, and what it says.
     functions
         The backend's functions it needs; a backend without one does not provide the claim.
+    each
+        The argument that takes each of the functions in turn, where the claim is about each by itself: it
+        is tried on those that the backend has. Empty where it is about all of them together.
     inputs
         Strategies for its arguments, made for a format and a batch size.
     property
@@ -83,7 +90,8 @@ class Claim:
     bugs
         The planted bugs, in order.
     examples
-        How many examples are drawn unless told otherwise (1 where there is nothing to draw).
+        How many examples are drawn (for each function) unless told otherwise (1 where there is nothing to
+        draw).
     formats
         The only formats that it is about; empty where it is about any.
     pictures
@@ -97,6 +105,7 @@ class Claim:
     inputs: Mapping[str, Draw]
     property: Callable[..., None]
     examples: int
+    each: str = ""
     formats: tuple[str, ...] = ()
     bugs: list[Bug] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
@@ -146,9 +155,19 @@ class Claim:
             return list(asked or DEFAULT_DTYPES)
         return [d for d in self.formats if d in asked or not asked]
 
-    def missing(self, backend: Backend) -> list[str]:
-        """Give the functions that a backend lacks for this claim."""
-        return [name for name in self.functions if not backend.provides(name)]
+    def missing(self, backend: Backend, inputs: Mapping[str, Any] | None = None) -> list[str]:
+        """Give the functions that a backend lacks for this claim, or for it on some inputs."""
+        needed = [inputs[self.each]] if self.each and inputs else self.functions
+        return [name for name in needed if not backend.provides(name)]
+
+    def tried(self, backend: Backend, functions: Collection[str] = ()) -> list[str]:
+        """Give what a run tries it on: ``""`` for all functions together, or each by itself.
+
+        Nothing where the backend does not provide it; ``functions`` are the only ones of each to try.
+        """
+        if not self.each:
+            return [] if self.missing(backend) else [""]
+        return [n for n in self.functions if backend.provides(n) and n in (functions or [n])]
 
 
 @dataclass(frozen=True)
@@ -169,6 +188,8 @@ class Result:
         What a claim that measures has to report: the statistic with its interval.
     reason
         Why nothing was provided, available or told, or how it was lost.
+    missing
+        Functions that the backend lacks of a claim that was tried on the others.
     mended
         Parts that a known defect says fail, and that did not.
     """
@@ -184,6 +205,7 @@ class Result:
     seconds: float = 0.0
     measured: str = ""
     reason: str = ""
+    missing: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
 
     @property
@@ -200,11 +222,13 @@ def claim(
     sentence: str,
     *,
     functions: Sequence[str] = (),
+    each: str = "",
     examples: int = DEFAULT_EXAMPLES,
     formats: Sequence[str] = (),
     **inputs: Draw,
 ) -> Callable[[Callable[..., None]], Claim]:
-    """Declare a claim, under the function's own name."""
+    """Declare a claim, under the function's own name; see `Claim`."""
+    apart: dict[str, Draw] = {each: one_of(*functions)} if each else {}
 
     def declare(function: Callable[..., None]) -> Claim:
         declared = Claim(
@@ -212,9 +236,10 @@ def claim(
             section=section,
             sentence=sentence,
             functions=tuple(functions),
-            inputs=inputs,
+            inputs={**apart, **inputs},
             property=function,
             examples=examples if inputs else 1,
+            each=each,
             formats=tuple(formats),
         )
         _REGISTRY[declared.id] = declared
@@ -239,58 +264,108 @@ def run(
     max_examples: int | None = None,
     shrink: bool = True,
     known: Sequence[defects.Defect] = (),
+    functions: Collection[str] = (),
 ) -> Result:
     """Try a claim on a backend at a dtype, on drawn inputs, and shrink what fails.
 
-    ``known`` are failures that the user knows of, beside those that `ffverify` declares.
+    ``known`` are failures that the user knows of, beside those that `ffverify` declares; ``functions`` the
+    only ones to try a claim on that is about each by itself.
     """
     lacking = claim.missing(backend)
-    if lacking:
-        return Result(
-            claim.id, backend.name, dtype, "not provided", reason=f"no {', '.join(lacking)}"
-        )
+    tried = claim.tried(backend, functions)
+    if not tried:
+        reason = f"no {', '.join(lacking)}"
+        return Result(claim.id, backend.name, dtype, "not provided", reason=reason)
     started = time.perf_counter()
     declared = defects.of(claim.id, backend.name, dtype, known)
-    check = Check(backend, backend.format(dtype), declared)
-    unknown: tuple[Finding, ...] = ()
-
-    sizes = st.sampled_from(BATCHES)
-    made = {b: {n: make(check.fmt, b) for n, make in claim.inputs.items()} for b in BATCHES}
-
-    @st.composite
-    def drawn(draw: st.DrawFn) -> dict[str, Any]:
-        return {name: draw(strategy) for name, strategy in made[draw(sizes)].items()}
-
-    try:
-        if claim.inputs:
-            search(
-                drawn(),
-                partial(_examine, claim, check),
-                seed_value=zlib.crc32(f"{seed_value}:{claim.id}".encode()),
-                max_examples=max_examples or claim.examples,
-                shrink=shrink,
-            )
-        else:
-            _examine(claim, check, {})
-    except ClaimViolation as violation:
-        unknown = (violation.finding,)
-    findings = (*check.known_findings, *unknown)
-    failed = any(f.kind is not Verdict.INCONCLUSIVE for f in findings)
-    undecided = not failed and (bool(findings) or check.only_inconclusive)
+    trials = []
+    for function in tried:
+        check = Check(backend, backend.format(dtype), declared)
+        unknown = _search(
+            claim,
+            check,
+            {claim.each: function} if claim.each else {},
+            seed_value=zlib.crc32(f"{seed_value}:{claim.id}".encode()),
+            max_examples=max_examples or claim.examples,
+            shrink=shrink,
+        )
+        trials.append(_Trial(function, check, (*check.known_findings, *unknown)))
+    undecided = [t for t in trials if t.undecided]
+    failed = any(t.failed for t in trials)
+    of = f" of {', '.join(t.function for t in undecided)}" if claim.each else ""
+    findings = [f for t in trials for f in t.found or t.check.warnings]
     return Result(
         claim.id,
         backend.name,
         dtype,
         status="fails" if failed else "inconclusive" if undecided else "holds",
-        findings=findings or tuple(check.warnings),
-        worst_ulps=check.worst_ulps,
-        worst_share=check.worst_share,
-        examples=check.examples,
+        findings=tuple(sorted(findings, key=lambda f: not f.known)),
+        worst_ulps=max(t.check.worst_ulps for t in trials),
+        worst_share=max(t.check.worst_share for t in trials),
+        examples=sum(t.check.examples for t in trials),
         seconds=time.perf_counter() - started,
-        measured=check.measured,
-        reason="nothing could be judged" if undecided else "",
-        mended=() if unknown else declared.unmet(check.known_parts),
+        measured="; ".join(t.check.measured for t in trials if t.check.measured),
+        reason=f"nothing could be judged{of}" if undecided else "",
+        missing=tuple(lacking),
+        mended=tuple(part for t in trials for part in t.mended(declared)),
     )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What came of a claim on one of its functions, or on all of them together (``""``)."""
+
+    function: str
+    check: Check
+    found: tuple[Finding, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(f.kind is not Verdict.INCONCLUSIVE for f in self.found)
+
+    @property
+    def undecided(self) -> bool:
+        return not self.failed and (bool(self.found) or self.check.only_inconclusive)
+
+    def mended(self, declared: defects.Known) -> list[str]:
+        """Give the parts that a known defect says fail, and that did not; none where others do."""
+        if not all(f.known for f in self.found):
+            return []
+        unmet = declared.unmet(self.check.known_parts)
+        return [p for p in unmet if self.function in ("", defects.function_of(p))]
+
+
+def _search(
+    claim: Claim,
+    check: Check,
+    fixed: Mapping[str, Any],
+    *,
+    seed_value: int,
+    max_examples: int,
+    shrink: bool,
+) -> tuple[Finding, ...]:
+    """Try a claim on drawn inputs beside fixed ones; give what fails and nobody knew of, shrunk."""
+    sizes = st.sampled_from(BATCHES)
+    draws = {name: make for name, make in claim.inputs.items() if name not in fixed}
+    made = {b: {n: make(check.fmt, b) for n, make in draws.items()} for b in BATCHES}
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> dict[str, Any]:
+        return {name: draw(strategy) for name, strategy in made[draw(sizes)].items()}
+
+    def examine(inputs: Mapping[str, Any]) -> None:
+        _examine(claim, check, {**fixed, **inputs})
+
+    try:
+        if draws:
+            search(
+                drawn(), examine, seed_value=seed_value, max_examples=max_examples, shrink=shrink
+            )
+        else:
+            examine({})
+    except ClaimViolation as violation:
+        return (violation.finding,)
+    return ()
 
 
 def _examine(claim: Claim, check: Check, inputs: Mapping[str, Any]) -> None:

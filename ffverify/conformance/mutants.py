@@ -97,6 +97,7 @@ def _meet(bug_of: str, number: int, claim: str, *, seed: int) -> tuple[Kill, tup
             met.dtypes()[0],
             seed_value=seed,
             shrink=False,
+            functions=[bug.function],
         )
     killed = result.status == "fails"
     kill = Kill(bug_of, bug.function, bug.sentence, claim, killed, result.examples, result.seconds)

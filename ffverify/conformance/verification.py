@@ -251,6 +251,7 @@ def _stale(results: Sequence[Result], declared: Sequence[Defect]) -> list[str]:
         and any(
             entry.concerns(r.claim, r.backend, r.dtype)
             and (not entry.function or entry.function in find_claim(r.claim).functions)
+            and entry.function not in r.missing
             for r in judged
         )
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ffverify.command.main import commands
 from ffverify.conformance import draws, replay
-from ffverify.conformance.claim import BATCHES, Claim, claims
+from ffverify.conformance.claim import Claim, claims
 from ffverify.errors import UsageError
 from ffverify.exact import formats
 from ffverify.search import search
@@ -108,7 +108,7 @@ def test_a_token_of_another_form_is_damaged(kind: str) -> None:
 def test_a_claims_own_inputs_fit(claim: Claim) -> None:
     for dtype in ("float64", "bfloat16"):
         fmt = formats.of(dtype)
-        for batch in BATCHES[::2]:
+        for batch in draws.BATCHES[::2]:
             drawn: list[Any] = []
             every = st.fixed_dictionaries({n: m(fmt, batch) for n, m in claim.inputs.items()})
             search(every, drawn.append, seed_value=1, max_examples=2, shrink=False)

@@ -22,5 +22,6 @@ def test_claim(spec: Spec) -> None:
     ("claim", "bug"), BUGS, ids=[f"{claim.id}-{bug.sentence}" for claim, bug in BUGS]
 )
 def test_planted_bug_is_rejected(claim: Claim, bug: Bug) -> None:
-    result = registry.run(claim, bug.plant(load("reference")), claim.dtypes()[0], shrink=False)
+    planted, dtype = bug.plant(load("reference")), claim.dtypes()[0]
+    result = registry.run(claim, planted, dtype, shrink=False, functions=[bug.function])
     assert result.status == "fails", result

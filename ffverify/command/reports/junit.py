@@ -40,6 +40,8 @@ def _case(entry: Entry) -> Any:
         _legal(f"ffverify.{entry.tool}.{result.backend}{group}"),
         round(result.seconds, 3),
     )
+    if result.missing:
+        case.system_out = _legal(f"not provided: {', '.join(result.missing)}")
     outcome = _outcome(entry)
     if outcome is not None:
         outcome.text = _legal("\n\n".join(str(f) for f in result.findings))

@@ -10,10 +10,11 @@ Every line is an object with a ``record``:
 ``title`` (the claim's sentence), ``backend``, ``dtype``, ``status`` (``holds``, ``fails``, ``inconclusive``,
 ``not provided``, ``not available`` or ``lost``), ``known`` (it fails, as declared), ``worst_ulps`` (the
 largest error in ulps), ``worst_share`` (the largest error within its bound, as a share of the bound),
-``examples``, ``seconds``, ``measured``, ``reason``, ``mended`` (known failures that did not show), and
-``findings``, each with ``kind``, ``severity``, ``part`` (what fails, whatever the input), ``where``,
-``computed``, ``exact``, ``error_ulps``, ``allowed_ulps``, ``dtype``, ``mode``, ``index``, ``reason``,
-``hint``, ``tail``, ``strict``, ``known`` (why it is) and ``replay``.
+``examples``, ``seconds``, ``measured``, ``reason``, ``missing`` (functions that the backend lacks of a claim
+that was tried on the others), ``mended`` (known failures that did not show), and ``findings``, each with
+``kind``, ``severity``, ``part`` (what fails, whatever the input), ``where``, ``computed``, ``exact``,
+``error_ulps``, ``allowed_ulps``, ``dtype``, ``mode``, ``index``, ``reason``, ``hint``, ``tail``, ``strict``,
+``known`` (why it is) and ``replay``.
 
 ``end``, last: ``ok``, ``interrupted``, ``notes`` (what was never run, known failures that are out of date).
 Without it the run was cut off.
