@@ -196,3 +196,13 @@ def test_a_backends_own_roundings_are_known_in_every_format(dtype: str) -> None:
     with pytest.raises(ClaimViolation) as told:
         check.gradient("elu", np.array([-40.0], dtype=dtype))  # expm1(z) + 1, formed in the format
     assert told.value.finding.kind is Verdict.IMPRECISE
+
+
+def test_jax_computes_a_backends_float64_gradients_in_float64() -> None:
+    jax = pytest.importorskip("jax")
+    check = Check(load("jax"), formats.of("float64"))
+    check.start("a claim", {})
+    x, W, b = np.array([[0.1, -0.7]]), np.array([[0.3], [1.1]]), np.array([0.2])
+    with jax.enable_x64(False):  # as it is in a process that says nothing
+        check.derivatives("affine", x, W, b)
+        check.derivatives("softmax_nll", x, np.array([1]), scale=1.0)

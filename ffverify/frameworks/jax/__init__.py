@@ -110,7 +110,8 @@ class _JAX(Framework):
             typed = tuple(
                 v if v.dtype == r.dtype else self.like(r, self.to_numpy(v)) for r, v in given
             )
-            return spread(pull(typed), wrt)
+            with self.scope(points):
+                return spread(pull(typed), wrt)
 
         return results, pulled
 
