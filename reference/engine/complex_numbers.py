@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ffverify.reference.primitives import fourier, shaping
-from ffverify.reference.primitives.reductions import axes as axes_of
 
-from .primitive import broadcast_to
+from .numpy_shapes import in_layout_of
+from .primitive import astype, broadcast_to
 from .var import BEYOND, COMPLEX, FUNCTIONS, Shaped, Value, Var, dtype_of, shape_of
 
 Parts = tuple[Value, Value]
@@ -259,11 +260,15 @@ def _stacked(x: Any, n: int, axis: int) -> Value:
 
 
 def _along(x: Any, n: int | None, axis: int) -> tuple[int, int]:
-    (axis,) = axes_of(x, axis)
+    axis = normalize_axis_index(axis, len(shape_of(x)))
     n = shape_of(x)[axis] if n is None else operator.index(n)
     if n < 1:
         raise ValueError(f"Invalid number of FFT data points ({n}) specified.")
     return n, axis
+
+
+def _laid_out(x: Value, z: Complex) -> Complex:
+    return Complex(in_layout_of(x, z.real), in_layout_of(x, z.imag))
 
 
 def _scaled(z: Value, factor: float) -> Value:
@@ -276,11 +281,11 @@ def _transform(inverse: bool) -> Callable[..., Any]:
         factor = _factor(n, norm, inverse=inverse)
         if isinstance(a, Complex):
             z = fourier.dft(_stacked(a, n, axis), axis=axis, inverse=inverse)
-            return Complex(*_scaled(z, factor))
+            return _laid_out(a.real, Complex(*_scaled(z, factor)))
         half = _rfft(a, n, axis, "ortho" if norm == "ortho" else None)
         before = (slice(None),) * axis
         mirrored = half[(*before, np.arange(n - half.shape[axis], 0, -1))].conj()
-        z = _by_parts(np.concatenate, ([half, mirrored], axis), {})
+        z = _laid_out(a, _by_parts(np.concatenate, ([half, mirrored], axis), {}))
         return _scaled(z.conj() if inverse else z, 1.0 if norm == "ortho" else factor)
 
     return transform
@@ -289,14 +294,17 @@ def _transform(inverse: bool) -> Callable[..., Any]:
 def _rfft(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None) -> Complex:
     n, axis = _along(a, n, axis)
     z = fourier.rdft(_fitted(a, n, axis), axis=axis)
-    return Complex(*_scaled(z, _factor(n, norm, inverse=False)))
+    return _laid_out(a, Complex(*_scaled(z, _factor(n, norm, inverse=False))))
 
 
 def _irfft(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None) -> Value:
     length, axis = _along(a, None, axis)
     n, _ = _along(a, 2 * (length - 1) if n is None else n, axis)
-    z = _stacked(_as_complex(a), n // 2 + 1, axis)
-    return _scaled(fourier.irdft(z, axis=axis, n=n), n * _factor(n, norm, inverse=True))
+    z = _as_complex(a)
+    y = fourier.irdft(_stacked(z, n // 2 + 1, axis), axis=axis, n=n)
+    y = in_layout_of(z.real, _scaled(y, n * _factor(n, norm, inverse=True)))
+    half = dtype_of(a) == np.float16  # of real numbers, whose dtype NumPy keeps
+    return astype(y, dtype=np.dtype(np.float16)) if half else y
 
 
 def _several(
@@ -312,7 +320,9 @@ def _several(
     ) -> Any:
         if axes is None:
             axes = range(-len(shape_of(a)) if s is None else -len(s), 0)
-        lengths: list[int | None] = [shape_of(a)[i] for i in axes] if s is None else list(s)
+        own: list[int | None] = [shape_of(a)[i] for i in axes]
+        given = own if s is None else s
+        lengths = [length if n == -1 else n for n, length in zip(given, own, strict=True)]
         if s is None and ends:
             lengths[-1:] = [None]  # twice as many numbers as terms
         steps = list(zip(lengths, axes, strict=True))

@@ -176,9 +176,7 @@ FUNCTIONS |= {
     np.linalg.inv: linalg.inv,
     np.linalg.det: linalg.det,
     np.linalg.slogdet: linalg.slogdet,
-    np.linalg.cholesky: lambda a, *, upper=False: (
-        linalg.matrix_transpose(linalg.cholesky(a)) if upper else linalg.cholesky(a)
-    ),
+    np.linalg.cholesky: linalg.cholesky_factor,
     np.linalg.svd: factorisations.svd,
     np.linalg.eigh: factorisations.eigh,
     np.linalg.eigvalsh: lambda a, UPLO="L": factorisations.eigh(a, UPLO).eigenvalues,
@@ -224,7 +222,7 @@ FUNCTIONS |= {
             x, ord, (-2, -1), keepdims=keepdims
         ),
         "svdvals": lambda x: factorisations.svd(x, compute_uv=False),
-        "cross": linalg.cross_of_three,
+        "cross": _of_arrays(linalg.cross_of_three),
         "matmul": linalg.matmul,
         "tensordot": _of_arrays(linalg.tensordot),
     }.items()
@@ -296,3 +294,13 @@ for _like in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
         return x.owner.constant(made) if type(x) is Var and made.dtype.kind == "f" else made
 
     FUNCTIONS[_like] = _make
+
+_full_of_numbers = FUNCTIONS[np.full_like]
+
+
+@implements(np.full_like)
+def _full_like(x: Value, fill_value: Value, dtype: Any = None, **options: Any) -> Value:
+    if type(fill_value) is not Var:
+        return _full_of_numbers(x, fill_value, dtype=dtype, **options)
+    zeros = np.zeros_like(innermost(x), dtype, **options)
+    return shaping.setitem(zeros, ..., _astype(fill_value, zeros.dtype))

@@ -27,9 +27,10 @@ from .primitive import astype, broadcast_to, reshape
 from .tracing import View, linked, read_only
 from .tree import flatten, unflatten
 from .var import (
+    ADDITIONS,
     FUNCTIONS,
-    PYTHONS,
     Value,
+    Var,
     as_array,
     as_operand,
     concrete,
@@ -82,7 +83,7 @@ def _reshape(x: Value, shape: Any, order: str = "C", *, copy: bool | None = None
     if copy is False:
         reshaped(np.asarray(innermost(x)), shape, order, copy=False)  # which says where it cannot
     sizes = reshaped(like(x), shape, order).shape  # NumPy says what -1 is
-    x = positive(x) if copy else x
+    x = _copy(x, _order(x, order)) if copy else x
     if _order(x, order) == "C":
         return reshape(x, shape=sizes)
     return _transpose(reshape(_transpose(x), shape=sizes[::-1]))
@@ -111,9 +112,9 @@ def _copy(x: Value, order: str = "K", **_: Any) -> Value:
 
 
 def in_layout_of(x: Value, y: Value) -> Value:
-    """Lay y out in memory as a copy of x is, if they have one shape."""
-    strides = np.empty_like(np.asarray(innermost(x))).strides
-    if shape_of(y) != shape_of(x) or np.asarray(innermost(y)).strides == strides:
+    """Lay y out in memory as NumPy does what it makes of x."""
+    strides = np.empty_like(np.asarray(innermost(x)), shape=shape_of(y)).strides
+    if np.asarray(innermost(y)).strides == strides:
         return y
     order = tuple(sorted(range(len(strides)), key=lambda a: -strides[a]))
     return transpose(_copy(transpose(y, axes=order), "C"), axes=tuple(np.argsort(order).tolist()))
@@ -169,11 +170,10 @@ def _squeeze(x: Value, axis: Any = None) -> Value:
 
 def _at_least(function: Callable[..., Any]) -> Callable[..., Any]:
     def of(*arrays: Value) -> Any:
+        shapes = [function(like(x)).shape for x in arrays]
         found = [
-            x
-            if shape_of(x) == function(like(x)).shape
-            else reshape(x, shape=function(like(x)).shape)
-            for x in arrays
+            x if shape_of(x) == shape else reshape(x, shape=shape)
+            for x, shape in zip(map(as_array, arrays), shapes, strict=True)
         ]
         return found[0] if len(found) == 1 else tuple(found)
 
@@ -267,6 +267,9 @@ def take(x: Value, indices: Value, axis: int | None = None, *, mode: str = "rais
     """As `numpy.take`."""
     if isinstance(indices, slice):
         raise TypeError("take: indices are integers: write x[a:b] for a slice")
+    if type(indices) is not Var and not isinstance(indices, np.ndarray):
+        indices = np.asarray(indices, np.intp)  # NumPy casts lists and numbers whatever they are
+    indices = FUNCTIONS[np.ndarray.astype](indices, np.intp, casting="same_kind", copy=False)
     x, axis = flat(x, None if is_row_of_one(x, axis) else axis)
     before = shaping.before(x, axis)
     if mode not in ("raise", "wrap", "clip"):
@@ -383,8 +386,12 @@ def _array(
 def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function that only moves elements of many arrays serve."""
 
-    def joined(arrays: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
+    def joined(
+        arrays: Any, *args: Any, dtype: Any = None, casting: Any = "same_kind", **kwargs: Any
+    ) -> Any:
         leaves, structure = flatten(arrays if function is np.block else list(arrays))
+        if casting != "same_kind":  # NumPy says what it is too strict for
+            np.concatenate([np.empty(0, dtype_of(x)) for x in leaves], dtype=dtype, casting=casting)
         ends = np.cumsum([0, *map(size, leaves)]).tolist()
         places = function(unflatten(structure, list(map(numbers, leaves, ends))), *args, **kwargs)
         return _cast(_gathered(concatenate(*map(ravel, leaves), axis=0), places), dtype)
@@ -438,6 +445,30 @@ if hasattr(np, "unstack"):
 
 
 # Writing ---------------------------------------------------------------------------------------------
+def _adding(ufunc: Any) -> Callable[..., None]:
+    """Make ``ufunc.at``, of one that adds up what is put at an index several times."""
+
+    def at(x: Value, index: Any, values: Value) -> None:
+        arrays, template = shaping.parted(index)
+        shape = like(x)[shaping.filled(template, tuple(map(innermost, arrays)))].shape
+        values = as_array(values)
+        values = astype(values, dtype=np.result_type(dtype_of(x), innermost(values)))
+        parts = _broadcast_to(values, shape)
+        total = shaping.scatter(parts, *arrays, index=template, shape=shape_of(x))
+        # To an element that the index has twice the same is assigned twice.
+        x[index] = ufunc(getitem(x, index), getitem(total, index))
+
+    return at
+
+
+ADDITIONS |= {ufunc: _adding(ufunc) for ufunc in (np.add, np.subtract)}
+
+
+def _scratch(x: Value) -> Any:
+    """Return an array like x, of which NumPy says what cannot be written into it."""
+    return np.zeros(shape_of(x), dtype_of(x))
+
+
 @implements(np.copyto)
 def _copyto(
     destination: Value,
@@ -445,9 +476,7 @@ def _copyto(
     casting: Any = "same_kind",
     where: Any = True,
 ) -> None:
-    weak = type(source) in PYTHONS
-    if not weak and not np.can_cast(dtype_of(source), dtype_of(destination), casting):
-        raise TypeError(f"copyto: {dtype_of(source)} to {dtype_of(destination)}: not {casting}")
+    np.copyto(_scratch(destination), innermost(source), casting, innermost(where))
     if where is True:
         destination[...] = source
     else:
@@ -459,17 +488,17 @@ def _fill_diagonal(x: Value, values: Value, wrap: bool = False) -> None:
     marked = np.zeros(shape_of(x), np.intp)
     np.fill_diagonal(marked, 1, wrap)
     places = np.nonzero(marked)
-    values = ravel(as_array(values))
+    values = ravel(shaping.cast_into(x, as_array(values)))
     if size(values):
         x[places] = take(values, np.arange(places[0].size), mode="wrap")
 
 
 @implements(np.put)
 def _put(x: Value, indices: Any, values: Value, mode: Any = "raise") -> None:
-    values = ravel(as_array(values))
+    values = ravel(shaping.cast_into(x, as_array(values)))
+    places = np.arange(size(x)).take(concrete(indices), mode=mode).ravel()
     if size(x) and not size(values):
         return
-    places = np.arange(size(x)).take(concrete(indices), mode=mode).ravel()
     cycled = take(values, np.arange(places.size), mode="wrap")
     if shape_of(x):
         x[np.unravel_index(places, shape_of(x))] = cycled
@@ -479,6 +508,8 @@ def _put(x: Value, indices: Any, values: Value, mode: Any = "raise") -> None:
 
 @implements(np.putmask)
 def _putmask(x: Value, mask: Value, values: Value) -> None:
+    np.putmask(_scratch(x), *map(innermost, (mask, values)))
+    mask = np.reshape(as_operand(mask), shape_of(x))
     if size(as_array(values)):
         x[...] = where(mask, FUNCTIONS[np.resize](as_operand(values), shape_of(x)), x)
 

@@ -13,13 +13,14 @@ from ffverify.reference.primitives.elementary import divide, isnan, multiply, wh
 from ffverify.reference.primitives.reductions import axes, listed_axes
 from ffverify.reference.primitives.shaping import gather, number, take_along, transpose, with_memory
 
-from .numpy_shapes import flat, in_layout_of, is_row_of_one, like, ravel, size, stack, take
+from .numpy_shapes import flat, in_layout_of, is_row_of_one, ravel, size, stack, take
 from .primitive import astype, broadcast_to, constant, kept, reshape
 from .var import (
     ACCUMULATIONS,
     FUNCTIONS,
     NOT_GIVEN,
     REDUCTIONS,
+    UFUNCS,
     Value,
     Var,
     as_array,
@@ -49,12 +50,23 @@ def _is_whole(dtype: Any) -> bool:
     return dtype is not None and np.dtype(dtype).kind in "iub"
 
 
-# What NumPy's function gives in a dtype of which `_is_whole` says so.
 in_whole_numbers = constant("in_whole_numbers", lambda x, *, function, **how: function(x, **how))
 
 
+def _in_whole_numbers(function: Callable[..., Any], x: Value, **how: Any) -> Value:
+    """Return what NumPy's function gives in a dtype of which `_is_whole` says so."""
+    how = {name: concrete(value) for name, value in how.items()}
+    return in_whole_numbers(x, function=function, **how)
+
+
+def of_nothing(function: Callable[..., Any], x: Value, **how: Any) -> Any:
+    """Let NumPy say what is no argument: what it makes of zeros in an array of x's shape and dtype."""
+    zeros = np.broadcast_to(np.zeros((), dtype_of(x)), shape_of(x))
+    return function(zeros, **{name: innermost(value) for name, value in how.items()})
+
+
 def _reduction(
-    function: Callable[..., Value], neutral: float | None, combine: Callable[..., Value]
+    ufunc: np.ufunc, function: Callable[..., Value], neutral: float | None
 ) -> Callable[..., Value]:
     """Make NumPy's arguments of a reduction: dtype, initial and where, beside axis and keepdims."""
 
@@ -67,44 +79,38 @@ def _reduction(
         initial: Any = NOT_GIVEN,
         where: Any = True,
     ) -> Value:
-        if (
-            dtype is out is None and initial is NOT_GIVEN and where is True
-        ):  # the usual case, quickly
+        plain = dtype is out is None and initial is NOT_GIVEN and where is True
+        if plain and type(keepdims) is bool:  # the usual case, quickly
             return function(x, axis=axis, keepdims=keepdims)
         if out is not None:
             raise TypeError("out= would write into an existing array: give the result a name")
-        if initial is NOT_GIVEN:
-            initial, left_out = None, neutral
-        else:  # None says that there is no neutral element
-            left_out = initial if neutral is None or initial is None else neutral
+        how = {"axis": axis, "dtype": dtype, "keepdims": keepdims, "where": where}
+        if initial is not NOT_GIVEN:
+            how["initial"] = initial
+        shape = of_nothing(ufunc.reduce, x, **how).shape
+        if _is_whole(dtype):
+            return _in_whole_numbers(ufunc.reduce, x, **how)
+        x = _as_floats(x, dtype)
+        if initial is NOT_GIVEN or initial is None:  # None says that there is no neutral element
+            left_out = initial = None
+        else:
+            left_out = initial = astype(as_array(initial), dtype=dtype_of(x))
+        if neutral is not None:
+            left_out = np.asarray(neutral, dtype_of(x))
         if where is not True:
-            if left_out is None:
-                raise ValueError("where= needs initial=, the value of an empty reduction")
-            np.broadcast_to(like(where), shape_of(x))  # which says what is no mask of x
-            x = elementary.where(where, x, np.asarray(left_out, dtype_of(x)))
-        if dtype is not None:
-            x = FUNCTIONS[np.ndarray.astype](x, dtype)
-        chosen = axes(x, axis, of_number=True)
-        empty = not np.prod([shape_of(x)[a] for a in chosen])
-        if empty and left_out is None:
-            raise ValueError("a reduction of no elements needs initial=, its value")
-        if empty and initial is not None:
-            y = function(
-                broadcast_to(np.asarray(initial, dtype_of(x)), shape=(1,) * len(shape_of(x)))
-            )
-            return number(broadcast_to(y, shape=np.sum(like(x), axis, keepdims=keepdims).shape))
-        y = function(x, axis=axis, keepdims=keepdims)
-        y = y if initial is None else combine(y, initial)
-        # Of integers and truth values the result has the dtype asked for, too.
-        return y if dtype is None else FUNCTIONS[np.ndarray.astype](y, dtype, copy=False)
+            x = elementary.where(where, x, left_out)
+        if neutral is None and not size(x, axes(x, axis, of_number=True)):
+            return number(broadcast_to(left_out, shape=shape))
+        y = function(x, axis=axis, keepdims=bool(keepdims))
+        return y if initial is None else UFUNCS[ufunc](y, initial)
 
     return reduce
 
 
-_sum = _reduction(reductions.sum_, 0, elementary.add)
-_prod = _reduction(reductions.prod, 1, multiply)
-_max = _reduction(reductions.max_, None, elementary.maximum)
-_min = _reduction(reductions.min_, None, elementary.minimum)
+_sum = _reduction(np.add, reductions.sum_, 0)
+_prod = _reduction(np.multiply, reductions.prod, 1)
+_max = _reduction(np.maximum, reductions.max_, None)
+_min = _reduction(np.minimum, reductions.min_, None)
 
 
 def _without_dtype(function: Callable[..., Value]) -> Callable[..., Value]:
@@ -137,14 +143,18 @@ def _quantified(primitive: Any, *, missing: bool) -> Callable[..., Value]:
     ) -> Value:
         if out is not None:
             raise TypeError("out= would write into an existing array: give the result a name")
-        x = x if where is True else elementary.where(where, elementary.not_equal(x, 0), missing)
+        if where is not True:
+            of_nothing(np.all, x, axis=axis, where=where)
+            x = elementary.where(where, elementary.not_equal(x, 0), missing)
         return primitive(x, axis=axis, keepdims=keepdims)
 
     return quantified
 
 
-def _spread(numpys: Callable[..., Any], function: Callable[..., Value]) -> Callable[..., Value]:
-    """Make NumPy's arguments of `var` and `std`."""
+def _spread(
+    numpys: Callable[..., Any], function: Callable[..., Value], *, over_nan: bool = False
+) -> Callable[..., Value]:
+    """Make NumPy's arguments of `var` and `std`, and of those that leave out what is not a number."""
 
     def spread(
         x: Value,
@@ -163,13 +173,29 @@ def _spread(numpys: Callable[..., Any], function: Callable[..., Value]) -> Calla
         if correction is not None and ddof:
             raise ValueError("ddof= and correction= are two names of one number: give one")
         ddof = ddof if correction is None else correction
-        if _is_whole(dtype) and mean is None:
+        if _is_whole(dtype) and mean is None and not over_nan:
             how = {"axis": axis, "dtype": dtype, "ddof": ddof, "keepdims": keepdims, "where": where}
-            return in_whole_numbers(x, function=numpys, **how)
+            return _in_whole_numbers(numpys, x, **how)
         x = _as_floats(x, dtype)
-        return function(x, axis, ddof=ddof, keepdims=keepdims, mean=mean, mask=where)
+        if where is not True:
+            of_nothing(np.sum, x, axis=axis, where=where)
+        if over_nan:
+            where = _numbers_among(x, where)
+        y = function(x, axis, ddof=ddof, keepdims=keepdims, mean=mean, mask=where)
+        if over_nan:
+            freedom = reductions.sum_(1.0 * where, axis, keepdims=keepdims) - ddof
+            y = number(elementary.where(freedom <= 0, np.nan, y))
+        if over_nan or dtype is not None:  # whatever that of the mean is
+            y = FUNCTIONS[np.ndarray.astype](y, dtype_of(x), copy=False)
+        return y
 
     return spread
+
+
+def _numbers_among(x: Value, where: Any) -> Value:
+    """Return where the elements are that are to be taken, and are no NaN."""
+    of_nothing(np.sum, x, where=where)
+    return np.logical_and(elementary.equal(x, x), where)
 
 
 REDUCTIONS |= {
@@ -195,15 +221,19 @@ def _mean(
     if out is not None:
         raise TypeError("mean: out= would write into an existing array: give the result a name")
     if _is_whole(dtype):
-        how = {"axis": axis, "dtype": dtype, "keepdims": keepdims, "where": where}
-        return in_whole_numbers(x, function=np.mean, **how)
+        return _in_whole_numbers(np.mean, x, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
     x = _as_floats(x, dtype)
     if where is True:
         return reductions.mean(x, axis, keepdims=keepdims)
     wide = np.result_type(dtype_of(x), np.float32)  # of half precision the sum would overflow
+    return astype(_mean_of(astype(x, dtype=wide), axis, keepdims, where), dtype=dtype_of(x))
+
+
+def _mean_of(x: Value, axis: Axis, keepdims: bool, where: Any) -> Value:
+    """Return the mean of the elements that a mask takes, which are summed in x's own dtype."""
+    total = _sum(x, axis, keepdims=keepdims, where=where)
     count = np.sum(np.broadcast_to(where, shape_of(x)), axis, keepdims=keepdims)
-    total = _sum(x, axis, wide, keepdims=keepdims, where=where)
-    return astype(total / astype(count, dtype=wide), dtype=dtype_of(x))
+    return total / astype(count, dtype=dtype_of(x))
 
 
 FUNCTIONS |= {
@@ -237,7 +267,7 @@ def _average(
 ) -> Value:
     if weights is None:
         y = reductions.mean(x, listed_axes(x, axis), keepdims=keepdims)
-        total: Value = np.asarray(size(x) / size(y), dtype_of(x))
+        total: Value = np.asarray(size(x) / size(y), dtype_of(x))[()]
     else:
         weights = as_array(weights)
         chosen = listed_axes(x, axis)
@@ -257,7 +287,7 @@ def _average(
         if np.any(np.equal(innermost(total), 0)):
             raise ZeroDivisionError("average: weights that sum to zero")
         y = divide(reductions.sum_(multiply(x, weights), chosen, keepdims=keepdims), total)
-    return (y, broadcast_to(total, shape=shape_of(y))) if returned else y
+    return (y, number(broadcast_to(total, shape=shape_of(y)))) if returned else y
 
 
 # Cumulative ------------------------------------------------------------------------------------------
@@ -268,7 +298,7 @@ def _row(x: Value, axis: int | None, dtype: Any) -> tuple[Value, int]:
 @implements(np.cumsum)
 def _cumsum(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
     if _is_whole(dtype):
-        return in_whole_numbers(x, function=np.cumsum, axis=axis, dtype=dtype)
+        return _in_whole_numbers(np.cumsum, x, axis=axis, dtype=dtype)
     x, axis = _row(x, axis, dtype)
     return shaping.cumsum(x, axis=axis)
 
@@ -276,7 +306,7 @@ def _cumsum(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
 @implements(np.cumprod)
 def _cumprod(x: Value, axis: int | None = None, dtype: Any = None) -> Value:
     if _is_whole(dtype):
-        return in_whole_numbers(x, function=np.cumprod, axis=axis, dtype=dtype)
+        return _in_whole_numbers(np.cumprod, x, axis=axis, dtype=dtype)
     return in_layout_of(x, shaping.cumprod(*_row(x, axis, dtype)))
 
 
@@ -286,9 +316,9 @@ def _accumulated(ufunc: np.ufunc, function: Callable[..., Value]) -> Callable[..
     def accumulate(x: Value, axis: Axis = 0, dtype: Any = None) -> Value:
         if not shape_of(x):
             raise TypeError("accumulate: a number has no axis")
-        (along,) = listed_axes(x, axis)
+        (along,) = axes(x, axis)
         if _is_whole(dtype):
-            return in_whole_numbers(x, function=ufunc.accumulate, axis=along, dtype=dtype)
+            return _in_whole_numbers(ufunc.accumulate, x, axis=along, dtype=dtype)
         return function(_as_floats(x, dtype), along)
 
     return accumulate
@@ -398,6 +428,8 @@ def _nan_to_num(
     posinf: float | None = None,
     neginf: float | None = None,
 ) -> Value:
+    # NumPy says what is no number.
+    np.nan_to_num(0.0, nan=innermost(nan), posinf=posinf, neginf=neginf)
     limits = np.finfo(dtype_of(x))
     y = where(isnan(x), nan, x)
     y = where(elementary.equal(x, np.inf), limits.max if posinf is None else posinf, y)
@@ -417,40 +449,30 @@ def _over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., V
 
 def _extreme_over_nan(function: Callable[..., Value], neutral: float) -> Callable[..., Value]:
     def extreme(
-        x: Value, axis: Axis = None, out: Any = None, keepdims: bool = False, **options: Any
+        x: Value,
+        axis: Axis = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Value = NOT_GIVEN,
+        **mask: Any,
     ) -> Value:
-        y = _over_nan(function, neutral)(x, axis, out, keepdims, **options)
-        if options:
-            return y
-        empty = reductions.all_(isnan(x), axis=axis, keepdims=keepdims)
+        taken = _numbers_among(x, mask.get("where", True))
+        if initial is NOT_GIVEN:
+            initial = np.nan
+        else:
+            mask["initial"] = where(isnan(initial), neutral, initial)
+        y = _over_nan(function, neutral)(x, axis, out, keepdims, **mask)
+        empty = isnan(initial) & ~reductions.any_(taken, axis=axis, keepdims=keepdims)
         return number(where(empty, np.asarray(np.nan, dtype_of(x)), y))
 
     return extreme
 
 
-def _nan_count(x: Value, axis: Axis, keepdims: bool) -> Value:
-    return reductions.sum_(1.0 - isnan(x), axis, keepdims=keepdims).astype(dtype_of(x))
-
-
-def _nanmean(x: Value, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Value:
-    x = _as_floats(x, dtype)
-    return _over_nan(_sum, 0)(x, axis, keepdims=keepdims) / _nan_count(x, axis, keepdims)
-
-
-def _nanvar(
-    x: Value,
-    axis: Axis = None,
-    dtype: Any = None,
-    *,
-    ddof: float = 0,
-    keepdims: bool = False,
-    correction: float | None = None,
+def _nanmean(
+    x: Value, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, where: Any = True
 ) -> Value:
     x = _as_floats(x, dtype)
-    centred = where(isnan(x), np.zeros((), dtype_of(x)), x - _nanmean(x, axis, keepdims=True))
-    total = reductions.sum_(elementary.square(centred), axis, keepdims=keepdims)
-    freedom = _nan_count(x, axis, keepdims) - (ddof if correction is None else correction)
-    return total / where(elementary.less_equal(freedom, 0), np.nan, freedom)
+    return _mean_of(x, axis, keepdims, _numbers_among(x, where))
 
 
 FUNCTIONS |= {
@@ -459,8 +481,8 @@ FUNCTIONS |= {
     np.nanmax: _extreme_over_nan(FUNCTIONS[np.max], -np.inf),
     np.nanmin: _extreme_over_nan(FUNCTIONS[np.min], np.inf),
     np.nanmean: _nanmean,
-    np.nanvar: _nanvar,
-    np.nanstd: lambda *args, **options: elementary.sqrt(_nanvar(*args, **options)),
+    np.nanvar: _spread(np.nanvar, reductions.var, over_nan=True),
+    np.nanstd: _spread(np.nanstd, reductions.std, over_nan=True),
 }
 
 
@@ -495,13 +517,15 @@ searchsorted = constant("searchsorted", lambda a, v, *, side: np.searchsorted(a,
 
 
 @implements(np.partition)
-def _partition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
+def _partition(x: Value, kth: Any, axis: int | None = -1, **how: Any) -> Value:
+    np.partition([0.0], 0, **how)  # which says what is no way to part
     y, along = flat(x, axis)
     return in_layout_of(x, take_along(y, partition_places(y, kth=kth, axis=along), axis=along))
 
 
 @implements(np.argpartition)
-def _argpartition(x: Value, kth: Any, axis: int | None = -1, **_: Any) -> Value:
+def _argpartition(x: Value, kth: Any, axis: int | None = -1, **how: Any) -> Value:
+    np.argpartition([0.0], 0, **how)
     x, axis = flat(x, axis)
     return argpartition(x, kth=kth, axis=axis)
 
@@ -530,25 +554,30 @@ def _quantile(
 ) -> Value:
     if method != "linear":
         raise TypeError(f"quantile: method={method!r} has no rule: use 'linear'")
-    parts = np.asarray(q, dtype_of(x) if type(q) in (int, float) else None)
-    if not np.all((parts >= 0) & (parts <= 1)):
+    parts = as_array(q)
+    if type(innermost(q)) is float:
+        parts = astype(parts, dtype=dtype_of(x))
+    if not np.all((innermost(parts) >= 0) & (innermost(parts) <= 1)):
         raise ValueError(f"quantile: q={q} is to lie in [0, 1] (percentile: in [0, 100])")
     rows, n = _ranked(x, axis)
     ranks = FUNCTIONS[np.moveaxis](rows, -1, 0)
     places = parts * (n - 1)
-    below = np.clip(np.floor(places), 0, max(n - 2, 0))
-    low = below.astype(int)
-    a, b = shaping.getitem(ranks, low), shaping.getitem(ranks, np.minimum(low + 1, n - 1))
-    share = np.reshape(places - below, parts.shape + (1,) * len(shape_of(ranks)[1:]))
-    # From the nearer end, as NumPy does: the other may be infinite.
-    y = where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
+    if dtype_of(parts).kind == "f":
+        below = np.clip(np.floor(places), 0, max(n - 2, 0))
+        low = below.astype(int)
+        a, b = shaping.getitem(ranks, low), shaping.getitem(ranks, np.minimum(low + 1, n - 1))
+        share = np.reshape(places - below, shape_of(parts) + (1,) * len(shape_of(ranks)[1:]))
+        # From the nearer end, as NumPy does: the other may be infinite.
+        y = where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
+    else:
+        y = shaping.getitem(ranks, places)
     y = where(isnan(gather(ranks, index=(-1,))), np.asarray(np.nan, dtype_of(x)), y)
     reduced = kept(shape_of(x), listed_axes(x, axis)) if keepdims else shape_of(ranks)[1:]
-    return number(reshape(FUNCTIONS[np.copy](y, "C"), shape=parts.shape + reduced))
+    return number(reshape(FUNCTIONS[np.copy](y, "C"), shape=shape_of(parts) + reduced))
 
 
 FUNCTIONS[np.percentile] = lambda x, q, axis=None, **options: _quantile(
-    x, q / 100 if type(q) in (int, float) else np.asarray(q) / 100, axis, **options
+    x, as_operand(q) / 100, axis, **options
 )
 
 
@@ -567,15 +596,20 @@ def _interp(
     if period is not None:
         raise TypeError("interp: period= has no rule: take the remainder first")
     x, xp, fp = (v if type(v) is Var else np.asarray(v, float) for v in (x, xp, fp))
-    np.interp(0.0, innermost(xp), innermost(fp))  # which says what are no points
+    np.interp(0.0, *map(innermost, (xp, fp, left, right)))  # which says what are no points
     n = shape_of(xp)[0]
     if n == 1:
-        y = FUNCTIONS[np.copy](0.0 * x + gather(fp, index=(0,)), "C")
+        y = broadcast_to(gather(fp, index=(0,)), shape=shape_of(x))
     else:
         place = np.clip(searchsorted(xp, x, side="right") - 1, 0, n - 2)
         here, there = take(xp, place), take(xp, place + 1)
         low, high = take(fp, place), take(fp, place + 1)
-        y = (high - low) / (there - here) * (x - here) + low
+        slope = (high - low) / (there - here)
+        # From the other end where this one is infinite.
+        near = place + isnan(slope * (x - here) + low)
+        y = slope * (x - take(xp, near)) + take(fp, near)
+        known = elementary.equal(x, here) | elementary.equal(low, high)  # whatever the slope
+        y = where(isnan(y) & known & ~isnan(x), low, y)
     first, last = gather(xp, index=(0,)), gather(xp, index=(n - 1,))
     y = where(elementary.less(x, first), gather(fp, index=(0,)) if left is None else left, y)
     end = gather(fp, index=(n - 1,))
@@ -620,7 +654,7 @@ def _corrcoef(x: Value, y: Value = None, rowvar: bool = True) -> Value:
 
 @implements(np.polyval)
 def _polyval(p: Value, x: Value) -> Value:
-    y = 0.0 * x
+    y = FUNCTIONS[np.zeros_like](x)
     for i in range(len(p)):
         y = y * x + p[i]
     return y

@@ -39,6 +39,7 @@ REDUCTIONS: dict[Operation, Callable[..., Value]] = {}
 PRIMITIVES: dict[Operation, Primitive] = {}
 OF_PYTHONS: dict[Operation, Primitive] = {}  # of operators on Python's own numbers, which give one
 ACCUMULATIONS: dict[Operation, Callable[..., Value]] = {}
+ADDITIONS: dict[Operation, Callable[..., None]] = {}  # ``ufunc.at``
 # SciPy's special functions, by name: SciPy need not be installed, and is not imported for them.
 SPECIAL: dict[str, Callable[..., Value]] = {}
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
@@ -77,6 +78,17 @@ def as_array(value: Any) -> Any:
     return np.asarray(value) if plain else value
 
 
+def _beside(x: Var, operation: Operation, other: Any) -> Any:
+    """Read the other operand of an operator.
+
+    Python's numbers have no operators with lists, and NumPy's no product: of a list that is a repetition.
+    """
+    number = type(other) in (list, tuple) and not isinstance(innermost(x), ndarray)
+    if _is_foreign(other) or (number and (operation is np.multiply or _are_pythons(x))):
+        return NotImplemented
+    return as_operand(other)
+
+
 def _is_complex(value: Any) -> bool:
     kind = type(value)
     return value.dtype.kind == "c" if kind is ndarray else kind in COMPLEX_NUMBERS
@@ -86,9 +98,9 @@ def _binary(operation: Operation) -> Callable[[Any, Any], Any]:
     def method(a: Any, b: Any) -> Any:
         if type(b) is not Var:
             if type(b) not in USUAL:
-                if _is_foreign(b):
-                    return NotImplemented
-                b = as_operand(b)
+                b = _beside(a, operation, b)
+                if b is NotImplemented:
+                    return b
             if _is_complex(b) and operation in COMPLEX:
                 return COMPLEX[operation](a, b)
         primitive = PRIMITIVES.get(operation)
@@ -101,7 +113,10 @@ def _binary(operation: Operation) -> Callable[[Any, Any], Any]:
 
 def _reflected(operation: Operation) -> Callable[[Any, Any], Any]:
     def method(b: Any, a: Any) -> Any:
-        a = as_operand(a)
+        if type(a) not in USUAL:
+            a = _beside(b, operation, a)
+            if a is NotImplemented:
+                return a
         if _is_complex(a) and operation in COMPLEX:
             return COMPLEX[operation](a, b)
         primitive = PRIMITIVES.get(operation)
@@ -300,8 +315,10 @@ class Var(Shaped):
             a, b = map(as_array, args)  # of which NumPy makes arrays, with a dtype
             ones = (1,) * len(shape_of(b))
             return UFUNCS[ufunc](FUNCTIONS[np.reshape](a, (*shape_of(a), *ones)), b)
-        tables = {"__call__": UFUNCS, "reduce": REDUCTIONS, "accumulate": ACCUMULATIONS}
-        table: dict[Operation, Any] = tables.get(method, {})
+        tables: dict[str, dict[Operation, Any]] = {
+            "__call__": UFUNCS, "reduce": REDUCTIONS, "accumulate": ACCUMULATIONS, "at": ADDITIONS,
+        }  # fmt: skip
+        table = tables.get(method, {})
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if ufunc not in table:
             _unsupported(name, [known.__name__ for known in table])

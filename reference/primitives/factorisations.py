@@ -201,12 +201,7 @@ _svd = _factorisation(
 )
 
 
-def svd(
-    a: Value,
-    full_matrices: bool = True,
-    compute_uv: bool = True,
-    hermitian: bool = False,  # noqa: ARG001  # NumPy's
-) -> Any:
+def svd(a: Value, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     """As `numpy.linalg.svd`; the vectors beyond the smaller side are not defined, so not here."""
     if not compute_uv:
         return _svd(a)[1]

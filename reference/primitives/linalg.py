@@ -272,7 +272,7 @@ def cross(
         return with_memory(last)
 
     def product(x: Value, y: Value) -> Value:
-        return 0.0 * last if x is None or y is None else x * y
+        return np.zeros(shape_of(last), dtype_of(last)) if x is None or y is None else x * y
 
     found = [product(a1, b2) - product(a2, b1), product(a2, b0) - product(a0, b2), last]
     y = concatenate(*map(_column, found), axis=-1)
@@ -327,7 +327,7 @@ def matrix_power(a: Value, n: int) -> Value:
         return matrix_power(inv(a), -n)
     check_square("matrix_power", a)
     if n == 0:
-        return 0.0 * a + np.eye(shape_of(a)[-1], dtype=dtype_of(a))
+        return np.zeros(shape_of(a), dtype_of(a)) + np.eye(shape_of(a)[-1], dtype=dtype_of(a))
     if n == 1:
         return a  # itself, as NumPy does
     half = matrix_power(a, n // 2)
@@ -594,6 +594,11 @@ def _cholesky_transpose(l_bar: Value, l: Value, _a: Value) -> Value:  # noqa: E7
     return _symmetric(
         matrix_transpose(solve_matrix(l_t, matrix_transpose(solve_matrix(l_t, inside))))
     )
+
+
+def cholesky_factor(a: Value, *, upper: bool = False) -> Value:
+    """As `numpy.linalg.cholesky`: of the lower triangle, or the upper one, alone."""
+    return matrix_transpose(cholesky(matrix_transpose(a))) if upper else cholesky(a)
 
 
 # The matrix is symmetric; its tangent and cotangent are taken as symmetric too (Murray 2016).

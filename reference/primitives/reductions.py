@@ -142,7 +142,7 @@ def _centred(
 def _freedom(x: Value, count: Any, ddof: float) -> Any:
     """Return the degrees of freedom, which leave the dtype as it is."""
     freedom = np.maximum(count - ddof, 0)
-    return freedom.astype(dtype_of(x)) if np.ndim(freedom) else float(freedom)
+    return float(freedom) if type(count) is int else astype(freedom, dtype=dtype_of(x))
 
 
 def rows_of(x: Value, axis: tuple[int, ...]) -> Value:

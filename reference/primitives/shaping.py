@@ -52,7 +52,7 @@ ARRAY = "array"
 SIMPLE = frozenset({int, slice})
 
 
-def _filled(index: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+def filled(index: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(arrays) == len(index) or not arrays:  # the usual cases, quickly
         return arrays or index
     remaining = iter(arrays)
@@ -64,9 +64,9 @@ def _scatter(
 ) -> Any:
     x = np.zeros(shape, dtype_of(y))
     if arrays and not distinct:
-        np.add.at(x, _filled(index, arrays), y)  # an element taken twice is given twice
+        np.add.at(x, filled(index, arrays), y)  # an element taken twice is given twice
     else:
-        x[_filled(index, arrays)] = y
+        x[filled(index, arrays)] = y
     return x
 
 
@@ -88,7 +88,7 @@ def _gather_source(_x: Value, *_arrays: Value, index: tuple[Any, ...]) -> str:
 
 gather: Primitive = linear(
     "gather",
-    lambda x, *arrays, index: x[_filled(index, arrays)],
+    lambda x, *arrays, index: x[filled(index, arrays)],
     lambda y_bar, _y, x, *arrays, index: scatter(y_bar, *arrays, index=index, shape=shape_of(x)),
     flops=0,
     source=_gather_source,
@@ -103,14 +103,14 @@ scatter: Primitive = linear(
 
 def _assigned(x: Any, v: Any, *arrays: Any, index: tuple[Any, ...]) -> Any:
     y = np.array(x)
-    y[_filled(index, arrays)] = v
+    y[filled(index, arrays)] = v
     return y
 
 
 def _stays(*arrays: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     """Tell which of the values put at an index stay: where an element is written twice, the last."""
     owner = np.zeros(shape, np.intp)
-    place = _filled(index, arrays)
+    place = filled(index, arrays)
     numbers = np.arange(owner[place].size).reshape(owner[place].shape)
     owner[place] = numbers
     return owner[place] == numbers
@@ -145,7 +145,7 @@ assigned: Primitive = general(
 )
 
 
-def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
+def parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """Part an index into its arrays of integers and all else, with ARRAY in their places."""
     template, arrays = [], []
     for part in index if isinstance(index, tuple) else (index,):
@@ -171,7 +171,7 @@ def _parted(index: Any) -> tuple[list[Any], tuple[Any, ...]]:
 
 def getitem(x: Value, index: Any) -> Value:
     """Return ``x[index]``: slices, integers, None, Ellipsis, integer arrays, boolean masks."""
-    arrays, template = _parted(index)
+    arrays, template = parted(index)
     return gather.on(x, *arrays, index=template)
 
 
@@ -207,11 +207,7 @@ def _reads_what_it_wrote(target: Any, source: Any) -> bool:
 
 def setitem(x: Value, index: Any, v: Value) -> Value:
     """Return x after ``x[index] = v``."""
-    if dtype_of(v).kind == "c":
-        raise TypeError(
-            "a complex value into an array of real ones: write its .real or np.abs of it"
-        )
-    arrays, template = _parted(index)
+    arrays, template = parted(index)
     parts = not arrays and type(v) is Var and isinstance(innermost(v), ndarray)
     if parts and _reads_what_it_wrote(np.asarray(innermost(x)[template]), innermost(v)):
         raise ValueError(
@@ -219,11 +215,25 @@ def setitem(x: Value, index: Any, v: Value) -> Value:
             "has written before: assign a copy (y[::2] = y[:3].copy())"
         )
     x_like = np.broadcast_to(False, shape_of(x))
-    shape = x_like[_filled(template, tuple(map(innermost, arrays)))].shape
+    place = x_like[filled(template, tuple(map(innermost, arrays)))]
+    if type(v) in (list, tuple):
+        np.empty(place.shape)[...] = v  # NumPy says where a list has too many axes
+    elif shape_of(v) and not isinstance(place, ndarray):
+        np.empty(1)[0] = np.broadcast_to(False, shape_of(v))  # as it does of arrays for one element
+    shape = place.shape
     surplus = len(shape_of(v)) - len(shape)
     if surplus > 0 and set(shape_of(v)[:surplus]) == {1}:  # which NumPy leaves out
         v = reshape(v, shape=shape_of(v)[surplus:])
-    return assigned(x, astype(v, dtype=dtype_of(x)), *arrays, index=template)
+    return assigned(x, cast_into(x, v), *arrays, index=template)
+
+
+def cast_into(x: Value, v: Value) -> Value:
+    """Give what is written into an array the array's dtype."""
+    if dtype_of(v).kind == "c":
+        raise TypeError(
+            "a complex value into an array of real ones: write its .real or np.abs of it"
+        )
+    return astype(v, dtype=dtype_of(x))
 
 
 take_along: Primitive = linear(
@@ -254,6 +264,8 @@ put_along: Primitive = linear(
 
 def before(x: Value, axis: int) -> tuple[slice, ...]:
     """Return the index of all that lies in the axes before one; raises NumPy's AxisError."""
+    if isinstance(axis, bool):
+        raise TypeError(f"axis={axis!r}: an integer")
     return (slice(None),) * normalize_axis_index(axis, len(shape_of(x)))
 
 

@@ -28,6 +28,7 @@ V = rng.uniform(0.2, 0.9, 4)
 S = rng.uniform(0.2, 0.9, (4, 4)) + 2 * np.eye(4)
 PLACES = np.array([[2, 0], [1, 1]])
 MASK = np.array([True, False, True])
+PLACED = np.array([[True], [True], [False]])
 
 STEP = 2.0**-16
 # Of the fourth-order difference below: each of the elements rounds by 2^-64, the weights (8 + 8 + 1 + 1) / 12
@@ -100,6 +101,13 @@ def put(x):
     y = x * 2
     y.put([0, -1, 5], x[0, :2] ** 2)
     np.putmask(y, M > 0.5, x[1])
+    return y
+
+
+def added_at(x):
+    y = x * 2
+    np.add.at(y, [0, 2, 0], x**2)
+    np.subtract.at(y, (1, [1, 1, 0]), x[0, :3])
     return y
 
 
@@ -424,6 +432,12 @@ CALLS = {
     "vecdot": lambda x: np.vecdot(x, M.astype(x.dtype)),
     "eigh of none": lambda x: np.linalg.eigvalsh(np.stack([x[:, :3]] * 2)[:0].astype(float)),
     "strides": lambda x: np.ones_like(x.T) * x.T * len(x.strides),
+    "at": added_at,
+    "full_like an element": lambda x: np.full_like(x, x[0, 1] * x[1, 0]) + x,
+    "mean nan where": lambda x: np.nanmean(x, axis=0, where=PLACED) * x[0],
+    "nanvar where": lambda x: np.nanvar(np.where(M > 0.8, np.nan, x), axis=1, where=M > 0.25),
+    "nanstd about a mean": lambda x: np.nanstd(x, axis=0, mean=x[:1] / 2),
+    "quantile at places": lambda x: np.quantile(x, x[:, 0] / 2 + 0.1, axis=1),
 }
 if hasattr(np, "matvec"):  # from NumPy 2.2 on
     CALLS["matvec is matmul"] = lambda x: np.matvec(x[None, :2], x[1:])
@@ -432,6 +446,7 @@ if hasattr(np, "matvec"):  # from NumPy 2.2 on
 IN_FLOAT64 = {
     "interp": lambda x: np.interp(x, [0.0, 0.4, 1.0], [1.0, 3.0, 2.0]),
     "gradient of a list by a step": lambda x: np.gradient([0.1, 0.4, 0.2], x[0, 0] + 1),
+    "interp between infinities": lambda x: np.interp(x, [-np.inf, 0.4, np.inf], x[0, :3]),
     "interp values": lambda x: np.interp([0.1, 0.5, 7.0], [0.0, 0.4, 0.6, 1.0], x[0], right=9.0),
 }
 NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
@@ -525,7 +540,7 @@ ROUNDED = frozenset(
     str.split("""
     prod average norm std einsum tensordot inner cov corrcoef gradient convolve correlate kron logsumexp
     trapezoid var linspace nanvar nanstd logaddexp median quantile percentile interp polyval cumprod
-    multi_dot matrix_power vdot vecdot multiply.accumulate mean dot matmul trace initial fft
+    multi_dot matrix_power vdot vecdot multiply.accumulate mean dot matmul trace initial fft at
 """)
 )
 EXACTER = frozenset(["sinc"])  # than NumPy's, which rounds π to the narrow format
@@ -725,6 +740,20 @@ REFUSED = [
     lambda x: np.sum(x, initial=None, where=x > 0.5), lambda x: round(x, 1), round,
     lambda x: round(x[..., 0, 0], 1), lambda x: np.nanmean(x, dtype=int),
     lambda x: np.std(x, axis=0, dtype=int), lambda x: np.squeeze(x[0, 0], 1), lambda x: np.squeeze(x, 0),
+    lambda x: x[0, 0] * [1, 2], lambda x: (1, 2) * x[0, 0], lambda x: np.sum(x, initial=[1.0]),
+    lambda x: np.nanmax(x, initial=[1.0]), lambda x: np.std(x, where=np.ones(4, int)),
+    lambda x: np.prod(x, keepdims=None), lambda x: np.all(x[:1], where=np.ones((3, 4), bool)) * 1.0,
+    lambda x: np.nanmean(x, where=np.ones(4, int)), lambda x: np.nanvar(x, ddof=1, correction=1),
+    lambda x: np.partition(x, 1, kind="quicksort"), lambda x: np.argpartition(x, 1, kind="heapsort") * 1.0,
+    lambda x: np.add.accumulate(x, [0]), lambda x: np.take(x, [1, 0], axis=True),
+    lambda x: np.nan_to_num(x, nan=None), lambda x: np.interp(x, [0, 1], [1, 2], left=[0.0]),
+    lambda x: np.hstack([x, x.astype(np.float32)], casting="equiv"), lambda x: np.fft.hfft(x, axis=(-1,)),
+    written(lambda y, _: operator.setitem(y, (0, 0), [2.0])),
+    written(lambda y, x: operator.setitem(y, (0, 0), np.stack([x[0, 0], x[0, 1]])[:1])),
+    written(lambda y, _: operator.setitem(y, 0, [[1.0, 2.0, 3.0, 4.0]])),
+    written(lambda y, x: np.putmask(y, [True, False, True, False], x)),
+    written(lambda y, x: np.copyto(y, x, where=np.ones(4, int))),
+    written(lambda y, x: np.add.at(y, 0, x[:1, None])),
     written(lambda y, _: operator.setitem(y, 0, 2j)),
     written(lambda y, _: operator.setitem(y, [0, 1], [2j])),
     *(
@@ -789,6 +818,36 @@ SERVED = [
         for a in (None, (0, 1), 1, ())
     ),
     lambda x: np.fft.rfftn(x, axes=(0, 0)).real,
+    lambda x: np.fft.irfft2(x, s=(-1, 4)), lambda x: np.fft.hfft(x.astype(np.float16)),
+    lambda x: np.take(x, True), lambda x: np.take(x[0], [True, False, True]), lambda x: np.take(x, []),
+    lambda x: np.atleast_2d(x[0], [1.0, 2.0])[1], lambda x: np.linalg.matrix_power(x[:, :3] / 0.0, 0),
+    lambda x: np.cross(x[:, :2] / 0.0, [0.0, 0.0, 1.0])[:, :2],
+    lambda x: np.linalg.cross(x[:, :3], [1, 2, 3]),
+    lambda x: np.linalg.cholesky(S[:3, :3] + x[:, :3], upper=True), lambda x: np.polyval([], x / 0.0),
+    lambda x: np.average(x, returned=True)[1], lambda x: np.full_like(x[0], x[1, 1]),
+    lambda x: np.full_like(x[0], x[1, 1], np.float32),
+    lambda x: np.sum(x.astype(np.float32), initial=np.array(2.0)),
+    lambda x: np.max(x.astype(np.float16), axis=0, initial=np.float64(0.5)),
+    lambda x: np.prod(x, axis=0, dtype=bool) * 1.0, lambda x: np.sum(x, dtype=int, where=x > 0.5) * 1.0,
+    *(
+        lambda x, f=f, o=o: f(np.where(x > 0.6, np.nan, x), axis=1, **o)
+        for f in (np.nanmean, np.nanvar, np.nanstd, np.nanmax, np.nansum)
+        for o in (
+            {"where": M > 0.3} if f in (np.nanmean, np.nanvar, np.nanstd) else {"initial": np.nan},
+            {"keepdims": True},
+        )
+    ),
+    lambda x: np.nanvar(x, mean=x[0, 0], axis=1), lambda x: np.nanmin(x, initial=0.5, where=x > 2),
+    *(
+        lambda x, q=q: np.quantile(np.where(x > 0.6, np.inf, x), q, axis=1)
+        for q in (1, [0, 1], 0.3)
+    ),
+    lambda x: np.quantile(V, x / 2), lambda x: np.percentile(V, 50 * x[0, 0]),
+    *(
+        lambda x, at=at: np.interp(at * x, [-np.inf, 0.4, 0.6, np.inf], [2.0, 2.0, np.inf, np.inf])
+        for at in (1.0, -1.0, np.inf, np.nan)
+    ),
+    lambda x: np.interp(x / M * np.nan, [0.4], [2.0]),
     lambda x: np.linalg.vector_norm(np.stack([x, x]), ord=1), lambda x: np.linalg.vector_norm(x[0, 0], ord=1),
     *(
         written(f)
@@ -796,12 +855,15 @@ SERVED = [
             lambda y, x: np.put(y, [0, 5], []), lambda y, x: np.putmask(y, y > 1, []),
             lambda y, x: np.fill_diagonal(y, []), lambda y, x: np.copyto(y, 3, casting="no"),
             lambda y, x: np.put_along_axis(y, np.array([0, 5]), x[0, :2], None),
+            lambda y, x: np.add.at(y, [0, 2, 0], x), lambda y, x: np.subtract.at(y, (0, [1, 1]), x[0, 0]),
+            lambda y, x: np.add.at(y, ([0, 0], [1, 1]), True), lambda y, x: np.put(y, 0, True),
+            lambda y, x: np.putmask(y, M.reshape(4, 3) > 0.5, [1.0, 2.0]),
         )
     ),
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:Arrays of 2-dimensional vectors")
 @pytest.mark.parametrize("k", range(len(SERVED)))
 def test_what_numpy_serves_is_served(k):
     f = SERVED[k]
@@ -882,6 +944,9 @@ def test_moved_and_ordered_arrays_lie_in_memory_as_numpys_do():
             lambda x: np.select([x > 0.5], [x]), lambda x: np.tile(x, 1), np.fft.fftshift, np.median,
             lambda x: np.quantile(x, [0.2, 0.7], axis=0), lambda x: np.fft.irfft2(np.fft.rfft2(x)),
             lambda x: np.fft.irfft(np.fft.rfft(x, axis=0), 3, axis=0),
+            lambda x: np.fft.irfft(x, axis=0), lambda x: np.reshape(x, x.shape, copy=True),
+            lambda x: np.fft.fft(x, 6, axis=0).real + 0.0, lambda x: np.fft.ifft(x, axis=-1).imag + 0.0,
+            lambda x: np.fft.rfft(x, 9, axis=0).imag + 0.0,
         ):  # fmt: skip
             for y in (jvp(f, (x,), (x,))[0], compile(f)(x)):
                 assert np.asarray(y).strides == np.asarray(f(x)).strides
