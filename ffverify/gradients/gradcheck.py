@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambd
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
 from .given.slots import Slots
+from .judge.multiples import far_multiples
 from .judge.numbers import Judged, Screening
 from .judge.primals import other_values
 from .judge.questions import judge, look_ahead
@@ -241,6 +242,7 @@ class Check:
     native: list[Any] = field(default_factory=list)
     beside: bool = False
     lasting: bool = False
+    far: bool = False
     lawful: bool = True
     steady: bool = False
     second: int = 0
@@ -453,7 +455,7 @@ class Check:
             formulas = self.oracles.at(made, native, results)
             point = self._point(made, native, formulas, results, of)
             found = judge(point, values=not of)
-            if self._is_right(found) and (of or self._is_lawful(made, native)):
+            if self._is_right(found) and (of or self._is_lawful(point)):
                 why = found.skipped.get(made.forward, "")
                 self.oracles.keep(made, native, formulas, why, lawful=not of)
         self.oracles.note(made, native, found.skipped.get(made.forward, ""))
@@ -466,8 +468,9 @@ class Check:
                 self._keep(judged)
         return found
 
-    def _is_lawful(self, made: FunctionUnderTest, native: list[Any]) -> bool:
+    def _is_lawful(self, point: Point) -> bool:
         """Ask what is amiss at all points or at none, once in a check; not with programs of earlier ones."""
+        made, native = point.subject, point.native
         if not self.lasting:
             self.lasting = True
             self._hold_primals(made, native)
@@ -475,19 +478,27 @@ class Check:
             for kind, sentence, hint in lasting_checks(asked, native, self.seed):
                 self._complain(kind, sentence, hint, native)
                 self.lawful = False
+        if self.lawful and not self.far:
+            self.far = True
+            for kind, sentence, hint in far_multiples(point, partial(self._beside, made)):
+                self._complain(kind, sentence, hint, native)
+                self.lawful = False
         return self.lawful
 
     def _hold_primals(self, made: FunctionUnderTest, native: list[Any]) -> None:
         """Ask whether derivative code computes the function's own values."""
-
-        def point_at(args: Sequence[Any], results: Sequence[Any]) -> Point:
-            plain = made.value(args)
-            formulas = self.oracles.at(made, args, plain)
-            return self._point(made, list(args), formulas, list(results))
-
-        for kind, sentence, hint in other_values(made, native, self.seed, point_at, self._is_mild):
+        beside = partial(self._beside, made)
+        for kind, sentence, hint in other_values(made, native, self.seed, beside, self._is_mild):
             self._complain(kind, sentence, hint, native)
             self.lawful = False
+
+    def _beside(
+        self, made: FunctionUnderTest, args: Sequence[Any], results: Sequence[Any] | None = None
+    ) -> Point:
+        """Give another input as a point, and its results, which may be said to be others."""
+        plain = made.value(args)
+        formulas = self.oracles.at(made, args, plain)
+        return self._point(made, list(args), formulas, list(plain if results is None else results))
 
     def _point(
         self,

@@ -63,6 +63,7 @@ MUTANTS = {
     "gradients may be of any kind": Mutant("laws._kinds", _nothing),
     "random VJPs are judged": Mutant("gradcheck.varies", _constant(False)),
     "a VJP need not be linear": Mutant("laws._linearity", _nothing),
+    "far from 1 it need not be linear": Mutant("gradcheck.far_multiples", _nothing),
     "a zero cotangent may give anything": Mutant("laws._at_zero", _nothing),
     "nothing is asked of pure programs": Mutant("gradcheck.lasting_checks", _nothing),
     "a second backward may differ": Mutant("laws._changed_again", _constant([])),

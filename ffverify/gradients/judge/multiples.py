@@ -1,0 +1,117 @@
+"""Whether derivatives are linear far away too, at 2^40 times a cotangent or a tangent and at 2^-40 times it.
+
+Code that clips, drops or compares cotangents is right at those of ordinary size. Of a power of two times as
+many right code gives that times as much, bit for bit, unless numbers leave the format's range on the way. So
+what differs is asked of the derivative's exact program, which has no range, and of what its roundings and
+underflows can add up to. Code without an exact program is asked again in its widest format, by a factor that
+takes little of that format's range.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.elements import arb
+from ffverify.exact.formats import Array, Format
+from ffverify.gradients.evaluation import Point, finite_results, widened
+from ffverify.gradients.laws import Complaint, stirred
+from ffverify.verdicts.verdict import Verdict
+
+from .numbers import Numbers, Screening, gradients, tangents
+from .questions import execution_and_accuracy
+
+_OCTAVES = 40
+_LITTLE = 12  # of the octaves on one side of 1, the part that no good code's numbers are away from the end
+_SIZES = np.array([-3.0, -1.5, 1.5, 3.0])
+
+# Numbers of one mode at a point, at so many times the cotangents or tangents.
+Compute = Callable[[Point, float], Numbers | None]
+
+
+def far_multiples(point: Point, point_at: Callable[[Sequence[Any]], Point]) -> Iterator[Complaint]:
+    """Yield a complaint for every mode that is not linear far away.
+
+    Asked at the point, or beside it where derivatives there are all 0; ``point_at(arrays)`` gives that one.
+    """
+    for compute in (_gradients, _tangents):
+        with contextlib.suppress(Exception):  # it is told elsewhere what cannot be run
+            numbers = compute(point, 1.0)
+            if numbers is None:
+                continue
+            if not numbers.computed.any():
+                rng = np.random.default_rng(point.seed)
+                pairs = zip(point.native, point.floating, strict=True)
+                beside = point_at([stirred(a, rng) if f else a for a, f in pairs])
+                numbers = compute(beside, 1.0)
+            found = None if numbers is None else _broken(numbers, compute)
+            if found is not None:
+                yield found
+
+
+def _gradients(point: Point, factor: float) -> Numbers | None:
+    known = point.formulas.forward is not None
+    usable = finite_results(point) if known else np.isfinite(point.computed)
+    weights = np.random.default_rng(point.seed).choice(_SIZES, usable.size)
+    return gradients(point, Screening(), factor * np.where(usable, weights, 0.0))
+
+
+def _tangents(point: Point, factor: float) -> Numbers | None:
+    rng = np.random.default_rng(point.seed)
+    directions = [
+        factor * rng.choice(_SIZES, x.shape) if f else None
+        for x, f in zip(point.points, point.floating, strict=True)
+    ]
+    return tangents(point, Screening(), directions)
+
+
+def _broken(near: Numbers, compute: Compute) -> Complaint | None:
+    """Say where numbers are not linear in a cotangent or tangent; None where they are."""
+    octaves = min(_OCTAVES, near.point.fmt.emax // 2)  # cotangents are finite in half formats too
+    for exponent in (octaves, -octaves):
+        far = compute(near.point, 2.0**exponent)
+        if far is None:
+            return None
+        off = _differ(near, far, exponent)
+        if off.any() and _is_proven(near, far, exponent, off, compute):
+            i = int(np.argmax(off))
+            (owner, place), subject = near.places([i])[0], near.point.subject
+            what, given = f"tangent of result {owner}", "tangent"
+            if near.directions is None:
+                what, given = f"gradient by {subject.labels[owner]}", "cotangent"
+            return Verdict.WRONG, (
+                f"the {what} is not linear: element {place} is {near.computed[i]:.9g} at some {given}, and "
+                f"{far.computed[i]:.9g} at 2^{exponent} times this {given}"
+            ), f"is the incoming {given} clipped, compared or dropped?"  # fmt: skip
+    return None
+
+
+def _differ(near: Numbers, far: Numbers, exponent: int) -> Array:
+    """Tell which numbers are finite and not 2^exponent times as large, to half the format's digits."""
+    fmt: Format = near.point.fmt
+    with np.errstate(all="ignore"):
+        expected = np.ldexp(near.computed, exponent)
+        allowed = (2 * fmt.unit_roundoff) ** 0.5 * near.of_largest(expected) + 2.0**fmt.emin
+        off: Array = np.abs(far.computed - expected) > allowed
+    return off & np.isfinite(far.computed) & np.isfinite(expected)
+
+
+def _is_proven(near: Numbers, far: Numbers, exponent: int, off: Array, compute: Compute) -> bool:
+    """Tell whether nothing that left the format's range on the way explains what differs."""
+    if near.own is None or far.own is None:
+        wide = widened(near.point) or near.point
+        part = int(np.sign(exponent)) * min(_OCTAVES, wide.fmt.emax // _LITTLE)
+        before, after = compute(wide, 1.0), compute(wide, 2.0**part)
+        if abs(part) == 1 or before is None or after is None:
+            return False
+        return bool(np.any(off & _differ(before, after, part)))
+    times = arb(2) ** exponent
+    for i in np.flatnonzero(off).tolist():
+        own, there = near.balls[i] * times, far.balls[i]
+        if own.is_finite() and there.is_finite() and not own.overlaps(there):
+            return True
+    execution_and_accuracy(far, off)
+    return any(judged.kind is Verdict.WRONG for judged in far.found.failed)

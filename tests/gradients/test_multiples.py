@@ -1,0 +1,168 @@
+"""Derivatives are linear at cotangents and tangents of any size: each case with code that is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ffverify import strategies
+from ffverify.gradients.gradcheck import gradcheck
+from ffverify.gradients.report import GradcheckReport
+
+X = np.array([0.5, -1.25, 2.0])
+NOT_LINEAR = "is not linear: element"
+
+
+def check(fn: Any, *inputs: Any, **options: Any) -> GradcheckReport:
+    return gradcheck(fn, inputs, raise_exception=False, **options)
+
+
+def tripled(x: Any) -> Any:
+    return 3 * x
+
+
+RULES: dict[str, tuple[bool, Callable[..., Any]]] = {
+    "clipped at 100": (False, lambda v, _x: (np.clip(3 * v, -100, 100),)),
+    "clipped at 10000": (False, lambda v, _x: (np.clip(3 * v, -1e4, 1e4),)),
+    "clipped by its norm": (False, lambda v, _x: (3 * v / max(1.0, np.linalg.norm(v) / 50),)),
+    "below a half dropped": (False, lambda v, _x: (np.where(abs(v) < 0.5, 0, 3 * v),)),
+    "below 1e-8 dropped": (False, lambda v, _x: (np.where(abs(v) < 1e-8, 0, 3 * v),)),
+    "above 1e6 dropped": (False, lambda v, _x: (np.where(abs(v) > 1e6, 0, 3 * v),)),
+    "right": (True, lambda v, _x: (3 * v,)),
+    "right, of no exact form": (True, lambda v, _x: (np.array([3 * float(t) for t in v], v.dtype),)),
+    "clipped, of no exact form": (
+        False,
+        lambda v, _x: (np.array([float(min(max(3 * float(t), -100), 100)) for t in v], v.dtype),),
+    ),
+    "right, in float16": (True, lambda v, _x: ((3 * v.astype(np.float16)).astype(v.dtype),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_of_numpy_functions(rule: str, dtype: str) -> None:
+    right, vjp = RULES[rule]
+    report = check(tripled, X.astype(dtype), vjp=vjp)
+    assert (NOT_LINEAR in str(report)) is not right, report
+    assert right or (not report.ok and str(report.verdict) == "wrong")
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0, 1e10])
+def test_functions_of_no_exact_form(limit: float) -> None:
+    def tripled(x: Any) -> Any:
+        return np.array([3 * float(t) for t in x], x.dtype)
+
+    for dtype in ("float64", "float32"):
+        report = check(tripled, X.astype(dtype), vjp=lambda v, _x: (np.clip(3 * v, -limit, limit),))
+        assert report.ok is math.isinf(limit)
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_code_that_is_written_for_float32_alone(limit: float) -> None:
+    def tripled(x: Any) -> Any:
+        assert x.dtype == np.float32
+        return np.array([3 * float(t) for t in x], x.dtype)
+
+    report = check(tripled, np.float32(X), vjp=lambda v, _x: (np.clip(3 * v, -limit, limit),))
+    assert report.ok is math.isinf(limit)
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_where_the_gradient_is_0_another_input_is_asked(limit: float) -> None:
+    def vjp(v: Any, x: Any) -> Any:
+        return (np.clip(2 * x * v, -limit, limit),)
+
+    assert check(lambda x: x * x, np.zeros(3), vjp=vjp).ok is math.isinf(limit)
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_tangents(limit: float) -> None:
+    def jvp(dots: Any, x: Any) -> Any:
+        return np.clip(np.cos(x) * dots[0], -limit, limit)
+
+    report = check(np.sin, X, jvp=jvp)
+    assert report.ok is math.isinf(limit), report
+    assert report.ok or "the tangent of result 0 is not linear" in str(report)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_torch_functions(dtype: str, limit: float) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Clipped(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx: Any, x: Any) -> Any:
+            return x * 3
+
+        @staticmethod
+        def backward(_ctx: Any, v: Any) -> Any:
+            return (v * 3).clamp(-limit, limit)
+
+    report = check(Clipped.apply, torch.tensor(X, dtype=getattr(torch, dtype)))
+    assert report.ok is math.isinf(limit), report
+    drawn = strategies.arrays(dtype, (3,), min_value=-4, max_value=4, framework="torch")
+    assert check(Clipped.apply, drawn, max_examples=10).ok is math.isinf(limit)
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_jax_functions(limit: float) -> None:
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+
+    @jax.custom_vjp
+    def clipped(x: Any) -> Any:
+        return 3 * x
+
+    clipped.defvjp(lambda x: (3 * x, None), lambda _, v: (jnp.clip(3 * v, -limit, limit),))
+    assert check(clipped, jnp.array(X, jnp.float32)).ok is math.isinf(limit)
+
+
+def _unshifted(v: Any, x: Any) -> Any:
+    """Give the gradient of log Σ e^x as written, whose numbers reach far down and up on the way."""
+    e = np.exp(x)
+    return (v / np.sum(e) * e,)
+
+
+@pytest.mark.parametrize("at", [80.0, 0.0, -80.0])
+def test_what_leaves_the_range_on_the_way_is_no_fault(at: float) -> None:
+    x = (at + X).astype(np.float32)
+    report = check(lambda x: np.log(np.sum(np.exp(x))), x, vjp=_unshifted)
+    assert NOT_LINEAR not in str(report)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_means_of_many_numbers_in_half_formats(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.linspace(-3, 3, 1000).to(getattr(torch, dtype))
+    assert NOT_LINEAR not in str(check(lambda x: x.tanh().mean(), x))
+    assert NOT_LINEAR not in str(check(lambda x: (x * 1e-3).square().mean(), x))
+
+
+@pytest.mark.parametrize("narrow", ["half", "bfloat16"])
+def test_narrower_formats_inside(narrow: str) -> None:
+    torch = pytest.importorskip("torch")
+
+    def mixed(x: Any) -> Any:
+        return (torch.tanh(getattr(x, narrow)()) * 0.5).float()
+
+    assert NOT_LINEAR not in str(check(mixed, torch.tensor(X, dtype=torch.float32)))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_inputs_near_the_ends_of_the_range(size: float) -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(size * X, dtype=torch.float32)
+    for fn in (
+        lambda x: torch.nn.functional.normalize(x, dim=0),
+        lambda x: torch.nn.functional.layer_norm(x, (3,)),
+        lambda x: x / (1 + x * x),
+        torch.linalg.vector_norm,
+        lambda x: torch.atan2(x, x.flip(0)),
+        lambda x: x.sigmoid() * size,
+    ):
+        assert NOT_LINEAR not in str(check(fn, x))
