@@ -8,17 +8,26 @@ told.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ffverify.exact.arithmetic import BALLS
+from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.elements import boxed, midpoints
+from ffverify.exact.formats import Array, Format
+from ffverify.exact.programs import Program, joined
+from ffverify.exact.rounding_arithmetic import Execution, takes_one_branch
 from ffverify.frameworks.arrays import device_of, to_numpy
+from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.slopes import projection_slope
 from ffverify.verdicts.verdict import Verdict
 
-from .evaluation import gradients_of, tangents_of
+from .evaluation import cotangents_at, gradients_of, tangents_at, tangents_of
 from .judge.numbers import Judged
 from .laws import stirred
 
@@ -32,6 +41,10 @@ _NARROWED = (
 _ROUGH = (
     "it is right to {:.0f} digits: an iteration that stops at a tolerance (make it smaller for the check), a "
     "series cut short, or a constant of few digits."
+)
+_TIED = (
+    "a tie, or a comparison of numbers that their rounding makes equal, is decided the other way: a jump "
+    "here, no loss of digits."
 )
 _CLOSE = 1e-3  # ratios are read off wrong numbers: three digits tell the patterns apart
 
@@ -117,6 +130,10 @@ def _nonfinite(judged: Judged) -> str:
 
 
 def _imprecise(judged: Judged, exact: float) -> str:
+    with contextlib.suppress(Exception):  # exact programs of foreign code fail in any way
+        code = _code(judged)
+        if code is not None and (found := _by_steps(judged, exact, *code)) is not None:
+            return found
     if judged.computed == 0:
         return "all digits are lost to an underflow or a cancellation such as 1 - σ near σ = 1."
     if abs(judged.computed - exact) > abs(exact) * judged.point.fmt.unit_roundoff**0.5:
@@ -124,6 +141,60 @@ def _imprecise(judged: Judged, exact: float) -> str:
             "most digits are lost: a cancellation such as 1 - σ near σ = 1, 1 - tanh², x - log(…)."
         )
     return ""
+
+
+def _code(judged: Judged) -> tuple[Program, Sequence[Any], int] | None:
+    """Give the program that computed a number, what it takes as balls, and the place in its results."""
+    point, index = judged.point, judged.index
+    if judged.mode in ("reverse", "rr", "rf"):
+        program, more = point.formulas.backward(), cotangents_at(point, judged.slope.weights)
+        moved = [x for x, f in zip(point.points, point.floating, strict=True) if f]
+        owner = int(np.count_nonzero(point.floating[: judged.argument]))
+        before = sum(x.size for x in moved[:owner])
+        place = before + (int(np.ravel_multi_index(index, moved[owner].shape)) if index else 0)
+    else:
+        place, more = int(np.flatnonzero(judged.slope.weights)[0]), []
+        program = point.vector
+        if judged.mode != "value":
+            tangent = point.formulas.tangent()
+            program, more = tangent, tangents_at(point, judged.slope.directions)
+    if program is None or judged.argument < 0:
+        return None
+    return joined(program), [*point.inputs.balls, *map(BALLS.array, more)], place
+
+
+def _by_steps(
+    judged: Judged, exact: float, program: Program, given: Sequence[Any], place: int
+) -> str | None:
+    """Say which steps make a number what it is; empty if that is open, None if no single ones do."""
+    fmt, narrow = judged.point.fmt, dict[str, None]()
+
+    def cast(values: Array, to: Format) -> Array:
+        if to.precision >= fmt.precision:
+            return values
+        narrow[to.name] = None
+        floats = midpoints(values).reshape(values.shape)
+        ulps = to.ulp_exponents(floats)
+        rounded = np.ldexp(np.rint(np.ldexp(floats, -ulps)), ulps)
+        return boxed([BALLS.exact(x) for x in rounded.ravel().tolist()], values.shape)
+
+    def is_so(results: PreciseArray | None) -> bool:
+        if results is None:
+            return False
+        number = float(results.values[place].mid())
+        return abs(number - judged.computed) <= abs(exact - judged.computed) / 2
+
+    with BALLS.precision(FIRST_PRECISION):
+        there = BALLS.deriving(cast=cast)
+        cut = [PreciseArray(b.values, there) if isinstance(b, PreciseArray) else b for b in given]
+        through = program(*cut)
+        if narrow and is_so(through):
+            return f"it passes through {' and '.join(narrow)} on the way, with fewer digits."
+        if takes_one_branch(program, given, fmt):
+            return None
+        still = [False] * len(given)
+        tied = is_so(Execution(fmt, None, to_nearest=True).run(program, given, still))
+    return _TIED if tied else ""
 
 
 def _zero(judged: Judged) -> str:
