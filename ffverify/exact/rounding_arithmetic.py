@@ -198,7 +198,7 @@ def rounded(fmt: Format) -> Arithmetic:
     holds stay exact; a sum of two is widened by u of both terms, not of their sum, because fused
     kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
     roundings: XLA and other compilers divide by constants so, and LAPACK by pivots. What is cast to a
-    narrower format rounds once more, as that one does.
+    format of fewer digits or less range rounds once more, as that one does.
     """
     u, zero = arb(fmt.unit_roundoff), arb(0)
     held, limited = _limits(fmt)
@@ -272,7 +272,7 @@ def rounded(fmt: Format) -> Arithmetic:
         return limited(boxed([x], ()), boxed([x * about(1)], ()), np.zeros((), bool))[()]
 
     def cast(values: Array, to: Format) -> Array:
-        if to.precision >= fmt.precision:
+        if to.precision >= fmt.precision and to.emin <= fmt.emin:
             return values
         holds, limits = _limits(to)
         return limits(values, values * arb(1, to.unit_roundoff), _kept(values, holds))

@@ -153,6 +153,15 @@ def test_narrower_formats_inside(narrow: str) -> None:
     assert NOT_LINEAR not in str(check(mixed, torch.tensor(X, dtype=torch.float32)))
 
 
+def test_less_range_inside_or_in_the_gradient_than_in_the_result() -> None:
+    torch = pytest.importorskip("torch")
+    for dtype, narrow in (("float16", "bfloat16"), ("bfloat16", "float16")):
+        x = torch.tensor(X, dtype=getattr(torch, dtype))
+        other = getattr(torch, narrow)
+        assert NOT_LINEAR not in str(check(lambda x, other=other: x.to(other), x))
+        assert NOT_LINEAR not in str(check(lambda x, other=other: x.to(other).to(x.dtype) * x, x))
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_inputs_near_the_ends_of_the_range(size: float) -> None:
     torch = pytest.importorskip("torch")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.elements import arb
-from ffverify.exact.formats import Array, Format
+from ffverify.exact.formats import FORMATS, Array, dtype_name
 from ffverify.gradients.evaluation import Point, finite_results, widened
 from ffverify.gradients.laws import Complaint, stirred
 from ffverify.verdicts.verdict import Verdict
@@ -70,7 +70,7 @@ def _tangents(point: Point, factor: float) -> Numbers | None:
 
 def _broken(near: Numbers, compute: Compute) -> Complaint | None:
     """Say where numbers are not linear in a cotangent or tangent; None where they are."""
-    octaves = min(_OCTAVES, near.point.fmt.emax // 2)  # cotangents are finite in half formats too
+    octaves = min(_OCTAVES, _range(near.point) // 2)  # cotangents are finite in half formats too
     for exponent in (octaves, -octaves):
         far = compute(near.point, 2.0**exponent)
         if far is None:
@@ -89,13 +89,19 @@ def _broken(near: Numbers, compute: Compute) -> Complaint | None:
     return None
 
 
+def _range(point: Point) -> int:
+    """Give how many octaves on either side of 1 all arrays have."""
+    moved = [a for a, f in zip(point.native, point.floating, strict=True) if f]
+    names = [dtype_name(a) for a in [*moved, *(point.results[k] for k in point.places)]]
+    return min([point.fmt.emax, *(FORMATS[name].emax for name in names if name in FORMATS)])
+
+
 def _differ(near: Numbers, far: Numbers, exponent: int) -> Array:
     """Tell which numbers are finite and not 2^exponent times as large, to half the format's digits."""
-    fmt: Format = near.point.fmt
+    half, tiny = (2 * near.point.fmt.unit_roundoff) ** 0.5, 2.0 ** (1 - _range(near.point))
     with np.errstate(all="ignore"):
         expected = np.ldexp(near.computed, exponent)
-        allowed = (2 * fmt.unit_roundoff) ** 0.5 * near.of_largest(expected) + 2.0**fmt.emin
-        off: Array = np.abs(far.computed - expected) > allowed
+        off: Array = np.abs(far.computed - expected) > half * near.of_largest(expected) + tiny
     return off & np.isfinite(far.computed) & np.isfinite(expected)
 
 
@@ -103,7 +109,7 @@ def _is_proven(near: Numbers, far: Numbers, exponent: int, off: Array, compute: 
     """Tell whether nothing that left the format's range on the way explains what differs."""
     if near.own is None or far.own is None:
         wide = widened(near.point) or near.point
-        part = int(np.sign(exponent)) * min(_OCTAVES, wide.fmt.emax // _LITTLE)
+        part = int(np.sign(exponent)) * min(_OCTAVES, _range(wide) // _LITTLE)
         before, after = compute(wide, 1.0), compute(wide, 2.0**part)
         if abs(part) == 1 or before is None or after is None:
             return False
