@@ -130,6 +130,17 @@ def test_a_backend_of_which_nothing_was_judged_in_any_part_is_no_success() -> No
     assert merge(parts).notes == ["nothing could be judged on torch"]
 
 
+def test_a_program_of_a_claims_own_has_the_claims_name() -> None:
+    for part, title in (
+        ("_bernoulli' reverse", "cheap_gradient: bernoulli' reverse"),
+        ("program", "cheap_gradient: program"),
+        ("sum of the slopes", "cheap_gradient: sum of the slopes"),
+        ("relu' reverse", "relu'"),
+    ):
+        entry = _entry("cheap_gradient", "fails", replace(WRONG, part=part))
+        assert [c.what for c in causes([entry.result])] == [title]
+
+
 def test_a_cause_is_one_with_all_that_shows_it() -> None:
     found = causes(e.result for e in ENTRIES)
     assert [(c.what, c.dtypes, bool(c.known), c.severity) for c in found] == [

@@ -71,7 +71,8 @@ def causes(results: Iterable[Result]) -> list[Cause]:
     for result in results:
         for f in result.findings:
             function = function_of(f.part)
-            what = f.part or result.claim  # of a gradient check the function is the cause
+            # Of a gradient check the function is the cause; a claim's own programs have the claim's name.
+            what = ": ".join(filter(None, (result.claim, f.part.lstrip("_"))))
             if function in CATALOGUE:
                 what = function if f.known else function + _prime(f.part)
             key = (result.backend, what, bool(f.known), f.severity == "error")
