@@ -337,9 +337,8 @@ class Check:
         defect = self._known.covering(part, kind)
         if defect is None:
             raise ClaimViolation(lambda: replace(make(), part=part))
-        met = part if defect.parts else str(defect)
-        if met not in self._met or size > self._met[met][0]:
-            self._met[met] = size, lambda: replace(make(), part=part, known=defect.reason)
+        if part not in self._met or size > self._met[part][0]:
+            self._met[part] = size, lambda: replace(make(), part=part, known=defect.reason)
 
     def expects(self, part: str, kind: Verdict) -> bool:
         """Tell whether a part is declared to fail in this way."""

@@ -79,6 +79,12 @@ def test_what_is_known_of_one_function_hides_nothing_of_another() -> None:
     assert {defects.function_of(f.part) for f in result.findings if not f.known} >= {"gelu", "mish"}
 
 
+def test_all_that_is_known_to_fail_of_a_function_is_told() -> None:
+    entries = (defects.Defect("another function", function="gelu", file="known.toml"),)
+    known = [f.part for f in _with_three_bugs(known=entries).findings if f.known]
+    assert {"gelu", "gelu' reverse"} <= set(known)
+
+
 def test_a_defect_that_one_function_no_longer_has_is_seen_beside_another_that_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
