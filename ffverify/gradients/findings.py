@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -99,7 +100,7 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     """Print the exact value; tell whether the second arithmetic agrees."""
     ball, unit = judged.truth.exact[0], _unit(judged)
     if judged.point.formulas.forward is None:
-        return (ball / arb(unit)).str(8, radius=True), judged.reason, True
+        return _within(ball / arb(unit)), judged.reason, True
     program = projected(judged.point.vector, judged.slope.weights)
     if sum(x.size for x in judged.point.points) > _SECOND_OPINION:
         return (
@@ -121,6 +122,17 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     kink = bool(judged.truth.kink[0])
     text, apart = confirm.agreement(second, ball, kink=kink, unit=unit)
     return text, apart or judged.reason, not apart
+
+
+def _within(ball: Any) -> str:
+    """Print a ball; by its ends, rounded outwards, where that has no digit, as where it holds 0."""
+    if not ball.is_finite():
+        return "unknown"
+    if ball.rel_accuracy_bits() > 0:
+        return str(ball.str(8, radius=True))
+    ends = (ball.lower(), decimal.ROUND_FLOOR), (ball.upper(), decimal.ROUND_CEILING)
+    low, high = (decimal.Context(3, way).create_decimal_from_float(float(x)) for x, way in ends)
+    return f"between {float(low):.3g} and {float(high):.3g}"
 
 
 def _ball_digits(ball: Any, unit: float) -> str:

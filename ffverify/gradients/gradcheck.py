@@ -682,7 +682,8 @@ class Check:
                 return _in_order([*grave, *((j, make()) for j, make in mild)])
 
         findings = [f for _, f in grave]
-        kinds = [*(f.kind for f in findings), *(j.kind for j, _ in mild)]
+        errors = [f.kind for f in findings if f.severity == "error"]
+        kinds = errors or [*(f.kind for f in findings), *(j.kind for j, _ in mild)]
         nothing = Verdict.CORRECT if self.found.judged else Verdict.INCONCLUSIVE
         inputs = self.inputs if isinstance(self.inputs, dict) else tuple(self.inputs)
 
@@ -696,7 +697,7 @@ class Check:
         return GradcheckReport(
             name=self.name,
             verdict=min(kinds, key=GRAVITY.index, default=nothing),
-            fails=any(f.severity == "error" for f in findings),
+            fails=bool(errors),
             framework=self.framework,
             dtype=", ".join(dict.fromkeys(dtype_name(a) for a in self.native if is_floating(a))),
             device=", ".join(dict.fromkeys(map(device_of, self.native))) or "cpu",

@@ -47,7 +47,7 @@ class GradcheckReport:
     name
         The function.
     verdict
-        The worst that was found; ``correct`` if nothing was.
+        The gravest error, or where there is none the gravest warning; ``correct`` if nothing was found.
     fails
         Whether something is an error.
     framework, dtype, device
@@ -132,6 +132,8 @@ class GradcheckReport:
         held = "" if self.judged or self.findings else " (nothing could be judged)"
         word = "passed with warnings, " if self.ok and self.findings else ""
         where = self.findings[0].where if self.findings else self.name
+        if word and self.findings[0].beyond:
+            held = " at extreme inputs only"
         place = f" in {where}" if where != self.name else ""
         whose = f"{_FRAMEWORKS.get(self.framework, self.framework)} {self.dtype or 'numbers'}"
         rests = f"truth: {self.truth}, {_TRUTHS.get(self.truth, '')}"
@@ -260,7 +262,7 @@ def _paragraph(found: Finding) -> str:
     if found.exact:
         digits = math.ceil(FORMATS[found.dtype].precision * math.log10(2)) + _MORE
         exact = _NUMBER.sub(lambda m: _rounded(m.group(), digits), found.exact)
-        text += f", but should be {exact}{_size(found)}"
+        text += f", {found.beside} {exact}{_size(found)}"
     notes = [note for note in (found.reason, found.hint) if note]
     return "\n  ".join([text, *notes])
 

@@ -125,7 +125,9 @@ def agreement(second: Opinion, ball: Any, *, kink: bool, unit: float = 1.0) -> t
     """
     *sides, noise = second
     if None in sides:
-        return ball.str(30), "" if ball.is_nan() else "Not confirmed: mpmath finds no limit."
+        if ball.is_nan():
+            return "undefined", ""
+        return ball.str(30), "Not confirmed: mpmath finds no limit."
     with BALLS.precision(4 * FIRST_PRECISION):
         near = [arb(v) + arb(0, arb(noise) + abs(arb(v)) * arb(10) ** -DIGITS) for v in sides]
         agree = all(bool(ball.overlaps(v)) or not v.is_finite() for v in near)

@@ -90,12 +90,18 @@ class Finding:
         return "warning" if excused else "error"
 
     @property
+    def beside(self) -> str:
+        """The words between the number and the exact one: of what is not decided nothing is amiss."""
+        undecided = self.kind is Verdict.INCONCLUSIVE
+        return "and the exact number is" if undecided else "but should be"
+
+    @property
     def digits_lost(self) -> float:
         """Decimal digits of the format that the number does not have right (infinite if none)."""
         return float(np.log10(max(self.error_ulps, 1.0)))
 
     def __str__(self) -> str:
-        should = f", but should be {self.exact}" if self.exact else ""
+        should = f", {self.beside} {self.exact}" if self.exact else ""
         size = (
             f"{self.error_ulps:.3g} ulps of {self.dtype} where {self.allowed_ulps:.3g} are allowed"
         )

@@ -41,6 +41,48 @@ def test_the_headline_says_the_verdict_and_the_place_and_what_was_checked():
     )
 
 
+def doubled_far_out(v, x):
+    return v * np.where(abs(x) > 1e300, 2.0, 1.0)
+
+
+def lossy_and_doubled_far_out(v, x):
+    size = np.where(x == 0, 1, np.minimum(abs(x), 1))
+    return doubled_far_out(v, x) * ((1e12 + size) - 1e12) / size
+
+
+def test_what_is_wrong_at_extreme_inputs_only_does_not_read_as_wrong():
+    report = quiet(lambda x: x + 0.0, arrays("float64", (2,)), vjp=doubled_far_out)
+    assert report.ok
+    assert "passed with warnings, wrong at extreme inputs only in " in str(report)
+
+
+def test_the_headline_and_the_verdict_are_of_errors_where_there_are_some():
+    rule = lossy_and_doubled_far_out
+    report = quiet(lambda x: x + 0.0, arrays("float64", (2,)), vjp=rule)
+    assert not report.ok
+    errors = {str(f.kind) for f in report.findings if f.severity == "error"}
+    assert "wrong" in {str(f.kind) for f in report.findings} - errors
+    assert str(report.verdict) == "imprecise"
+    assert str(report).startswith("gradcheck of f: imprecise in ")
+
+
+def test_a_truth_without_a_digit_is_told_by_its_ends():
+    from ffverify.exact.elements import arb
+    from ffverify.gradients.findings import _within
+
+    assert _within(arb(0, 7.7501)) == "between -7.76 and 7.76"
+    assert _within(arb(5, 6)) == "between -1.01 and 11.1"  # outwards
+    assert _within(arb.nan()) == "unknown"
+    assert _within(arb(1.25, 0.001)).startswith("[1.25")
+
+
+def test_what_is_not_decided_should_be_nothing():
+    found = ffverify.verdicts.finding.Finding(
+        ffverify.verdicts.verdict.Verdict.INCONCLUSIVE, "f", "nan", "undefined", 1.0, 1.0, "float64"
+    )
+    assert str(found).startswith("inconclusive: f = nan, and the exact number is undefined")
+
+
 def test_pytest_shows_the_verdict_and_the_place_in_its_summary(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import numpy as np, ffverify\n"
