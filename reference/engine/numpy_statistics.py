@@ -198,13 +198,22 @@ def _numbers_among(x: Value, where: Any) -> Value:
     return np.logical_and(elementary.equal(x, x), where)
 
 
+def _logical(ufunc: np.ufunc, function: Callable[..., Any]) -> Callable[..., Value]:
+    def reduce(x: Value, axis: Axis = 0, **options: Any) -> Value:
+        if options.keys() <= {"keepdims", "where"}:
+            return FUNCTIONS[function](x, axis, **options)
+        return _in_whole_numbers(ufunc.reduce, x, axis=axis, **options)
+
+    return reduce
+
+
 REDUCTIONS |= {
     np.add: _by_axis_0(_sum),
     np.multiply: _by_axis_0(_prod),
     np.maximum: _by_axis_0(_max),
     np.minimum: _by_axis_0(_min),
-    np.logical_and: lambda x, axis=0, **options: FUNCTIONS[np.all](x, axis, **options),
-    np.logical_or: lambda x, axis=0, **options: FUNCTIONS[np.any](x, axis, **options),
+    np.logical_and: _logical(np.logical_and, np.all),
+    np.logical_or: _logical(np.logical_or, np.any),
 }
 
 
@@ -457,7 +466,7 @@ def _extreme_over_nan(function: Callable[..., Value], neutral: float) -> Callabl
         **mask: Any,
     ) -> Value:
         taken = _numbers_among(x, mask.get("where", True))
-        if initial is NOT_GIVEN:
+        if initial is NOT_GIVEN or initial is None:
             initial = np.nan
         else:
             mask["initial"] = where(isnan(initial), neutral, initial)

@@ -267,6 +267,19 @@ def _exact_scale(v: Any, slope: Any) -> Any:
     return np.where(lost, np.where(v == 0, 0, product), product)
 
 
+def _scale_either(a: Any, b: Any) -> Any:
+    product = _scale(a, b)
+    if has_nan(product):
+        product = np.where(np.equal(b, 0), np.zeros_like(product), product)
+    return product
+
+
+def _exact_scale_either(a: Any, b: Any) -> Any:
+    product = _exact_scale(a, b)
+    lost = np.isnan(product)
+    return np.where(lost, np.where(b == 0, 0, product), product) if lost.any() else product
+
+
 def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
     y = np.empty(shape, dtype_of(x))
     if y.size > FILLED and shape_of(x):  # the memory is not touched
@@ -282,12 +295,21 @@ def _converted(x: Any, *, dtype: Any) -> Any:
 
 positive = elementwise("positive", np.positive, 1, flops=0)
 multiply = elementwise("multiply", np.multiply, lambda _y, _a, b: b, lambda _y, a, _b: a)
-# The product in which an exact zero cotangent v wins against an infinite or undefined slope.
+# The product in which an exact zero of either wins.
+scale_either: Primitive = elementwise(
+    "scale_either",
+    _scale_either,
+    Times(lambda v, _y, _a, b: scale_either(v, b)),
+    Times(lambda v, _y, a, _b: scale_either(v, a)),
+    exact=_exact_scale_either,
+)
+# The product in which an exact zero cotangent v wins against an infinite or undefined slope; it is then 0
+# whatever the slope is, which has no part in it.
 scale = elementwise(
     "scale",
     _scale,
     lambda _y, _v, s: s,
-    lambda _y, v, _s: v,
+    Times(lambda t, _y, v, _s: scale_either(t, v)),
     singular=True,
     exact=_exact_scale,
 )

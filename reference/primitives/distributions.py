@@ -52,6 +52,7 @@ def _scaled(
     sf: Density,
     *,
     support: tuple[float, float] = (-inf, inf),
+    pdf: Density | None = None,
     logcdf: Density | None = None,
     logsf: Density | None = None,
 ) -> SimpleNamespace:
@@ -84,7 +85,10 @@ def _scaled(
 
     return SimpleNamespace(
         logpdf=of(logpdf, -inf, -inf, lambda y, scale: y - log(scale)),
-        pdf=of(logpdf, -inf, -inf, lambda y, scale: exp(y) / scale),
+        # At the ends of a support the logarithm of a density of 0 has no slope.
+        pdf=of(pdf, 0.0, 0.0, lambda y, scale: y / scale)
+        if pdf
+        else of(logpdf, -inf, -inf, lambda y, scale: exp(y) / scale),
         cdf=of(cdf, 0.0, 1.0, _as_it_is),
         logcdf=of(logcdf, -inf, 0.0, _as_it_is) if logcdf else of(cdf, 0.0, 1.0, _log),
         sf=of(sf, 1.0, 0.0, _as_it_is),
@@ -115,6 +119,7 @@ gamma = _scaled(
     lambda z, a: f.gammainc(a, z),
     lambda z, a: f.gammaincc(a, z),
     support=(0.0, inf),
+    pdf=lambda z, a: f.gamma_density(a, z),
 )
 chi2 = _scaled(
     lambda z, df: (
@@ -123,20 +128,26 @@ chi2 = _scaled(
     lambda z, df: f.gammainc(0.5 * df, 0.5 * z),
     lambda z, df: f.gammaincc(0.5 * df, 0.5 * z),
     support=(0.0, inf),
+    pdf=lambda z, df: 0.5 * f.gamma_density(0.5 * df, 0.5 * z),
 )
 beta = _scaled(
     lambda z, a, b: f.xlogy(a - 1.0, z) + f.xlog1py(b - 1.0, -z) - f.betaln(a, b),
     lambda z, a, b: f.betainc(a, b, z),
     lambda z, a, b: f.betainc(b, a, 1.0 - z),
     support=(0.0, 1.0),
+    pdf=lambda z, a, b: f.beta_density(a, b, z),
 )
 
 
-def _poisson_logpmf(k: Value, mu: Value, loc: Any = 0) -> Value:
-    n = np.asarray(k - loc)
-    counts = (n >= 0) & (n == np.floor(n))
-    n = np.where(counts, n, 0.0)
-    return where(counts, f.xlogy(n, mu) - f.gammaln(n + 1.0) - mu, -inf)
+def _of_counts(function: Density, beyond: float) -> Density:
+    """Make the function of numbers of events, which is given (n, mu)."""
+
+    def of(k: Value, mu: Value, loc: Any = 0) -> Value:
+        n = np.asarray(k - loc)
+        counts = (n >= 0) & (n == np.floor(n))
+        return where(counts, function(np.where(counts, n, 0.0), mu), beyond)
+
+    return of
 
 
 def _poisson_cdf(function: Density, below: float) -> Density:
@@ -148,8 +159,8 @@ def _poisson_cdf(function: Density, below: float) -> Density:
 
 
 poisson: Any = SimpleNamespace(
-    logpmf=_poisson_logpmf,
-    pmf=lambda k, mu, loc=0: exp(_poisson_logpmf(k, mu, loc)),
+    logpmf=_of_counts(lambda n, mu: f.xlogy(n, mu) - f.gammaln(n + 1.0) - mu, -inf),
+    pmf=_of_counts(lambda n, mu: f.gamma_density(n + 1.0, mu), 0.0),
     cdf=_poisson_cdf(f.gammaincc, 0.0),
     sf=_poisson_cdf(f.gammainc, 1.0),
     logcdf=lambda k, mu, loc=0: log(poisson.cdf(k, mu, loc)),

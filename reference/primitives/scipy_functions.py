@@ -30,7 +30,7 @@ from ffverify.reference.engine.primitive import (
 from ffverify.reference.engine.var import SPECIAL, Value, innermost, shape_of
 
 from . import activations, elementary
-from .elementary import absolute, divide, exp, log, log1p, power, sign, square, where
+from .elementary import absolute, cos, divide, exp, less, log, log1p, power, sign, square, where
 from .linalg import matmul, matrix_transpose, solve
 from .reductions import logsumexp as plain_logsumexp
 from .reductions import sum_
@@ -86,7 +86,18 @@ trigamma: Primitive = elementwise(
     exact=lambda x, *, n=1: x.__array_ufunc__(polygamma, "__call__", float(n), x),
 )
 gamma = _scipy("gamma", lambda y, x: y * digamma(x), called="gamma")
-rgamma = _scipy("rgamma", lambda y, x: -y * digamma(x))
+
+
+def _rgamma_slope(y: Value, x: Value) -> Value:
+    """Return -ψ(x)/Γ(x), to the left by reflection, where both have poles and it has none."""
+    left = less(x, 0.5)
+    z = where(left, x, 0.0)
+    sine = z * activations.sinc_derivative(z, n=0)  # sin(πz)/π
+    turned = gamma(1.0 - z) * (cos(pi * z) - digamma(1.0 - z) * sine)
+    return where(left, turned, -y * digamma(where(left, 1.0, x)))
+
+
+rgamma = _scipy("rgamma", _rgamma_slope)
 beta = _scipy(
     "beta",
     lambda y, a, b: y * (digamma(a) - digamma(a + b)),
@@ -100,21 +111,48 @@ betaln = _scipy(
 gammasgn = constant("gammasgn", lambda x: _special().gammasgn(x))
 
 
-def _gamma_density(a: Value, x: Value) -> Value:
-    return exp(xlogy(a - 1.0, x) - x - gammaln(a))
+def _beta_kernel(p: Any, q: Any, x: Any, r: Any) -> Any:
+    return np.exp(_special().xlogy(p, x) + _special().xlog1py(q, -x) + r)
+
+
+# x^p (1 - x)^q e^r, of which densities and their slopes are made: that of a power is one of another
+# power, right to every order also where the base is 0.
+beta_kernel: Primitive = elementwise(
+    "beta_kernel",
+    _beta_kernel,
+    lambda y, _p, _q, x, _r: scale(y, log(x)),
+    lambda y, _p, _q, x, _r: scale(y, log1p(-x)),
+    lambda _y, p, q, x, r: (
+        scale(p, beta_kernel(p - 1.0, q, x, r)) - scale(q, beta_kernel(p, q - 1.0, x, r))
+    ),
+    lambda y, *_: y,
+    singular=True,
+    flops=FLOPS,
+    exact=lambda p, q, x, r: x**p * (1 - x) ** q * np.exp(r),
+)
+
+
+def gamma_density(a: Value, x: Value) -> Value:
+    """Return the density of the standard gamma distribution."""
+    return beta_kernel(a - 1.0, 0.0, x, -x - gammaln(a))
+
+
+def beta_density(a: Value, b: Value, x: Value) -> Value:
+    """Return the density of the beta distribution."""
+    return beta_kernel(a - 1.0, b - 1.0, x, -betaln(a, b))
 
 
 gammainc = _scipy(
-    "gammainc", _unknown("gammainc", "its first argument"), lambda _y, a, x: _gamma_density(a, x)
+    "gammainc", _unknown("gammainc", "its first argument"), lambda _y, a, x: gamma_density(a, x)
 )
 gammaincc = _scipy(
-    "gammaincc", _unknown("gammaincc", "its first argument"), lambda _y, a, x: -_gamma_density(a, x)
+    "gammaincc", _unknown("gammaincc", "its first argument"), lambda _y, a, x: -gamma_density(a, x)
 )
 betainc = _scipy(
     "betainc",
     _unknown("betainc", "its first argument"),
     _unknown("betainc", "its second argument", 1),
-    lambda _y, a, b, x: exp(xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b)),
+    lambda _y, a, b, x: beta_density(a, b, x),
 )
 
 
@@ -139,7 +177,38 @@ erfcinv: Primitive = _scipy(
 )
 ndtr = _scipy("ndtr", lambda _y, x: exp(-0.5 * square(x)) / sqrt(2 * pi))
 ndtri = _scipy("ndtri", lambda y, _x: sqrt(2 * pi) * exp(0.5 * square(y)), domain=(0, 1))
-log_ndtr = _scipy("log_ndtr", lambda y, x: exp(-0.5 * square(x) - y) / sqrt(2 * pi))
+
+
+def _erfcx_slope(x: Any) -> Any:
+    """Compute 2x erfcx(x) - 2/√π, to the right by its asymptotic series: the terms cancel."""
+    far = np.maximum(x, FAR)
+    s = 0.5 / np.square(far)
+    series = 0.0 * s
+    for k in range(TERMS, 0, -1):
+        series = -(2 * k - 1) * s * (1.0 + series)
+    near = 2.0 * x * _special().erfcx(x) - 2 / sqrt(pi)
+    return np.where(x > FAR, 2 / sqrt(pi) * series, near)[()]
+
+
+FAR, TERMS = 16.0, 9  # the first term left out is 3e-16 of the first
+erfcx: Primitive = _scipy("erfcx", lambda _y, x: erfcx_slope(x))
+erfcx_slope: Primitive = elementwise(
+    "erfcx_slope",
+    _erfcx_slope,
+    lambda y, x: 2.0 * (erfcx(x) + x * y),
+    flops=FLOPS,
+    exact=lambda x: 2 * x * erfcx(x) - 1 / np.sqrt(np.arctan(np.ones_like(x))),  # √(π/4) = √π/2
+)
+
+
+def _log_ndtr_slope(y: Value, x: Value) -> Value:
+    """Return φ(x)/Φ(x), to the left by erfcx: the exponents of both are large there."""
+    left = less(x, 0.0)
+    mills = divide(sqrt(2 / pi), erfcx(-sqrt(0.5) * where(left, x, 0.0)))
+    return where(left, mills, exp(where(left, 0.0, -0.5 * square(x) - y)) / sqrt(2 * pi))
+
+
+log_ndtr = _scipy("log_ndtr", _log_ndtr_slope)
 logit = _scipy(
     "logit",
     lambda _y, x: divide(1.0, x * (1.0 - x)),

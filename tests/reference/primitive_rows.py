@@ -59,6 +59,10 @@ def text_irdft(z, axis, n):
     return text_dft(full, axis, inverse=True)[0] / n
 
 
+def erfcx(x):
+    return mp.exp(x * x) * mp.erfc(x)
+
+
 ONE_ARGUMENT = {  # textbook function of one number
     "deg2rad": lambda x: x * mp.pi / 180,
     "rad2deg": lambda x: x * 180 / mp.pi,
@@ -75,6 +79,8 @@ ONE_ARGUMENT = {  # textbook function of one number
     "k1": lambda x: mp.besselk(1, x),
     "lgamma": lambda x: mp.log(abs(mp.gamma(x))),
     "log_ndtr": lambda x: mp.log(mp.ncdf(x)),
+    "erfcx": erfcx,
+    "erfcx_slope": derivative(erfcx),
     "logit": lambda p: mp.log(p) - mp.log(1 - p),
     "ndtr": mp.ncdf,
     "ndtri": lambda p: mp.sqrt(2) * mp.erfinv(2 * p - 1),
@@ -177,6 +183,7 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "prelu": (lambda z, alpha: z if z > 0 else alpha * z, A, np.asarray(0.3)),
     "remainder": (lambda a, b: a - b * mp.floor(a / b), A, B + np.sign(B)),
     "scale": (lambda a, b: a * b, A, B),
+    "scale_either": (lambda a, b: a * b, A, B),
     "subtract": (lambda a, b: a - b, A, B),
 }
 
@@ -302,6 +309,11 @@ ARRAYS = {
     "rdft": (text_rdft, (reals(5, 3),), {"axis": 0}),
     "irdft": (text_irdft, (reals(2, 4, 3),), {"axis": 0, "n": 6}),
     "det": (lambda a: np.array(mp.det(mp.matrix(a.tolist())), dtype=object), (M,), {}),
+    "beta_kernel": (
+        np.frompyfunc(lambda p, q, x, r: x**p * (1 - x) ** q * mp.exp(r), 4, 1),
+        (ORDERS, POSITIVE, np.array([0.1, 0.5, 0.8]), B),
+        {},
+    ),
     "betainc": (
         np.frompyfunc(lambda a, b, x: mp.betainc(a, b, 0, x, regularized=True), 3, 1),
         (ORDERS, POSITIVE, np.array([0.1, 0.5, 0.8])),

@@ -828,6 +828,8 @@ SERVED = [
     lambda x: np.full_like(x[0], x[1, 1], np.float32),
     lambda x: np.sum(x.astype(np.float32), initial=np.array(2.0)),
     lambda x: np.max(x.astype(np.float16), axis=0, initial=np.float64(0.5)),
+    lambda x: np.logical_and.reduce(x > 0.5, initial=False, dtype=bool) * 1.0,
+    lambda x: np.logical_or.reduce(x, initial=False) * 1.0, lambda x: np.nanmin(x, initial=None),
     lambda x: np.prod(x, axis=0, dtype=bool) * 1.0, lambda x: np.sum(x, dtype=int, where=x > 0.5) * 1.0,
     *(
         lambda x, f=f, o=o: f(np.where(x > 0.6, np.nan, x), axis=1, **o)

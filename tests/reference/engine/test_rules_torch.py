@@ -108,6 +108,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "pad_zeros": padded,
     "entr": torch.special.entr,
     "log_ndtr": torch.special.log_ndtr,
+    "erfcx": torch.special.erfcx,
     "ndtr": torch.special.ndtr,
     "ndtri": torch.special.ndtri,
     "pinv": torch.linalg.pinv,
@@ -126,6 +127,8 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "replaced": replaced,
     "reshape": torch.reshape,
     "scale": torch.mul,
+    "scale_either": torch.mul,
+    "beta_kernel": lambda p, q, x, r: x**p * (1 - x) ** q * torch.exp(r),
     "scatter": lambda y, i, index, shape: scattered(y, i, shape=shape),
     "selu": F.selu,
     "sigmoid_slope": lambda z: torch.sigmoid(z) * torch.sigmoid(-z),
@@ -150,8 +153,8 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
 # lgamma, polygamma, sinc) with errors of a thousand roundings.
 NOT_IN_TORCH = frozenset(
     str.split("""
-    beta betainc betaln digamma eig eigh eigh_upper erfcinv gamma gammainc gammaincc heaviside i0 i1 iv
-    ive j0 j1 jv k0 k1 kv lgamma polygamma_n qr
+    beta betainc betaln digamma eig eigh eigh_upper erfcinv erfcx_slope gamma gammainc gammaincc heaviside
+    i0 i1 iv ive j0 j1 jv k0 k1 kv lgamma polygamma_n qr
     rgamma sinc_derivative solve_sylvester sqrtm stdtr svd y0 y1 yv
 """)
 )

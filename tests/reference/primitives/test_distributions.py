@@ -190,3 +190,37 @@ def test_functions_of_signal_and_linalg():
         grad(lambda a: np.sum(scipy_functions.sqrtm(a)))(-np.eye(2))
     with pytest.raises(ValueError, match="2 and 1 axes"):
         scipy_functions.convolve(a, b)
+
+
+# What has a power at the end of its support, a pole that another one lifts, or terms that cancel far out:
+# function, point, slope, second slope.
+ENDS = {
+    "gamma 2": (lambda x: stats.gamma.pdf(x, 2.0), 0.0, 1.0, -2.0),
+    "gamma 1": (lambda x: stats.gamma.pdf(x, 1.0), 0.0, -1.0, 1.0),
+    "log gamma 1": (lambda x: stats.gamma.logpdf(x, 1.0), 0.0, -1.0, 0.0),
+    "chi2 4": (lambda x: stats.chi2.pdf(x, 4.0), 0.0, 0.25, -0.25),
+    "beta 2, 1": (lambda x: stats.beta.pdf(x, 2.0, 1.0), 0.0, 2.0, 0.0),
+    "beta 1, 2": (lambda x: stats.beta.pdf(x, 1.0, 2.0), 1.0, -2.0, 0.0),
+    "beta cdf": (lambda x: stats.beta.cdf(x, 3.0, 2.0), 1.0, 0.0, -12.0),
+    "gamma cdf": (lambda x: stats.gamma.cdf(x, 2.0), 0.0, 0.0, 1.0),
+    "poisson 1": (lambda mu: stats.poisson.pmf(1, mu), 0.0, 1.0, -2.0),
+    "poisson 0": (lambda mu: stats.poisson.pmf(0, mu), 0.0, -1.0, 1.0),
+    "poisson cdf": (lambda mu: stats.poisson.cdf(1, mu), 0.0, 0.0, -1.0),
+    "rgamma at 0": (special.rgamma, 0.0, 1.0, 2 * np.euler_gamma),
+    "rgamma at -2": (special.rgamma, -2.0, 2.0, 4 * np.euler_gamma - 6.0),
+    # Mills' ratio r = t - 1/t + ..., t = -x: slope t + 1/t - 2/t^3, second slope -1 + 1/t^2 - 6/t^4.
+    "log_ndtr": (special.log_ndtr, -1e4, 1e4 + 1e-4 - 2e-12, -1 + 1e-8 - 6e-16),
+    "norm's logsf": (stats.norm.logsf, 1e6, -1e6 - 1e-6, -1 + 1e-12),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", ENDS)
+def test_slopes_at_ends_and_far_out(name):
+    """To second order in all nestings, where a constant selected at the end would have no slope."""
+    f, x, first, second = ENDS[name]
+    forward = lambda f: lambda x: jvp(f, (x,), (1.0,))[1]  # noqa: E731  # a formula
+    for one in (grad(f), forward(f)):
+        np.testing.assert_allclose(one(x), first, **CLOSE)
+        for two in (grad(one), forward(one)):
+            np.testing.assert_allclose(two(x), second, **CLOSE)
