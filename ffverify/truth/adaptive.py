@@ -84,10 +84,9 @@ def narrow(balls: Array, fmt: Format) -> Array:
 def narrow_slopes(balls: Array, fmt: Format) -> Array:
     """Tell as `narrow` does, but of overflow where there is a slope: at a jump balls grow with precision.
 
-    Where a function jumps and is what it is on either side, or the mean, its third difference is half of the
-    first or more, at any step. Of |x|^p, whose slope is vertical, it is 1 - 2^(p-1): 15/32 at p = 0.09.
+    They hold 0 there: the radius is at least half of what the function jumps by, over the step.
     """
-    sloped = [32 * b.rad() <= 15 * abs(b.mid()) or b.abs_upper() < 1 for b in balls.ravel()]
+    sloped = [not b.contains(0) or b.abs_upper() < 1 for b in balls.ravel()]
     found: Array = narrow(balls, fmt) & np.array(sloped, dtype=bool).reshape(balls.shape)
     return found
 

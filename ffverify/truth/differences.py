@@ -11,6 +11,9 @@ hⁿ f⁽ⁿ⁾(x) (2ⁿ - 2) / n! in its place, so |T| / 2h bounds truncation w
 of more for higher n. Precision doubles until the ball D ± |T| / 2h is narrower than 1/8 ulp of
 the result's format, or than 1/8 of the smallest subnormal.
 
+Where f jumps and f(x) is no limit of its values beside x, T may vanish: f(x+h) and f(x+2h) are alike then,
+and f(x) is another. What f jumps by is added to |T|. Of |x|^p it is not, down to p = 0.05.
+
 At a kink D is the mean of left and right derivative and |T| / 2h, up to O(h), half of their distance:
 the ball is the interval between them, of which any value is a legitimate subgradient. On a smooth
 function the ball shrinks when precision doubles (and h squares); at a kink it stays. With exact
@@ -171,9 +174,21 @@ def enclosure(
     if here is not None:
         values.insert(_STENCIL.index(0), PreciseArray(here, BALLS))
     below, value, above, beyond = values
-    slope, spread = (above - below) * half, abs(beyond - below - 3 * (above - value)) * half
-    by_row = [y.elements if y.rows else y.elements[None] for y in (slope, spread, value)]
+    left, right, further = value - below, above - value, beyond - above
+    spread = abs(further - 2 * right + left)
+    jumps = np.asarray(_jumps(right.elements, further.elements), dtype=bool)
+    if jumps.any():
+        spread = spread + (abs(left) + abs(right)) * jumps
+    found = (left + right) * half, spread * half, value
+    by_row = [y.elements if y.rows else y.elements[None] for y in found]
     return by_row[0] + by_row[1] * arb(0, 1), by_row[1], by_row[2]
+
+
+def _jump(right: Any, further: Any) -> bool:
+    return bool(32 * further.abs_upper() < right.abs_lower())
+
+
+_jumps = np.frompyfunc(_jump, 2, 1)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -152,9 +152,10 @@ def test_a_kink_that_the_third_difference_cannot_see_is_not_where_steps_are_roun
             assert float(abs(found.exact[0]).upper()) == 0
 
 
-def test_a_jump_has_no_derivative_and_a_vertical_slope_overflows() -> None:
+@pytest.mark.parametrize("below", [0.0, -1.0, -2.0, 1.0])  # at -2 no third difference shows it
+def test_a_jump_has_no_derivative_and_a_vertical_slope_overflows(below: float) -> None:
     def step(x: np.ndarray) -> np.ndarray:
-        return np.where(x > 0, 1, 0) * x**0
+        return np.where(x > 0, 1, np.where(x < 0, below, 0)) * x**0
 
     at_jump, vertical = (
         truth.directional(function, [np.zeros(1)], [np.ones(1)], F64, core=(0,))
