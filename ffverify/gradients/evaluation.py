@@ -114,6 +114,18 @@ class Point:
         with BALLS.precision(FIRST_PRECISION):
             return takes_one_branch(self.vector, self.inputs.balls, self.fmt)
 
+    def beside(self, digits: float) -> Inputs:
+        """Give finite inputs so many of the format's digits, as a share of them, beside it, each its own way.
+
+        They are no numbers that programs single out.
+        """
+        near, out = self.fmt.unit_roundoff**digits, []
+        for x, f in zip(self.points, self.floating, strict=True):
+            finite = np.where(np.isfinite(x), x, 1.0) if f else x
+            spread = 1 + np.arange(x.size).reshape(x.shape) / max(x.size, 1)
+            out.append(finite + near * np.maximum(abs(finite), 1) * spread if f else x)
+        return Inputs(out)
+
     def split(self, flat: Array) -> list[Any | None]:
         """Cut a vector over all floating results into native cotangents, None for other results."""
         out: list[Any | None] = [None] * len(self.results)

@@ -390,6 +390,24 @@ def shifted(value: Any, direction: Array, t: float) -> Any:
     return value + like(value, step if isinstance(value, np.ndarray) else step.astype(np.float64))
 
 
+def is_apart_by_differences(opaque: Opaque, directions: Sequence[Array | None]) -> bool:
+    """Tell whether any result's value is another than its limit beside it: see `neighbourhood.is_apart`.
+
+    What is less than a 256th of its size, or changes by more than a hundredth with steps of some ulps, is no
+    such jump.
+    """
+    sizes = [float(np.abs(to_numpy(n)).max(initial=0.0)) for n in opaque.native if is_floating(n)]
+    here, first = opaque.results(opaque.inputs), 2.0**-20 * (max(sizes) or 1.0)
+    jumps, sides = np.empty((2, 3, here.size))
+    for k, h in enumerate((first, first / 4, first / 16)):
+        above, below = (opaque.results(opaque.moved(directions, t)) for t in (h, -h))
+        with np.errstate(all="ignore"):  # where results are infinite, or beyond doubles
+            jumps[k], sides[k] = np.abs(above + below - 2 * here), np.abs(above - below)
+    stays = jumps.min(axis=0) >= 0.99 * jumps.max(axis=0)
+    large = np.all((jumps > 2 * sides) & (jumps > np.abs(here) / 256), axis=0)
+    return bool(np.any(stays & large))
+
+
 def limits_by_differences(
     opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[float, float] | None:

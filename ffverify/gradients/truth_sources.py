@@ -31,7 +31,12 @@ from ffverify.verdicts.bounds import running_bounds
 
 from .function_under_test import Fault, FunctionUnderTest
 from .given.memory import memory_of
-from .opaque import Opaque, limits_by_differences, slope_by_differences
+from .opaque import (
+    Opaque,
+    is_apart_by_differences,
+    limits_by_differences,
+    slope_by_differences,
+)
 
 _SMALL = 2**16  # numbers of a point whose programs are kept: of more, tracing is not what it costs
 # Programs by which all was right, by the program of the VJP and by what it went through.
@@ -45,9 +50,9 @@ class ExactPrograms:
     ``name`` says what the truth rests on; ``forward`` is a program, None if unknown, and ``backward()``
     and ``tangent()`` give those of the VJP and the JVP. ``inputs`` and ``here`` are the point and the
     exact results there, joined, if these are known; ``refused`` is why forward mode could not be run before.
-    Where ``forward`` is None,
-    ``differences(weights, directions)`` gives a slope as a ball, and ``limits`` the hull of slopes beside
-    the point, None if they are all alike. ``through`` tells whose code the VJP is, if the framework says so.
+    Where ``forward`` is None, ``differences(weights, directions)`` gives a slope as a ball, ``limits`` the
+    hull of slopes beside the point, None if they are all alike, and ``is_apart(directions)`` tells whether
+    any value there is no limit. ``through`` tells whose code the VJP is, if the framework says so.
     """
 
     name: str
@@ -56,6 +61,7 @@ class ExactPrograms:
     tangent: Callable[[], Program | None] = lambda: None
     differences: Callable[[Array, Sequence[Array | None]], Any] | None = None
     limits: Callable[[Array, Sequence[Array | None]], tuple[float, float] | None] | None = None
+    is_apart: Callable[[Sequence[Array | None]], bool] | None = None
     inputs: Inputs | None = None
     here: Array | None = None
     refused: str = ""
@@ -403,4 +409,5 @@ def _by_differences(
         None,
         differences=lambda w, d: slope_by_differences(opaque, d, w),
         limits=lambda w, d: limits_by_differences(opaque, d, w),
+        is_apart=lambda d: is_apart_by_differences(opaque, d),
     )

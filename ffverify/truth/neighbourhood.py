@@ -23,7 +23,7 @@ from ffverify.exact.programs import Program, at_rows, in_halves
 from ffverify.exact.rounding_arithmetic import UNHELD
 
 from .adaptive import CEILING
-from .differences import Weights, central
+from .differences import Weights, at_shifts, central, shifts, smallest_at, steps
 from .slopes import Inputs, weighted
 
 _FEW, MANY = 6, 1024  # points that are tried beside inputs of many elements
@@ -109,6 +109,27 @@ def jumped(
             if has_jumped(*row)
         ]
     return []
+
+
+def is_apart(vector: Program, inputs: Inputs, directions: Weights) -> bool:
+    """Tell whether any result's value is another than its limit beside the point, one on both sides.
+
+    A program that takes a branch of its own at just this point gives such values: a column that is eliminated
+    already is not reflected by a QR decomposition, and elsewhere is, with the other sign. What it computes
+    there besides belongs to no slope that others have beside it. None is told where a branch is undecided.
+    """
+    least, bends = smallest_at(inputs.arrays, directions), []
+    with BALLS.precision(4 * NEARER - 2 * least), contextlib.suppress(Exception):
+        for k in (NEARER, 2 * NEARER):
+            by = shifts(directions, steps(least - k)[0])
+            below, here, above = (v.values for v in at_shifts(vector, inputs.balls, by, (-1, 0, 1)))
+            bends.append(above + below - 2 * here)
+        return any(
+            near.abs_lower() > sides.abs_upper()
+            and 100 * abs(near - far).upper() < abs(far).lower()
+            for far, near, sides in zip(*bends, above - below, strict=True)
+        )
+    return False
 
 
 def has_jumped(near: Array, far: Array) -> bool:

@@ -1224,3 +1224,45 @@ def test_a_jump_of_another_result_does_not_excuse_what_is_not_finite():
 
     assert check(fn, torch.zeros(2)).verdict is Verdict.NONFINITE
     assert check(fn, torch.tensor([0.0, 3.0])).ok
+
+
+def test_a_value_at_the_very_point_that_is_no_limit():
+    """A column with nothing below its diagonal keeps its sign, and beside it has the other."""
+    jax = pytest.importorskip("jax")
+    qr = jax.numpy.linalg.qr
+    triangular = jax.numpy.asarray([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0], [0.0, 0.0, 6.0]])
+    assert check(qr, triangular).verdict is Verdict.INCONCLUSIVE
+    assert check(qr, jax.numpy.zeros((3, 3))).verdict is Verdict.INCONCLUSIVE
+
+    spoiled = jax.custom_jvp(lambda x: tuple(qr(x)))
+
+    @spoiled.defjvp
+    def _(primals, tangents):
+        value, (q, r) = jax.jvp(lambda x: tuple(qr(x)), primals, tangents)
+        return value, (1.5 * q, r)
+
+    assert check(spoiled, triangular.T + 1).verdict is Verdict.WRONG
+
+    def signed(x):
+        return np.where(x == 0, 1.0, -1.0)
+
+    at = np.array([0.0, 2.0])
+    assert check(lambda x: (signed(x), signed(x) * x), at).verdict is Verdict.INCONCLUSIVE
+    assert check(lambda x: signed(x) * x, at).verdict is Verdict.WRONG  # it is -x, at 0 as well
+    assert (
+        check(lambda x: (x / np.abs(x + (x == 0)), np.sqrt(x * x)), at).verdict is Verdict.NONFINITE
+    )
+
+
+def test_an_angle_has_no_slope_at_the_origin():
+    """Along a ray it jumps by π, and its value there is no limit: differences grow with precision."""
+    at = np.array([0.0, 3.0, -2.0]), np.array([0.0, 4.0, 5e-324])
+    for share in (1.0, 1.01):
+
+        def vjp(v, y, x, share=share):
+            square = np.where(x * x + y * y == 0, 1, x * x + y * y)
+            return v * x / square, -v * share * y / square
+
+        assert check(np.arctan2, *(a[:1] for a in at), vjp=vjp).verdict is Verdict.INCONCLUSIVE
+        report = check(np.arctan2, *at, vjp=vjp)
+        assert report.verdict is (Verdict.CORRECT if share == 1 else Verdict.WRONG), str(report)

@@ -30,7 +30,7 @@ from ffverify.truth.slopes import (
 )
 from ffverify.verdicts.verdict import Verdict
 
-from .numbers import Judged, Numbers
+from .numbers import Judged, Numbers, has_apart
 from .slope import Slope, known, slack
 
 # How much is done at a time: the slopes of as many elements from one run, of the rest sums in so many parts.
@@ -203,7 +203,7 @@ def judge_sum(vjp: Numbers, exact: Slopes, step: Array) -> None:
     along = vjp.along(identity.step)
     if vjp.own is None:  # nobody knows what cancels in single elements
         allowed += vjp.point.growth * fmt.unit_roundoff * float(along.uncancelled)
-    if size <= allowed or along.may_be(terms.sum()):
+    if size <= allowed or along.may_be(terms.sum()) or has_apart(along):
         return
     lost = vjp.own is None and along.has_lost_values()
     ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(whole.mid())]))[0])
@@ -233,7 +233,7 @@ def undefined(numbers: Numbers, sloped: Array) -> Array:
     weights = np.zeros(sloped.size)
     weights[without] = np.sqrt(1.0 + np.arange(without.size))  # so that no slopes add up to 0
     try:
-        far, near = (_slopes_at(numbers, weights, broken, _beside(point, d)) for d in (0.5, 0.75))
+        far, near = (_slopes_at(numbers, weights, broken, point.beside(d)) for d in (0.5, 0.75))
         # Beside a jump slopes stay; those of x^0.9 grow by 15 % and more, in whatever format.
         grow = any(
             not abs(n).upper() < 1.1 * abs(f).lower() for n, f in zip(near, far, strict=True)
@@ -250,7 +250,7 @@ def undefined(numbers: Numbers, sloped: Array) -> Array:
         if grow:
             here, there = (
                 _slopes_at(numbers, numbers.weights, broken, x)
-                for x in (point.inputs, _beside(point, 0.75))
+                for x in (point.inputs, point.beside(0.75))
             )
             allowed = arb(point.fmt.unit_roundoff).sqrt()
             out[broken] |= [
@@ -260,23 +260,6 @@ def undefined(numbers: Numbers, sloped: Array) -> Array:
     except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
         out[broken] = True
     return out
-
-
-def _beside(point: Point, digits: float) -> Inputs:
-    """Give finite inputs so many of the format's digits beside a point, each its own way.
-
-    They are no numbers that programs single out.
-    """
-    near = point.fmt.unit_roundoff**digits
-    finite = [
-        np.where(np.isfinite(x), x, 1.0) if f else x
-        for x, f in zip(point.points, point.floating, strict=True)
-    ]
-    return Inputs([
-        x + near * np.maximum(abs(x), 1) * (1 + np.arange(x.size).reshape(x.shape) / x.size)
-        if f else x
-        for x, f in zip(finite, point.floating, strict=True)
-    ])  # fmt: skip
 
 
 def _slopes_at(numbers: Numbers, weights: Array, elements: Array, inputs: Inputs) -> list[Any]:
