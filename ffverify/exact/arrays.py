@@ -331,6 +331,15 @@ class Plain(Rows):
 
     any = functools.partialmethod(_told, "any")
     all = functools.partialmethod(_told, "all")
+    sum = functools.partialmethod(_told, "sum")
+    max = functools.partialmethod(_told, "max")
+    min = functools.partialmethod(_told, "min")
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what arrays have besides, of values that are alike in all rows."""
+        if name.startswith("__"):  # NumPy's protocols: it is no array of so many rows
+            raise AttributeError(name)
+        return getattr(self.alike(), name)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(x, PreciseArray) for x in inputs):
@@ -344,8 +353,10 @@ class Plain(Rows):
         arrays = [a for a in flattened(args) if isinstance(a, PreciseArray)]
         if arrays:
             return arrays[0].__array_function__(func, types, args, kwargs)
-        if func in (np.any, np.all):
+        if func in (np.any, np.all, np.sum, np.max, np.min):
             return getattr(self, func.__name__)(*args[1:], **kwargs)
+        if func is np.count_nonzero:
+            return (self != 0).sum(*args[1:], **kwargs)
         if func is np.where and len(args) == 3:
             values, rows = aligned(args)
             return Plain(np.where(*values), rows)

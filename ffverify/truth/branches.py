@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -58,23 +58,30 @@ class Branches:
                 found = [s for s in found if not abs(s - exact) <= unit * exact.abs_upper()]
                 half = self._weighted(self._runs(way, 0.5), weights) if found else []
                 found = [s for s in found if _is_on_other(exact, s, half)]
-            yield way in _TIED or (bool(found) and self._jumps(way, runs, weights != 0)), found
+            yield bool(found) and self._jumps(way, runs, weights != 0), found
 
     @cached_property
-    def _beside(self) -> tuple[int, Any, list[list[Any]]]:
-        """The precision, 1 / 2h, and the inputs a step h below, here and above: none moves by more than h."""
+    def _beside(self) -> Callable[[int], tuple[int, Any, list[list[Any]]]]:
+        return cache(self._stencil)
+
+    def _stencil(self, nearer: int) -> tuple[int, Any, list[list[Any]]]:
+        """Give the precision, 1 / 2h, and inputs a step h, so much nearer, below, here and above.
+
+        None moves by more than h.
+        """
         step, bits = reach(self.inputs, self.fmt, self.moving)
         moves = [np.abs(v).max(initial=0.0) for v in self.directions if v is not None]
-        with BALLS.precision(bits):
-            h, half = steps(np.asarray(step - np.frexp(max(moves, default=1.0))[1]))
+        with BALLS.precision(bits + 2 * nearer):
+            h, half = steps(np.asarray(step - nearer - np.frexp(max(moves, default=1.0))[1]))
             by = shifts(self.directions, h)
-            return bits, half.values[()], [shifted(self.inputs.balls, by, c) for c in (-1, 0, 1)]
+            beside = [shifted(self.inputs.balls, by, c) for c in (-1, 0, 1)]
+            return bits + 2 * nearer, half.values[()], beside
 
-    def _runs(self, way: int, share: float = 1.0, more: int = 0) -> list[Array]:
+    def _runs(self, way: int, share: float = 1.0, nearer: int = 0) -> list[Array]:
         """Give the results below and above, if steps are tied here first; none if a branch is undecided."""
-        vector, (bits, _, (below, here, above)) = self.vector, self._beside
+        vector, (bits, _, (below, here, above)) = self.vector, self._beside(nearer)
         # Undecided ones, or a program that is fixed at one point and does not hold elsewhere.
-        with BALLS.precision(bits + more), contextlib.suppress(Exception):
+        with BALLS.precision(bits), contextlib.suppress(Exception):
             rises: list[float] | None = []
             if way in _ALONG:
                 still = Execution(self.fmt, lambda _: 0.0)
@@ -92,7 +99,7 @@ class Branches:
 
     def _weighted(self, runs: Sequence[Array], weights: Array) -> list[Any]:
         """Give the finite slopes of ⟨weights, results⟩ between runs."""
-        bits, half, _ = self._beside
+        bits, half, _ = self._beside(0)
         if not runs:
             return []
         *here, below, above = runs
@@ -102,12 +109,22 @@ class Branches:
         return [s for s in each if s.is_finite()]
 
     def _jumps(self, way: int, far: Sequence[Array], used: Array) -> bool:
-        """Tell whether steps that err less by far lead to results as far away, as where a label is none."""
-        bits, _, (below, *_) = self._beside
-        near = self._runs(way, 2.0**-NEARER, 2 * NEARER)
-        with BALLS.precision(bits + 2 * NEARER), contextlib.suppress(Undecided):
-            here = self.vector(*below).values
-            return bool(near) and has_jumped((near[0] - here)[used], (far[0] - here)[used])
+        """Tell whether results are as far away where steps err less by far, as where a label is none.
+
+        If steps are tied the inputs come nearer instead.
+        """
+        is_tied = way in _TIED
+        near = self._runs(way, 1.0 if is_tied else 2.0**-NEARER, NEARER)
+        with BALLS.precision(self._beside(NEARER)[0]), contextlib.suppress(Undecided):
+            if not near:
+                return is_tied
+            if is_tied:
+                return any(
+                    has_jumped((n - near[0])[used], (f - far[0])[used])
+                    for n, f in zip(near[1:], far[1:], strict=True)
+                )
+            here, there = (self.vector(*self._beside(k)[2][0]).values for k in (NEARER, 0))
+            return has_jumped((near[0] - here)[used], (far[0] - there)[used])
         return False
 
 

@@ -1266,3 +1266,33 @@ def test_an_angle_has_no_slope_at_the_origin():
         assert check(np.arctan2, *(a[:1] for a in at), vjp=vjp).verdict is Verdict.INCONCLUSIVE
         report = check(np.arctan2, *at, vjp=vjp)
         assert report.verdict is (Verdict.CORRECT if share == 1 else Verdict.WRONG), str(report)
+
+
+@pytest.mark.parametrize(
+    "support",
+    [np.count_nonzero, np.sum, lambda mask: int(mask.sum()), lambda mask: mask.nonzero()[0].size],
+)
+def test_a_support_that_rounding_makes_smaller(support):
+    """Sparsemax of (1, 3e-77, 0, 0): its second number is one of the support, and 1 + 6e-77 > 1 is false."""
+
+    def parts(z):
+        ordered, counts = np.sort(z)[::-1], np.arange(1, z.size + 1)
+        total = np.cumsum(ordered)
+        count = support(1 + counts * ordered > total)
+        return z - (total[count - 1] - 1) / count, count
+
+    def sparsemax(z):
+        return np.maximum(parts(z)[0], 0)
+
+    def vjp(v, z, factor):
+        rest, count = parts(z)
+        return v * (rest > 0) - factor * np.sum(v * (rest > 0)) / count * (rest > 0)
+
+    report = check(sparsemax, np.array([0.0, 0.0, 3.454467422037778e-77, 1.0]))
+    assert report.ok, str(report)
+    assert report.truth == "shadow"
+    for factor, verdict in ((1.0, Verdict.CORRECT), (1.1, Verdict.WRONG)):
+        report = check(
+            sparsemax, np.array([0.5, 0.1, -0.7]), vjp=lambda v, z, f=factor: vjp(v, z, f)
+        )
+        assert report.verdict is verdict, str(report)
