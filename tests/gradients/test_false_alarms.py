@@ -1296,3 +1296,25 @@ def test_a_support_that_rounding_makes_smaller(support):
             sparsemax, np.array([0.5, 0.1, -0.7]), vjp=lambda v, z, f=factor: vjp(v, z, f)
         )
         assert report.verdict is verdict, str(report)
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [0.0, 1.0], [-1e-8, 0.7]])
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_what_leaves_torch_for_numpy_is_no_constant_where_it_does_not_move(x, factor):
+    """Zeros do not move by a share of their size, nor does the cosine of a small number."""
+    torch = pytest.importorskip("torch")
+
+    class Outside(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.sin(x) + torch.from_numpy(np.cos(x.detach().numpy()) + np.exp(x.numpy()))
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return factor * g * (torch.cos(x) - torch.sin(x) + torch.exp(x))
+
+    report = check(Outside.apply, torch.tensor(x, dtype=torch.float64))
+    assert report.ok == (factor == 1.0), str(report)
+    assert report.truth == "differences"

@@ -146,9 +146,14 @@ def _is_complete(
     float64 and the 2¹² in float32, 2² beside 2⁸ in float16, and 2 beside 2⁵ in bfloat16.
 
     What is seen to leave, as for a branch, has no such allowance, and is tried so far aside as well that it
-    shows through any format to which it is rounded on the way.
+    shows through any format to which it is rounded on the way: beside its size, where a zero stays, and
+    beside 1, as the cosine of a small number does not move else.
     """
-    if leaves and not all(_near(*p, 0.0) for p in _aside(fn, tape, examples, _FAR, 0.0)):
+    if leaves and not all(
+        _near(*pair, 0.0)
+        for least in (0.0, 1.0)
+        for pair in _aside(fn, tape, examples, _FAR, 0.0, least)
+    ):
         return False
     eps = max((torch.finfo(a.dtype).eps for a in examples if is_floating(a)), default=0.0)
     margin = min(_MARGIN, eps**-0.25) if eps else _MARGIN
@@ -183,12 +188,23 @@ _WAYS_OUT = {
 
 
 def _aside(
-    fn: Callable[..., Any], tape: Tape, examples: Sequence[Any], times: float, power: float
+    fn: Callable[..., Any],
+    tape: Tape,
+    examples: Sequence[Any],
+    times: float,
+    power: float,
+    least: float = 0.0,
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Give the floating results of a trace and of its function, a step of times · εᵖ aside."""
+    """Give the floating results of a trace and of its function, a step of times · εᵖ aside, away from 0.
+
+    It is relative, to sizes of no ``least``.
+    """
 
     def moved_by(a: Any) -> Any:
-        return a * (1 + times * torch.finfo(a.dtype).eps ** power) if is_floating(a) else a
+        if not is_floating(a):
+            return a
+        step = times * torch.finfo(a.dtype).eps ** power
+        return a + step * torch.copysign(a.abs().clamp(min=least), a)
 
     args = list(map(moved_by, examples))
     pairs = zip(tape(*_copied(args)), listed(fn(*_copied(args))), strict=True)
