@@ -52,11 +52,11 @@ sqrt = elementwise("sqrt", np.sqrt, lambda y, _x: 0.5 / y, domain=(0, inf), sing
 cbrt = elementwise(
     "cbrt", np.cbrt, lambda y, _x: 1.0 / (3.0 * y * y), singular=True, flops=ELEMENTARY
 )
-hypot = elementwise(
+hypot: Primitive = elementwise(
     "hypot",
     np.hypot,
-    lambda y, a, _b: _ratio_or_zero(a, y),
-    lambda y, _a, b: _ratio_or_zero(b, y),
+    lambda _y, a, b: hypot_slope(a, b),
+    lambda _y, a, b: hypot_slope(b, a),
     kinks="a = b = 0: slope 0",
     flops=4,
 )
@@ -65,6 +65,19 @@ hypot = elementwise(
 def _ratio_or_zero(a: Value, b: Value) -> Value:
     zero = equal(b, 0)
     return where(zero, 0.0, divide(a, where(zero, 1.0, b)))
+
+
+# a / hypot(a, b), of which 1/h - a²/h³ would cancel where b is small.
+hypot_slope: Primitive = elementwise(
+    "hypot_slope",
+    lambda a, b: _ratio_or_zero(a, np.hypot(a, b)),
+    lambda _y, a, b: _ratio_or_zero(square(hypot_slope(b, a)), hypot(a, b)),
+    lambda y, a, b: _ratio_or_zero(-y * hypot_slope(b, a), hypot(a, b)),
+    kinks="a = b = 0: 0",
+    flops=6,
+    exact=lambda a, b: _ratio_or_zero(a, np.hypot(a, b)),
+    inline=True,
+)
 
 
 # Powers: right at 0 to second order, also mixed, and where log x does not exist. ----------------------

@@ -170,6 +170,7 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "fmax": (max, A, B),
     "fmin": (min, A, B),
     "hypot": (mp.hypot, A, B),
+    "hypot_slope": (lambda a, b: a / mp.hypot(a, b), A, B),
     "logaddexp": (lambda a, b: mp.log(mp.exp(a) + mp.exp(b)), A, B),
     "maximum": (max, A, B),
     "minimum": (min, A, B),

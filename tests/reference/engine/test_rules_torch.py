@@ -126,6 +126,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     ),
     "replaced": replaced,
     "reshape": torch.reshape,
+    "hypot_slope": lambda a, b: a / torch.hypot(a, b),
     "scale": torch.mul,
     "scale_either": torch.mul,
     "beta_kernel": lambda p, q, x, r: x**p * (1 - x) ** q * torch.exp(r),

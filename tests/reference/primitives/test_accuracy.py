@@ -151,6 +151,8 @@ def test_known_tail_values():
     assert reference.logsumexp(np.array([np.inf, 0.0])) == np.inf
     assert np.isfinite(reference.softmax(np.array([np.inf, 0.0, -np.inf]))).all()
     assert np.hypot(3e300, 4e300) == 5e300
+    slope = reference.grad(np.hypot)  # a/h, whose slope b²/h³ is left of 1/h - a²/h³
+    assert reference.grad(slope)(1e8, 1.0) == pytest.approx(1e-24, rel=8 * 2**-53)
 
 
 def test_half_precision_means_do_not_overflow():
