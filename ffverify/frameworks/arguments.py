@@ -260,9 +260,10 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     Raises
     ------
     TypeError
-        If an input is an array of numbers that cannot be judged, none is an array of numbers, or they
-        are of several frameworks.
+        If an input is an array of numbers that cannot be judged, none is an array of numbers, they are of
+        several frameworks, or more or fewer than a ufunc takes.
     """
+    _refuse_outputs(fn, inputs)
     tree, named = taken_apart(fn, inputs)
     kind = _one_framework([*(leaf for leaf in tree.leaves if _is_array(leaf.value)), Leaf("", fn)])
     native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
@@ -271,7 +272,7 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
         native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
     if not any(native):
         raise TypeError(
-            f"inputs={_short(inputs)}: there is no array of numbers among them: give real floats"
+            f"inputs={shortened(inputs)}: there is no array of numbers among them: give real floats"
         )
     complex_data = [leaf.declared == DATA and is_complex(leaf.value) for leaf in tree.leaves]
     native = [n and not c for n, c in zip(native, complex_data, strict=True)]
@@ -301,6 +302,18 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
         _kinds=[leaf.declared for leaf in leaves],
         _named=named,
     )
+
+
+def _refuse_outputs(fn: Callable[..., Any], inputs: Any) -> None:
+    """Refuse what a ufunc would take for the array to write to."""
+    count = len(inputs) if isinstance(inputs, tuple | list) else 1
+    if isinstance(fn, np.ufunc) and count != fn.nin:
+        meant = (
+            f": if one array is meant, give np.array({shortened(inputs)})" if fn.nin == 1 else ""
+        )
+        raise TypeError(
+            f"inputs={shortened(inputs)}: np.{fn.__name__} takes {fn.nin}, and these are {count}{meant}"
+        )
 
 
 def _one_framework(leaves: Sequence[Leaf]) -> Framework:
@@ -382,6 +395,7 @@ def _passed(value: Any) -> str:
     return ""
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Print a value in one line, as far as 80 signs go."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."

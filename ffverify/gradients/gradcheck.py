@@ -27,7 +27,7 @@ from ffverify.exact.alone import alone
 from ffverify.exact.elements import Undecided
 from ffverify.exact.formats import Array, dtype_name, is_floating
 from ffverify.exact.programs import Program
-from ffverify.frameworks.arguments import arguments, refusal_of
+from ffverify.frameworks.arguments import arguments, refusal_of, shortened
 from ffverify.frameworks.arrays import coarsest, device_of, like, to_numpy
 from ffverify.frameworks.framework import framework, framework_of
 from ffverify.verdicts.finding import Finding
@@ -145,9 +145,9 @@ def gradcheck(
         On Ctrl-C; its ``report`` says what was found so far.
     TypeError
         If ``fn`` cannot be called, an input cannot be judged (sparse, masked, float8 ...), none is an
-        array of numbers, or torch's and JAX's are mixed.
+        array of floats, more are given than a ufunc takes, or torch's and JAX's are mixed.
     ValueError
-        If ``order`` is neither 1 nor 2, the inputs are empty, ``max_examples`` or ``seed`` is no
+        If ``order`` is neither 1 nor 2, the inputs are none or all empty, ``max_examples`` or ``seed`` is no
         count, ``modes`` are not known, or ``vjp`` and ``gradient`` are both given.
     """
     __tracebackhide__ = True
@@ -177,6 +177,7 @@ def gradcheck(
             search(check, slots, max_examples)
         else:
             check.at(inputs)
+            _refuse_nothing(check.native, inputs)
         report = check.report(time.perf_counter() - began)
     except KeyboardInterrupt as stopped:
         so_far = check.report(time.perf_counter() - began)
@@ -192,6 +193,19 @@ def gradcheck(
     if raise_exception and not report.ok:
         raise GradcheckError(report)
     return report
+
+
+def _refuse_nothing(arrays: Sequence[Any], inputs: Any) -> None:
+    """Refuse a point without any float to differentiate by, a module's parameters among them."""
+    floats = [a for a in arrays if is_floating(a)]
+    if not floats:
+        kinds = ", ".join(dict.fromkeys(map(dtype_name, arrays)))
+        raise TypeError(
+            f"inputs={shortened(inputs)}: there is nothing but {kinds}, and derivatives are by floats: "
+            "give some, as np.array([1.0, 2.0])"
+        )
+    if not any(to_numpy(a).size for a in floats):
+        raise ValueError(f"inputs={shortened(inputs)}: the floats are empty: give one at least")
 
 
 # What numbers of a mode are judged by; to see which program of one runs takes a trace of it.

@@ -339,7 +339,6 @@ def test_function_that_hangs(monkeypatch):
 def test_results_that_are_not_numbers_or_not_finite():
     assert "no floating-point array" in str(quiet(np.argmax, X))
     assert "not finite here" in str(quiet(lambda x: np.log(x * 0), X))
-    assert not quiet(lambda x: x, np.array([1, 2])).ok
 
 
 def test_usage_errors():

@@ -179,7 +179,27 @@ def test_numbers_alone_are_arrays():
 def test_nothing_to_check():
     with pytest.raises(TypeError, match="no array of numbers"):
         gradcheck(np.exp, "x")
-    assert "no floating-point input" in str(quiet(lambda x: x * 1.0, np.array([1, 2])))
+    with pytest.raises(
+        TypeError, match=r"array\(\[1, 2\]\): there is nothing but int64, .* give some"
+    ):
+        gradcheck(lambda x: x * 1.0, np.array([1, 2]))
+    with pytest.raises(TypeError, match="nothing but bool"):
+        gradcheck(lambda x: x * 1.0, (np.array([True]),))
+    with pytest.raises(ValueError, match="the floats are empty: give one at least"):
+        gradcheck(np.exp, np.array([]))
+    assert quiet(lambda x, y: x * y.sum(), (np.ones(2), np.array([]))).judged
+
+
+def test_a_ufunc_is_not_given_arrays_to_write_to():
+    for two in ([0.5, 1.0], (np.ones(2), np.ones(2))):
+        with pytest.raises(
+            TypeError, match=r"np.sin takes 1, and these are 2: if one array is meant"
+        ):
+            gradcheck(np.sin, two)
+    assert quiet(np.add, [0.5, 1.0]).ok
+    assert quiet(np.sin, [0.5]).ok
+    with pytest.raises(TypeError, match=r"np.arctan2 takes 2, and these are 1"):
+        gradcheck(np.arctan2, np.ones(2))
 
 
 def test_booleans_and_integers_are_data():
