@@ -168,11 +168,12 @@ def arrays(
     Raises
     ------
     TypeError, ValueError
-        If the dtype is unknown or the range holds no number of it.
+        If the dtype is unknown, the range holds no number of it, or the shape is none.
     """
     fmt = formats.of(dtype)
     elements = floats(dtype, min_value=min_value, max_value=max_value, edges=edges)
     low, high = _range(fmt, min_value, max_value)
+    _refuse_lengths(shape)
     shapes = shape if isinstance(shape, st.SearchStrategy) else st.just(shape)
 
     @cache  # to make a strategy and to validate it takes as long as to draw from it
@@ -189,6 +190,17 @@ def arrays(
         "framework": framework, "device": device,
     }  # fmt: skip
     return drawn
+
+
+def _refuse_lengths(shape: Any) -> None:
+    """Refuse what is no shape; those that a strategy draws NumPy refuses."""
+    lengths = shape if isinstance(shape, tuple | list) else [shape]
+    if isinstance(shape, st.SearchStrategy):
+        return
+    if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths):
+        raise TypeError(f"shape={shape!r}: give a number of elements, or a tuple of them")
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"shape={shape!r}: a length is negative, give 0 or more")
 
 
 def _of_shape(
@@ -412,6 +424,7 @@ def integers(
 def _whole_integers(
     drawn: st.SearchStrategy[Array], dtype: str, shape: Shape, low: int, high: int
 ) -> None:
+    _refuse_lengths(shape)
     if not isinstance(shape, st.SearchStrategy):
         size = (shape,) if isinstance(shape, int) else tuple(shape)
         _WHOLE[drawn] = Whole(size, low, high, None, (), (lambda a: a.astype(dtype),))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import find, given, settings
@@ -60,6 +62,30 @@ def test_other_frameworks_arrays_are_drawn() -> None:
         assert tuple(t.shape) == (2, 3)  # type: ignore[attr-defined]
 
     holds()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda shape: strategies.arrays("float32", shape),
+        lambda shape: strategies.labels(shape, 3),
+        strategies.booleans,
+    ],
+)
+@pytest.mark.parametrize(
+    ("shape", "error", "says"),
+    [
+        ((-2,), ValueError, r"shape=\(-2,\): a length is negative"),
+        (-1, ValueError, "shape=-1: a length is negative"),
+        ((2, 3.0), TypeError, r"shape=\(2, 3.0\): give a number of elements"),
+        ("ab", TypeError, "shape='ab': give a number of elements"),
+    ],
+)
+def test_what_is_no_shape_is_refused_where_it_is_given(
+    draw: Any, shape: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        draw(shape)
 
 
 def test_zero_size_shapes_are_drawn() -> None:

@@ -340,7 +340,7 @@ def gradcheck(
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt as stopped:
         if (so_far := getattr(stopped, "report", None)) is not None:
-            say(f"stopped; so far:\n{so_far}")
+            say(str(so_far))
         raise
     document.entries = [Entry(result_of(report), "gradcheck")]
     document.end(ok=report.ok)

@@ -60,12 +60,14 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="ffverify")
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Verify feedforward networks and their derivatives against high-precision truth."""
-    if context.invoked_subcommand == "verify":
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    elif context.invoked_subcommand == "verify":
         context.default_map = {"verify": settings.of_project(Path.cwd())}
 
 

@@ -53,6 +53,7 @@ class Reporter:
         self._worker = hasattr(config, "workerinput")
         self._document = Document(run_record("pytest", seed=setting(config, "seed", 0)))
         self._never: set[str] | None = None
+        self._unmatched: set[str] | None = None
         self._told: dict[str, float] = {"recording": 0.0, "checking": 0.0, "session": 0.0}
         self._lost = 0
         self._began = time.perf_counter()
@@ -128,6 +129,7 @@ class Reporter:
             output["ffverify"] = {
                 "checked": [check_record(e) for e in self._document.entries if e.tool == "watch"],
                 "never": sorted(self._never or ()),
+                "unmatched": sorted(self._unmatched or ()),
                 "told": self._told,
             }
             return
@@ -136,6 +138,7 @@ class Reporter:
         self._document.entries = [*others, *_worst_of(watched)]
         failed = any(e.result.status == "fails" for e in watched)
         notes = [f"never ran: {name}" for name in sorted(self._never or ())]
+        notes += sorted(self._unmatched or ())
         if self._lost:
             notes.append(f"{self._lost} workers ended before they could check what they had seen")
         ok = session.exitstatus == 0 and not failed
@@ -172,6 +175,11 @@ class Reporter:
             else:
                 self._take(entry)
         self._never = {f"{name} ({kind})" for kind, name in watch.never_ran()}
+        there = {"but": "no function that was defined or ran", "module": "no module that ran"}
+        self._unmatched = {
+            f"--ffverify-watch-{to} {pattern}: {there[to]} has such a name"
+            for to, pattern in watch.unmatched()
+        }
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -184,8 +192,9 @@ class Reporter:
         for record in sent["checked"]:
             self._take(entry_of(record))
         if self._watch is not None:
-            never = set(sent["never"])
+            never, unmatched = set(sent["never"]), set(sent["unmatched"])
             self._never = never if self._never is None else self._never & never
+            self._unmatched = unmatched if self._unmatched is None else self._unmatched & unmatched
         for name, seconds in sent["told"].items():
             self._told[name] += seconds
 

@@ -180,9 +180,9 @@ def gradcheck(
             _refuse_nothing(check.native, inputs)
         report = check.report(time.perf_counter() - began)
     except KeyboardInterrupt as stopped:
-        so_far = check.report(time.perf_counter() - began)
+        so_far = replace(check.report(time.perf_counter() - began), stopped=True)
         stopped.report = so_far  # type: ignore[attr-defined]  # for whoever catches it
-        stopped.add_note(f"stopped after {so_far.points} inputs:\n{so_far}")
+        stopped.add_note(str(so_far))
         raise
     if "hypothesis" in sys.modules:  # a test of its may be around
         from ffverify.search import leave_out

@@ -78,6 +78,8 @@ class GradcheckReport:
         Why the truth rests on less than an exact program, where it does.
     seconds
         How long it took.
+    stopped
+        Whether Ctrl-C ended it: more inputs would have been tried.
     """
 
     name: str
@@ -101,6 +103,7 @@ class GradcheckReport:
     seconds: float
     _again: Callable[[], GradcheckReport] = field(repr=False, compare=False)
     _told: Callable[[], Told] = field(repr=False, compare=False)
+    stopped: bool = False
 
     @cached_property
     def _found(self) -> Told:
@@ -135,10 +138,11 @@ class GradcheckReport:
         if word and self.findings[0].beyond:
             held = " at extreme inputs only"
         place = f" in {where}" if where != self.name else ""
+        so_far = f"stopped after {self.points} inputs, so far " if self.stopped else ""
         whose = f"{_FRAMEWORKS.get(self.framework, self.framework)} {self.dtype or 'numbers'}"
         rests = f"truth: {self.truth}, {_TRUTHS.get(self.truth, '')}"
         lines = [
-            f"gradcheck of {self.name}: {word}{self.verdict}{held}{place}",
+            f"gradcheck of {self.name}: {so_far}{word}{self.verdict}{held}{place}",
             f"  {whose} on {self.device}; derivatives: {self.derivatives}; {rests}",
             *(_indented(_paragraph(f)) for f in self.findings),
         ]
@@ -213,7 +217,7 @@ class GradcheckReport:
             "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
             "data": dict(self.data),
             "notes": list(self.notes),
-            "seconds": self.seconds,
+            "seconds": self.seconds, "stopped": self.stopped,
             "findings": [
                 {
                     "kind": str(f.kind), "severity": f.severity, "where": f.where, "mode": f.mode,

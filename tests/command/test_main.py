@@ -105,6 +105,14 @@ def test_a_wrong_word_is_one_line_and_exit_2(words: list[str]) -> None:
     assert err.count("\n") == 1
 
 
+def test_the_command_alone_prints_its_help() -> None:
+    assert _run() == _run("--help")
+    code, out, err = _run()
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: ")
+    assert "\n  verify " in out
+
+
 def test_a_missing_framework_is_one_line_and_exit_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

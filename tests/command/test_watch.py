@@ -260,6 +260,31 @@ def test_wrong_derivatives_of_a_project_are_found(
     assert 'failures="3"' in (project / "out.xml").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_names_that_nothing_has_are_told(
+    project: Path, pytester: pytest.Pytester, workers: str
+) -> None:
+    pytester.makepyfile(
+        test_modules="""
+        import torch
+
+        def test_linear():
+            torch.nn.Linear(2, 2)(torch.ones(2)).sum().backward()
+        """
+    )
+    but = ("Silu", "Unused", "Nope", "operations.Nope*")
+    modules = ("Linear", "Nope")
+    run = pytester.runpytest_inprocess if workers == "0" else pytester.runpytest_subprocess
+    words = ["-q", "-p", "no:cacheprovider", "-n", workers, "--ffverify-watch"]
+    words += [f"--ffverify-watch-but={name}" for name in but]
+    words += [f"--ffverify-watch-module={name}" for name in modules]
+    told = str(run(*words, "--ffverify-jsonl=out.jsonl").stdout)
+    for option in ("but Nope", "but operations.Nope*", "module Nope"):
+        assert f"--ffverify-watch-{option}: no " in told
+    assert told.count("has such a name") == 3
+    assert sum("has such a name" in note for note in read(project / "out.jsonl").notes) == 3
+
+
 def test_the_command_and_what_it_leaves_alone(project: Path) -> None:
     words = ["--but", "operations.Sil*", "--but", "sinc", "--but", "cube", "--jsonl", "out.jsonl"]
     with pytest.MonkeyPatch.context() as patch:

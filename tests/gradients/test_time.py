@@ -100,7 +100,15 @@ def test_ctrl_c_leaves_a_report_of_what_was_done():
         gradcheck(f, DRAWN, vjp=lambda v, x: v * x, max_examples=1000)
     report = caught.value.report
     assert report.verdict == "wrong"
-    assert "stopped after" in caught.value.__notes__[0]
+    assert report.stopped
+    assert str(report).startswith(
+        f"gradcheck of f: stopped after {report.points} inputs, so far wrong"
+    )
+    assert caught.value.__notes__[0] == str(report)
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        gradcheck(f, DRAWN, vjp=lambda v, x: 2 * v * x, max_examples=1000)
+    assert "inputs, so far correct" in str(caught.value.report)
 
 
 def test_progress_is_told_after_every_input():

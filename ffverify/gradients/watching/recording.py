@@ -125,6 +125,7 @@ class Watch:
     ) -> None:
         self._modules, self._but, self._packages = modules, but, packages
         self.seen: dict[tuple[str, str], Seen] = {}
+        self._met: set[tuple[str, str]] = set()  # those that are left alone too
         self._ends: list[Callable[[], None]] = []
         self._watching = False
         self.seconds = 0.0
@@ -166,7 +167,7 @@ class Watch:
 
     def _own(self, name: str) -> bool:
         return name.partition(".")[0] not in self._packages and not any(
-            fnmatch.fnmatchcase(n, pattern) for pattern in self._but for n in (name, short(name))
+            is_called(name, pattern) for pattern in self._but
         )
 
     def _see(
@@ -179,6 +180,7 @@ class Watch:
         try:
             seen = self.seen.get((custom.kind, custom.name))
             if seen is None:
+                self._met.add((custom.kind, custom.name))
                 if not self._own(custom.name):
                     return None
                 seen = self.seen.setdefault((custom.kind, custom.name), Seen(custom))
@@ -219,9 +221,26 @@ class Watch:
 
     def never_ran(self) -> list[tuple[str, str]]:
         """Give kind and name of the functions that were defined and that no call was seen of."""
-        loaded = [n for n in FRAMEWORKS if n in sys.modules]
-        found = {pair for name in loaded for pair in calls_of(name).defined() if self._own(pair[1])}
+        found = {pair for pair in _defined() if self._own(pair[1])}
         return sorted(pair for pair in found - set(self.seen) if not _installed(pair[1]))
+
+    def unmatched(self) -> list[tuple[str, str]]:
+        """Give the names to leave alone or to watch as well that nothing has: what they are for, and each."""
+        modules = [name for kind, name in self._met if kind == "torch.nn.Module"]
+        anything = [name for _, name in {*self._met, *_defined()}]
+        asked = [("module", p, modules) for p in self._modules]
+        asked += [("but", p, anything) for p in self._but]
+        return [(to, p) for to, p, names in asked if not any(is_called(n, p) for n in names)]
+
+
+def _defined() -> set[tuple[str, str]]:
+    """Give kind and name of every function with a derivative of its own that has been defined."""
+    return {pair for name in FRAMEWORKS if name in sys.modules for pair in calls_of(name).defined()}
+
+
+def is_called(name: str, pattern: str) -> bool:
+    """Tell whether a function's name, or that without its module, is one of a pattern."""
+    return any(fnmatch.fnmatchcase(n, pattern) for n in (name, short(name)))
 
 
 def _glance(arg: Any) -> tuple[Any, ...]:
