@@ -164,7 +164,8 @@ class Shadow:
             self._unknown.update(dict.fromkeys(error.args))
             self.draws = error.args if isinstance(error, Draw) else self.draws
         except Exception as error:  # noqa: BLE001 - foreign code that cannot be traced, in any way
-            self._unknown[f"{type(error).__name__}: {error}".splitlines()[0]] = None
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._unknown[f"code that fails: {said}"] = None
         return None
 
 

@@ -83,6 +83,16 @@ def test_what_is_not_decided_should_be_nothing():
     assert str(found).startswith("inconclusive: f = nan, and the exact number is undefined")
 
 
+def test_why_there_is_no_exact_program_is_one_sentence():
+    def floats(x):
+        return np.array([3 * float(t) for t in x])
+
+    (note,) = quiet(floats, X, vjp=lambda v, x: (3 * v,)).notes
+    assert note.startswith("no exact form of code that refuses exact numbers: a traced value of ")
+    (note,) = quiet(np.logaddexp.accumulate, X, vjp=lambda v, x: (v,)).notes
+    assert note == "no exact form of numpy.logaddexp.accumulate"
+
+
 def test_pytest_shows_the_verdict_and_the_place_in_its_summary(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import numpy as np, ffverify\n"

@@ -53,8 +53,10 @@ def _trial(program: Program, args: Sequence[Any], cause: Exception | None) -> Pr
     except ArithmeticError:
         return program  # undecided at this precision: it runs
     except Exception as error:
-        name = str(cause or error).split(" has no derivative rule")[0]
-        raise UnknownOperation(name) from error
+        name, known, _ = str(cause or error).partition(" has no derivative rule")
+        raise UnknownOperation(
+            name if known else f"code that refuses exact numbers: {name}"
+        ) from error
     return program
 
 
