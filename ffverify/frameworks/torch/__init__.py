@@ -77,7 +77,8 @@ def recorded(
 def _forward_formulas() -> None:
     """Load torch's forward formulas; that they rest on a deprecated part of torch is its own matter."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)
+        # From Python 3.14 on it is not supported either.
+        warnings.filterwarnings("ignore", ".torch.jit.script. is ", DeprecationWarning)
         import torch._decomp.decompositions_for_jvp  # noqa: F401 - loaded, not used
 
 
