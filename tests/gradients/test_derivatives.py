@@ -191,6 +191,39 @@ def test_hand_written_backpropagation():
         ffverify.backprop(network(slip=-1.0), drawn, max_examples=5)
 
 
+class Adding:
+    """A layer that adds to its gradients, or sets them, or spoils what its next call needs."""
+
+    def __init__(self, *, adds=True, slip=1.0, spoils=False):
+        self.w, self.adds, self.slip, self.spoils = np.full((3, 2), 0.5), adds, slip, spoils
+        self.dw = np.zeros_like(self.w)
+        self.scale = 1.0
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.w
+
+    def backward(self, v):
+        found = self.slip * self.scale * (self.x.T @ v)
+        self.dw = self.dw + found if self.adds else found
+        self.scale = 3.0 if self.spoils else 1.0
+        return v @ self.w.T
+
+
+def test_gradients_that_add_up_are_checked_from_0_on_and_the_report_says_so():
+    x = np.ones((4, 3))
+    used = Adding()
+    used.forward(x)
+    used.backward(np.ones((4, 2)))
+    for layer in (Adding(), used):
+        report = ffverify.backprop(layer, x)
+        assert "it adds to what lies there" in report.skipped["by w from a second backward on"]
+    assert not ffverify.backprop(Adding(slip=1.001), x, raise_exception=False).ok
+    assert ffverify.backprop(Adding(adds=False), x).skipped == {}
+    spoilt = ffverify.backprop(Adding(adds=False, spoils=True), x)
+    assert "another gradient there the second" in spoilt.skipped["by w from a second backward on"]
+
+
 class TwoLayers:
     """As courses have it: parameters and gradients in dicts, the loss inside, backward without argument."""
 

@@ -1,15 +1,18 @@
 """Hand-written backpropagation: objects with ``forward`` and ``backward``, and gradients as attributes.
 
 ``backprop(layer, x)`` checks what ``layer.backward`` gives for the inputs, and what it leaves beside the
-parameters (``dW`` beside ``W``, ``grads["W"]`` beside ``params["W"]``, in nested layers too).
+parameters (``dW`` beside ``W``, ``grads["W"]`` beside ``params["W"]``, in nested layers too). A layer whose
+gradients add up from call to call, as torch's do until they are reset, is checked from 0 on, and the report
+says so.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +20,10 @@ import numpy as np
 
 from ffverify.exact.formats import is_floating
 from ffverify.frameworks.arguments import names_of
+from ffverify.frameworks.arrays import coarsest, to_numpy, zeros_like
 from ffverify.frameworks.framework import framework_of
 from ffverify.frameworks.trees import flatten
+from ffverify.gradients.equality import close
 from ffverify.gradients.function_under_test import Call
 from ffverify.gradients.report import GradcheckError, GradcheckReport
 
@@ -75,6 +80,7 @@ def backprop(
     example = Slots(layer.forward, given).example()
     pairs = held.named(parameters) if parameters is not None else held.found(example)
     state = {_said(path): held.at(layer, path) for path, _ in pairs}
+    changing = held.changing(pairs, example)
 
     def forward(*args: Any) -> Any:
         return held.run(pairs, args[:count], *args[count:])[1]
@@ -104,7 +110,11 @@ def backprop(
         forward, [*given, *([state] if state else [])], vjp=pulled, raise_exception=False, **options
     )
     why = "no gradient was found for it: name it in parameters="
-    report = replace(checked, data={**checked.data, **dict.fromkeys(held.unmatched, why)})
+    report = replace(
+        checked,
+        data={**checked.data, **dict.fromkeys(held.unmatched, why)},
+        skipped={**checked.skipped, **changing},
+    )
     if raises and not report.ok:
         raise GradcheckError(report)
     return report
@@ -118,12 +128,16 @@ class _Layer:
         signature = inspect.signature(layer.backward)
         self.takes_cotangent = bool(signature.parameters)
         self.unmatched: list[str] = []  # arrays without a gradient beside them
+        self._adding: list[Path] = []  # gradients that backward adds to what lies there
 
     def run(self, pairs: Any, args: Any, *state: Mapping[str, Any]) -> tuple[Any, Any]:
         """Run a copy forward with other parameters; give it, and its results."""
         used = copy.deepcopy(self._layer)
         for path, _ in pairs:
             _put(used, path, state[0][_said(path)])
+        for beside in self._adding:
+            if _is_parameter(before := _reached(used, beside)):
+                _put(used, beside, zeros_like(before))
         return used, used.forward(*args)
 
     def back(self, used: Any, v: Any, results: Any) -> Any:
@@ -171,6 +185,32 @@ class _Layer:
         matched = {path for pair in pairs for path in pair}
         self.unmatched = [_said(path) for path in kept if path not in matched]
         return pairs
+
+    def changing(
+        self, pairs: Sequence[tuple[Path, Path]], example: Sequence[Any]
+    ) -> dict[str, str]:
+        """Say of which parameters one object's second backward leaves another gradient; see to what adds up.
+
+        Whatever else raises, or gives no gradient, is told when it is checked.
+        """
+        used, found = copy.deepcopy(self._layer), {}
+        each: list[list[Any]] = []
+        with contextlib.suppress(Exception):
+            for _ in range(3):
+                results = used.forward(*copy.deepcopy(list(example)))
+                self.back(used, _ones(results), results)
+                each.append([to_numpy(self.at(used, beside)).copy() for _, beside in pairs])
+        for (path, beside), *three in zip(pairs, *each, strict=True) if len(each) == 3 else ():
+            first, second, third = three
+            fmt = coarsest([_reached(used, path)])
+            if close(first, third, fmt) and close(first, second, fmt):
+                continue
+            why = "one object gives another gradient there the second time"
+            if close(third - second, second - first, fmt):
+                self._adding.append(beside)
+                why = "it adds to what lies there, as torch's does: reset that in between"
+            found[f"by {_said(path)} from a second backward on"] = why
+        return found
 
     def at(self, holder: Any, path: Path) -> Any:
         """Give what lies at a path.
