@@ -51,9 +51,9 @@ def compile(f: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001  # as in
     for einsum and tensordot along axes of length 1 of arrays with gaps between rows, which NumPy sums in
     an order by their strides). In both some functions are NumPy's only up to rounding: norms and standard
     deviations (which never overflow here); products along axes, of vectors with matrices and of many
-    matrices, einsum, tensordot, convolutions, np.gradient, sinc, Fourier transforms and sums with an
-    initial value (which are associated differently); ``a**x`` with an `a` of NumPy's (which NumPy passes
-    on as np.power(a, x)).
+    matrices, einsum, tensordot, convolutions, np.gradient, sinc, Fourier transforms, sums with an initial
+    value and np.add.at (which are associated differently); ``a**x`` with an `a` of NumPy's (which NumPy
+    passes on as np.power(a, x)).
 
     Raises
     ------
