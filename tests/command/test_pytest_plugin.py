@@ -118,7 +118,7 @@ def test_a_typo_in_the_decorator_is_one_collection_error(library: pytest.Pyteste
             spec()
         """
     )
-    result = library.runpytest_inprocess("-q")
+    result = library.runpytest_subprocess("-q")  # in a process that has imported it pytest warns
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["ffverify.parametrize_specs: no claim matches*did you mean*"])
     assert len(result.outlines) < 12
