@@ -284,6 +284,21 @@ def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | 
     return _float_motion(point, dots, tangents, 1)[0]
 
 
+def secant(point: Point, directions: Sequence[Array | None], weights: Array, step: float) -> float:
+    """Give the slope of ⟨weights, results⟩ over a step, as they are computed."""
+    ends = []
+    for h in (step, -step):
+        native = [
+            a if d is None else like(a, (x + h * d).astype(x.dtype))
+            for a, x, d in zip(point.native, point.points, directions, strict=True)
+        ]
+        results = point.subject.value(native)
+        ends.append(np.concatenate([to_numpy(results[k]).ravel() for k in point.places]))
+    above, below = (end.astype(np.float64) for end in ends)
+    used = weights != 0
+    return float(((above - below)[used] * weights[used]).sum() / (2 * step))
+
+
 def _float_motion(
     point: Point,
     given: Sequence[Any],

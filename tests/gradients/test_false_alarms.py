@@ -1318,3 +1318,34 @@ def test_what_leaves_torch_for_numpy_is_no_constant_where_it_does_not_move(x, fa
     report = check(Outside.apply, torch.tensor(x, dtype=torch.float64))
     assert report.ok == (factor == 1.0), str(report)
     assert report.truth == "differences"
+
+
+def halved(a, steps=60):
+    """Give the root of m³ + m = a by bisection."""
+    low, high = np.full_like(a, -4.0), np.full_like(a, 4.0)
+    for _ in range(steps):
+        m = (low + high) / 2
+        below = m**3 + m < a
+        low, high = np.where(below, m, low), np.where(below, high, m)
+    return (low + high) / 2
+
+
+@pytest.mark.parametrize("at", [1.3, 0.2, 1e-77])
+@pytest.mark.parametrize("factor", [1.0, 1.01, 3.0])
+def test_bisection_has_the_slope_of_its_root(at, factor):
+    """Between two halvings of an ulp it is flat: 0 is the exact slope, and no right derivative is wrong."""
+
+    def vjp(v, a):
+        return factor * v / (3 * halved(a) ** 2 + 1)
+
+    report = check(halved, np.array([at]), vjp=vjp)
+    assert report.verdict is (Verdict.INCONCLUSIVE if factor == 1 else Verdict.WRONG), str(report)
+    assert ("staircase" in str(report)) == (factor == 1)
+
+
+def test_what_oscillates_within_the_rounding_of_its_input_may_be_anything():
+    x = np.array([6.1e26])
+    for x in (np.array([6.1e26 * (1 + k / 7)]) for k in range(7)):
+        assert check(lambda x: np.sin(3 * x), x).ok
+    assert not check(lambda x: np.sin(3 * x) + 3, x, truth=lambda x: np.sin(3 * x)).ok
+    assert not check(lambda x: np.sin(3 * x), x, vjp=lambda v, x: 30 * v).ok

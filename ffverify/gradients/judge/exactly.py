@@ -188,6 +188,22 @@ class Exactly:
         return out
 
     @cached_property
+    def wild(self) -> Array:
+        """How far results move by few u that move by these twice as far as their share of g·u, else 0.
+
+        They oscillate within their rounding: how far they move by g·u is chance then, and no bound.
+        """
+
+        def far(moved: Array) -> Array:
+            return _sizes(moved - self.balls).max(axis=0)  # type: ignore[no-any-return]  # an array
+
+        # Shares that have no measure in common: whole ones may all be whole waves.
+        whole, units = far(self._measured(_moved)), np.array([0.618, 1.414, 2.718])
+        few = np.array([far(_moved_by([self], u)[0]) for u in units])
+        apart = np.any(few * (self.growth / units)[:, None] > 2 * whole, axis=0)
+        return np.where(apart, few.max(axis=0), 0.0)
+
+    @cached_property
     def has_pole_beside(self) -> bool:
         """Whether a pole or a branch lies where inputs that move by g·u may be, as far as balls tell."""
         moves = arb(0, self.growth * self.fmt.unit_roundoff)
@@ -250,6 +266,11 @@ def _sizes(balls: Array) -> Array:
 
 def _moved(some: Sequence[Exactly]) -> Sequence[Array]:
     """Give the results at inputs moved by g·u, a row for each pattern of signs; infinite where undecided."""
+    return _moved_by(some, some[0].growth)
+
+
+def _moved_by(some: Sequence[Exactly], units: float) -> Sequence[Array]:
+    """Give the results at inputs moved by so many u."""
     first = some[0]
     places = [
         np.arange(b.size) if isinstance(b, PreciseArray) else np.zeros(0, int)
@@ -260,8 +281,8 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array]:
         groups = [sign_patterns(count)]
     else:
         groups = list(np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, 1, count)))
-    size = first.growth * first.fmt.unit_roundoff
-    least = arb(first.growth) * arb(2) ** first.fmt.smallest_exponent
+    size = units * first.fmt.unit_roundoff
+    least = arb(units) * arb(2) ** first.fmt.smallest_exponent
 
     def run(each: Sequence[Exactly]) -> Sequence[Array]:
         x = _given(each)

@@ -40,6 +40,10 @@ from .exactly import Exactly, run_alone
 from .slope import Slope, varied
 
 _APART = "A result's value at this very point is not its limit beside it: there is no derivative."
+_STAIRCASE = (
+    "It is the slope over many roundings of the inputs: between two of them the function is a staircase, "
+    "as bisection leaves one."
+)
 
 
 @dataclass(frozen=True)
@@ -352,12 +356,12 @@ class Numbers:
         reason: str = "",
     ) -> None:  # fmt: skip
         """Keep element i, which is off by an error, in ulps."""
-        if (
-            kind in (Verdict.WRONG, Verdict.NONFINITE)
-            and self.mode != "value"
-            and has_apart(self.slope(i))
-        ):
-            kind, reason = Verdict.INCONCLUSIVE, _APART
+        if kind in (Verdict.WRONG, Verdict.NONFINITE) and self.mode != "value":
+            slope = self.slope(i)
+            if has_apart(slope):
+                kind, reason = Verdict.INCONCLUSIVE, _APART
+            elif slope.is_of_staircase(float(self.computed[i])):
+                kind, reason = Verdict.INCONCLUSIVE, _STAIRCASE
         k = int(self.which[i])
         array = self.computed[self.which == k].reshape(self.shapes[k])
         index = tuple(int(n) for n in np.unravel_index(self.place[i], self.shapes[k]))

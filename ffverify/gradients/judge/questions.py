@@ -351,4 +351,8 @@ def _motion(numbers: Numbers, chosen: Array, error: Array) -> Array:
             share = (largest / numbers.of_largest(sure))[chosen]
         lost = np.isfinite(share) & (share >= 1)
         found = np.where(lost, np.maximum(found, own.running[chosen]), found)
+    if np.any(error > found) and count <= MANY:
+        # Of so many moves one is no less than an eighth of any.
+        lost = 8 * own.wild[chosen] >= error
+        found = np.where(lost, np.maximum(found, own.running[chosen]), found)
     return found

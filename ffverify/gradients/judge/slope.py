@@ -5,6 +5,7 @@ It is exact where the function has an exact program, else what differences leave
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,10 +18,12 @@ from ffverify.exact.arrays import Arithmetic
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import projected
-from ffverify.gradients.evaluation import Point, nearer
+from ffverify.gradients.evaluation import Point, nearer, secant
+from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.branches import Branches
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
+from ffverify.truth.differences import smallest_at
 from ffverify.truth.neighbourhood import MANY, jumped, nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
@@ -161,6 +164,30 @@ class Slope:
         point.memo[left] -= 1
         return False
 
+    def is_of_staircase(self, number: float) -> bool:
+        """Tell whether a number is the slope over many roundings of the inputs, and the exact one is none.
+
+        What searches until it is as near as floats are, as bisection does, gives a staircase: between two
+        steps its slope is 0. Over half of the digits of the smallest input, or of 1, and over 16 times that,
+        differences have half of the digits left, and a smooth function's are its slope: half of what is left
+        is asked for.
+        """
+        point, exact = self.point, self.truth.exact[0]
+        near, half = point.fmt.unit_roundoff**0.25, point.fmt.unit_roundoff**0.5
+        if not (number and np.isfinite(number) and exact.is_finite()):
+            return False
+        for least in {2.0 ** smallest_at(point.inputs.arrays, self.directions), 1.0}:
+            with contextlib.suppress(Fault), np.errstate(all="ignore"):  # not defined there
+                over = [
+                    secant(point, self.directions, self.weights, k * half * least) for k in (1, 16)
+                ]
+                if all(
+                    abs(s - number) <= near * abs(number) < abs(arb(s) - exact).lower()
+                    for s in over
+                ):
+                    return True
+        return False
+
     def _is_limit_of_differences(self, number: Any) -> bool:
         """Tell whether a number lies between slopes nearby that do not draw together at the point."""
         point = self.point
@@ -174,7 +201,10 @@ class Slope:
         return hull is not None and bool(hull[0] - own <= number <= hull[1] + own)
 
     def constants(self) -> float:
-        """Give how far the slope moves when the program's constants, such as √2, are rounded otherwise."""
+        """Give how far the slope moves when the program's constants, such as √2, are rounded otherwise.
+
+        What moves by more than half of the digits has crossed a threshold, and is no matter of rounding.
+        """
         point, bits = self.point, FIRST_PRECISION
 
         wide = point.ahead is not None and point.ahead.slopes.wide
@@ -197,7 +227,8 @@ class Slope:
             if here.rel_accuracy_bits() >= point.fmt.precision or 4 * bits > CEILING:
                 break
             bits *= 4
-        sizes = [float(a) * np.sqrt(n / CONSTANT_PATTERNS) for a, n in apart if a.is_finite()]
+        most = point.fmt.unit_roundoff**0.5 * (float(here.abs_upper()) + self.of_values())
+        sizes = [float(a) * np.sqrt(n / CONSTANT_PATTERNS) for a, n in apart if a <= most]
         return NEAR * float(np.hypot.reduce(sizes, initial=0.0))
 
     @cached_property
