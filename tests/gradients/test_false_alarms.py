@@ -1349,3 +1349,45 @@ def test_what_oscillates_within_the_rounding_of_its_input_may_be_anything():
         assert check(lambda x: np.sin(3 * x), x).ok
     assert not check(lambda x: np.sin(3 * x) + 3, x, truth=lambda x: np.sin(3 * x)).ok
     assert not check(lambda x: np.sin(3 * x), x, vjp=lambda v, x: 30 * v).ok
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_custom_operation_of_torchs_has_no_forward_mode(factor):
+    """For its tangent torch takes 0, and does not say so."""
+    torch = pytest.importorskip("torch")
+
+    name, schema = f"ffverify_tests::sine{int(100 * factor)}", "(Tensor x) -> Tensor"
+    sine = torch.library.custom_op(name, torch.sin, mutates_args=(), schema=schema)
+
+    def kept(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    sine.register_autograd(
+        lambda ctx, g: factor * g * ctx.saved_tensors[0].cos(), setup_context=kept
+    )
+    report = check(sine, torch.tensor([0.5, 1.0]))
+    assert report.ok == (factor == 1.0), str(report)
+    assert "no forward mode of ffverify_tests::sine" in report.skipped["forward"]
+
+
+def test_checkpoints_that_run_again_inside_are_no_fault_of_the_callers():
+    torch = pytest.importorskip("torch")
+    checkpoint = torch.utils.checkpoint.checkpoint
+    x = torch.tensor([0.5, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's, of inputs that need no gradient
+        report = check(lambda x: checkpoint(torch.sin, x, use_reentrant=True), x)
+    assert not report.fails, str(report)
+    assert "use_reentrant=False" in str(report)
+    assert check(lambda x: checkpoint(torch.sin, x, use_reentrant=False), x).ok
+
+
+def test_what_jax_does_not_transpose_is_no_fault_of_the_callers():
+    jax = pytest.importorskip("jax")
+    x, y, i = jax.numpy.arange(3.0), jax.numpy.array([0.5, 2.0]), jax.numpy.array([0, 1])
+    some = arrays("float32", (3,), framework="jax")
+    for given in (x, some):
+        report = check(lambda x, y: x.at[i].mul(y), given, y)
+        assert not report.fails, str(report)
+        assert "only implemented if" in str(report)
+    assert check(lambda x, y: x.at[i].mul(y, unique_indices=True), x, y).ok

@@ -21,6 +21,7 @@ from ffverify.frameworks.framework import Framework, Function, Pullback
 _NO_DERIVATIVE = re.compile(  # loops of unknown length have none in reverse mode, callbacks none at all
     "^Reverse-mode differentiation does not work for|^(Differentiation|Transpose) rule .*not implemented"
     "|^(Pure|IO) callbacks do not support JVP|gradient with respect to .* not supported"
+    "|gradients are only implemented if"
 )
 _WIDE = ("float64", "int64", "uint64", "complex128")
 _home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")

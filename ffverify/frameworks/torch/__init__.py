@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._library.custom_ops import OPDEFS
 from torch.autograd import forward_ad
 from torch.autograd.graph import _engine_run_backward
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, listed
@@ -82,6 +84,19 @@ def _forward_formulas() -> None:
         import torch._decomp.decompositions_for_jvp  # noqa: F401 - loaded, not used
 
 
+class _Custom(TorchDispatchMode):
+    """Sees whether a custom operation runs: torch does not say that it has no forward mode of these."""
+
+    seen = ""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        name = func._schema.name  # noqa: SLF001 - it has no public one
+        self.seen = name if name in OPDEFS else self.seen
+        return func(*args, **(kwargs or {}))
+
+
 def _dual(
     fn: Function, args: Sequence[Any], tangents: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
@@ -92,9 +107,21 @@ def _dual(
             for a, t in zip(args, tangents, strict=True)
         ]
         parts = [forward_ad.unpack_dual(r) for r in listed(fn(*duals))]
+        if any(p.tangent is None for p in parts):
+            with _Custom() as custom:  # type: ignore[no-untyped-call]  # of torch's
+                fn(*duals)
+            if custom.seen:
+                raise NotImplementedError(
+                    f"torch has no forward mode of {custom.seen}, a custom operation, and takes 0 for it"
+                )
         return [p.primal for p in parts], [
             torch.zeros_like(p.primal) if p.tangent is None else p.tangent.clone() for p in parts
         ]
+
+
+_NO_DERIVATIVE = re.compile(  # checkpoints that run again inside take no inputs to differentiate by
+    "(the )?derivative for .* is not implemented|When use_reentrant=True, torch.utils.checkpoint is"
+)
 
 
 class _Torch(Framework):
@@ -147,7 +174,7 @@ class _Torch(Framework):
         return value.detach().clone()
 
     def has_no_derivative(self, error: BaseException | None) -> bool:
-        return re.match("(the )?derivative for .* is not implemented", str(error)) is not None
+        return _NO_DERIVATIVE.match(str(error)) is not None
 
     def attached(self, fn: Function, args: Sequence[Any], wrt: Sequence[bool]) -> list[bool]:
         return [bool(r.requires_grad) for r in recorded(fn, args, wrt, graph=False)[0]]
