@@ -125,7 +125,7 @@ def is_apart(vector: Program, inputs: Inputs, directions: Weights) -> bool:
             below, here, above = (v.values for v in at_shifts(vector, inputs.balls, by, (-1, 0, 1)))
             bends.append(above + below - 2 * here)
         return any(
-            near.abs_lower() > sides.abs_upper()
+            near.abs_lower() > 2 * sides.abs_upper()
             and 100 * abs(near - far).upper() < abs(far).lower()
             for far, near, sides in zip(*bends, above - below, strict=True)
         )

@@ -243,10 +243,11 @@ def undefined(numbers: Numbers, sloped: Array) -> Array:
             return out
         out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in far]
         if out.any() and _are_defined(point, without):
-            for i, place in zip(broken.tolist(), numbers.places(broken.tolist()), strict=True):
+            moving = broken[out[broken]].tolist()
+            for i, place in zip(moving, numbers.places(moving), strict=True):
                 own = Slope(point, weights, point.unit(*place)).truth
                 finite = own.exact[0].abs_upper() < BALLS.exact(point.fmt.overflow)
-                out[i] = out[i] and not (own.resolved[0] and finite)
+                out[i] = not (own.resolved[0] and finite)
         if grow:
             here, there = (
                 _slopes_at(numbers, numbers.weights, broken, x)

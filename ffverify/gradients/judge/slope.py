@@ -41,6 +41,7 @@ NEAR = 1024
 # Points beside one: of what a tenth of them shows, one neighbourhood in 160 shows nothing (0.9⁴⁸).
 _BESIDE = 48
 _DRAWS = 3  # of signs with which sums might not cancel: any may do so by chance
+_TELLING = 2.0**-6  # an error by which differences in float32 tell slopes apart
 # Numbers at a point that are on no branch, after which no more are looked at: one is a finding.
 _UNEXPLAINED = 4
 
@@ -170,11 +171,11 @@ class Slope:
         What searches until it is as near as floats are, as bisection does, gives a staircase: between two
         steps its slope is 0. Over half of the digits of the smallest input, or of 1, and over 16 times that,
         differences have half of the digits left, and a smooth function's are its slope: half of what is left
-        is asked for.
+        is asked for, which in half formats is nothing.
         """
         point, exact = self.point, self.truth.exact[0]
         near, half = point.fmt.unit_roundoff**0.25, point.fmt.unit_roundoff**0.5
-        if not (number and np.isfinite(number) and exact.is_finite()):
+        if near > _TELLING or not (number and np.isfinite(number) and exact.is_finite()):
             return False
         for least in {2.0 ** smallest_at(point.inputs.arrays, self.directions), 1.0}:
             with contextlib.suppress(Fault), np.errstate(all="ignore"):  # not defined there
