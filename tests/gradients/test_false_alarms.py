@@ -1384,7 +1384,8 @@ def test_checkpoints_that_run_again_inside_are_no_fault_of_the_callers():
 
 def test_what_jax_does_not_transpose_is_no_fault_of_the_callers():
     jax = pytest.importorskip("jax")
-    x, y, i = jax.numpy.arange(3.0), jax.numpy.array([0.5, 2.0]), jax.numpy.array([0, 1])
+    x, y = (jax.numpy.array(a, dtype="float32") for a in ([0.0, 1.0, 2.0], [0.5, 2.0]))
+    i = jax.numpy.array([0, 1])
     some = arrays("float32", (3,), framework="jax")
     for given in (x, some):
         report = check(lambda x, y: x.at[i].mul(y), given, y)
