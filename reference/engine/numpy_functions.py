@@ -91,7 +91,15 @@ fmod = elementwise(
 heaviside = elementwise(
     "heaviside", np.heaviside, None, lambda _y, x, _h: elementary.equal(x, 0), kinks="x = 0: jumps"
 )
-rounded = constant("rounded", lambda x, *, decimals: np.round(x, decimals))
+
+
+def _exactly_rounded(x: Value, *, decimals: int) -> Value:
+    """Round as NumPy does, by powers of ten."""
+    scale = 10 ** abs(decimals)
+    return np.rint(x * scale) / scale if decimals > 0 else np.rint(x / scale) * scale
+
+
+rounded = constant("rounded", lambda x, *, decimals: np.round(x, decimals), exact=_exactly_rounded)
 UFUNCS |= {
     np.fmod: fmod,
     np.divmod: lambda a, b: (elementary.floor_divide(a, b), elementary.remainder(a, b)),

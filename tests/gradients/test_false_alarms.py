@@ -1392,3 +1392,30 @@ def test_what_jax_does_not_transpose_is_no_fault_of_the_callers():
         assert not report.fails, str(report)
         assert "only implemented if" in str(report)
     assert check(lambda x, y: x.at[i].mul(y, unique_indices=True), x, y).ok
+
+
+@pytest.mark.parametrize(
+    ("decimals", "size"), [(0, 30.0), (1, 30.0), (0, 1e8), (1, 1e8), (-2, 1e8)]
+)
+def test_what_is_rounded_has_an_exact_form(decimals, size):
+    """As in code that quantises; differences see the slope over many steps of such a staircase."""
+    x = size * np.array([1.234567891, -0.3456789, 0.71234])
+
+    def fn(x):
+        return x * np.round(x + 0.2, decimals)
+
+    for factor, verdict in ((1.0, Verdict.CORRECT), (1.01, Verdict.WRONG), (2.0, Verdict.WRONG)):
+        report = check(fn, x, vjp=lambda v, x, f=factor: f * v * np.round(x + 0.2, decimals))
+        assert report.verdict is verdict, str(report)
+        assert report.truth == "shadow"
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "inconclusive"), (1.1, "wrong"), (0, "wrong")])
+def test_what_is_rounded_where_only_differences_are_known(factor, verdict):
+    def fn(x):
+        return np.array([float(v) * round(float(v) + 0.2) for v in x])
+
+    x = np.array([1.234567891e8])
+    report = check(fn, x, vjp=lambda v, x: factor * v * np.round(x + 0.2))
+    assert report.truth == "differences"
+    assert str(report.verdict) == verdict, str(report)

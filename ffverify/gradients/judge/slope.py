@@ -23,7 +23,6 @@ from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION, Truth
 from ffverify.truth.branches import Branches
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
-from ffverify.truth.differences import smallest_at
 from ffverify.truth.neighbourhood import MANY, jumped, nearby_slopes
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
@@ -169,24 +168,27 @@ class Slope:
         """Tell whether a number is the slope over many roundings of the inputs, and the exact one is none.
 
         What searches until it is as near as floats are, as bisection does, gives a staircase: between two
-        steps its slope is 0. Over half of the digits of the smallest input, or of 1, and over 16 times that,
-        differences have half of the digits left, and a smooth function's are its slope: half of what is left
-        is asked for, which in half formats is nothing.
+        steps its slope is 0. A product with a rounded number has one slope over many roundings, which is what
+        differences find, and another over few. Over half of the digits of the smallest input, or of 1, and
+        over 16 times that, differences have half of the digits left, and over less a quarter: half of what is
+        left is asked for, where that is anything. A smooth function's are its slope.
         """
-        point, exact = self.point, self.truth.exact[0]
-        near, half = point.fmt.unit_roundoff**0.25, point.fmt.unit_roundoff**0.5
+        point, exact, unit = self.point, self.truth.exact[0], self.point.fmt.unit_roundoff
+        step, near = (0.5, unit**0.25) if point.formulas.forward else (0.75, unit**0.125)
         if near > _TELLING or not (number and np.isfinite(number) and exact.is_finite()):
             return False
-        for least in {2.0 ** smallest_at(point.inputs.arrays, self.directions), 1.0}:
-            with contextlib.suppress(Fault), np.errstate(all="ignore"):  # not defined there
-                over = [
-                    secant(point, self.directions, self.weights, k * half * least) for k in (1, 16)
-                ]
-                if all(
-                    abs(s - number) <= near * abs(number) < abs(arb(s) - exact).lower()
-                    for s in over
-                ):
-                    return True
+        with np.errstate(all="ignore"):
+            moved = zip(point.points, self.directions, strict=True)
+            sizes = np.concatenate([np.abs(x / d)[d * x != 0] for x, d in moved if d is not None])
+            for least in {1.0, float(sizes.min(initial=np.inf))} - {np.inf}:
+                steps = [k * least * unit**step for k in (1, 16)]
+                with contextlib.suppress(Fault):  # not defined there
+                    over = [secant(point, self.directions, self.weights, h) for h in steps]
+                    if all(
+                        abs(s - number) <= near * abs(number) < abs(arb(s) - exact).lower()
+                        for s in over
+                    ):
+                        return True
         return False
 
     def _is_limit_of_differences(self, number: Any) -> bool:
