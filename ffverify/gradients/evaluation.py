@@ -202,6 +202,13 @@ def of_other_signs(point: Point) -> list[list[Array]]:
     ]
 
 
+def stirred(a: Any, rng: np.random.Generator, octaves: int = 0) -> Any:
+    """Give numbers of the same signs and like sizes, or ``octaves`` smaller, none zero and no two alike."""
+    x = to_numpy(a)
+    size = np.where(x == 0, rng.choice([-1.0, 1.0], x.shape), x)
+    return like(a, size * 2.0 ** -rng.uniform(0.0, 1.0 + octaves, x.shape))
+
+
 def gradients_of(point: Point, weights: Array) -> list[Array | None] | None:
     """Compute the VJP; zeros for an input without a gradient; None if there is no such mode."""
     if not point.subject.reverse:

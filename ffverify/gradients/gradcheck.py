@@ -39,21 +39,12 @@ from .function_under_test import Call, Clock, Fault, FunctionUnderTest, is_lambd
 from .given.derivatives import MODES, Derivatives, diagonal
 from .given.searching import GRAVITY, search
 from .given.slots import Slots
-from .judge.multiples import far_multiples
 from .judge.numbers import Judged, Screening
-from .judge.primals import other_values
 from .judge.questions import judge, look_ahead
-from .laws import (
-    DRAWS,
-    RANDOM,
-    VARIES,
-    draws,
-    is_random,
-    lasting_checks,
-    mutations,
-    side_checks,
-    varies,
-)
+from .laws.multiples import far_multiples
+from .laws.primals import other_values
+from .laws.randomness import DRAWS, RANDOM, VARIES, draws, is_random, varies
+from .laws.side_checks import lasting_checks, mutations, side_checks
 from .report import GradcheckError, GradcheckReport, Told, listeners
 from .reporting.extent import extent
 from .reporting.reproduction import along, code

@@ -27,9 +27,8 @@ from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.slopes import projection_slope
 from ffverify.verdicts.verdict import Verdict
 
-from .evaluation import cotangents_at, gradients_of, tangents_at, tangents_of
+from .evaluation import cotangents_at, gradients_of, stirred, tangents_at, tangents_of
 from .judge.numbers import Judged
-from .laws import stirred
 
 # TF32 rounds or cuts the operands of a product to 11 bits: each is off by up to 2^-10 of itself.
 _TF32 = 2 * 2.0**-10 + 2.0**-20

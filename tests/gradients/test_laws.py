@@ -7,7 +7,7 @@ import pytest
 
 from ffverify.gradients.function_under_test import subject
 from ffverify.gradients.gradcheck import gradcheck
-from ffverify.gradients.laws import side_checks
+from ffverify.gradients.laws.side_checks import side_checks
 
 X = np.array([[0.5, -1.25, 2.0], [1.0, 0.25, -0.5]])
 

@@ -17,12 +17,12 @@ import numpy as np
 
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import FORMATS, Array, dtype_name
-from ffverify.gradients.evaluation import Point, finite_results, widened
-from ffverify.gradients.laws import Complaint, stirred
+from ffverify.gradients.evaluation import Point, finite_results, stirred, widened
+from ffverify.gradients.judge.numbers import Numbers, Screening, gradients, tangents
+from ffverify.gradients.judge.questions import execution_and_accuracy
 from ffverify.verdicts.verdict import Verdict
 
-from .numbers import Numbers, Screening, gradients, tangents
-from .questions import execution_and_accuracy
+from .asked import Complaint
 
 _OCTAVES = 40
 _LITTLE = 12  # of the octaves on one side of 1, the part that no good code's numbers are away from the end

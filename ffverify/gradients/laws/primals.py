@@ -16,13 +16,13 @@ import numpy as np
 from ffverify.exact.formats import is_floating
 from ffverify.frameworks.arrays import coarsest, to_numpy
 from ffverify.gradients.equality import alike, same
-from ffverify.gradients.evaluation import Point
+from ffverify.gradients.evaluation import Point, stirred
 from ffverify.gradients.function_under_test import Fault, FunctionUnderTest
-from ffverify.gradients.laws import Complaint, stirred
+from ffverify.gradients.judge.numbers import Judged, Screening, values
+from ffverify.gradients.judge.questions import execution_and_accuracy
 from ffverify.verdicts.verdict import Verdict
 
-from .numbers import Judged, Screening, values
-from .questions import execution_and_accuracy
+from .asked import Complaint
 
 PointAt = Callable[[Sequence[Any], Sequence[Any]], Point]
 

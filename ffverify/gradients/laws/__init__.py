@@ -1,0 +1,1 @@
+"""What a derivative must do whatever its value is: checks beside the numbers."""
