@@ -58,21 +58,21 @@ MUTANTS = {
     ),
     # laws
     "inputs may be changed": Mutant("gradcheck.mutations", _nothing),
-    "a VJP may change its inputs": Mutant("laws.mutations", _nothing),
-    "random functions are judged": Mutant("laws.is_random", _constant(False)),
-    "gradients may be of any kind": Mutant("laws._kinds", _nothing),
+    "a VJP may change its inputs": Mutant("laws.side_checks.mutations", _nothing),
+    "random functions are judged": Mutant("laws.side_checks.is_random", _constant(False)),
+    "gradients may be of any kind": Mutant("laws.side_checks._kinds", _nothing),
     "random VJPs are judged": Mutant("gradcheck.varies", _constant(False)),
-    "a VJP need not be linear": Mutant("laws._linearity", _nothing),
+    "a VJP need not be linear": Mutant("laws.side_checks._linearity", _nothing),
     "far from 1 it need not be linear": Mutant("gradcheck.far_multiples", _nothing),
-    "a zero cotangent may give anything": Mutant("laws._at_zero", _nothing),
+    "a zero cotangent may give anything": Mutant("laws.side_checks._at_zero", _nothing),
     "nothing is asked of pure programs": Mutant("gradcheck.lasting_checks", _nothing),
-    "a second backward may differ": Mutant("laws._changed_again", _constant([])),
-    "layouts are not tried": Mutant("laws._layouts", _nothing),
-    "rows are not tried alone": Mutant("laws._rows", _nothing),
-    "rows that share memory are not tried": Mutant("laws._shared_memory", _nothing),
-    "layouts are tried where noise is all": Mutant("laws._steady", _constant(True)),
+    "a second backward may differ": Mutant("laws.side_checks._changed_again", _constant([])),
+    "layouts are not tried": Mutant("laws.side_checks.layouts", _nothing),
+    "rows are not tried alone": Mutant("laws.side_checks.rows", _nothing),
+    "rows that share memory are not tried": Mutant("laws.layouts._shared_memory", _nothing),
+    "layouts are tried where noise is all": Mutant("laws.side_checks.are_steady", _constant(True)),
     "gradients have no natural scale": Mutant(
-        "laws._natural", lambda _native, _results, _v, gradients: [0.0] * len(gradients)
+        "laws.side_checks.natural_scales", lambda _native, _results, _v, gradients: [0.0] * len(gradients)
     ),
     # where truth comes from
     "a trace is kept wherever it was made": Mutant(
