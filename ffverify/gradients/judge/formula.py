@@ -15,30 +15,25 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.elements import Undecided, arb, are_finite, midpoints
+from ffverify.exact.elements import arb, are_finite, midpoints
 from ffverify.exact.formats import Array
-from ffverify.gradients.evaluation import Point, attached
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.differences import TOGETHER
 from ffverify.truth.slopes import (
-    Inputs,
     Slopes,
-    exact_value,
-    projection_slope,
     slopes_along,
     weighted,
 )
 from ffverify.verdicts.verdict import Verdict
 
-from .numbers import Judged, Numbers, has_apart
-from .slope import Slope, known, slack
+from .alternatives import may_be, without_derivative
+from .numbers import Judged, Numbers
+from .slope import known, slack
 
 # How much is done at a time: the slopes of as many elements from one run, of the rest sums in so many parts.
 _SINGLY, _PARTS = 64, 32
 # Sums lose nothing of slopes, which are good to two thirds of the first precision.
 _BITS = 2 * FIRST_PRECISION
-# Half of the bits that such slopes have: what is 0 to so many is 0.
-_RESOLVED = 2.0 ** -(FIRST_PRECISION // 3)
 
 
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
@@ -61,7 +56,7 @@ def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any
         # A truncated series is off by a rounding of each term, whatever is left of their sum.
         if kind in found or abs(balls[i] - t).lower() <= slack(numbers.point, slope.uncancelled):
             continue
-        if not slope.may_be(balls[i]):
+        if not may_be(slope, balls[i]):
             found[kind] = i, t
     return dict(found.values())
 
@@ -203,7 +198,7 @@ def judge_sum(vjp: Numbers, exact: Slopes, step: Array) -> None:
     along = vjp.along(identity.step)
     if vjp.own is None:  # nobody knows what cancels in single elements
         allowed += vjp.point.growth * fmt.unit_roundoff * float(along.uncancelled)
-    if size <= allowed or along.may_be(terms.sum()) or has_apart(along):
+    if size <= allowed or may_be(along, terms.sum()) or without_derivative(along, terms.sum()):
         return
     lost = vjp.own is None and along.has_lost_values()
     ulp = 2.0 ** int(fmt.ulp_exponents(np.array([float(whole.mid())]))[0])
@@ -214,69 +209,3 @@ def judge_sum(vjp: Numbers, exact: Slopes, step: Array) -> None:
             reason="Elements that sit on a kink are right one by one, but not together.",
         )
     )  # fmt: skip
-
-
-def undefined(numbers: Numbers, sloped: Array) -> Array:
-    """Tell which numbers of a mode are not finite because of results without a slope, none of the ``sloped``.
-
-    Of a VJP they are the elements that move these beside the point, and along which they have no slope at
-    it, as those of x^y along y at 0 have: 0, their cotangent, times their infinite slope is nan, and that is
-    no fault of the code's. Where such slopes grow towards the point, as a singular matrix's factors' do,
-    they are also what other results share with these: in a JVP all, in a VJP elements whose slope changes
-    beside the point.
-    """
-    point, broken = numbers.point, np.flatnonzero(~np.isfinite(numbers.computed))
-    out = np.zeros(numbers.computed.size, dtype=bool)
-    without = np.flatnonzero(~sloped & attached(point)) if broken.size else broken
-    if not without.size:
-        return out
-    weights = np.zeros(sloped.size)
-    weights[without] = np.sqrt(1.0 + np.arange(without.size))  # so that no slopes add up to 0
-    try:
-        far, near = (_slopes_at(numbers, weights, broken, point.beside(d)) for d in (0.5, 0.75))
-        # Beside a jump slopes stay; those of x^0.9 grow by 15 % and more, in whatever format.
-        grow = any(
-            not abs(n).upper() < 1.1 * abs(f).lower() for n, f in zip(near, far, strict=True)
-        )
-        if numbers.directions is not None:
-            out[broken] = grow
-            return out
-        out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in far]
-        if out.any() and _are_defined(point, without):
-            moving = broken[out[broken]].tolist()
-            for i, place in zip(moving, numbers.places(moving), strict=True):
-                own = Slope(point, weights, point.unit(*place)).truth
-                finite = own.exact[0].abs_upper() < BALLS.exact(point.fmt.overflow)
-                out[i] = not (own.resolved[0] and finite)
-        if grow:
-            here, there = (
-                _slopes_at(numbers, numbers.weights, broken, x)
-                for x in (point.inputs, point.beside(0.75))
-            )
-            allowed = arb(point.fmt.unit_roundoff).sqrt()
-            out[broken] |= [
-                not abs(a - b).upper() <= allowed * (abs(a) + abs(b)).lower()
-                for a, b in zip(here, there, strict=True)
-            ]
-    except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
-        out[broken] = True
-    return out
-
-
-def _slopes_at(numbers: Numbers, weights: Array, elements: Array, inputs: Inputs) -> list[Any]:
-    """Give the exact slopes of weighted results along elements of a VJP, or along the direction of a JVP."""
-    vector, directions = numbers.point.vector, numbers.directions
-    if directions is not None:
-        return [projection_slope(vector, weights, inputs, directions, FIRST_PRECISION)]
-    places = numbers.places(elements.tolist())
-    return slopes_along(vector, weights, inputs, places, FIRST_PRECISION)
-
-
-def _are_defined(point: Point, results: Array) -> bool:
-    """Tell whether results have values: those without any at the highest precision have no slope at any."""
-    try:
-        return bool(
-            are_finite(exact_value(point.vector, point.inputs, bits=CEILING)[results]).all()
-        )
-    except Undecided:
-        return False

@@ -32,18 +32,12 @@ from ffverify.gradients.evaluation import (
     tangents_of,
 )
 from ffverify.truth.adaptive import Truth
-from ffverify.truth.neighbourhood import is_apart
 from ffverify.verdicts.finding import lost_ulps
 from ffverify.verdicts.verdict import Verdict
 
+from .alternatives import without_derivative
 from .exactly import Exactly, run_alone
 from .slope import Slope, varied
-
-_APART = "A result's value at this very point is not its limit beside it: there is no derivative."
-_STAIRCASE = (
-    "It is the slope over many roundings of the inputs: between two of them the function is a staircase, "
-    "as bisection leaves one."
-)
 
 
 @dataclass(frozen=True)
@@ -356,12 +350,9 @@ class Numbers:
         reason: str = "",
     ) -> None:  # fmt: skip
         """Keep element i, which is off by an error, in ulps."""
-        if kind in (Verdict.WRONG, Verdict.NONFINITE) and self.mode != "value":
-            slope = self.slope(i)
-            if has_apart(slope):
-                kind, reason = Verdict.INCONCLUSIVE, _APART
-            elif slope.is_of_staircase(float(self.computed[i])):
-                kind, reason = Verdict.INCONCLUSIVE, _STAIRCASE
+        accused = kind in (Verdict.WRONG, Verdict.NONFINITE) and self.mode != "value"
+        if accused and (why := without_derivative(self.slope(i), float(self.computed[i]))):
+            kind, reason = Verdict.INCONCLUSIVE, why
         k = int(self.which[i])
         array = self.computed[self.which == k].reshape(self.shapes[k])
         index = tuple(int(n) for n in np.unravel_index(self.place[i], self.shapes[k]))
@@ -371,25 +362,6 @@ class Numbers:
                 truth, error, allowed, tail, reason,
             )
         )  # fmt: skip
-
-
-def has_apart(slope: Slope) -> bool:
-    """Tell whether a result's value at a point is not its limit beside it, as far as it is known.
-
-    What is moved are the arguments along which a slope is asked for: a label, a float at which a loss jumps,
-    is none of them.
-    """
-    point, moved = slope.point, tuple(d is not None and bool(d.any()) for d in slope.directions)
-    if (_APART, moved) not in point.memo:
-        given = enumerate(zip(point.points, moved, strict=True))
-        directions = [varied(np.ones(x.shape), j) if m else None for j, (x, m) in given]
-        by_differences = point.formulas.is_apart
-        point.memo[_APART, moved] = (
-            is_apart(point.vector, point.inputs, directions)
-            if by_differences is None
-            else by_differences(directions)
-        )
-    return bool(point.memo[_APART, moved])
 
 
 def values(point: Point, found: Screening) -> Numbers:

@@ -7,7 +7,7 @@ F is the function's exact program, G that of its derivative code, ĝ what this c
    element of any size. Only where it fails the slopes of single elements are measured (`.formula`).
 2. *Execution*: is ĝ a rounding of G? |ĝ - G| ≤ the running bound of G.
 3. *Accuracy*: is ĝ as good as a good algorithm's? |ĝ - G| ≤ g·u·|G| + how far G moves when the inputs move
-   by g·u + g subnormals (``execution_and_accuracy``).
+   by g·u + g subnormals (2 and 3: `.accuracy`).
 
 ``wrong``: 1 or 2 fails. ``imprecise``: only 3 fails. ``nonfinite``: nan or infinity where the derivative is
 finite and representable. ``correct``: all three hold. Once 1 holds G is the truth of every element; where G
@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
@@ -37,8 +36,10 @@ from ffverify.truth.slopes import Slopes, slopes, slopes_together
 from ffverify.verdicts.verdict import Verdict
 from ffverify.verdicts.verdict import judge as judge_numbers
 
-from .exactly import MANY, PROBABLE, Exactly, run_together
-from .formula import faults, judge_sum, reverse_faults, undefined
+from .accuracy import execution_and_accuracy
+from .alternatives import undefined
+from .exactly import Exactly, run_together
+from .formula import faults, judge_sum, reverse_faults
 from .numbers import Numbers, Screening, gradients, tangents, values
 from .slope import known
 from .unknown import judge_one, judge_tangents, judge_vjp, screen_by_differences
@@ -256,103 +257,3 @@ def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
             float(found.allowed_ulps[0]), tail=cut_off and numbers.is_relative(i, exact),
         )  # fmt: skip
     execution_and_accuracy(numbers, asked)
-
-
-def execution_and_accuracy(numbers: Numbers, asked: Array) -> None:
-    """Compare what was computed with what the same code gives in exact arithmetic; keep the worst that fails.
-
-    ``asked`` are the elements that are judged.
-    """
-    point, computed, own = numbers.point, numbers.computed, numbers.exactly
-    fmt, g, exact = point.fmt, point.growth, own.floats
-    unit, flushed = g * fmt.unit_roundoff, g * 2.0**fmt.emin
-    off, error = numbers.doubts
-    if not np.isfinite(computed).all():
-        asked = asked & (np.isfinite(computed) | ~numbers.too_large)
-    largest = numbers.of_largest(exact)
-    unseen = np.where(asked & np.isfinite(exact) & (largest > 0), unit, np.nan)
-    doubted = asked & off
-    if not doubted.any():
-        numbers.unseen(unseen)
-        return
-    # Of an array's losses that are rounding beside it the first is told. More are no news, as long as the
-    # code's own roundings explain them: whether it ran right is asked of every number.
-    warned = np.array([(numbers.mode, owner) in point.warned for owner in numbers.owners])
-    old = doubted & warned[numbers.which] & (error <= unit * largest)
-    if old.any():
-        doubted &= ~(old & (error <= own.running + flushed))
-    balls = numbers.balls
-    # What is undefined here is left out: the formula question was asked of it.
-    doubtful = np.array([i for i in np.flatnonzero(doubted) if balls[i].is_finite()], dtype=int)
-    if not doubtful.size:
-        numbers.unseen(unseen)
-        return
-
-    truth = known(balls[doubtful], g)
-    truth = replace(
-        truth, measure=lambda: BALLS.array(_motion(numbers, doubtful, error[doubtful])).values
-    )
-    # Below the smallest normal number results may be flushed to zero: nothing is promised there.
-    found = judge_numbers(
-        computed[doubtful], truth, fmt,
-        running=lambda: BALLS.array(own.running[doubtful] + flushed).values,
-    )  # fmt: skip
-    allowed = np.ldexp(found.allowed_ulps, fmt.ulp_exponents(exact[doubtful]))
-    ranked = []
-    for k, i in enumerate(doubtful.tolist()):
-        kind, size, finite = found.verdicts[k], float(found.error_ulps[k]), np.isfinite(computed[i])
-        if kind is not Verdict.CORRECT:
-            if finite and not balls[i].contains(0):
-                numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
-            tail = kind is Verdict.IMPRECISE and numbers.is_relative(i, balls[i])
-            if not (tail and warned[numbers.which[i]]):
-                ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, k))
-        elif finite and largest[i]:
-            # At a tie any of the slopes beside it is right, however far apart they are.
-            lost = allowed[k] > fmt.unit_roundoff**0.5 * largest[i]
-            if not (lost and numbers.mode != "value" and numbers.slope(i).is_limit(computed[i])):
-                with np.errstate(over="ignore"):
-                    unseen[i] = max(unit, allowed[k] / largest[i])
-    numbers.unseen(unseen)
-    for _, tail, minus, i, k in sorted(ranked)[:2]:
-        number, decided = float(computed[i]), own.code and np.isfinite(own.running[i])
-        # Code whose constants are rounded may be off itself where what it computed is right.
-        if numbers.mode != "value" and (
-            numbers.slope(i).is_limit(number)
-            or (not decided and numbers.slope(i).is_of_branches(number))
-        ):
-            continue
-        kind, allowed_ulps = found.verdicts[k], float(found.allowed_ulps[k])
-        numbers.fail(i, kind, known(balls[i], g), -minus, allowed_ulps, tail=tail)
-        break
-
-
-def _motion(numbers: Numbers, chosen: Array, error: Array) -> Array:
-    """Give how far chosen numbers, which have errors, move with the inputs: with many, as floats tell.
-
-    That costs three runs in floats in place of two in balls, half of a check of a million numbers. It is
-    √m times a 2-norm, as are the moves in balls (see `PROBABLE`); what floats leave open these tell.
-
-    Where the largest of an array moves by its own size, and within the moves lies a pole or a branch,
-    smaller moves may move it farther, without bound: no digit is promised, and all that is asked is what
-    roundings can add up to. Deviations of an ulp or two from a mean are so, normalised.
-    """
-    point, own = numbers.point, numbers.exactly
-    count = sum(x.size for x, f in zip(point.points, point.floating, strict=True) if f)
-    floats = numbers.motion if count > MANY and numbers.mode != "value" else None
-    if floats is not None and np.all(floats[chosen] > 0):
-        return floats[chosen] * min(1.0, PROBABLE / np.sqrt(count))  # type: ignore[no-any-return]  # an array
-    found = own.motion(chosen)
-    if np.any(error > found) and own.has_pole_beside:
-        sure = np.where([b.contains(0) for b in own.balls], 0.0, own.floats)
-        with np.errstate(all="ignore"):
-            largest = numbers.of_largest(own.motion(np.arange(sure.size)))
-            # Infinite, or nan, beside an exact 0.
-            share = (largest / numbers.of_largest(sure))[chosen]
-        lost = np.isfinite(share) & (share >= 1)
-        found = np.where(lost, np.maximum(found, own.running[chosen]), found)
-    if np.any(error > found) and count <= MANY:
-        # Of so many moves one is no less than an eighth of any.
-        lost = 8 * own.wild[chosen] >= error
-        found = np.where(lost, np.maximum(found, own.running[chosen]), found)
-    return found

@@ -21,6 +21,7 @@ from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
 
+from .alternatives import may_be
 from .formula import Identity
 from .numbers import Numbers, Screening, gradients, tangents
 
@@ -104,7 +105,7 @@ def judge_one(numbers: Numbers, i: int) -> float:
     if kind is Verdict.INCONCLUSIVE and not is_exact and ball.is_finite():
         kind = Verdict.CORRECT  # as far as these differences can tell: `sensitivity` says how far
     doubtful = kind in _OFF if is_exact else kind is not Verdict.CORRECT
-    if doubtful and slope.may_be(computed):
+    if doubtful and may_be(slope, computed):
         kind = Verdict.CORRECT if is_exact else Verdict.INCONCLUSIVE
         reason = "It lies at a kink, and only differences are known of this function."
     elif kind in _OFF and numbers.is_relative(i, ball):

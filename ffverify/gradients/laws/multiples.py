@@ -18,8 +18,8 @@ import numpy as np
 from ffverify.exact.elements import arb
 from ffverify.exact.formats import FORMATS, Array, dtype_name
 from ffverify.gradients.evaluation import Point, finite_results, stirred, widened
+from ffverify.gradients.judge.accuracy import execution_and_accuracy
 from ffverify.gradients.judge.numbers import Numbers, Screening, gradients, tangents
-from ffverify.gradients.judge.questions import execution_and_accuracy
 from ffverify.verdicts.verdict import Verdict
 
 from .asked import Complaint

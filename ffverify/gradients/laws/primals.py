@@ -18,8 +18,8 @@ from ffverify.frameworks.arrays import coarsest, to_numpy
 from ffverify.gradients.equality import alike, same
 from ffverify.gradients.evaluation import Point, stirred
 from ffverify.gradients.function_under_test import Fault, FunctionUnderTest
+from ffverify.gradients.judge.accuracy import execution_and_accuracy
 from ffverify.gradients.judge.numbers import Judged, Screening, values
-from ffverify.gradients.judge.questions import execution_and_accuracy
 from ffverify.verdicts.verdict import Verdict
 
 from .asked import Complaint
