@@ -54,25 +54,26 @@ MUTANTS = {
     ),
     "numbers of any size are errors": Mutant("given.searching.held_within", _constant(None)),
     "no second order": Mutant(
-        "gradcheck.Check._second_order", _constant(None), "torch_double_backward buggy"
+        "check.Check._second_order", _constant(None), "torch_double_backward buggy"
     ),
     # laws
-    "inputs may be changed": Mutant("gradcheck.mutations", _nothing),
+    "inputs may be changed": Mutant("check.mutations", _nothing),
     "a VJP may change its inputs": Mutant("laws.side_checks.mutations", _nothing),
     "random functions are judged": Mutant("laws.side_checks.is_random", _constant(False)),
     "gradients may be of any kind": Mutant("laws.side_checks._kinds", _nothing),
-    "random VJPs are judged": Mutant("gradcheck.varies", _constant(False)),
+    "random VJPs are judged": Mutant("check.varies", _constant(False)),
     "a VJP need not be linear": Mutant("laws.side_checks._linearity", _nothing),
-    "far from 1 it need not be linear": Mutant("gradcheck.far_multiples", _nothing),
+    "far from 1 it need not be linear": Mutant("check.far_multiples", _nothing),
     "a zero cotangent may give anything": Mutant("laws.side_checks._at_zero", _nothing),
-    "nothing is asked of pure programs": Mutant("gradcheck.lasting_checks", _nothing),
+    "nothing is asked of pure programs": Mutant("check.lasting_checks", _nothing),
     "a second backward may differ": Mutant("laws.side_checks._changed_again", _constant([])),
     "layouts are not tried": Mutant("laws.side_checks.layouts", _nothing),
     "rows are not tried alone": Mutant("laws.side_checks.rows", _nothing),
     "rows that share memory are not tried": Mutant("laws.layouts._shared_memory", _nothing),
     "layouts are tried where noise is all": Mutant("laws.side_checks.are_steady", _constant(True)),
     "gradients have no natural scale": Mutant(
-        "laws.side_checks.natural_scales", lambda _native, _results, _v, gradients: [0.0] * len(gradients)
+        "laws.side_checks.natural_scales",
+        lambda _native, _results, _v, gradients: [0.0] * len(gradients),
     ),
     # where truth comes from
     "a trace is kept wherever it was made": Mutant(
@@ -94,10 +95,10 @@ MUTANTS = {
     ),
     "elements on kinks are not judged": Mutant("judge.questions._on_kinks", _constant(None)),
     "no limit of slopes is right": Mutant(
-        "judge.slope.Slope.is_limit", _constant(False), "sort-tangent twin"
+        "judge.alternatives.is_limit", _constant(False), "sort-tangent twin"
     ),
     "any number is a limit of slopes": Mutant(
-        "judge.slope.Slope.is_limit", _constant(True), "torch_double_backward buggy"
+        "judge.alternatives.is_limit", _constant(True), "torch_double_backward buggy"
     ),
     "constants are not rounded": Mutant("judge.slope.Slope.constants", _constant(0.0)),
     "whole directions are not judged": Mutant(
@@ -124,7 +125,7 @@ MUTANTS = {
         "judge.slope.Slope.of_values", _constant(0.0), "mixture-responsibility twin"
     ),
     "opaque kinks have no limits": Mutant(
-        "judge.slope.Slope._is_limit_of_differences", _constant(False)
+        "judge.alternatives._is_limit_of_differences", _constant(False)
     ),
     "opaque code is not judged": Mutant("judge.unknown._judge_each", _constant(None)),
     "sums that are off lead nowhere": Mutant("judge.unknown._led_to", _constant(([], np.zeros(0)))),

@@ -23,7 +23,7 @@ from .extremes import held_within, is_free, limit
 from .slots import Slots, drawn
 
 if TYPE_CHECKING:
-    from ffverify.gradients.gradcheck import Begun, Check
+    from ffverify.gradients.check import Begun, Check
 
     from .drawing import Drawing
 
