@@ -156,16 +156,27 @@ class _ForEach:
 
 
 def elementwise(
-    name: str, forward: Callable[..., Any], *slopes: Slope, singular: bool = False, **options: Any
+    name: str,
+    forward: Callable[..., Any],
+    *slopes: Slope,
+    singular: bool = False,
+    choosing: bool = False,
+    **options: Any,
 ) -> Primitive:
     """Declare y_i = f(x_1i, ..., x_ni), with NumPy's broadcasting, by its slopes.
 
     `singular` says that a slope can be infinite or NaN at a point of the domain's closure; an exact
-    zero cotangent (or tangent) then still gives zero, as it must for an unselected branch.
+    zero cotangent (or tangent) then still gives zero, as it must for an unselected branch. `choosing`
+    says that a slope of zero is that of an argument without any part in y, however steep it is itself.
     """
     plain = isinstance(forward, np.ufunc) and len(slopes) == 1
     rules = tuple(_scaling(slope, singular=singular, plain=plain) for slope in slopes)
-    return Primitive(name, forward, slopes, rules, rules, **options)
+    maps = tuple(map(_chosen, slopes)) if choosing else rules
+    return Primitive(name, forward, slopes, maps, rules, **options)
+
+
+def _chosen(slope: Any) -> Rule:
+    return lambda x_dot, y, *xs, **params: scale_either(x_dot, slope(y, *xs, **params))
 
 
 def unchanged(v: Value, *_: Any, **__: Any) -> Value:

@@ -39,6 +39,7 @@ relu = elementwise(
     lambda z: np.maximum(z, 0),
     lambda _y, z: greater(z, 0),
     kinks={0.0: 0.0},
+    choosing=True,
     exact=lambda z: np.maximum(z, 0),
 )
 prelu = elementwise(
@@ -87,6 +88,7 @@ hard_swish = elementwise(
     _hard_swish,
     lambda _y, z: where(less_equal(z, -3.0), 0.0, where(greater_equal(z, 3.0), 1.0, z / 3.0 + 0.5)),
     kinks={-3.0: 0.0, 3.0: 1.0},
+    choosing=True,
     flops=4,
     exact=lambda z: z * np.clip(z + 3, 0, 6) / 6,
 )

@@ -276,6 +276,7 @@ maximum = elementwise(
     lambda _y, a, b: _share(greater(a, b), equal(a, b)),
     lambda _y, a, b: _share(less(a, b), equal(a, b)),
     kinks="a = b: half to each",
+    choosing=True,
 )
 minimum = elementwise(
     "minimum",
@@ -283,6 +284,7 @@ minimum = elementwise(
     lambda _y, a, b: _share(less(a, b), equal(a, b)),
     lambda _y, a, b: _share(greater(a, b), equal(a, b)),
     kinks="a = b: half to each",
+    choosing=True,
 )
 # As these, but a number wins over NaN.
 fmax = elementwise(
@@ -291,6 +293,7 @@ fmax = elementwise(
     lambda _y, a, b: _share(_is_left(less(a, b), a), equal(a, b)),
     lambda _y, a, b: _share(_is_left(greater(a, b), b), equal(a, b)),
     kinks="a = b: half to each",
+    choosing=True,
 )
 fmin = elementwise(
     "fmin",
@@ -298,6 +301,7 @@ fmin = elementwise(
     lambda _y, a, b: _share(_is_left(greater(a, b), a), equal(a, b)),
     lambda _y, a, b: _share(_is_left(less(a, b), b), equal(a, b)),
     kinks="a = b: half to each",
+    choosing=True,
 )
 
 
@@ -314,6 +318,7 @@ clip = elementwise(
     lambda x, *, low, high: np.clip(x, low, high),
     lambda _y, x, *, low, high: logical_and(greater(x, low), less(x, high)),
     kinks="x = low, x = high: slope 0",
+    choosing=True,
 )
 where: Primitive = general(
     "where",

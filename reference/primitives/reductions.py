@@ -22,6 +22,7 @@ from ffverify.reference.engine.primitive import (
     linear,
     positive,
     reshape,
+    scale,
     sum_over,
     sum_transpose,
 )
@@ -196,7 +197,8 @@ share = constant("share", _share, exact=_exact_share)
 def _extreme(name: str, ufunc: np.ufunc) -> Any:
     def map_(x_dot: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
         y = y if keepdims else expand(y, x, axis)
-        return sum_over(x_dot * share(x, y, axis=axis), axis=axis, keepdims=keepdims)
+        # However steep an element is that attains no extreme, it has no part in it.
+        return sum_over(scale(share(x, y, axis=axis), x_dot), axis=axis, keepdims=keepdims)
 
     def transpose_(y_bar: Value, y: Value, x: Value, *, axis: Any, keepdims: bool) -> Value:
         if not keepdims:

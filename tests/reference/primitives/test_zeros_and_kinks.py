@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from ffverify.reference import grad, hessian, jacobian, jvp, value_and_grad
+from ffverify.reference import (
+    elementwise,
+    grad,
+    hard_swish,
+    hessian,
+    jacobian,
+    jvp,
+    relu,
+    value_and_grad,
+)
 
 
 def test_powers_at_zero():
@@ -58,6 +67,25 @@ def test_an_unselected_branch_does_not_poison():
     assert t == 0.25
     # A gradient that is really infinite stays so.
     assert grad(np.sqrt)(0.0) == np.inf
+
+
+@np.errstate(divide="ignore")  # NumPy's own warning about 1/√0
+def test_what_is_not_chosen_has_no_part_however_steep_it_is():
+    """In both modes: 0 times the infinite slope of √x at 0 would be NaN."""
+    for f in (
+        lambda x: np.maximum(np.sqrt(x), 5.0),
+        lambda x: np.minimum(-5.0, np.sqrt(x)),
+        lambda x: np.fmax(np.sqrt(x), 5.0),
+        lambda x: np.clip(np.sqrt(x), 1.0, 2.0),
+        lambda x: np.max(np.stack([np.sqrt(x), 5.0 + 0.0 * x])),
+        lambda x: np.min(np.stack([np.sqrt(x), 0.0 * x - 5.0])),
+        lambda x: relu(-np.sqrt(x) - 1.0),
+        lambda x: hard_swish(-np.sqrt(x) - 5.0),
+    ):
+        assert grad(f)(0.0) == jvp(f, (0.0,), (1.0,))[1] == 0
+    wrong = elementwise("maximum", np.maximum, lambda _y, a, b: a > b, lambda _y, a, b: a < b)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(jvp(lambda x: wrong(np.sqrt(x), 5.0), (0.0,), (1.0,))[1])
 
 
 def test_a_quotient_by_pythons_zero_is_numpys():
