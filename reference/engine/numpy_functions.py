@@ -187,10 +187,11 @@ FUNCTIONS |= {
     np.linalg.cholesky: linalg.cholesky_factor,
     np.linalg.svd: factorisations.svd,
     np.linalg.eigh: factorisations.eigh,
-    np.linalg.eigvalsh: lambda a, UPLO="L": factorisations.eigh(a, UPLO).eigenvalues,
+    np.linalg.eigvalsh: factorisations.eigvalsh,
     np.linalg.eig: factorisations.eig,
     np.linalg.eigvals: lambda a: factorisations.eig(a).eigenvalues,
     np.linalg.qr: factorisations.qr,
+    np.linalg.cond: factorisations.cond,
     np.linalg.pinv: lambda a: factorisations.pinv(a),  # noqa: PLW0108  # its slopes know no rcond=
     np.linalg.matrix_power: linalg.matrix_power,
     np.linalg.multi_dot: linalg.multi_dot,

@@ -646,7 +646,7 @@ def _add_scipy(ufunc: np.ufunc) -> None:
 
 # What to write instead of functions without a rule, by meaning.
 INSTEAD = {
-    "choose": "select, take", "cond": "linalg.svd", "cumulative_sum": "cumsum",
+    "choose": "select, take", "cumulative_sum": "cumsum",
     "divide_no_nan": "where", "einsum_path": "einsum", "frexp": "floor, log2", "geomspace": "exp, linspace",
     "histogram2d": "bincount", "histogramdd": "bincount", "ldexp": "exp2", "lexsort": "argsort",
     "logspace": "power, linspace", "lstsq": "linalg.pinv, linalg.solve, linalg.qr",

@@ -25,11 +25,12 @@ from ffverify.reference.engine.var import Value, shape_of
 
 from . import scipy_functions as f
 from .elementary import exp, greater, less, log, log1p, logical_or, square, where
-from .factorisations import pinv
+from .factorisations import log_pseudo_det, pinv
 from .linalg import log_abs_det, matmul, solve
 from .reductions import sum_
 
 LOG_2PI = log_number(2 * pi)
+RCOND = 1e-10  # of the largest eigenvalue of a covariance: smaller ones count as 0
 Density = Callable[..., Value]
 
 
@@ -185,14 +186,18 @@ def _normal_logpdf(
     n = shape_of(cov)[-1]
     if allow_singular:
         w = np.linalg.eigvalsh(cov)
-        some = np.greater(w, 1e-10 * np.max(np.abs(w)))
-        rank, log_det = int(np.sum(np.asarray(some))), sum_(log(np.where(some, w, 1.0)))
+        rank = int(np.sum(np.asarray(np.greater(w, RCOND * np.max(np.abs(w))))))
+        log_det = log_pseudo_det(cov, rcond=RCOND)
     else:
         rank, log_det = n, log_abs_det(cov)
     if entropy:
         return 0.5 * (rank * (LOG_2PI + 1.0) + log_det)
     r = x - mean
-    white = matmul(r, pinv(cov)) if allow_singular else solve(cov, r.T if r.ndim > 1 else r).T
+    white = (
+        matmul(r, pinv(cov, rcond=RCOND))
+        if allow_singular
+        else solve(cov, r.T if r.ndim > 1 else r).T
+    )
     return -0.5 * (rank * LOG_2PI + log_det + sum_(r * white, -1))
 
 

@@ -3,7 +3,7 @@
 A factorisation has several results and a primitive has one: all factors are packed into one row, and
 taken out of it again. Each is declared by its differential alone; its transpose is found by
 differentiating that, which is linear. Where singular or eigenvalues coincide the vectors are not
-defined, and their slopes not finite.
+defined, and their slopes not finite; what needs no vectors (values alone, the nuclear norm) goes without.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffverify.reference.engine.primitive import Primitive, astype, general, reshape, scale
+from ffverify.reference.engine.primitive import (
+    Primitive,
+    astype,
+    general,
+    multilinear,
+    reshape,
+    scale,
+)
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from .elementary import absolute, divide, equal, where
-from .linalg import check_square, inv, matmul, matrix_transpose, tril, triu
-from .reductions import axes, largest, min_, sum_
+from .linalg import check_square, inv, matmul, matrix_transpose, symmetric, tril, triu
+from .reductions import axes, largest, min_, norm, sum_
 from .shaping import concatenate, gather, transpose
 
 Shapes = Sequence[tuple[int, ...]]
@@ -84,17 +91,16 @@ def _factorisation(
         zero = np.zeros(shape_of(a), dtype_of(a))
         return vjp(lambda a_dot: map_(a_dot, row, a), zero)[1](row_bar)[0]
 
-    primitive = general(
-        name,
-        forward,
-        (map_, transposed),
-        flops=lambda _row, a: 20.0 * prod(shape_of(a)[:-2]) * min(shape_of(a)[-2:]) ** 3,
-    )
+    primitive = general(name, forward, (map_, transposed), flops=_flops)
     FACTORISATIONS.append(primitive)
     return lambda a: _unpacked(primitive(a), shapes(*shape_of(a)[-2:]))
 
 
 FACTORISATIONS: list[Primitive] = []
+
+
+def _flops(_y: Value, a: Value, **_: Any) -> float:
+    return 20.0 * prod(shape_of(a)[:-2]) * min(shape_of(a)[-2:]) ** 3
 
 
 def _diagonal(x: Value) -> Value:
@@ -117,12 +123,54 @@ def _along_columns(w: Value) -> Value:
     return reshape(w, shape=(*shape_of(w), 1))
 
 
+# Σ_k w_k u_k v_kᵀ, and u_kᵀ a v_k for every k, to which it is transposed. As everywhere a weight of
+# exactly zero wins, here against vectors whose slopes are not finite.
+def _weighted(u: Any, w: Any, vh: Any) -> Any:
+    left_out = w == 0
+    left = np.where(_along_rows(left_out), 0, u * _along_rows(w))
+    return left @ np.where(_along_columns(left_out), 0, vh)
+
+
+rank_ones: Primitive = multilinear(
+    "rank_ones",
+    _weighted,
+    lambda y_bar, _y, _u, w, vh: scale(_along_rows(w), matmul(y_bar, matrix_transpose(vh))),
+    lambda y_bar, _y, u, _w, vh: in_vectors(u, y_bar, vh),
+    lambda y_bar, _y, u, w, _vh: scale(_along_columns(w), matmul(matrix_transpose(u), y_bar)),
+    flops=lambda y, _u, w, _vh: 2.0 * prod(shape_of(y)) * shape_of(w)[-1],
+    exact=lambda u, w, vh: (u * w[..., None, :]) @ vh,
+)
+in_vectors: Primitive = multilinear(
+    "in_vectors",
+    lambda u, a, vh: np.sum(u * (a @ np.swapaxes(vh, -1, -2)), axis=-2),
+    lambda y_bar, _y, _u, a, vh: scale(_along_rows(y_bar), matmul(a, matrix_transpose(vh))),
+    lambda y_bar, _y, u, _a, vh: rank_ones(u, y_bar, vh),
+    lambda y_bar, _y, u, a, _vh: scale(_along_columns(y_bar), matmul(matrix_transpose(u), a)),
+    flops=lambda y, _u, a, _vh: 2.0 * prod(shape_of(a)) * shape_of(y)[-1],
+    exact=lambda u, a, vh: np.sum(u * (a @ np.swapaxes(vh, -1, -2)), axis=-2),
+)
+
+
+def _values_alone(
+    name: str, forward: Callable[..., Any], vectors: Callable[..., tuple[Value, Value]]
+) -> Primitive:
+    """Declare singular or eigenvalues by `vectors`, a -> (u, vᵀ): those that coincide spoil no other one."""
+
+    def map_(a_dot: Value, _w: Value, a: Value, **params: Any) -> Value:
+        u, vh = vectors(a, **params)
+        return in_vectors(u, a_dot, vh)
+
+    def transposed(w_bar: Value, _w: Value, a: Value, **params: Any) -> Value:
+        u, vh = vectors(a, **params)
+        return rank_ones(u, w_bar, vh)
+
+    return general(name, forward, (map_, transposed), flops=_flops)
+
+
 # Eigenvalues -----------------------------------------------------------------------------------------
 def _eigh_differential(a_dot: Value, _a: Value, w: Value, v: Value) -> Sequence[Value]:
-    a_dot = 0.5 * (
-        a_dot + matrix_transpose(a_dot)
-    )  # the matrix is symmetric, and so is its tangent
-    inside = matmul(matmul(matrix_transpose(v), a_dot), v)
+    # The matrix is symmetric, and so is its tangent.
+    inside = matmul(matmul(matrix_transpose(v), symmetric(a_dot)), v)
     return _diagonal(inside), matmul(v, scale(inside, _gaps(w)))
 
 
@@ -138,14 +186,33 @@ _eigh, _eigh_upper = (
 )
 
 
-def eigh(a: Value, UPLO: str = "L") -> Eigen:  # NumPy's
-    """As `numpy.linalg.eigh`: of the lower triangle (UPLO="L") or the upper one alone."""
+def _eigenvectors(a: Value) -> tuple[Value, Value]:
+    v = _eigh(a)[1]
+    return v, matrix_transpose(v)
+
+
+eigenvalues = _values_alone("eigenvalues", np.linalg.eigvalsh, _eigenvectors)
+
+
+def _of_triangle(a: Value, UPLO: str) -> Value:
+    """Return the symmetric matrix that has the lower triangle (UPLO="L"), or the upper one."""
     check_square("eigh", a)
     if UPLO.upper() not in ("L", "U"):
         raise ValueError(f"eigh: UPLO={UPLO!r}: 'L' or 'U'")
     if UPLO.upper() == "L":
-        return Eigen(*_eigh(tril(a) + matrix_transpose(tril(a, -1))))
-    return Eigen(*_eigh_upper(triu(a) + matrix_transpose(triu(a, 1))))
+        return tril(a) + matrix_transpose(tril(a, -1))
+    return triu(a) + matrix_transpose(triu(a, 1))
+
+
+def eigh(a: Value, UPLO: str = "L") -> Eigen:  # NumPy's
+    """As `numpy.linalg.eigh`: of the lower triangle (UPLO="L") or the upper one alone."""
+    factors = _eigh if UPLO.upper() == "L" else _eigh_upper
+    return Eigen(*factors(_of_triangle(a, UPLO)))
+
+
+def eigvalsh(a: Value, UPLO: str = "L") -> Value:  # NumPy's
+    """As `numpy.linalg.eigvalsh`, see `eigh`."""
+    return eigenvalues(_of_triangle(a, UPLO))
 
 
 def _real_eig(a: Any) -> tuple[Any, Any]:
@@ -201,10 +268,20 @@ _svd = _factorisation(
 )
 
 
+def _singular_vectors(a: Value) -> tuple[Value, Value]:
+    u, _, vh = _svd(a)
+    return u, vh
+
+
+singular_values = _values_alone(
+    "singular_values", functools.partial(np.linalg.svd, compute_uv=False), _singular_vectors
+)
+
+
 def svd(a: Value, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     """As `numpy.linalg.svd`; the vectors beyond the smaller side are not defined, so not here."""
     if not compute_uv:
-        return _svd(a)[1]
+        return singular_values(a)
     if full_matrices and len(set(shape_of(a)[-2:])) > 1:
         raise TypeError(
             "svd: full_matrices=True of a matrix that is not square has vectors that the matrix does "
@@ -238,7 +315,7 @@ def qr(a: Value, mode: str = "reduced") -> Any:
 
 
 # The pseudo-inverse ----------------------------------------------------------------------------------
-def _pinv_map(a_dot: Value, p: Value, a: Value) -> Value:
+def _pinv_map(a_dot: Value, p: Value, a: Value, **_: Any) -> Value:
     p_t, d_t = matrix_transpose(p), matrix_transpose(a_dot)
     identities = [np.eye(n, dtype=dtype_of(a)) for n in shape_of(a)[-2:]]
     left, right = identities[1] - matmul(p, a), identities[0] - matmul(a, p)
@@ -249,7 +326,7 @@ def _pinv_map(a_dot: Value, p: Value, a: Value) -> Value:
     )
 
 
-def _pinv_transpose(p_bar: Value, p: Value, a: Value) -> Value:
+def _pinv_transpose(p_bar: Value, p: Value, a: Value, **_: Any) -> Value:
     p_t, b_t = matrix_transpose(p), matrix_transpose(p_bar)
     identities = [np.eye(n, dtype=dtype_of(a)) for n in shape_of(a)[-2:]]
     left, right = identities[1] - matmul(p, a), identities[0] - matmul(a, p)
@@ -260,7 +337,7 @@ def _pinv_transpose(p_bar: Value, p: Value, a: Value) -> Value:
     )
 
 
-def _exact_pinv(a: Any) -> Any:
+def _exact_pinv(a: Any, **_: Any) -> Any:
     """Of a matrix of full rank."""
     t = np.swapaxes(a, -1, -2)
     return np.linalg.inv(t @ a) @ t if a.shape[-2] >= a.shape[-1] else t @ np.linalg.inv(a @ t)
@@ -271,8 +348,95 @@ pinv = general(
     "pinv",
     np.linalg.pinv,
     (_pinv_map, _pinv_transpose),
-    flops=lambda _y, a: 20.0 * prod(shape_of(a)) * min(shape_of(a)[-2:]),
+    flops=lambda _y, a, **_: 20.0 * prod(shape_of(a)) * min(shape_of(a)[-2:]),
     exact=_exact_pinv,
+)
+
+
+def _log_pseudo_det(a: Any, *, rcond: float) -> Any:
+    w = np.linalg.eigvalsh(a)
+    some = w > rcond * np.max(np.abs(w), axis=-1, keepdims=True)
+    return np.sum(np.log(np.where(some, w, 1)), axis=-1)
+
+
+def _transposed_pinv(a: Value, rcond: float) -> Value:
+    return matrix_transpose(pinv(a, rcond=rcond))
+
+
+# Of the eigenvalues of a symmetric matrix that are above `rcond` of the largest one.
+log_pseudo_det = general(
+    "log_pseudo_det",
+    _log_pseudo_det,
+    (
+        lambda a_dot, _y, a, *, rcond: sum_(_transposed_pinv(a, rcond) * a_dot, (-2, -1)),
+        lambda y_bar, _y, a, *, rcond: (
+            _along_columns(_along_columns(y_bar)) * _transposed_pinv(a, rcond)
+        ),
+    ),
+    flops=_flops,
+    exact=lambda a, **_: np.log(np.linalg.det(a)),  # of full rank
+)
+
+
+# The polar factor ------------------------------------------------------------------------------------
+def _sylvester_of_symmetric(h: Any, q: Any) -> Any:
+    w, v = np.linalg.eigh(symmetric(h))
+    turned = np.swapaxes(v, -1, -2) @ q @ v
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = turned / (_along_rows(w) + _along_columns(w))
+    return v @ inside @ np.swapaxes(v, -1, -2)
+
+
+def _sylvester_map_h(h_dot: Value, x: Value, h: Value, _q: Value) -> Value:
+    h_dot = symmetric(h_dot)
+    return -sylvester_of_symmetric(h, matmul(h_dot, x) + matmul(x, h_dot))
+
+
+def _sylvester_transpose_h(x_bar: Value, x: Value, h: Value, _q: Value) -> Value:
+    y, x_t = sylvester_of_symmetric(h, x_bar), matrix_transpose(x)
+    return -symmetric(matmul(y, x_t) + matmul(x_t, y))
+
+
+# X with H X + X H = Q, H symmetric: where eigenvalues coincide their sums are as good as any.
+sylvester_of_symmetric: Primitive = general(
+    "sylvester_of_symmetric",
+    _sylvester_of_symmetric,
+    (_sylvester_map_h, _sylvester_transpose_h),
+    (
+        lambda q_dot, _x, h, _q: sylvester_of_symmetric(h, q_dot),
+        lambda x_bar, _x, h, _q: sylvester_of_symmetric(h, x_bar),
+    ),
+    flops=lambda x, *_: 30.0 * prod(shape_of(x)) * shape_of(x)[-1],
+)
+
+
+def _polar_factor(a: Any) -> Any:
+    u, _, vh = np.linalg.svd(a, full_matrices=False)
+    return u @ vh
+
+
+def _polar_slope(v: Value, q: Value, a: Value) -> Value:
+    """Return Q's slope for A = Q H: X H + H X = Qᵀ dA - dAᵀ Q with X = Qᵀ dQ; as a map it is symmetric."""
+    m, n = shape_of(a)[-2:]
+    if m < n:
+        return matrix_transpose(_polar_slope(*map(matrix_transpose, (v, q, a))))
+    q_t = matrix_transpose(q)
+    h, inside = matmul(q_t, a), matmul(q_t, v)
+    y = matmul(q, sylvester_of_symmetric(h, inside - matrix_transpose(inside)))
+    return y if m == n else y + matmul(v - matmul(q, inside), inv(h))
+
+
+# U Vᵀ of A = U S Vᵀ, and the sum of S, of which it is the slope. Of lower rank the sum has a kink.
+polar_factor = general("polar_factor", _polar_factor, (_polar_slope, _polar_slope), flops=_flops)
+nuclear_norm = general(
+    "nuclear_norm",
+    lambda a: np.sum(np.linalg.svd(a, compute_uv=False), axis=-1),
+    (
+        lambda a_dot, _y, a: sum_(polar_factor(a) * a_dot, (-2, -1)),
+        lambda y_bar, _y, a: _along_columns(_along_columns(y_bar)) * polar_factor(a),
+    ),
+    kinks="rank below the smaller side: U Vᵀ",
+    flops=_flops,
 )
 
 
@@ -286,14 +450,24 @@ def matrix_norm(x: Value, ord: Any, axis: Any, *, keepdims: bool = False) -> Val
         y = extreme(sum_(absolute(x), summed, keepdims=True), other, keepdims=True)
     elif ord in (2, -2, "nuc"):
         rest = tuple(a for a in range(len(shape_of(x))) if a not in (row, column))
-        s = _svd(transpose(x, axes=(*rest, row, column)))[1]
-        y = sum_(s, -1) if ord == "nuc" else extreme(s, -1)
+        x_last = transpose(x, axes=(*rest, row, column))
+        y = nuclear_norm(x_last) if ord == "nuc" else extreme(singular_values(x_last), -1)
     else:
         raise ValueError(f"norm: ord={ord!r} is no norm of matrices: use 1, 2, inf, 'fro' or 'nuc'")
     shape = [1 if a in (row, column) else n for a, n in enumerate(shape_of(x))]
     if not keepdims:
         shape = [n for a, n in enumerate(shape) if a not in (row, column)]
     return reshape(y, shape=tuple(shape))
+
+
+def cond(x: Value, p: Any = None) -> Value:
+    """As `numpy.linalg.cond`, but for p other than 2 and -2 of regular matrices alone."""
+    if p in (None, 2, -2):
+        s = singular_values(x)
+        ends = [gather(s, index=(..., i)) for i in (0, -1)]
+        return divide(*(reversed(ends) if p == -2 else ends))
+    check_square("cond", x)
+    return norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
 
 
 def vector_norm(x: Value, ord: float, axis: Any, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's

@@ -543,13 +543,105 @@ log_abs_det = general(
     flops=_cubic,
     exact=lambda a: np.log(abs(np.linalg.det(a))),
 )
-# Of a singular matrix there is a value, but no derivative here: `inv` says so.
-det: Primitive = general(
+
+
+# Determinants: polynomials of the elements, which have slopes at singular matrices too --------------------
+def _in_singular_vectors(a: Any, inside: Callable[[Any, Any, Any], Any]) -> Any:
+    """Return det(U) det(V) U inside(S, U, Vᵀ) Vᵀ of A = U S Vᵀ: its cofactors are those of S, turned."""
+    u, s, vh = np.linalg.svd(a)
+    sign = np.rint(np.linalg.det(u) * np.linalg.det(vh))
+    return sign[..., None, None] * (u @ inside(s, u, vh) @ vh)
+
+
+def _products_of_others(s: Any, *, pairs: bool) -> Any:
+    """Multiply all s but the i-th, or but i-th and j-th; zeros and powers of 2 are counted beside."""
+    zero = s == 0
+    mantissa, power = np.frexp(np.where(zero, 1, s))
+    parts = [mantissa, power, zero.astype(int)]
+    product, total, zeros = (x[..., None] for x in (mantissa.prod(-1), power.sum(-1), zero.sum(-1)))
+    if pairs:
+        product, total, zeros = (x[..., None] for x in (product, total, zeros))
+        combine = (np.multiply, np.add, np.add)
+        parts = [f(x[..., :, None], x[..., None, :]) for f, x in zip(combine, parts, strict=True)]
+    mantissa, power, left_out = parts
+    return np.where(left_out == zeros, np.ldexp(product / mantissa, total - power), 0)
+
+
+def _cofactors(a: Any) -> Any:
+    """By det(A) A⁻ᵀ, which loses nothing near a singular matrix (Stewart 1998), but at one."""
+    d, eye = np.linalg.det(a)[..., None, None], np.eye(a.shape[-1], dtype=a.dtype)
+    singular = d == 0
+    y = d * np.swapaxes(np.linalg.inv(np.where(singular, eye, a)), -1, -2)
+    if not singular.any():
+        return y
+    turned = _in_singular_vectors(
+        a, lambda s, *_: eye * _products_of_others(s, pairs=False)[..., None]
+    )
+    return np.where(singular, turned, y)
+
+
+def _cofactors_along(a: Any, e: Any) -> Any:
+    def of_diagonal(s: Any, u: Any, vh: Any) -> Any:
+        inside = np.swapaxes(u, -1, -2) @ e @ np.swapaxes(vh, -1, -2)
+        eye = np.eye(s.shape[-1], dtype=s.dtype)
+        others = np.where(eye, 0, _products_of_others(s, pairs=True))
+        diagonal = others @ np.diagonal(inside, axis1=-2, axis2=-1)[..., None]
+        return eye * diagonal - others * np.swapaxes(inside, -1, -2)
+
+    return _in_singular_vectors(a, of_diagonal)
+
+
+def _cofactors_along_slope(v: Value, _y: Value, a: Value, e: Value) -> Value:
+    """Return the third differential, which is symmetric: map and transpose. A is regular."""
+
+    def turned(c: Value, x: Value) -> Value:
+        return _column(_column(trace(x, 0, -2, -1))) * c - matmul(c, matrix_transpose(x))
+
+    b, c, c_dot = inv(a), cofactors(a), cofactors_along(a, v)
+    along = matmul(b, e)
+    return turned(c_dot, along) - turned(c, matmul(matmul(b, v), along))
+
+
+def _exact_cofactors(a: Any, e: Any) -> tuple[Any, Any]:
+    """Give them and their slope along e, by products alone (Faddeev & LeVerrier)."""
+    eye = np.eye(a.shape[-1])
+    m, m_dot = eye + 0 * a, 0 * (a + e)
+    for k in range(1, a.shape[-1]):
+        m, m_dot = a @ m, e @ m + a @ m_dot
+        m, m_dot = (
+            eye * np.sum(eye * x, axis=(-2, -1))[..., None, None] / k - x for x in (m, m_dot)
+        )
+    return np.swapaxes(m, -1, -2), np.swapaxes(m_dot, -1, -2)
+
+
+# The slope of the second in A is of third order, and refused at singular matrices.
+cofactors_along: Primitive = general(
+    "cofactors_along",
+    _cofactors_along,
+    (_cofactors_along_slope, _cofactors_along_slope),
+    (
+        lambda e_dot, _y, a, _e: cofactors_along(a, e_dot),
+        lambda y_bar, _y, a, _e: cofactors_along(a, y_bar),
+    ),
+    flops=lambda y, a, _e: 20 * _cubic(y, a),
+    exact=lambda a, e: _exact_cofactors(a, e)[1],
+)
+cofactors: Primitive = general(
+    "cofactors",
+    _cofactors,
+    (
+        lambda a_dot, _y, a: cofactors_along(a, a_dot),
+        lambda y_bar, _y, a: cofactors_along(a, y_bar),
+    ),
+    flops=lambda y, a: 3 * _cubic(y, a),
+    exact=lambda a: _exact_cofactors(a, 0 * a)[0],
+)
+det = general(
     "det",
     np.linalg.det,
     (
-        lambda a_dot, y, a: y * trace(solve_matrix(a, a_dot), axis1=-2, axis2=-1),
-        lambda y_bar, y, a: _column(_column(y_bar * y)) * matrix_transpose(inv(a)),
+        lambda a_dot, _y, a: sum_(cofactors(a) * a_dot, (-2, -1)),
+        lambda y_bar, _y, a: _column(_column(y_bar)) * cofactors(a),
     ),
     flops=_cubic,
     exact=np.linalg.det,
@@ -579,19 +671,20 @@ def _lower_half(x: Value) -> Value:
     return x * (np.tri(n) - 0.5 * np.eye(n))
 
 
-def _symmetric(x: Value) -> Value:
+def symmetric(x: Value) -> Value:
+    """Return the symmetric part."""
     return 0.5 * (x + matrix_transpose(x))
 
 
 def _cholesky_map(a_dot: Value, l: Value, _a: Value) -> Value:  # noqa: E741  # A = L Lᵀ
-    inside = solve_matrix(l, matrix_transpose(solve_matrix(l, _symmetric(a_dot))))
+    inside = solve_matrix(l, matrix_transpose(solve_matrix(l, symmetric(a_dot))))
     return matmul(l, _lower_half(inside))
 
 
 def _cholesky_transpose(l_bar: Value, l: Value, _a: Value) -> Value:  # noqa: E741  # A = L Lᵀ
     l_t = matrix_transpose(l)
     inside = _lower_half(matmul(l_t, l_bar))
-    return _symmetric(
+    return symmetric(
         matrix_transpose(solve_matrix(l_t, matrix_transpose(solve_matrix(l_t, inside))))
     )
 

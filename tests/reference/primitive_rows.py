@@ -275,6 +275,26 @@ def text_svd(a):
     return packed(u * flips, s, vh * flips[:, None])
 
 
+def text_singular_values(a):
+    return np.array(list(mp.svd_r(mp.matrix(a.tolist()), compute_uv=False)), dtype=object)
+
+
+def text_polar_factor(a):
+    """A (Aᵀ A)^(-1/2)."""
+    h = np.array(mp.sqrtm(mp.matrix((a.T @ a).tolist())).tolist(), dtype=object)
+    return text_solve_columns(h.T, a.T).T
+
+
+def text_cofactors(a):
+    n = len(a)
+    signed = [
+        (-1) ** (i + j) * mp.det(mp.matrix(np.delete(np.delete(a, i, 0), j, 1).tolist()))
+        for i in range(n)
+        for j in range(n)
+    ]
+    return np.array(signed, dtype=object).reshape(n, n)
+
+
 def text_sylvester(a, b, q):
     n, m = q.shape
     full = np.kron(a, np.eye(m, dtype=int)) + np.kron(np.eye(n, dtype=int), b.T)
@@ -309,6 +329,13 @@ ARRAYS = {
     "dft": (text_dft, (reals(2, 5, 3),), {"axis": 0, "inverse": True}),
     "rdft": (text_rdft, (reals(5, 3),), {"axis": 0}),
     "irdft": (text_irdft, (reals(2, 4, 3),), {"axis": 0, "n": 6}),
+    "cofactors": (text_cofactors, (M,), {}),
+    # Of a 3 × 3 matrix they are of second degree, whose differences are exact slopes.
+    "cofactors_along": (
+        lambda a, e: (text_cofactors(a + e) - text_cofactors(a - e)) / 2,
+        (M, M.T),
+        {},
+    ),
     "det": (lambda a: np.array(mp.det(mp.matrix(a.tolist())), dtype=object), (M,), {}),
     "beta_kernel": (
         np.frompyfunc(lambda p, q, x, r: x**p * (1 - x) ** q * mp.exp(r), 4, 1),
@@ -327,17 +354,32 @@ ARRAYS = {
         (np.diag([4.0, 1.0, 2.5]) + 0.1 * (M + M.T),),
         {},
     ),
+    "eigenvalues": (
+        lambda a: text_eigh(a)[:3],
+        (np.diag([4.0, 1.0, 2.5]) + 0.1 * (M + M.T),),
+        {},
+    ),
     "einsum": (
         lambda *x, subscripts: np.einsum(subscripts, *x),
         (reals(2, 3), reals(3, 2), reals(2)),
         {"subscripts": "ij,jk,k->ik"},
     ),
     "gather": (lambda x, i, index: x[:, i], (A, PLACES), {"index": (slice(None), "array")}),
+    "in_vectors": (
+        lambda u, a, vh: ((u.T @ a) * vh).sum(axis=1),
+        (M[:, :2], M, A),
+        {},
+    ),
     "inv": (lambda a: text_solve_columns(a, np.eye(3).astype(object)), (M,), {}),
     "log_abs_det": (
         lambda a: np.array(mp.log(abs(mp.det(mp.matrix(a.tolist())))), dtype=object),
         (M,),
         {},
+    ),
+    "log_pseudo_det": (
+        lambda a, rcond: np.array(mp.log(mp.det(mp.matrix(a.tolist()))), dtype=object),
+        (M @ M.T,),
+        {"rcond": 1e-10},
     ),
     "log_softmax": (text_log_softmax, (Z,), {"axis": 1}),
     "logsumexp": (
@@ -360,12 +402,18 @@ ARRAYS = {
         (A,),
         {"axis": (1,), "keepdims": False},
     ),
+    "nuclear_norm": (
+        lambda a: np.sum(text_singular_values(a), keepdims=True)[0],
+        (M[:, :2],),
+        {},
+    ),
     "pad_zeros": (
         lambda x, widths: np.pad(x, pad_width=widths),
         (A,),
         {"widths": ((1, 0), (0, 2))},
     ),
     "pinv": (lambda a: text_solve_columns(a.T @ a, a.T), (reals(4, 3),), {}),
+    "polar_factor": (text_polar_factor, (M[:, :2],), {}),
     "power_number": (lambda x, p: x**p, (A,), {"p": 3}),
     "put_along": (
         lambda y, i, axis, shape: np.stack(
@@ -375,6 +423,11 @@ ARRAYS = {
         {"axis": 1, "shape": (2, 4)},
     ),
     "qr": (text_qr, (reals(4, 3),), {}),
+    "rank_ones": (
+        lambda u, w, vh: (u * w) @ vh,
+        (M[:, :2], B[:, 0], Z),
+        {},
+    ),
     "replaced": (replaced, (Z, reals(2), LABELS), {}),
     "reshape": (lambda x, shape: x.reshape(shape), (A,), {"shape": (3, 2)}),
     "scatter": (
@@ -392,6 +445,7 @@ ARRAYS = {
         (M @ M.T + reals(3, 3) / 4,),
         {},
     ),
+    "singular_values": (text_singular_values, (M[:2] * [[1.0], [2.0]],), {}),
     "softmax": (lambda z, axis: exps(text_log_softmax(z, axis)), (Z,), {"axis": 0}),
     "softmax_nll": (lambda z, place: -text_log_softmax(z, 1).flat[place], (Z, LABELS), {}),
     "solve": (text_solve_columns, (M, reals(3, 2)), {}),
@@ -402,6 +456,11 @@ ARRAYS = {
         {"axis": 1},
     ),
     "svd": (text_svd, (reals(3, 4) + np.diag([3.0, 0, -1])[:, [0, 1, 2, 0]],), {}),
+    "sylvester_of_symmetric": (
+        lambda h, q: text_sylvester((h + h.T) / 2, (h + h.T) / 2, q),
+        (np.diag([4.0, 1.0, 2.5]) + 0.1 * (M + M.T), M),
+        {},
+    ),
     "take_along": (
         np.take_along_axis,
         (Z, np.array([[0, 0, 1], [3, 2, 3]])),
@@ -428,8 +487,9 @@ UNDIFFERENTIATED = {"copysign": {1}, "heaviside": {0}, "betainc": {0, 1}} | {
 # What has no exact meaning here: these are held to their textbook definitions alone.
 WITHOUT_EXACT_MEANING = frozenset(
     str.split("""
-    beta betainc betaln eig eigh eigh_upper erfcinv gamma gammainc gammaincc i1 iv ive j0 j1 jv k0 k1 kv
-    qr rgamma solve_sylvester sqrtm stdtr svd y0 y1 yv
+    beta betainc betaln eig eigenvalues eigh eigh_upper erfcinv gamma gammainc gammaincc i1 iv ive j0 j1 jv
+    k0 k1 kv nuclear_norm polar_factor qr rgamma singular_values solve_sylvester sqrtm stdtr svd
+    sylvester_of_symmetric y0 y1 yv
 """)
 )
 

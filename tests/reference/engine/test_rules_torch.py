@@ -50,6 +50,22 @@ def dims(f):
     return lambda x, axis, keepdims=False: f(x, dim=axis, keepdim=keepdims)
 
 
+def cofactors_along(a, e):
+    c = torch.linalg.det(a) * torch.linalg.inv(a).T
+    turned = torch.linalg.inv(a) @ e
+    return torch.trace(turned) * c - c @ turned.T
+
+
+def polar_factor(a):
+    u, _, vh = torch.linalg.svd(a, full_matrices=False)
+    return u @ vh
+
+
+def sylvester_of_symmetric(h, q):
+    w, v = torch.linalg.eigh((h + h.T) / 2)
+    return v @ ((v.T @ q @ v) / (w[:, None] + w)) @ v.T
+
+
 def parts(z):
     return torch.stack([z.real, z.imag])
 
@@ -72,6 +88,8 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "cbrt": lambda z: torch.sign(z) * torch.abs(z) ** (1 / 3),
     "cholesky": lambda a: torch.linalg.cholesky((a + a.T) / 2),
     "clip": lambda x, *, low, high: torch.clip(x, low, high),
+    "cofactors": lambda a: torch.linalg.det(a) * torch.linalg.inv(a).T,
+    "cofactors_along": cofactors_along,
     "concatenate": lambda *xs, axis: torch.cat(xs, axis),
     "copysign": lambda a, b: torch.where((a > 0) == (b > 0), a, -a),
     "cumsum": torch.cumsum,
@@ -83,6 +101,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     ),
     "rdft": lambda x, axis: parts(torch.fft.rfft(x, dim=axis)),
     "irdft": lambda z, axis, n: torch.fft.irfft(torch.complex(*z), n, axis),
+    "eigenvalues": lambda a: torch.linalg.eigvalsh((a + a.T) / 2),
     "einsum": lambda *xs, subscripts: torch.einsum(subscripts, *xs),
     "gather": lambda x, i, index: x[:, i],
     "gauss": lambda z: torch.exp(-z * z),
@@ -91,8 +110,10 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "gelu_tanh": gelu_tanh,
     "gelu_tanh_slope": slope(gelu_tanh),
     "hard_swish": F.hardswish,
+    "in_vectors": lambda u, a, vh: torch.einsum("ik,ij,kj->k", u, a, vh),
     "inv": torch.linalg.inv,
     "log_abs_det": lambda a: torch.linalg.slogdet(a)[1],
+    "log_pseudo_det": lambda a, rcond: torch.linalg.slogdet(a)[1],
     "log_softmax": torch.log_softmax,
     "logsumexp": dims(torch.logsumexp),
     "max": dims(torch.amax),
@@ -105,6 +126,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     ),  # of F.mish there is no third derivative
     "margin": torch.sum,
     "norm": dims(torch.linalg.vector_norm),
+    "nuclear_norm": lambda a: torch.linalg.matrix_norm(a, "nuc"),
     "pad_zeros": padded,
     "entr": torch.special.entr,
     "log_ndtr": torch.special.log_ndtr,
@@ -113,6 +135,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "ndtri": torch.special.ndtri,
     "pinv": torch.linalg.pinv,
     "xlog1py": torch.special.xlog1py,
+    "polar_factor": polar_factor,
     "power": torch.pow,
     "power_log": lambda x, p: torch.pow(x, p) * torch.log(x),
     "power_mixed": lambda x, p: torch.pow(x, p - 1) * (p * torch.log(x) + 1),
@@ -124,6 +147,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "put_along": lambda y, i, axis, shape: torch.zeros(shape, dtype=y.dtype).scatter_add(
         axis, i, y
     ),
+    "rank_ones": lambda u, w, vh: (u * w) @ vh,
     "replaced": replaced,
     "reshape": torch.reshape,
     "hypot_slope": lambda a, b: a / torch.hypot(a, b),
@@ -135,6 +159,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "sigmoid_slope": lambda z: torch.sigmoid(z) * torch.sigmoid(-z),
     "silu": F.silu,
     "silu_slope": slope(lambda z: z * torch.sigmoid(z)),
+    "singular_values": torch.linalg.svdvals,
     "softmax": torch.softmax,
     "softmax_nll": lambda z, place: F.cross_entropy(z, place % z.shape[-1], reduction="none"),
     "softplus": lambda z: F.softplus(z, threshold=700),
@@ -144,6 +169,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "sum_of_losers": lambda e, d, axis: torch.where(d == d.amax(axis, True), 0.0, e).sum(
         axis, keepdim=True
     ),
+    "sylvester_of_symmetric": sylvester_of_symmetric,
     "take_along": lambda x, i, axis: torch.gather(x, axis, i),
     "tanhshrink": F.tanhshrink,
     "transpose": lambda x, axes: x.permute(axes),
