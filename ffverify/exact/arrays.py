@@ -50,8 +50,9 @@ class Arithmetic:
     of matrices as object arrays, or as floats, ``solve`` and ``det`` take matrices; ``exact`` makes an
     element from an int, a float or a Fraction. ``accumulate`` calls ``function(*operands)``, which sums the
     operands' elements or products of them (a sum, a matrix product): the place to account for long sums.
-    ``cast`` rounds to another float format; None if numbers are exact. ``observer(name, operands, result)``
-    is called after every elementwise operation.
+    Of rounded numbers ``format`` is what they are rounded to, ``cast`` rounds some to another format, and
+    ``within`` gives the arithmetic that rounds to it; None if numbers are exact.
+    ``observer(name, operands, result)`` is called after every elementwise operation.
 
     The others are ways around a Python call for every element: ``entering(numbers)`` brings an ndarray in,
     ``as_matrices(ufunc, *arrays)`` keeps matrices whole, ``at_once(name, operands)`` applies a function to
@@ -66,7 +67,9 @@ class Arithmetic:
     solve: Callable[[Array, Array], Array]
     det: Callable[[Array], Any]
     accumulate: Callable[..., Array] = lambda function, *operands: function(*operands)
+    format: Format | None = None
     cast: Callable[[Array, Format], Array] | None = None
+    within: Callable[[Format], Arithmetic] | None = None
     observer: Callable[[str, Sequence[Array], Any], None] | None = None
     entering: Callable[[Array], Any] | None = None
     as_matrices: Callable[..., Any] = _none
@@ -190,6 +193,8 @@ class PreciseArray(Rows):
 
     def __setitem__(self, index: Any, values: Any) -> None:
         given = self.arithmetic.array(values)
+        if self.arithmetic.format is not None:
+            given = given.astype(self.arithmetic.format.name)
         if not self.rows:
             held = given.values
             self.elements[index] = held if held.ndim else held[()]
@@ -209,13 +214,20 @@ class PreciseArray(Rows):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__
+        (into,) = kwargs.pop("out", (None,)) or (None,)
+        if into is not None:
+            into[...] = self.__array_ufunc__(ufunc, method, *inputs, **kwargs)
+            return into
+        arithmetic = self.arithmetic
+        if kwargs or arithmetic.format is not None:
+            inputs = tuple(promoted(inputs, kwargs))
+            arithmetic = arithmetic_of(inputs)
         if method == "reduce" and name in _REDUCTIONS:
-            kwargs = {"axis": 0} | {k: v for k, v in kwargs.items() if k != "out"}
+            kwargs = {"axis": 0} | kwargs
             return FUNCTIONS[_REDUCTIONS[name]](*inputs, **kwargs)
         if method == "accumulate" and name in _REDUCTIONS:
-            return self.like(
-                of_elements(self.arithmetic, name, 2).accumulate(self.values, **kwargs)
-            )
+            (x,) = inputs
+            return x.like(of_elements(arithmetic, name, 2).accumulate(x.values, **kwargs))
         if method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{name}.{method} with {sorted(kwargs)} has no precise form: call the plain function"
@@ -223,34 +235,34 @@ class PreciseArray(Rows):
         operands, batch = [], False
         for x in inputs:  # as plain as can be: this runs for every operation of every program
             if not isinstance(x, PreciseArray):
-                x = self.arithmetic.array(x)  # noqa: PLW2901
+                x = arithmetic.array(x)  # noqa: PLW2901
             batch = batch or x.rows > 0
             operands.append(x)
         if name in UFUNCS:
             return UFUNCS[name](*operands)
-        observer = self.arithmetic.observer
+        observer = arithmetic.observer
         if observer is None and not batch:
-            matrix = self.arithmetic.as_matrices(ufunc, *operands)
+            matrix = arithmetic.as_matrices(ufunc, *operands)
             if matrix is not None:
-                return PreciseArray(matrix, self.arithmetic)
+                return PreciseArray(matrix, arithmetic)
         if ufunc is np.matmul:
             return _multiplied(*operands)
         values, rows = aligned(operands) if batch else ([x.elements for x in operands], 0)
         if ufunc in COMPARISONS:
             result: Any = Plain.like(compare(ufunc, *values), rows)
         else:
-            result = applied(self.arithmetic, name, values)
+            result = applied(arithmetic, name, values)
             if name in _PREDICATES:
                 result = Plain.like(np.asarray(result, dtype=bool), rows)
             else:
-                result = PreciseArray(result, self.arithmetic, rows)
+                result = PreciseArray(result, arithmetic, rows)
         if observer is not None:
             observer(name, values, result)
         return result
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in FUNCTIONS:
-            return FUNCTIONS[func](*args, **kwargs)
+            return FUNCTIONS[func](*promoted(args, kwargs), **kwargs)
         raise TypeError(
             f"np.{func.__name__} has no precise form: add a line to numpy_functions.py, or do without it"
         )
@@ -265,9 +277,10 @@ class PreciseArray(Rows):
 
     def astype(self, dtype: Any) -> Any:
         """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
-        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-        if name in FORMATS and self.arithmetic.cast is not None:
-            return self.like(self.arithmetic.cast(self.elements, FORMATS[name]), self.rows)
+        name, arithmetic = np.dtype(dtype).name, self.arithmetic
+        if name in FORMATS and arithmetic.within is not None:
+            cast = self.cast(FORMATS[name])
+            return PreciseArray(cast.elements, arithmetic.within(FORMATS[name]), self.rows)
         if name in FORMATS or np.dtype(dtype).kind == "f":
             return self
         if np.dtype(dtype).kind == "b":
@@ -276,8 +289,14 @@ class PreciseArray(Rows):
         integer = np.frompyfunc(lambda x: int(x.unique_fmpz() if isinstance(x, arb) else x), 1, 1)
         return Plain.like(np.asarray(integer(whole)).astype(dtype), self.rows)
 
-    def _reduced(self, name: str, axis: Any = None, *, keepdims: bool = False) -> Any:
-        return getattr(np, name)(self, axis=axis, keepdims=keepdims)
+    def cast(self, to: Format) -> PreciseArray:
+        """Round to a format if numbers are rounded, as frameworks do whose results say of which they are."""
+        cast = self.arithmetic.cast
+        return self if cast is None else self.like(cast(self.elements, to), self.rows)
+
+    def _reduced(self, name: str, axis: Any = None, dtype: Any = None, **options: Any) -> Any:
+        options |= {} if dtype is None else {"dtype": dtype}
+        return getattr(np, name)(self, axis=axis, **options)
 
     sum = functools.partialmethod(_reduced, "sum")
     mean = functools.partialmethod(_reduced, "mean")
@@ -405,6 +424,32 @@ def flattened(values: Any) -> Iterator[Any]:
             yield from flattened(v)
         else:
             yield v
+
+
+def promoted(values: Sequence[Any], options: dict[str, Any]) -> Sequence[Any]:
+    """Give operands in the format of a ``dtype`` among the options, else of the widest, as NumPy computes.
+
+    Python's own numbers have none. What is done by this is taken out of the options.
+    """
+    options.pop("casting", None)
+    dtype = options.get("dtype")
+    if dtype is None or np.dtype(dtype).kind == "f":
+        options.pop("dtype", None)
+    else:
+        return values
+    within = getattr(arithmetic_of(values), "within", None)
+    if within is not None:
+        numbers = [v for v in flattened(values) if isinstance(v, np.ndarray | np.generic)]
+        kinds = [within(FORMATS[v.dtype.name]) for v in numbers if v.dtype.name in FORMATS]
+        kinds += [v.arithmetic for v in flattened(values) if isinstance(v, PreciseArray)]
+        dtype = dtype or max(kinds, key=lambda a: (a.format.precision, -a.format.emin)).format.name
+
+    def brought(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(map(brought, value))
+        return value.astype(dtype) if isinstance(value, PreciseArray) else value
+
+    return values if dtype is None else [brought(v) for v in values]
 
 
 def arithmetic_of(values: Any) -> Any:

@@ -152,9 +152,10 @@ def _einsum(subscripts: str, *operands: Any) -> PreciseArray:
     return result.like(result.elements, rows)
 
 
-def _filled(value: float | None) -> Callable[..., PreciseArray]:
-    def fill(x: PreciseArray, fill_value: Any = value, **_dtype: Any) -> PreciseArray:
-        return x.arithmetic.array(np.full(x.shape, fill_value))
+def _filled(value: float | None) -> Callable[..., Any]:
+    def fill(x: PreciseArray, fill_value: Any = value, *, dtype: Any = None) -> Any:
+        made = np.full(x.shape, fill_value, dtype)
+        return x.arithmetic.array(made) if dtype is None else made
 
     return fill
 

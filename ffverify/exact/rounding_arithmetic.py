@@ -64,7 +64,7 @@ class Execution:
         self._steps: list[tuple[Any, Any]] = []
         self._step = 0
         functions = {name: self._erring(function) for name, function in _ROUNDING.items()}
-        self._arithmetic = BALLS.deriving(
+        self.arithmetic = BALLS.deriving(
             name=f"Arb as executed in {self.fmt.name}",
             functions=BALLS.functions | functions,
             accumulate=self._accumulated,
@@ -78,7 +78,7 @@ class Execution:
         erring = np.frompyfunc(lambda b: self._moved(b, whole=True), 1, 1)
         given = [
             b if not isinstance(b, PreciseArray)
-            else PreciseArray(erring(b.values) if m and self.errors else b.values, self._arithmetic)
+            else PreciseArray(erring(b.values) if m and self.errors else b.values, self.arithmetic)
             for b, m in zip(x, moving, strict=True)
         ]  # fmt: skip
         out = program(*given)
@@ -185,8 +185,12 @@ def _limits(fmt: Format) -> tuple[Callable[..., bool], Callable[..., Array]]:
     return held, limited
 
 
+def _narrower(fmt: Format, widest: Format) -> bool:
+    return fmt.precision < widest.precision or fmt.emin > widest.emin
+
+
 @functools.cache
-def rounded(fmt: Format) -> Arithmetic:
+def rounded(fmt: Format, widest: Format | None = None) -> Arithmetic:
     """Give ball arithmetic whose every operation is widened by the roundings of a format.
 
     A number that fl(x ∘ y) = (x ∘ y)(1 + δ), |δ| ≤ k·u, can give lies in the ball, whatever floats
@@ -199,7 +203,11 @@ def rounded(fmt: Format) -> Arithmetic:
     kernels scale terms before they add them. A quotient may be a product with the rounded reciprocal, two
     roundings: XLA and other compilers divide by constants so, and LAPACK by pivots. What is cast to a
     format of fewer digits or less range rounds once more, as that one does.
+
+    A program of a ``widest`` format computes some numbers in narrower ones; what it computes in wider ones is
+    taken for rounded to that.
     """
+    whole = widest or fmt
     u, zero = arb(fmt.unit_roundoff), arb(0)
     held, limited = _limits(fmt)
     own: dict[str, Callable[..., Array]] = {}
@@ -272,7 +280,7 @@ def rounded(fmt: Format) -> Arithmetic:
         return limited(boxed([x], ()), boxed([x * about(1)], ()), np.zeros((), bool))[()]
 
     def cast(values: Array, to: Format) -> Array:
-        if to.precision >= fmt.precision and to.emin <= fmt.emin:
+        if not _narrower(to, fmt):
             return values
         holds, limits = _limits(to)
         return limits(values, values * arb(1, to.unit_roundoff), _kept(values, holds))
@@ -282,7 +290,9 @@ def rounded(fmt: Format) -> Arithmetic:
         exact=constant,
         functions=BALLS.functions | {name: _of_one(function) for name, function in own.items()},
         accumulate=accumulate,
+        format=fmt,
         cast=cast,
+        within=lambda to: rounded(to, whole) if _narrower(to, whole) else rounded(whole),
         solve=lambda a, b: BALLS.solve(perturbed(a), b),
         det=lambda a: BALLS.det(perturbed(a)),
         at_once=lambda name, operands: own[name](*operands) if name in own else None,
@@ -295,7 +305,7 @@ def _of_one(function: Callable[..., Array]) -> Callable[..., Any]:
 
 
 @functools.cache
-def _decided(fmt: Format) -> Arithmetic:
+def _decided(fmt: Format, widest: Format) -> Arithmetic:
     """Give rounded arithmetic in which extrema and magnitudes are branches, undecided as others are."""
 
     def where(decided: Callable[..., bool], function: Callable[..., Any]) -> Callable[..., Any]:
@@ -306,16 +316,20 @@ def _decided(fmt: Format) -> Arithmetic:
 
         return choose
 
-    arithmetic = rounded(fmt)
+    arithmetic = rounded(fmt) if fmt is widest else rounded(fmt, widest)
     own = dict.fromkeys(("absolute", "fabs"), where(lambda x: not x.contains(0), abs))
     for name in ("maximum", "minimum"):
         own[name] = where(lambda x, y: x is y or not x.overlaps(y), arithmetic.functions[name])
-    return arithmetic.deriving(functions=arithmetic.functions | own, at_once=arithmetic.at_once)
+    return arithmetic.deriving(
+        functions=arithmetic.functions | own,
+        at_once=arithmetic.at_once,
+        within=lambda to: _decided(to if _narrower(to, widest) else widest, widest),
+    )
 
 
 def takes_one_branch(program: Program, x: Sequence[Any], fmt: Format) -> bool:
     """Tell whether no rounding of its steps, nor a move that a format cannot hold, takes another branch."""
-    tiny, arithmetic = arb(0, arb(2) ** (fmt.smallest_exponent - UNHELD)), _decided(fmt)
+    tiny, arithmetic = arb(0, arb(2) ** (fmt.smallest_exponent - UNHELD)), _decided(fmt, fmt)
     given = [
         PreciseArray(b.values + tiny, arithmetic) if isinstance(b, PreciseArray) else b for b in x
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, arithmetic_of
-from ffverify.exact.formats import is_floating
+from ffverify.exact.formats import FORMATS, is_floating
 from ffverify.exact.moves import Move, moved, moves_of
 from ffverify.exact.programs import UnknownOperation, at_rows
 
@@ -99,7 +99,7 @@ def in_format(result: Any, format_name: str, arithmetic: Arithmetic) -> Any:
     if "float" not in format_name:
         return result.astype(format_name)
     precise = result if isinstance(result, PreciseArray) else arithmetic.array(result)
-    return precise if arithmetic.cast is None else precise.astype(format_name)
+    return precise.cast(FORMATS[format_name]) if format_name in FORMATS else precise
 
 
 def entering(plain: Any, arithmetic: Arithmetic) -> Any:

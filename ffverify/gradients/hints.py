@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray
+from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.elements import boxed, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, joined
@@ -177,14 +177,21 @@ def _by_steps(
         rounded = np.ldexp(np.rint(np.ldexp(floats, -ulps)), ulps)
         return boxed([BALLS.exact(x) for x in rounded.ravel().tolist()], values.shape)
 
+    def within(to: Format) -> Arithmetic:
+        """Compute in a narrower format as NumPy does; where a framework says what it gives that is cast."""
+        if to.precision >= fmt.precision:
+            return there
+        executed = Execution(to, None, to_nearest=True).arithmetic
+        return executed.deriving(format=to, cast=cast, within=within)
+
     def is_so(results: PreciseArray | None) -> bool:
         if results is None:
             return False
         number = float(results.values[place].mid())
         return abs(number - judged.computed) <= abs(exact - judged.computed) / 2
 
+    there = BALLS.deriving(format=fmt, cast=cast, within=within)
     with BALLS.precision(FIRST_PRECISION):
-        there = BALLS.deriving(cast=cast)
         cut = [PreciseArray(b.values, there) if isinstance(b, PreciseArray) else b for b in given]
         through = program(*cut)
         if narrow and is_so(through):

@@ -324,6 +324,12 @@ class Var(Shaped):
             _unsupported(name, [known.__name__ for known in table])
         outs = [out for out in kwargs.pop("out", ()) if out is not None]
         mask = kwargs.pop("where", True) if method == "__call__" else True
+        if method == "__call__" and kwargs.get("casting") == "same_kind":  # NumPy's own
+            del kwargs["casting"]
+        if method == "__call__" and np.dtype(kwargs.get("dtype", int)).kind == "f":
+            dtype, casting = kwargs.pop("dtype"), kwargs.pop("casting", "same_kind")
+            cast = FUNCTIONS[ndarray.astype]  # NumPy casts operands, and computes in that
+            args = tuple(cast(as_operand(a), dtype, casting=casting, copy=False) for a in args)
         if (kwargs and method == "__call__") or (mask is not True and not outs) or len(outs) > 1:
             given = ", ".join(f"{option}=" for option in kwargs) or ("out=" if outs else "where=")
             raise TypeError(

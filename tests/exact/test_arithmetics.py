@@ -376,6 +376,29 @@ def test_a_quotient_may_be_a_product_with_a_reciprocal_that_is_flushed_to_zero()
     assert [x.contains(0) for x in quotients.values] == [False, False, True]
 
 
+def test_what_meets_numbers_of_a_wider_format_is_computed_in_that() -> None:
+    """As NumPy promotes, but by Python's own numbers; the widest is the format of the program."""
+    x = PreciseArray(BALLS.array([1 / 3]).elements, rounded(formats.FORMATS["float32"]))
+    half = x.astype(np.float16)
+
+    def digits(y: Any) -> int:
+        return int(y.elements[0].rel_accuracy_bits())
+
+    assert digits(half) == digits(half.astype(np.float64)) < 12
+    exact = PreciseArray(BALLS.array([1 / 3]).elements, half.arithmetic)  # as float16 holds a third
+    for narrow in (exact * exact, exact * 0.5 * exact, np.multiply(x, x, dtype="e")):
+        assert digits(narrow) < 13
+    strong = np.float32(0.7), np.array([0.7]), x
+    for wide in (*(exact * y for y in strong), *(y * exact for y in strong)):
+        assert 20 < digits(wide) < 26
+    assert digits(np.concatenate([exact, x])[:1] * exact) > 20
+    into = np.zeros_like(x, dtype=np.float16)
+    into[...] = x
+    assert digits(into) < 13
+    np.multiply(x, x, out=into)
+    assert digits(into) < 13
+
+
 @pytest.mark.parametrize("wave", [np.sin, np.cos])
 def test_waves_have_no_value_at_infinity(wave: Any) -> None:
     given = np.array([np.inf, -np.inf, np.nan, 1.0])

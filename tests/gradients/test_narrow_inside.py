@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
-from ffverify import gradcheck
+from ffverify import gradcheck, reference
 
 X = np.array([0.3, -1.2, 0.7])
 
@@ -32,6 +34,76 @@ def test_a_gradient_of_the_callers():
 
     assert not gradcheck(lambda x: x**3, X, vjp=vjp, raise_exception=False).ok
     assert gradcheck(lambda x: x**3, X, vjp=lambda v, x: (3 * v * x * x,)).verdict == "correct"
+
+
+def looped(x, fmt):
+    y = x.astype(fmt)
+    while np.max(np.abs(y)) > 0.4:
+        y = fmt(0.75) * y
+    return y
+
+
+def written(x, fmt):
+    y = np.empty_like(x, dtype=fmt)
+    y[...] = x * x
+    y *= x.astype(fmt)
+    return y
+
+
+# Ways into a narrower format: each gives x²-like numbers that are computed there, or are only held there.
+WAYS = {
+    "astype": lambda x, fmt: np.tanh(x.astype(fmt)),
+    "sum": lambda x, fmt: np.sum(x * x, dtype=fmt),
+    "method": lambda x, fmt: (x * x).mean(dtype=fmt),
+    "strided sum": lambda x, fmt: (x[None, :] * np.linspace(0.5, 1, 200)[:, None]).sum(
+        0, dtype=fmt
+    ),
+    "cumsum": lambda x, fmt: np.cumsum(np.repeat(x, 50), dtype=fmt)[::50],
+    "reduce": lambda x, fmt: np.multiply.reduce(x, dtype=fmt),
+    "ufunc": lambda x, fmt: np.exp(x, dtype=fmt),
+    "two operands": lambda x, fmt: np.add(x, x * x, dtype=fmt),
+    "out": lambda x, fmt: np.multiply(x, x, out=np.empty_like(x, dtype=fmt)),
+    "concatenate": lambda x, fmt: np.concatenate([x, x * x], dtype=fmt)[2:5],
+    "mixed": lambda x, fmt: np.sin(x.astype(fmt)) * fmt(0.75) + x.astype(fmt) * x,
+    "a branch": lambda x, fmt: np.tanh(x.astype(fmt)) if x[0] > 0 else x,
+    "a loop": looped,
+    "written into": written,
+}
+
+
+@pytest.mark.parametrize("narrow", [np.float16, np.float32])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_way_into_a_narrower_format(way, narrow):
+    """A right derivative, by the same way, is as precise as that; a factor and a missing term are wrong."""
+    wide = np.float32 if narrow is np.float16 else np.float64
+
+    def fn(x):
+        return way(x, narrow).astype(wide) * x
+
+    def vjp(v, x, factor=1.0, own=1.0):
+        y, pulled = reference.vjp(lambda x: way(x, narrow).astype(wide), x)
+        cotangent = v * x * wide(factor)
+        (by_way,) = pulled(cotangent if np.ndim(y) else cotangent.sum())
+        return (by_way + wide(own) * v * y,)
+
+    report = gradcheck(fn, X.astype(wide), vjp=vjp, raise_exception=False)
+    assert {str(f.kind) for f in report.findings} <= {"imprecise"}, str(report)
+    assert report.truth == "shadow"
+    for mistake in ({"factor": 1.25}, {"own": 0.0}):
+        rule = functools.partial(vjp, **mistake)
+        bad = gradcheck(fn, X.astype(wide), vjp=rule, raise_exception=False)
+        assert bad.verdict == "wrong", str(bad)
+
+
+def test_what_passes_through_integers_is_a_staircase():
+    def fn(x):
+        return x * (4 * x).astype(int)
+
+    assert gradcheck(fn, X).verdict == "correct"
+    right = gradcheck(fn, X, vjp=lambda v, x: (v * (4 * x).astype(int),))
+    assert right.verdict == "correct"
+    wrong = gradcheck(fn, X, vjp=lambda v, x: (8 * v * x,), raise_exception=False)
+    assert wrong.verdict == "wrong"
 
 
 def test_torch():

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ffverify.exact.formats import Array
+from ffverify.exact.formats import Array, Format
 from ffverify.exact.operations import OPERATIONS, renamed
 from ffverify.exact.programs import UnknownOperation, at_rows
 
@@ -166,6 +166,12 @@ def _windows(
     return np.where(is_element, at // between, -1)
 
 
+def _in_fewer_bits(x: Any, *, exponent_bits: int, mantissa_bits: int, **_: Any) -> Any:
+    largest = 2 ** (exponent_bits - 1) - 1
+    name = f"{1 + exponent_bits + mantissa_bits} bits"
+    return x.cast(Format(name, mantissa_bits + 1, 1 - largest, largest, "float64"))
+
+
 def _lu(a: Any) -> list[Any]:
     packed, pivots = _op("lu")(a)
     permutation = at_rows(lambda p: _op("lu_permutation")(p, a.shape[-2]), [pivots])
@@ -185,8 +191,8 @@ LAX: dict[str, Callable[..., Any]] = renamed("lax", {
     "dot_general": lambda a, b, dimension_numbers, **_: _op("contract")(a, b, *dimension_numbers),
     "triangular_solve": lambda a, b, left_side, lower, transpose_a, unit_diagonal, **_: _op(
         "solve_triangular")(a, b, lower=lower, left=left_side, unit=unit_diagonal, transposed=transpose_a),
-    "lu": _lu, "conv_general_dilated": _convolution,
+    "lu": _lu, "conv_general_dilated": _convolution, "reduce_precision": _in_fewer_bits,
     **dict.fromkeys(str.split(
-        "convert_element_type stop_gradient copy copy_p reduce_precision optimization_barrier real name "
+        "convert_element_type stop_gradient copy copy_p optimization_barrier real name "
         "pvary device_put sharding_constraint"), _identity),
 }  # fmt: skip

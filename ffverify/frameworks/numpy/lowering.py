@@ -17,7 +17,7 @@ import numpy as np
 from ffverify import reference
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, HiddenRows, Plain, PreciseArray
-from ffverify.exact.formats import is_floating
+from ffverify.exact.formats import FORMATS, is_floating
 from ffverify.exact.moves import marked, move
 from ffverify.exact.operations import OPERATIONS, Value
 from ffverify.exact.programs import Itself, Known, Program, UnknownOperation, remembered
@@ -91,15 +91,24 @@ def _step(node: Node) -> Callable[..., Sequence[Value]]:
         meaning = partial(_meaning(primitive), **node.params)
         apply = lambda xs: [meaning(*xs)]  # noqa: E731
 
+    name = node.dtype.name
+
     def step(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
         kinds = set(map(type, xs))
         if PreciseArray not in kinds:
             if Plain in kinds:
                 raise HiddenRows(primitive.name)
             return [entering(_plain(forward(*xs)), arithmetic)]
-        return apply(xs)
+        if arithmetic.format is None or name not in FORMATS:
+            return apply(xs)
+        return _computed_in(name, apply(_computed_in(name, xs)))
 
     return step
+
+
+def _computed_in(name: str, xs: Sequence[Value]) -> Sequence[Value]:
+    """Round precise arrays to a format: NumPy casts operands to it before it computes."""
+    return [x.astype(name) if isinstance(x, PreciseArray) else x for x in xs]
 
 
 def _meaning(primitive: Primitive) -> Callable[..., Value]:

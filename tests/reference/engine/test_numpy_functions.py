@@ -609,6 +609,16 @@ def test_indices_decided_by_the_values():
     np.testing.assert_array_equal(grad(lambda x: x[x.argsort()][0] * 2)(x), [0, 2, 0])
 
 
+def test_a_ufunc_computes_in_a_dtype_that_is_asked_for():
+    x = np.array([0.1, -0.7])
+    y, pulled = vjp(lambda x: np.multiply(x, x, dtype=np.float32), x)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, np.multiply(x, x, dtype=np.float32))
+    (g,) = pulled(np.ones(2, np.float32))
+    assert g.dtype == np.float64
+    np.testing.assert_array_equal(g, 2 * x.astype(np.float32))
+
+
 def test_integer_casts_end_the_derivative():
     assert grad(lambda x: x * x.astype(int))(np.array(2.7)) == 2.0
     assert grad(lambda x: x * np.floor(x))(2.7) == 2.0
@@ -625,7 +635,8 @@ def test_integer_casts_end_the_derivative():
         (np.packbits, r"rule here\. Write"),  # nothing is near
         (lambda x: np.exp(x, out=np.zeros(4)), "out="),
         (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
-        (lambda x: np.add(x, 1, dtype=np.float32), r"add: dtype= has no rule: cast with astype"),
+        (lambda x: np.add(x, 1, dtype=np.int64), r"add: dtype= has no rule: cast with astype"),
+        (lambda x: np.exp(x, dtype=np.float32, casting="safe"), "float32 is no cast of .*'safe'"),
         (lambda x: x.var(which=1), "numpy.var: an argument that is not supported .*'which'"),
         (lambda x: np.cumsum(x, out=np.zeros(4)), r"cumsum\(\.\.\., out=\) would write into"),
         (lambda x: np.hstack([x, x], dtype=int), "joining float64 as int64"),
