@@ -15,11 +15,12 @@ from . import (
     reductions,
     scipy_functions,
     shaping,
+    tails,
 )
 
 MODULES = (
     primitive, elementary, shaping, reductions, linalg, factorisations, activations, losses,
-    scipy_functions, numpy_functions, numpy_statistics, fourier,
+    scipy_functions, tails, numpy_functions, numpy_statistics, fourier,
 )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ from ffverify.reference.engine.primitive import Primitive
 from ffverify.reference.engine.var import Value, shape_of
 
 from . import scipy_functions as f
-from .elementary import exp, greater, less, log, log1p, logical_or, square, where
+from . import tails
+from .elementary import exp, greater, less, log, logical_or, square, where
 from .factorisations import log_pseudo_det, pinv
 from .linalg import log_abs_det, matmul, solve
 from .reductions import sum_
@@ -39,10 +40,6 @@ def _positive(parameter: Value) -> Value:
     return where(greater(parameter, 0.0), parameter, nan)
 
 
-def _log(y: Value, _scale: Value) -> Value:
-    return log(y)
-
-
 def _as_it_is(y: Value, _scale: Value) -> Value:
     return y
 
@@ -54,12 +51,13 @@ def _scaled(
     *,
     support: tuple[float, float] = (-inf, inf),
     pdf: Density | None = None,
-    logcdf: Density | None = None,
-    logsf: Density | None = None,
+    logcdf: Density,
+    logsf: Density,
 ) -> SimpleNamespace:
     """Make a distribution's functions, with loc and scale, from those of its standard form.
 
-    Each is given (z, *shapes) with z = (x - loc) / scale, where z lies in the support.
+    Each is given (z, *shapes) with z = (x - loc) / scale, where z lies in the support. In the tails the
+    logarithm of a distribution function is not that of what has underflown.
     """
     low, high = support
     middle = 0.5 * (low + high) if isfinite(high) else low + 1.0
@@ -91,9 +89,9 @@ def _scaled(
         if pdf
         else of(logpdf, -inf, -inf, lambda y, scale: exp(y) / scale),
         cdf=of(cdf, 0.0, 1.0, _as_it_is),
-        logcdf=of(logcdf, -inf, 0.0, _as_it_is) if logcdf else of(cdf, 0.0, 1.0, _log),
+        logcdf=of(logcdf, -inf, 0.0, _as_it_is),
         sf=of(sf, 1.0, 0.0, _as_it_is),
-        logsf=of(logsf, 0.0, -inf, _as_it_is) if logsf else of(sf, 1.0, 0.0, _log),
+        logsf=of(logsf, 0.0, -inf, _as_it_is),
     )
 
 
@@ -101,42 +99,42 @@ norm = _scaled(
     lambda z: -0.5 * square(z) - 0.5 * LOG_2PI,
     f.ndtr,
     lambda z: f.ndtr(-z),
-    # In the tails the logarithm of a distribution function is not that of what has underflown.
     logcdf=f.log_ndtr,
     logsf=lambda z: f.log_ndtr(-z),
 )
 t = _scaled(
-    lambda z, df: (
-        f.gammaln(0.5 * (df + 1.0))
-        - f.gammaln(0.5 * df)
-        - 0.5 * log(pi * df)
-        - 0.5 * (df + 1.0) * log1p(square(z) / df)
-    ),
+    lambda z, df: f.log_t_density(df, z),
     lambda z, df: f.stdtr(df, z),
     lambda z, df: f.stdtr(df, -z),
+    logcdf=lambda z, df: tails.log_stdtr(df, z),
+    logsf=lambda z, df: tails.log_stdtr(df, -z),
 )
 gamma = _scaled(
-    lambda z, a: f.xlogy(a - 1.0, z) - z - f.gammaln(a),
+    lambda z, a: f.log_gamma_density(a, z),
     lambda z, a: f.gammainc(a, z),
     lambda z, a: f.gammaincc(a, z),
     support=(0.0, inf),
     pdf=lambda z, a: f.gamma_density(a, z),
+    logcdf=lambda z, a: tails.log_gammainc(a, z),
+    logsf=lambda z, a: tails.log_gammaincc(a, z),
 )
 chi2 = _scaled(
-    lambda z, df: (
-        f.xlogy(0.5 * df - 1.0, 0.5 * z) - 0.5 * z - f.gammaln(0.5 * df) - log_number(2.0)
-    ),
+    lambda z, df: f.log_gamma_density(0.5 * df, 0.5 * z) - log_number(2.0),
     lambda z, df: f.gammainc(0.5 * df, 0.5 * z),
     lambda z, df: f.gammaincc(0.5 * df, 0.5 * z),
     support=(0.0, inf),
     pdf=lambda z, df: 0.5 * f.gamma_density(0.5 * df, 0.5 * z),
+    logcdf=lambda z, df: tails.log_gammainc(0.5 * df, 0.5 * z),
+    logsf=lambda z, df: tails.log_gammaincc(0.5 * df, 0.5 * z),
 )
 beta = _scaled(
-    lambda z, a, b: f.xlogy(a - 1.0, z) + f.xlog1py(b - 1.0, -z) - f.betaln(a, b),
+    lambda z, a, b: f.log_beta_density(a, b, z),
     lambda z, a, b: f.betainc(a, b, z),
-    lambda z, a, b: f.betainc(b, a, 1.0 - z),
+    lambda z, a, b: f.betaincc(a, b, z),
     support=(0.0, 1.0),
     pdf=lambda z, a, b: f.beta_density(a, b, z),
+    logcdf=lambda z, a, b: tails.log_betainc(a, b, z),
+    logsf=lambda z, a, b: tails.log_betaincc(a, b, z),
 )
 
 
@@ -164,8 +162,8 @@ poisson: Any = SimpleNamespace(
     pmf=_of_counts(lambda n, mu: f.gamma_density(n + 1.0, mu), 0.0),
     cdf=_poisson_cdf(f.gammaincc, 0.0),
     sf=_poisson_cdf(f.gammainc, 1.0),
-    logcdf=lambda k, mu, loc=0: log(poisson.cdf(k, mu, loc)),
-    logsf=lambda k, mu, loc=0: log(poisson.sf(k, mu, loc)),
+    logcdf=_poisson_cdf(tails.log_gammaincc, -inf),
+    logsf=_poisson_cdf(tails.log_gammainc, 0.0),
 )
 
 

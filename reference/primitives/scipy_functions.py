@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+from math import factorial, pi, prod, sqrt
 from math import log as log_number
-from math import pi, prod, sqrt
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ffverify.reference.engine.primitive import (
+    ELEMENTARY,
     Primitive,
     constant,
     elementwise,
@@ -30,7 +31,21 @@ from ffverify.reference.engine.primitive import (
 from ffverify.reference.engine.var import SPECIAL, Value, innermost, shape_of
 
 from . import activations, elementary
-from .elementary import absolute, cos, divide, exp, less, log, log1p, power, sign, square, where
+from .elementary import (
+    absolute,
+    cos,
+    divide,
+    exp,
+    hypot,
+    hypot_slope,
+    less,
+    log,
+    log1p,
+    power,
+    sign,
+    square,
+    where,
+)  # fmt: skip
 from .linalg import matmul, matrix_transpose, solve
 from .reductions import logsumexp as plain_logsumexp
 from .reductions import sum_
@@ -98,15 +113,65 @@ def _rgamma_slope(y: Value, x: Value) -> Value:
 
 
 rgamma = _scipy("rgamma", _rgamma_slope)
+
+
+def _gamma_growth(a: Any, b: Any, *, n: int = -1) -> Any:
+    """Compute it for a, a + b > 0 by Stirling's series at a + 10: a sum of small differences, each exact."""
+    with np.errstate(all="ignore"):
+        direct = _derivative_of_gammaln(a + b, n) - _derivative_of_gammaln(a, n)
+        sign = (-1.0) ** (n + 1)
+
+        def of_power(x: Any, p: int) -> Any:
+            """(x + b)^-p - x^-p."""
+            return x**-p * np.expm1(-p * np.log1p(b / x))
+
+        x = np.asarray(a + SHIFT, float)
+        ratio = np.log1p(b / x)
+        if n < 0:
+            y = (x - 0.5) * ratio + b * (np.log(x + b) - 1.0)
+            y -= sum(np.log1p(b / (a + k)) for k in range(SHIFT))
+        else:
+            y = ratio if n == 0 else sign * factorial(n - 1) * of_power(x, n)
+            y += (
+                sign
+                * factorial(n)
+                * (of_power(x, n + 1) / 2 + sum(of_power(a + k, n + 1) for k in range(SHIFT)))
+            )
+        for k, bernoulli in enumerate(BERNOULLI, 1):
+            y += (
+                sign
+                * bernoulli
+                * factorial(2 * k + n - 1)
+                / factorial(2 * k)
+                * of_power(x, 2 * k + n)
+            )
+        return np.where((a > 0) & (a + b > 0), y, direct).astype(np.result_type(a, b))[()]
+
+
+def _derivative_of_gammaln(x: Any, n: int) -> Any:
+    return _special().gammaln(x) if n < 0 else polygamma(n, x)
+
+
+SHIFT = 10
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+# log Γ(a + b) - log Γ(a), b small beside a or not; for n >= 0 of log Γ's derivative of order n + 1.
+gamma_growth: Primitive = elementwise(
+    "gamma_growth",
+    _gamma_growth,
+    lambda _y, a, b, *, n=-1: gamma_growth(a, b, n=n + 1),
+    lambda _y, a, b, *, n=-1: polygamma(n + 1, a + b),
+    flops=2 * FLOPS,
+    exact=lambda a, b, *, n=-1: _derivative_of_gammaln(a + b, n) - _derivative_of_gammaln(a, n),
+)
 beta = _scipy(
     "beta",
-    lambda y, a, b: y * (digamma(a) - digamma(a + b)),
-    lambda y, a, b: y * (digamma(b) - digamma(a + b)),
+    lambda y, a, b: -y * gamma_growth(a, b, n=0),
+    lambda y, a, b: -y * gamma_growth(b, a, n=0),
 )
 betaln = _scipy(
     "betaln",
-    lambda _y, a, b: digamma(a) - digamma(a + b),
-    lambda _y, a, b: digamma(b) - digamma(a + b),
+    lambda _y, a, b: -gamma_growth(a, b, n=0),
+    lambda _y, a, b: -gamma_growth(b, a, n=0),
 )
 gammasgn = constant("gammasgn", lambda x: _special().gammasgn(x))
 
@@ -132,6 +197,41 @@ beta_kernel: Primitive = elementwise(
 )
 
 
+def _log1p_square(x: Any) -> Any:
+    far = np.absolute(x) > 1e9
+    near = np.log1p(np.square(np.where(far, 0.0, x)))
+    return np.where(far, 2.0 * np.log(np.absolute(np.where(far, x, 1.0))), near)[()]
+
+
+def log_gamma_density(a: Value, x: Value) -> Value:
+    """Return the logarithm of the density of the standard gamma distribution."""
+    return xlogy(a - 1.0, x) - x - gammaln(a)
+
+
+def log_beta_density(a: Value, b: Value, x: Value) -> Value:
+    """Return the logarithm of the density of the beta distribution."""
+    return xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b)
+
+
+def log_t_density(df: Value, t: Value) -> Value:
+    """Return the logarithm of the density of Student's t distribution."""
+    return (
+        gamma_growth(0.5 * df, 0.5)
+        - 0.5 * log(pi * df)
+        - 0.5 * (df + 1.0) * log1p_square(divide(t, elementary.sqrt(df)))
+    )
+
+
+# log(1 + x²), of which x² may overflow.
+log1p_square = elementwise(
+    "log1p_square",
+    _log1p_square,
+    lambda _y, x: 2.0 * hypot_slope(x, 1.0) / hypot(x, 1.0),
+    flops=2 * ELEMENTARY,
+    exact=lambda x: np.log1p(x * x),
+)
+
+
 def gamma_density(a: Value, x: Value) -> Value:
     """Return the density of the standard gamma distribution."""
     return beta_kernel(a - 1.0, 0.0, x, -x - gammaln(a))
@@ -148,11 +248,17 @@ gammainc = _scipy(
 gammaincc = _scipy(
     "gammaincc", _unknown("gammaincc", "its first argument"), lambda _y, a, x: -gamma_density(a, x)
 )
-betainc = _scipy(
-    "betainc",
-    _unknown("betainc", "its first argument"),
-    _unknown("betainc", "its second argument", 1),
-    lambda _y, a, b, x: beta_density(a, b, x),
+betainc, betaincc = (
+    _scipy(
+        name,
+        _unknown("betainc", "its first argument"),
+        _unknown("betainc", "its second argument", 1),
+        slope,
+    )
+    for name, slope in (
+        ("betainc", lambda _y, a, b, x: beta_density(a, b, x)),
+        ("betaincc", lambda _y, a, b, x: -beta_density(a, b, x)),
+    )
 )
 
 
@@ -257,12 +363,7 @@ k1: Primitive = _scipy("k1", lambda _y, x: -0.5 * (k0(x) + kv(2.0, x)), domain=(
 stdtr = _scipy(
     "stdtr",
     _unknown("stdtr", "its degrees of freedom"),
-    lambda _y, df, t: exp(
-        gammaln(0.5 * (df + 1.0))
-        - gammaln(0.5 * df)
-        - 0.5 * log(df * pi)
-        - 0.5 * (df + 1.0) * log1p(square(t) / df)
-    ),
+    lambda _y, df, t: exp(log_t_density(df, t)),
 )
 
 
@@ -368,6 +469,7 @@ def solve_banded(l_and_u: tuple[int, int], ab: Value, b: Value) -> Value:
 SPECIAL |= {
     "gammaln": gammaln, "psi": digamma, "gamma": gamma, "rgamma": rgamma, "beta": beta, "betaln": betaln,
     "gammasgn": gammasgn, "gammainc": gammainc, "gammaincc": gammaincc, "betainc": betainc,
+    "betaincc": betaincc,
     "erf": activations.erf, "erfc": activations.erfc, "erfinv": erfinv, "erfcinv": erfcinv,
     "ndtr": ndtr, "ndtri": ndtri, "log_ndtr": log_ndtr, "logit": logit, "expit": activations.sigmoid,
     "log_expit": activations.log_sigmoid, "xlogy": xlogy, "xlog1py": xlog1py, "entr": entr,

@@ -113,6 +113,7 @@ ONE_ARGUMENT = {  # textbook function of one number
     "log": mp.log,
     "log10": mp.log10,
     "log1p": lambda z: mp.log(1 + z),
+    "log1p_square": lambda z: mp.log(1 + z * z),
     "log2": lambda z: mp.log(z) / mp.log(2),
     "mish": lambda z: z * mp.tanh(zeta(z)),
     "mish_slope": derivative(lambda z: z * mp.tanh(zeta(z))),
@@ -143,6 +144,30 @@ def student_t(df, t):
     return mp.mpf(0.5) + t * c * mp.hyp2f1(0.5, (df + 1) / 2, 1.5, -t * t / df)
 
 
+def gamma_density(a, x):
+    return x ** (a - 1) * mp.exp(-x) / mp.gamma(a)
+
+
+def upper_gamma(a, x):
+    return mp.gammainc(a, x, regularized=True)
+
+
+def lower_gamma(a, x):
+    return mp.gammainc(a, 0, x, regularized=True)
+
+
+def lower_beta(a, b, x):
+    return mp.betainc(a, b, 0, x, regularized=True)
+
+
+def upper_beta(a, b, x):
+    return mp.betainc(a, b, x, 1, regularized=True)
+
+
+def t_density(df, t):
+    return (1 + t * t / df) ** (-(df + 1) / 2) / mp.beta(df / 2, mp.mpf(0.5)) / mp.sqrt(df)
+
+
 A, B = reals(2, 3), reals(2, 1)  # B is broadcast against A
 POSITIVE = reals(2, 3, low=0.5)
 ORDERS = np.array([[0.5, 1.0, 2.0], [1.5, 3.0, 2.5]])
@@ -150,8 +175,14 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "beta": (mp.beta, POSITIVE, ORDERS),
     "betaln": (lambda a, b: mp.log(mp.beta(a, b)), POSITIVE, ORDERS),
     "fmod": (lambda a, b: a - b * mp.mpf(int(a / b)), A, B + np.sign(B)),
-    "gammainc": (lambda a, x: mp.gammainc(a, 0, x, regularized=True), ORDERS, POSITIVE),
-    "gammaincc": (lambda a, x: mp.gammainc(a, x, regularized=True), ORDERS, POSITIVE),
+    "gammainc": (lower_gamma, ORDERS, POSITIVE),
+    "gammaincc": (upper_gamma, ORDERS, POSITIVE),
+    "log_gammainc": (lambda a, x: mp.log(lower_gamma(a, x)), ORDERS, POSITIVE),
+    "log_gammaincc": (lambda a, x: mp.log(upper_gamma(a, x)), ORDERS, 2 * POSITIVE),
+    "lower_gamma": (lambda a, x: gamma_density(a, x) / lower_gamma(a, x), ORDERS, POSITIVE),
+    "upper_gamma": (lambda a, x: -gamma_density(a, x) / upper_gamma(a, x), ORDERS, 5 + POSITIVE),
+    "log_stdtr": (lambda df, t: mp.log(student_t(df, t)), ORDERS, 2 * A),
+    "t_tail": (lambda df, t: t_density(df, t) / student_t(df, t), ORDERS, A - 4),
     "heaviside": (lambda x, h: h if x == 0 else mp.mpf(x > 0), A * (A > 0.5), B),
     "iv": (mp.besseli, ORDERS, POSITIVE),
     "ive": (lambda v, x: mp.besseli(v, x) * mp.exp(-x), ORDERS, POSITIVE),
@@ -342,9 +373,9 @@ ARRAYS = {
         (ORDERS, POSITIVE, np.array([0.1, 0.5, 0.8]), B),
         {},
     ),
-    "betainc": (
-        np.frompyfunc(lambda a, b, x: mp.betainc(a, b, 0, x, regularized=True), 3, 1),
-        (ORDERS, POSITIVE, np.array([0.1, 0.5, 0.8])),
+    "gamma_growth": (
+        np.frompyfunc(lambda a, b: mp.loggamma(a + b) - mp.loggamma(a), 2, 1),
+        (ORDERS, POSITIVE),
         {},
     ),
     "eig": (text_eig, (np.diag([1.0, 4.0, 2.5]) + 0.1 * reals(3, 3),), {}),
@@ -469,6 +500,24 @@ ARRAYS = {
     "transpose": (np.transpose, (reals(2, 1, 3),), {"axes": (2, 0, 1)}),
     "where": (np.where, (C, A, B), {}),
 }
+_BETAS = {
+    "betainc": lower_beta,
+    "betaincc": upper_beta,
+    "log_betainc": lambda a, b, x: mp.log(lower_beta(a, b, x)),
+    "log_betaincc": lambda a, b, x: mp.log(upper_beta(a, b, x)),
+}
+ARRAYS |= {
+    name: (np.frompyfunc(f, 3, 1), (ORDERS, POSITIVE, np.array([0.1, 0.5, 0.8])), {})
+    for name, f in _BETAS.items()
+}
+_beta_slope = np.frompyfunc(
+    lambda a, b, x: x ** (a - 1) * (1 - x) ** (b - 1) / mp.beta(a, b) / lower_beta(a, b, x), 3, 1
+)
+ARRAYS["beta_tail"] = (
+    lambda a, b, x, upper: _beta_slope(a, b, x),
+    (ORDERS, POSITIVE, np.array([0.1, 0.2, 0.3])),
+    {"upper": False},
+)
 CASES = {}
 for _name, _f in ONE_ARGUMENT.items():
     _low, _high = primitives()[_name].domain if _name in primitives() else (-np.inf, np.inf)
@@ -481,15 +530,24 @@ for _name, _f in ONE_ARGUMENT.items():
 for _name, (_f, *_args) in TWO_ARGUMENTS.items():
     CASES[_name] = (np.frompyfunc(_f, 2, 1), tuple(_args), {})
 CASES |= ARRAYS
-UNDIFFERENTIATED = {"copysign": {1}, "heaviside": {0}, "betainc": {0, 1}} | {
-    name: {0} for name in str.split("gammainc gammaincc iv ive jv kv stdtr yv")
-}
+UNDIFFERENTIATED = (
+    {"copysign": {1}, "heaviside": {0}, "beta_tail": {0, 1}}
+    | {name: {0, 1} for name in _BETAS}
+    | {
+        name: {0}
+        for name in str.split(
+            "gammainc gammaincc iv ive jv kv log_gammainc log_gammaincc log_stdtr lower_gamma stdtr t_tail "
+            "upper_gamma yv"
+        )
+    }
+)
 # What has no exact meaning here: these are held to their textbook definitions alone.
 WITHOUT_EXACT_MEANING = frozenset(
     str.split("""
-    beta betainc betaln eig eigenvalues eigh eigh_upper erfcinv gamma gammainc gammaincc i1 iv ive j0 j1 jv
-    k0 k1 kv nuclear_norm polar_factor qr rgamma singular_values solve_sylvester sqrtm stdtr svd
-    sylvester_of_symmetric y0 y1 yv
+    beta beta_tail betainc betaincc betaln eig eigenvalues eigh eigh_upper erfcinv gamma gammainc gammaincc
+    i1 iv ive j0 j1 jv k0 k1 kv log_betainc log_betaincc log_gammainc log_gammaincc log_stdtr lower_gamma
+    nuclear_norm polar_factor qr rgamma singular_values solve_sylvester sqrtm stdtr svd
+    sylvester_of_symmetric t_tail upper_gamma y0 y1 yv
 """)
 )
 

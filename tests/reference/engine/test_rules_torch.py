@@ -129,6 +129,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "nuclear_norm": lambda a: torch.linalg.matrix_norm(a, "nuc"),
     "pad_zeros": padded,
     "entr": torch.special.entr,
+    "log1p_square": lambda z: torch.log1p(z * z),
     "log_ndtr": torch.special.log_ndtr,
     "erfcx": torch.special.erfcx,
     "ndtr": torch.special.ndtr,
@@ -180,8 +181,9 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
 # lgamma, polygamma, sinc) with errors of a thousand roundings.
 NOT_IN_TORCH = frozenset(
     str.split("""
-    beta betainc betaln digamma eig eigh eigh_upper erfcinv erfcx_slope gamma gammainc gammaincc heaviside
-    i0 i1 iv ive j0 j1 jv k0 k1 kv lgamma polygamma_n qr
+    beta beta_tail betainc betaincc betaln digamma eig eigh eigh_upper erfcinv erfcx_slope gamma
+    gamma_growth gammainc gammaincc heaviside i0 i1 iv ive j0 j1 jv k0 k1 kv lgamma log_betainc log_betaincc
+    log_gammainc log_gammaincc log_stdtr lower_gamma polygamma_n qr t_tail upper_gamma
     rgamma sinc_derivative solve_sylvester sqrtm stdtr svd y0 y1 yv
 """)
 )

@@ -1,5 +1,6 @@
 """Distributions and SciPy's functions on traced values: SciPy's values, and slopes that fit together."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -224,3 +225,120 @@ def test_slopes_at_ends_and_far_out(name):
         np.testing.assert_allclose(one(x), first, **CLOSE)
         for two in (grad(one), forward(one)):
             np.testing.assert_allclose(two(x), second, **CLOSE)
+
+
+# The logarithm of a distribution function F, its slope s = f/F, and s' = s (q - s), q the slope of log f, of
+# those far out and between: (function, F, log f, q), then points.
+def _of_gamma(a, side):
+    a_ = mp.mpf(a)
+    ours = stats.gamma.logsf if side > 0 else stats.gamma.logcdf
+    F = lambda x: mp.gammainc(a_, *((x,) if side > 0 else (0, x)), regularized=True)  # noqa: E731
+    log_f = lambda x: (a_ - 1) * mp.log(x) - x - mp.loggamma(a_)  # noqa: E731
+    return lambda x: ours(x, a), F, log_f, lambda x: (a_ - 1) / x - 1, side
+
+
+def _of_beta(a, b, side):
+    a_, b_ = mp.mpf(a), mp.mpf(b)
+    ours = stats.beta.logsf if side > 0 else stats.beta.logcdf
+
+    def F(x):  # whose upper side is the lower one of 1 - x
+        of = (b_, a_, 0, 1 - x) if side > 0 else (a_, b_, 0, x)
+        return mp.betainc(*of, regularized=True)
+
+    log_f = lambda x: (a_ - 1) * mp.log(x) + (b_ - 1) * mp.log1p(-x) - mp.log(mp.beta(a_, b_))  # noqa: E731
+    return lambda x: ours(x, a, b), F, log_f, lambda x: (a_ - 1) / x - (b_ - 1) / (1 - x), side
+
+
+def _of_t(df, side):
+    df_ = mp.mpf(df)
+    ours = stats.t.logsf if side > 0 else stats.t.logcdf
+
+    def F(x):
+        half = mp.betainc(df_ / 2, mp.mpf(0.5), 0, df_ / (df_ + x * x), regularized=True) / 2
+        return half if x * side > 0 else 1 - half
+
+    def log_f(x):
+        c = mp.log(mp.beta(df_ / 2, mp.mpf(0.5))) + mp.log(df_) / 2
+        return -c - (df_ + 1) / 2 * mp.log1p(x * x / df_)
+
+    return lambda x: ours(x, df), F, log_f, lambda x: -(df_ + 1) * x / (df_ + x * x), side
+
+
+LEFT, RIGHT = -1, 1
+TAILS = {
+    "gamma 2": (_of_gamma(2.0, RIGHT), [0.1, 1.0, 3.0, 3.1, 30.0, 600.0, 800.0, 1e5, 1e10]),
+    "gamma 0.3": (_of_gamma(0.3, RIGHT), [0.1, 1.4, 30.0, 800.0]),
+    "gamma 1e4": (_of_gamma(1e4, RIGHT), [1.5e4, 1e5]),
+    "gamma's left": (_of_gamma(2.5, LEFT), [1e-200, 1e-3, 1.0, 3.5, 3.6, 20.0, 60.0]),
+    "gamma 50's left": (_of_gamma(50.0, LEFT), [1e-10, 1.0, 49.0, 52.0, 80.0]),
+    "gamma 1e4's left": (_of_gamma(1e4, LEFT), [1e-10, 600.0, 5e3]),
+    "beta": (_of_beta(2.0, 3.0, RIGHT), [0.01, 0.4, 0.5, 0.9, 1 - 2.0**-40]),
+    "beta's left": (_of_beta(300.0, 2.0, LEFT), [1e-20, 0.01, 0.9, 0.99, 0.999]),
+    "beta, sharp": (_of_beta(5.0, 1e4, RIGHT), [0.01, 0.5, 0.99]),
+    "beta, with poles": (_of_beta(0.5, 0.5, LEFT), [1e-20, 0.1, 0.5, 0.9]),
+    "t": (_of_t(3.0, LEFT), [-1e10, -100.0, -2.1, -1.9, 0.5, 40.0]),
+    "t of 30": (_of_t(30.0, RIGHT), [-3.0, 1.9, 2.1, 1e5, 1e20]),
+    "t of 1e4": (_of_t(1e4, LEFT), [-1e4, -100.0, -40.0, -3.0, 1.0]),
+}
+
+
+def check_tails(f, truth, points):
+    _, F, log_f, q, side = truth
+    forward = lambda f: lambda x: jvp(f, (x,), (1.0,))[1]  # noqa: E731  # a formula
+    for x in points:
+        with mp.workdps(60):
+            at = mp.mpf(x)
+            value = mp.log(F(at))
+            s = -side * mp.exp(log_f(at) - value)
+            first, second = (float(y) for y in (s, s * (q(at) - s)))
+        # Fractions of a hundred terms and densities whose exponents are some hundreds: 1e4 roundings.
+        close = {"rtol": 1e4 * 2.0**-53, "atol": 0}
+        np.testing.assert_allclose(f(x), float(value), **close)
+        for one in (grad(f), forward(f)):
+            np.testing.assert_allclose(one(x), first, **close)
+            for two in (grad(one), forward(one)):
+                np.testing.assert_allclose(two(x), second, **close)
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_logarithms_go_on_in_the_tails(name):
+    truth, points = TAILS[name]
+    check_tails(truth[0], truth, points)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_logarithm_of_what_has_underflown_is_rejected():
+    """The planted bug: log of a distribution function, of which the slope is 1 over nearly 0, squared."""
+    truth, _ = TAILS["gamma 2"]
+    f = lambda x: np.log(stats.gamma.sf(x, 2.0))  # noqa: E731  # a formula
+    check_tails(f, truth, [0.1, 1.0])
+    for far in (600.0, 800.0):
+        with pytest.raises(AssertionError):
+            check_tails(f, truth, [far])
+
+
+def test_tails_of_other_names_types_and_shapes():
+    """chi2 and poisson are gamma's; an array of both sides is computed at once, in its own format."""
+    x = np.array([[0.5, 3.0], [700.0, 1e4]])
+    np.testing.assert_array_equal(stats.chi2.logsf(2 * x, 4.0), stats.gamma.logsf(x, 2.0))
+    np.testing.assert_array_equal(stats.poisson.logcdf(1, x), stats.gamma.logsf(x, 2.0))
+    np.testing.assert_array_equal(stats.poisson.logsf(1, x), stats.gamma.logcdf(x, 2.0))
+    slope = grad(lambda x: np.sum(stats.gamma.logsf(x, 2.0)))(x)
+    np.testing.assert_allclose(slope, -x / (1 + x), **CLOSE)  # of (1 + x) e^-x
+    single = np.float32([0.5, 700.0])
+    found = grad(lambda x: np.sum(stats.gamma.logsf(x, 2.0)))(single)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, -single / (1 + single), rtol=4 * 2.0**-24)
+
+
+def test_growth_of_the_gamma_function():
+    """Γ's logarithmic derivatives at a + b less those at a, b small: differences would have no digits."""
+    for a, b in ((1e8, 0.5), (1e12, 3.0), (2.0, 1e-10), (1e-8, 1e-3), (30.0, 400.0), (1e5, 1e5)):
+        with mp.workdps(80):
+            exact = [mp.psi(n, mp.mpf(a)) - mp.psi(n, mp.mpf(a) + mp.mpf(b)) for n in (0, 1)]
+        for f, true in zip((special.betaln, grad(special.betaln)), exact, strict=True):
+            np.testing.assert_allclose(grad(f)(a, b), float(true), rtol=100 * 2.0**-53)
+    # Student's t of very many degrees of freedom is normal: log f = log φ + (z⁴ - 2 z² - 1) / (4 df) + ...
+    z, df = np.array([0.0, 0.5, 3.0]), 1e10
+    near = stats.norm.logpdf(z) + (z**4 - 2 * z**2 - 1) / (4 * df)
+    np.testing.assert_allclose(stats.t.logpdf(z, df), near, **CLOSE)
