@@ -117,35 +117,27 @@ rgamma = _scipy("rgamma", _rgamma_slope)
 
 def _gamma_growth(a: Any, b: Any, *, n: int = -1) -> Any:
     """Compute it for a, a + b > 0 by Stirling's series at a + 10: a sum of small differences, each exact."""
+    dtype, (a, b) = np.result_type(a, b), (np.asarray(x, float) for x in (a, b))
+
+    def of_power(x: Any, p: int) -> Any:
+        """(x + b)^-p - x^-p."""
+        return x**-p * np.expm1(-p * np.log1p(b / x))
+
     with np.errstate(all="ignore"):
-        direct = _derivative_of_gammaln(a + b, n) - _derivative_of_gammaln(a, n)
-        sign = (-1.0) ** (n + 1)
-
-        def of_power(x: Any, p: int) -> Any:
-            """(x + b)^-p - x^-p."""
-            return x**-p * np.expm1(-p * np.log1p(b / x))
-
-        x = np.asarray(a + SHIFT, float)
+        x, sign = a + SHIFT, (-1.0) ** (n + 1)
         ratio = np.log1p(b / x)
         if n < 0:
             y = (x - 0.5) * ratio + b * (np.log(x + b) - 1.0)
-            y -= sum(np.log1p(b / (a + k)) for k in range(SHIFT))
+            y = y - sum(np.log1p(b / (a + k)) for k in range(SHIFT))
         else:
             y = ratio if n == 0 else sign * factorial(n - 1) * of_power(x, n)
-            y += (
-                sign
-                * factorial(n)
-                * (of_power(x, n + 1) / 2 + sum(of_power(a + k, n + 1) for k in range(SHIFT)))
-            )
+            shifted = sum(of_power(a + k, n + 1) for k in range(SHIFT))
+            y = y + sign * factorial(n) * (of_power(x, n + 1) / 2 + shifted)
         for k, bernoulli in enumerate(BERNOULLI, 1):
-            y += (
-                sign
-                * bernoulli
-                * factorial(2 * k + n - 1)
-                / factorial(2 * k)
-                * of_power(x, 2 * k + n)
-            )
-        return np.where((a > 0) & (a + b > 0), y, direct).astype(np.result_type(a, b))[()]
+            rising = factorial(2 * k + n - 1) / factorial(2 * k)
+            y = y + sign * bernoulli * rising * of_power(x, 2 * k + n)
+        direct = _derivative_of_gammaln(a + b, n) - _derivative_of_gammaln(a, n)
+        return np.where((a > 0) & (a + b > 0), y, direct).astype(dtype)[()]
 
 
 def _derivative_of_gammaln(x: Any, n: int) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from ffverify.reference.engine.primitive import Primitive, elementwise
 from ffverify.reference.engine.var import Value
 
-from .elementary import exp, greater, less, square, where
+from .elementary import divide, exp, greater, less, square, where
 from .scipy_functions import (
     FLOPS,
     _unknown,
@@ -125,12 +125,12 @@ _IN_T = [_unknown("stdtr", "its degrees of freedom")]
 
 
 def _gamma_bend(a: Value, x: Value) -> Value:
-    return (1.0 - a) / x / x
+    return divide(divide(1.0 - a, x), x)
 
 
 def _t_bend(df: Value, t: Value) -> Value:
-    r = 1.0 / (t + df / t)  # t / (df + t²)
-    return (df + 1.0) * r * (2.0 * r - 1.0 / t)
+    r = divide(1.0, t + divide(df, t))  # t / (df + t²)
+    return (df + 1.0) * r * (2.0 * r - divide(1.0, t))
 
 
 upper_gamma = _tail("upper_gamma", _upper_gamma, _gamma_bend, _IN_GAMMAS)
