@@ -187,7 +187,8 @@ for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
 @implements(np.broadcast_to)
 def _broadcast_to(x: Value, shape: Any) -> Value:
     shape = np.broadcast_to(like(x), shape).shape
-    return linked(broadcast_to(x, shape=shape), x, View(broadcast_to, read_only), {"shape": shape})
+    how = {"shape": shape, "view": True}
+    return linked(broadcast_to(x, **how), x, View(broadcast_to, read_only), how)
 
 
 @implements(np.broadcast_arrays)

@@ -549,7 +549,11 @@ def _ranked(x: Value, axis: Axis) -> tuple[Value, int]:
 
 
 @implements(np.median)
-def _median(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
+def _median(
+    x: Value, axis: Axis = None, *, overwrite_input: bool = False, keepdims: bool = False
+) -> Value:
+    """As `numpy.median`; with ``overwrite_input`` too the argument stays as it is, for its derivative."""
+    del overwrite_input
     rows, n = _ranked(x, axis)
     y = reductions.mean(gather(rows, index=(..., slice(max(n - 1, 0) // 2, n // 2 + 1))), -1)
     if n:
@@ -559,8 +563,16 @@ def _median(x: Value, axis: Axis = None, *, keepdims: bool = False) -> Value:
 
 @implements(np.quantile)
 def _quantile(
-    x: Value, q: Any, axis: Axis = None, *, method: str = "linear", keepdims: bool = False
+    x: Value,
+    q: Any,
+    axis: Axis = None,
+    *,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
 ) -> Value:
+    """As `numpy.quantile`; with ``overwrite_input`` too the argument stays as it is, for its derivative."""
+    del overwrite_input
     if method != "linear":
         raise TypeError(f"quantile: method={method!r} has no rule: use 'linear'")
     parts = as_array(q)
@@ -598,14 +610,34 @@ def _searchsorted(a: Value, v: Value, side: str = "left", sorter: Any = None) ->
     return searchsorted(a, v, side=side)
 
 
+def _of_one_period(x: Value, xp: Value, fp: Value, period: Value) -> tuple[Value, Value, Value]:
+    """Return x and the points within one period, in order, with one point more on either side."""
+    x, xp = (elementary.remainder(v, period) for v in (x, xp))
+    order = shaping.argsort(xp, axis=0)
+    xp, fp = take(xp, order), take(fp, order)
+    first, last = (slice(0, 1),), (slice(-1, None),)
+    ends = gather(xp, index=last) - period, gather(xp, index=first) + period
+    return (
+        x,
+        shaping.concatenate(ends[0], xp, ends[1], axis=0),
+        shaping.concatenate(gather(fp, index=last), fp, gather(fp, index=first), axis=0),
+    )
+
+
 @implements(np.interp)
 def _interp(
     x: Value, xp: Value, fp: Value, left: Value = None, right: Value = None, period: Any = None
 ) -> Value:
-    if period is not None:
-        raise TypeError("interp: period= has no rule: take the remainder first")
+    if np.iscomplexobj(innermost(fp)):
+        raise TypeError(
+            "interp: of complex values fp: interpolate their real and imaginary parts, one by one"
+        )
     x, xp, fp = (v if type(v) is Var else np.asarray(v, float) for v in (x, xp, fp))
-    np.interp(0.0, *map(innermost, (xp, fp, left, right)))  # which says what are no points
+    # NumPy says what are no points, and what is no period.
+    np.interp(0.0, *map(innermost, (xp, fp, left, right, period)))
+    if period is not None:
+        x, xp, fp = _of_one_period(x, xp, fp, elementary.absolute(period))
+        left = right = None
     n = shape_of(xp)[0]
     if n == 1:
         y = broadcast_to(gather(fp, index=(0,)), shape=shape_of(x))

@@ -291,7 +291,9 @@ def _exact_scale_either(a: Any, b: Any) -> Any:
     return np.where(lost, np.where(b == 0, 0, product), product) if lost.any() else product
 
 
-def _broadcast(x: Any, *, shape: tuple[int, ...]) -> Any:
+def _broadcast(x: Any, *, shape: tuple[int, ...], view: bool = False) -> Any:
+    if view:  # laid out as NumPy does
+        return np.broadcast_to(x, shape)
     y = np.empty(shape, dtype_of(x))
     if y.size > FILLED and shape_of(x):  # the memory is not touched
         return np.broadcast_to(x, shape)

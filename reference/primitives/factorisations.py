@@ -26,7 +26,16 @@ from ffverify.reference.engine.primitive import (
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
 from .elementary import absolute, divide, equal, where
-from .linalg import check_square, inv, matmul, matrix_transpose, symmetric, tril, triu
+from .linalg import (
+    check_square,
+    inv,
+    matmul,
+    matrix_diagonal,
+    matrix_transpose,
+    symmetric,
+    tril,
+    triu,
+)  # fmt: skip
 from .reductions import axes, largest, min_, norm, sum_
 from .shaping import concatenate, gather, transpose
 
@@ -103,11 +112,6 @@ def _flops(_y: Value, a: Value, **_: Any) -> float:
     return 20.0 * prod(shape_of(a)[:-2]) * min(shape_of(a)[-2:]) ** 3
 
 
-def _diagonal(x: Value) -> Value:
-    n = shape_of(x)[-1]
-    return gather(x, np.arange(n), np.arange(n), index=(..., "array", "array"))
-
-
 def _gaps(w: Value) -> Value:
     """Return 1 / (w_j - w_i), with 0 for i = j."""
     n = shape_of(w)[-1]
@@ -171,7 +175,7 @@ def _values_alone(
 def _eigh_differential(a_dot: Value, _a: Value, w: Value, v: Value) -> Sequence[Value]:
     # The matrix is symmetric, and so is its tangent.
     inside = matmul(matmul(matrix_transpose(v), symmetric(a_dot)), v)
-    return _diagonal(inside), matmul(v, scale(inside, _gaps(w)))
+    return matrix_diagonal(inside, offset=0), matmul(v, scale(inside, _gaps(w)))
 
 
 # LAPACK gives the vectors signs that depend on the triangle it reads.
@@ -228,7 +232,7 @@ def _eig_differential(a_dot: Value, _a: Value, w: Value, v: Value) -> Sequence[V
     inside = matmul(inv(v), matmul(a_dot, v))
     turned = matmul(v, scale(inside, _gaps(w)))
     # Columns keep length 1.
-    return _diagonal(inside), turned - v * sum_(v * turned, axis=-2, keepdims=True)
+    return matrix_diagonal(inside, offset=0), turned - v * sum_(v * turned, axis=-2, keepdims=True)
 
 
 _eig = _factorisation("eig", _real_eig, lambda n, _: [(n,), (n, n)], _eig_differential)
@@ -260,7 +264,7 @@ def _svd_differential(a_dot: Value, _a: Value, u: Value, s: Value, vh: Value) ->
     if n > k:
         outside = matmul(matrix_transpose(a_dot), u) - matmul(v, turned)
         v_dot = v_dot + scale(outside, divide(1.0, row))
-    return u_dot, _diagonal(inside), matrix_transpose(v_dot)
+    return u_dot, matrix_diagonal(inside, offset=0), matrix_transpose(v_dot)
 
 
 _svd = _factorisation(

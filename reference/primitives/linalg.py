@@ -20,6 +20,7 @@ from ffverify.reference.engine.primitive import (
     broadcast_to,
     constant,
     general,
+    linear,
     multilinear,
     reshape,
 )
@@ -34,6 +35,8 @@ from .shaping import (
     getitem,
     number,
     pad_zeros,
+    parted,
+    scatter,
     setitem,
     transpose,
     with_memory,
@@ -433,9 +436,7 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
                 n, m = (shape_of(arrays[i])[axis] for axis in (first, second))
                 if n != m:
                     raise ValueError(f"einsum: '{c}' stands for axes of lengths {n} and {m}")
-                arrays[i] = _diagonal(
-                    arrays[i], 0, first, second, lambda x, v, *, index: setitem(x, index, v)
-                )
+                arrays[i] = _diagonal(arrays[i], 0, first, second, _with_diagonal)
                 labels[i] = (
                     labels[i][:first] + labels[i][first + 1 : second] + labels[i][second + 1 :] + c
                 )
@@ -445,10 +446,35 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Value:  # 
     return einsum_explicit(*arrays, subscripts=",".join(labels) + "->" + output)
 
 
+def _with_diagonal(x: Value, v: Value, *, offset: int) -> Value:
+    return setitem(x, _diagonal_index(shape_of(x), offset), v)
+
+
 # Diagonals, triangles ----------------------------------------------------------------------------------
 def diagonal(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
     """As `numpy.diagonal`: the diagonal becomes the last axis, which is not written into."""
     return _diagonal(x, offset, axis1, axis2, read_only)
+
+
+def _diagonal_index(shape: tuple[int, ...], offset: int) -> tuple[Any, ...]:
+    rows, columns = shape[-2:]
+    i = np.arange(max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
+    return ..., i - min(offset, 0), i + max(offset, 0)
+
+
+def _diagonal_transpose(y_bar: Value, _y: Value, x: Value, *, offset: int) -> Value:
+    arrays, index = parted(_diagonal_index(shape_of(x), offset))
+    return scatter(y_bar, *arrays, index=index, shape=shape_of(x))
+
+
+# Of the last two axes; it is a view.
+matrix_diagonal = linear(
+    "matrix_diagonal",
+    lambda x, *, offset: x.diagonal(offset, -2, -1),
+    _diagonal_transpose,
+    flops=0,
+    source="{0}.diagonal({offset}, -2, -1)",
+)
 
 
 def _diagonal(
@@ -458,12 +484,9 @@ def _diagonal(
     axis1, axis2 = normalize_axis_tuple((axis1, axis2), rank)
     others = tuple(i for i in range(rank) if i not in (axis1, axis2))
     moved = transpose(x, axes=(*others, axis1, axis2))
-    rows, columns = shape_of(moved)[-2:]
-    n = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    i = np.arange(n)
-    index = (..., i - min(offset, 0), i + max(offset, 0))
+    how = {"offset": int(offset)}
     # As in NumPy a diagonal follows what is written into its matrix.
-    return linked(getitem(moved, index), moved, View(getitem, written), {"index": index})
+    return linked(matrix_diagonal(moved, **how), moved, View(matrix_diagonal, written), how)
 
 
 def trace(x: Value, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:

@@ -420,6 +420,11 @@ ARRAYS = {
     ),
     "margin": (lambda x, axis: np.sum(x, axis=axis), (A,), {"axis": 0}),
     "matmul": (np.matmul, (reals(2, 2, 3), reals(3, 2)), {}),
+    "matrix_diagonal": (
+        lambda x, offset: np.diagonal(x, offset, 1, 2),
+        (np.stack([M, M.T]),),
+        {"offset": 1},
+    ),
     "max": (np.max, (A,), {"axis": (1,), "keepdims": False}),
     "mean": (
         lambda x, axis, keepdims: x.sum(axis=axis) / 2,

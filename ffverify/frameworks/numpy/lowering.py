@@ -138,7 +138,9 @@ def _of_the_caller(primitive: Primitive, *xs: Value, **params: Any) -> Value:
 _OURS = frozenset(reference.primitives().values())
 # Primitives that only move elements, or put zeros beside them: they run on labels.
 _MOVES = frozenset(
-    str.split("broadcast_to reshape transpose gather take_along pad_zeros concatenate assigned")
+    str.split(
+        "broadcast_to reshape transpose gather take_along pad_zeros concatenate assigned matrix_diagonal"
+    )
 )
 
 

@@ -437,6 +437,8 @@ CALLS = {
     "mean nan where": lambda x: np.nanmean(x, axis=0, where=PLACED) * x[0],
     "nanvar where": lambda x: np.nanvar(np.where(M > 0.8, np.nan, x), axis=1, where=M > 0.25),
     "nanstd about a mean": lambda x: np.nanstd(x, axis=0, mean=x[:1] / 2),
+    "median overwriting": lambda x: np.median(x * 1, axis=1, overwrite_input=True) * x[:, 0],
+    "percentile overwriting": lambda x: np.percentile(x * 1, 30.0, overwrite_input=True) * x,
     "quantile at places": lambda x: np.quantile(x, x[:, 0] / 2 + 0.1, axis=1),
 }
 if hasattr(np, "matvec"):  # from NumPy 2.2 on
@@ -446,6 +448,8 @@ if hasattr(np, "matvec"):  # from NumPy 2.2 on
 IN_FLOAT64 = {
     "interp": lambda x: np.interp(x, [0.0, 0.4, 1.0], [1.0, 3.0, 2.0]),
     "gradient of a list by a step": lambda x: np.gradient([0.1, 0.4, 0.2], x[0, 0] + 1),
+    "interp around a period": lambda x: np.interp(x * 9, x[0], x[1], period=-0.7),
+    "interp of a period": lambda x: np.interp(x, [0.3, 0.1, 0.9], x[0, :3], left=9.0, period=2),
     "interp between infinities": lambda x: np.interp(x, [-np.inf, 0.4, np.inf], x[0, :3]),
     "interp values": lambda x: np.interp([0.1, 0.5, 7.0], [0.0, 0.4, 0.6, 1.0], x[0], right=9.0),
 }
@@ -521,6 +525,21 @@ def test_interpolation():
         np.array([1.0, 3.0, 2.0])
     )
     np.testing.assert_allclose(at_knots, [1.75, 1.75, 0.5], rtol=1e-15)
+    # Of period 2, 2.2 is 0.2, four fifths of the way from 1 - 2 to 0.5.
+    of_period = grad(lambda f: np.interp(2.2, [0.5, 1.0], f, period=2.0))(np.array([1.0, 4.0]))
+    np.testing.assert_allclose(of_period, [0.8, 0.2], rtol=1e-14)
+    with pytest.raises(TypeError, match="real and imaginary parts, one by one"):
+        grad(lambda x: np.sum(np.interp(x, [0.0, 1.0], [1j, 2.0])))(xs)
+
+
+def test_an_argument_that_may_be_overwritten_stays():
+    x = rng.normal(size=7)
+    kept = x.copy()
+    for f in (np.median, lambda x, **how: np.quantile(x, 0.3, **how)):
+        np.testing.assert_array_equal(
+            grad(lambda x, f=f: f(x, overwrite_input=True))(x), grad(f)(x)
+        )
+        np.testing.assert_array_equal(x, kept)
 
 
 EDGES = {
@@ -758,6 +777,7 @@ REFUSED = [
     lambda x: np.partition(x, 1, kind="quicksort"), lambda x: np.argpartition(x, 1, kind="heapsort") * 1.0,
     lambda x: np.add.accumulate(x, [0]), lambda x: np.take(x, [1, 0], axis=True),
     lambda x: np.nan_to_num(x, nan=None), lambda x: np.interp(x, [0, 1], [1, 2], left=[0.0]),
+    lambda x: np.interp(x, [0, 1], [1, 2], period=0),
     lambda x: np.hstack([x, x.astype(np.float32)], casting="equiv"), lambda x: np.fft.hfft(x, axis=(-1,)),
     written(lambda y, _: operator.setitem(y, (0, 0), [2.0])),
     written(lambda y, x: operator.setitem(y, (0, 0), np.stack([x[0, 0], x[0, 1]])[:1])),
@@ -960,6 +980,12 @@ def test_moved_and_ordered_arrays_lie_in_memory_as_numpys_do():
             lambda x: np.fft.irfft(x, axis=0), lambda x: np.reshape(x, x.shape, copy=True),
             lambda x: np.fft.fft(x, 6, axis=0).real + 0.0, lambda x: np.fft.ifft(x, axis=-1).imag + 0.0,
             lambda x: np.fft.rfft(x, 9, axis=0).imag + 0.0,
+            lambda x: np.exp(np.broadcast_to(x[:, :1], x.shape)),
+            lambda x: np.broadcast_to(x[0], x.shape) + 1,
+            lambda x: np.broadcast_to(x[0, :1], (5, *x.shape[1:])).T * 2.0,
+            lambda x: np.broadcast_arrays(x[0], x)[0] * 1.0, lambda x: np.diagonal(x) + 0.0,
+            lambda x: np.exp(np.diagonal(x, 1, 1, 0)), lambda x: np.einsum("ii...->i...", x[:, :3]) * 1.0,
+            lambda x: np.meshgrid(x[0].ravel(), x[1].ravel(), indexing="ij", copy=False)[1] * 2.0,
         ):  # fmt: skip
             for y in (jvp(f, (x,), (x,))[0], compile(f)(x)):
                 assert np.asarray(y).strides == np.asarray(f(x)).strides

@@ -116,6 +116,7 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
     "log_pseudo_det": lambda a, rcond: torch.linalg.slogdet(a)[1],
     "log_softmax": torch.log_softmax,
     "logsumexp": dims(torch.logsumexp),
+    "matrix_diagonal": lambda x, offset: torch.diagonal(x, offset, -2, -1),
     "max": dims(torch.amax),
     "mean": dims(torch.mean),
     "min": dims(torch.amin),
