@@ -23,7 +23,7 @@ from .arrays import (
 from .formats import Array
 from .matrices import contract, det, solve
 from .moves import rearranged
-from .ordering import argsort, sort
+from .ordering import argsort, searchsorted, sort
 
 # ---------------------------------------------------------------------------------------------
 # Reductions and matrices
@@ -176,7 +176,7 @@ FUNCTIONS |= {
     np.max: _along(_folded("maximum")), np.min: _along(_folded("minimum")),
     np.argmax: _along(_place_of(np.max), flat=True), np.argmin: _along(_place_of(np.min), flat=True),
     np.sort: _along(sort, flat=True, default=-1), np.argsort: _along(argsort, flat=True, default=-1),
-    np.median: _median, np.diff: _differences, np.clip: _clip,
+    np.searchsorted: searchsorted, np.median: _median, np.diff: _differences, np.clip: _clip,
     np.outer: lambda a, b: a.reshape(-1, 1) * b.reshape(1, -1),
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,

@@ -109,3 +109,10 @@ def sort(x: Any, axis: int | None = -1, **options: Any) -> Any:
     """Sort along an axis, or all elements."""
     values = x.values.ravel() if axis is None else x.values
     return x.like(np.take_along_axis(values, argsort(x, axis, **options), axis or 0))
+
+
+def searchsorted(a: Any, v: Any, side: str = "left") -> Any:
+    """Give where numbers go among rising ones, left or right of equal ones; nan at the end."""
+    a, v = np.expand_dims(a, -2), np.expand_dims(v, -1)
+    before = np.less_equal if side == "right" else np.less
+    return (before(a, v) | np.isnan(v)).sum(-1)

@@ -509,7 +509,8 @@ def _argsort(x: Value, axis: int | None = -1, kind: Any = None, **how: Any) -> V
     return shaping.argsort(x, axis=axis)
 
 
-argpartition = constant("argpartition", lambda x, *, kth, axis: np.argpartition(x, kth, axis))
+def _argpartition_of(x: Any, *, kth: Any, axis: int) -> Any:
+    return np.argpartition(x, kth, axis)
 
 
 def _partition_places(x: Any, *, kth: Any, axis: int) -> Any:
@@ -521,7 +522,21 @@ def _partition_places(x: Any, *, kth: Any, axis: int) -> Any:
     return places
 
 
-partition_places = constant("partition_places", _partition_places)
+def _by_ranks(places: Callable[..., Any]) -> Callable[..., Any]:
+    """Let what looks at nothing but the order of elements take numbers that are no floats."""
+
+    def find(x: Any, *, kth: Any, axis: int) -> Any:
+        rows = np.moveaxis(x, axis, -1)
+        ranks = np.sum(rows[..., :, None] > rows[..., None, :], axis=-1)
+        return places(np.moveaxis(ranks, -1, axis).astype(float), kth=kth, axis=axis)
+
+    return find
+
+
+argpartition = constant("argpartition", _argpartition_of, exact=_by_ranks(_argpartition_of))
+partition_places = constant(
+    "partition_places", _partition_places, exact=_by_ranks(_partition_places)
+)
 searchsorted = constant("searchsorted", lambda a, v, *, side: np.searchsorted(a, v, side))
 
 

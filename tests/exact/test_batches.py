@@ -51,6 +51,7 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "stacked": lambda x, y: np.stack([x[0], y, np.zeros(3)])[:, ::-1],
     "differences and pieces": lambda x, y: np.diff(x) @ y[:2] + np.stack(np.split(y, 3))[:2, 0],
     "places of each row's own": lambda x, y: np.take_along_axis(x, np.argsort(x), axis=-1),
+    "places among others": lambda x, y: y * np.searchsorted(np.sort(x[0]), y) + np.searchsorted(M[0, :1], x),
     "indices": lambda x, y: x[np.array([1, 1, 0]), np.array([0, 2, 2])] * x[..., 1:].sum(),
     "assigned": assigned,
     "selected": lambda x, y: np.where(x > y, x, -y) + np.where(x < 1, 2.0, y),

@@ -25,6 +25,7 @@ F64 = of("float64")
 jnp = jax.numpy
 nn = jax.nn
 linalg = pytest.importorskip("jax.scipy.linalg")
+special = pytest.importorskip("jax.scipy.special")
 
 
 def normal(*shape: int, seed: int = 0) -> Any:
@@ -74,6 +75,10 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "cond": (lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), [normal(3)]),
     "sort": (lambda x: jnp.sort(x * x, axis=0), [normal(3, 4)]),
     "search": (lambda x: jnp.interp(x, INDEX + 0.5 * jnp.arange(3), INDEX), [3 * normal(5)]),
+    "incomplete": (
+        lambda x: special.gammainc(2.5, x * x) * special.gammaincc(0.5, x * x)
+        + special.betainc(2.0, 3.5, nn.sigmoid(x)),
+        [normal(3, 4)]),
     "cumulative": (lambda x: jnp.cumsum(x, axis=0) + jnp.cumprod(x, axis=1), [normal(3, 4)]),
     "einsum": (lambda x: jnp.einsum("bij,bkj->bik", x, x), [normal(2, 3, 4)]),
     "checkpoint": (jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), [normal(3)]),

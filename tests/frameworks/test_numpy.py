@@ -14,6 +14,7 @@ from ffverify.exact.arithmetic import BALLS, MPMATH
 from ffverify.exact.arrays import PreciseArray
 from ffverify.exact.elements import arb
 from ffverify.frameworks.shadow import Shadow
+from ffverify.strategies import arrays
 from ffverify.truth import derivatives as truth
 from ffverify.truth import textbook
 from tests.bounds import running_bound
@@ -147,6 +148,31 @@ def test_code_that_assigns_runs_on_precise_arrays() -> None:
     )
     (bar,) = program.backward(*precise([np.arange(3.0), np.ones(3)]))
     np.testing.assert_array_equal(floats(bar), [2, 2, 0])
+
+
+WEIGHTS = np.array([1.0, -2.0, 3.0, 0.5])
+KNOTS = np.array([-1.0, 0.0, 1.5])
+BY_ORDER: dict[str, Callable[[Any], Any]] = {
+    "interp": lambda x: np.interp(x, KNOTS, WEIGHTS[:3]),
+    "interp between its own": lambda x: np.interp(WEIGHTS, np.cumsum(np.exp(x)), x),
+    "partition": lambda x: np.partition(x, 1) * WEIGHTS,
+    "partition of columns": lambda x: np.partition(x.reshape(2, 2), 1, axis=0) * WEIGHTS[:2],
+    "argpartition": lambda x: x[np.argpartition(x, 2)] ** 2 * WEIGHTS,
+}
+
+
+@pytest.mark.parametrize("name", BY_ORDER)
+def test_places_among_others_have_an_exact_form(name: str) -> None:
+    fn, given = BY_ORDER[name], arrays("float64", (4,), min_value=-3, max_value=3)
+    report = gradcheck(fn, given, max_examples=50)
+    assert report.truth == "shadow"
+
+    def vjp(g: Any, x: Any) -> Any:  # right where numbers rise
+        bar = reference.vjp(fn, x)[1](g)[0]
+        return bar * (1 + 1e-6 * (x[0] > x[1]))
+
+    with pytest.raises(AssertionError, match="wrong"):
+        gradcheck(fn, given, vjp=vjp, max_examples=50)
 
 
 def test_a_callers_wrong_vjp_is_wrong_in_exact_arithmetic_too() -> None:

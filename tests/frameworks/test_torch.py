@@ -138,6 +138,9 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True), [normal(1, 2, 6)]),
     "max": (lambda x: F.softmax(x, -1).max(-1).values, [normal(3, 4)]),
     "sort": (lambda x: (x * x).sort(0, descending=True).values, [normal(3, 4)]),
+    "searchsorted": (
+        lambda x, y: y * x.gather(1, torch.searchsorted(x.exp().cumsum(1), y, right=True).clamp(max=3)),
+        [normal(3, 4), 3 * normal(3, 2, seed=1)]),
     "cumulative": (lambda x: x.cumsum(0) * x.cumprod(1), [normal(3, 4)]),
     "indices": (lambda x: x[[0, 2]][:, 1:] * x[LABELS.clamp(max=2), LABELS][:, None][:2], [normal(3, 4)]),
     "einsum": (lambda x: torch.einsum("ij,kj->ik", x, x).tril(), [normal(3, 4)]),

@@ -165,6 +165,13 @@ def _ordered(x: Any, dim: int, descending: bool, of_floats: Any) -> Any:
     return np.take_along_axis(x, order, dim), order
 
 
+def _searchsorted(
+    a: Any, v: Any, right: bool = False, side: str | None = None, sorter: Any = None, **_: Any
+) -> Any:
+    a = a if sorter is None else np.take_along_axis(a, sorter, -1)
+    return np.searchsorted(a, v, side or ("right" if right else "left"))
+
+
 def _cumulative_extremum(name: str) -> Callable[..., Any]:
     def accumulate(x: Any, dim: int) -> Any:
         if x.ndim == 0:
@@ -279,6 +286,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "max": _extremum_along("max", "argmax"), "min": _extremum_along("min", "argmin"),
     "cummax": _cumulative_extremum("cummax"), "cummin": _cumulative_extremum("cummin"),
     "sort": _sort, "topk": _topk, "argsort": lambda *a, **k: _sort(*a, **k)[1],
+    "searchsorted": _searchsorted,
     **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
     "scatter_add": lambda x, dim, index, src: _scatter_reduce(x, dim, index, src, "sum"),
     "scatter_reduce": _scatter_reduce,
