@@ -153,6 +153,7 @@ class Opaque:
     ) -> None:
         self._evaluate = evaluate
         self.native = native
+        self._known: dict[Any, Callable[[float], Array]] = {}
 
     @cached_property
     def inputs(self) -> list[Any]:
@@ -175,7 +176,7 @@ class Opaque:
         same = 8 * apart <= np.abs(here[both]).max(initial=0.0)
         return wide if same else list(self.native)
 
-    @property
+    @cached_property
     def unit(self) -> float:
         """Give the unit roundoff of what it is evaluated in."""
         return unit_roundoff(next(w for w in self.inputs if is_floating(w)))
@@ -208,6 +209,17 @@ class Opaque:
             w if d is None else shifted(w, d, t)
             for w, d in zip(self.inputs, directions, strict=True)
         ]
+
+    def along(self, directions: Sequence[Array | None]) -> Callable[[float], Array]:
+        """Give what gives the results so far along a direction: once, whichever of them are asked about.
+
+        They are known along the last two: zeros are moved apart from other numbers.
+        """
+        key = tuple(None if d is None else d.tobytes() for d in directions)
+        if key not in self._known:
+            self._known = dict(list(self._known.items())[-1:])
+            self._known[key] = cache(lambda t: self.results(self.moved(directions, t)))
+        return self._known[key]
 
     def noise(self, weights: Array) -> float:
         """Measure the rounding noise of ⟨weights, results⟩ near the point.
@@ -272,11 +284,10 @@ def slope_by_differences(
 def _slope_by_differences(
     opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[Any, bool]:
-    used, noise = weights != 0, opaque.noise(weights)
+    used, noise, all_results = weights != 0, opaque.noise(weights), opaque.along(directions)
 
-    @cache
     def terms(t: float) -> tuple[Array, Array]:
-        results = opaque.results(opaque.moved(directions, t))[used]
+        results = all_results(t)[used]
         each = results * weights[used]
         return each, opaque.roundoff(results) * np.abs(each)
 
@@ -387,7 +398,12 @@ def widest(value: Any) -> Array:
 def shifted(value: Any, direction: Array, t: float) -> Any:
     """Give an array moved by t times a direction, in its own framework and format."""
     step = np.longdouble(t) * direction
-    return value + like(value, step if isinstance(value, np.ndarray) else step.astype(np.float64))
+    if isinstance(value, np.ndarray):
+        return value + like(value, step)
+    held, step = to_numpy(value), step.astype(np.float64)
+    if held.dtype.name == dtype_name(value):  # NumPy adds the same at a fraction of the price
+        return like(value, held + step.astype(held.dtype))
+    return value + like(value, step)
 
 
 def is_apart_by_differences(opaque: Opaque, directions: Sequence[Array | None]) -> bool:

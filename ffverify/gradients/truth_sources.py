@@ -120,6 +120,9 @@ class TruthSources:
         self._kept = memory_of(
             partial(fn, *own) if given else fn
         )  # what was right, and torch's programs by what is seen to run
+        self._compiled: dict[
+            Any, Callable[..., Any]
+        ] = {}  # functions without one, by kind of point
         self._last: dict[Any, ExactPrograms] = {}
         self._traced: tuple[tuple[Any, ...], Shadow] | None = None  # at the last point
 
@@ -273,7 +276,7 @@ class TruthSources:
             )
         if made.forward is None:
             self.reasons[f"no exact form of {', '.join(made.unknown)}"] = None
-            return _by_differences(subject, native, results)
+            return self._by_differences(subject, native, results)
         formulas = ExactPrograms(
             "shadow",
             made.forward,
@@ -300,7 +303,32 @@ class TruthSources:
             self.reasons[f"no exact form of {', '.join(map(str, unknown.args))}"] = None
         except Exception as error:  # noqa: BLE001 - code of the caller's that exact arithmetic cannot run
             self.reasons[str(error)] = None
-        return _by_differences(subject, native, results)
+        return self._by_differences(subject, native, results)
+
+    def _by_differences(
+        self, subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
+    ) -> ExactPrograms:
+        kind, places = _kind(subject, native), [k for k, r in enumerate(results) if is_floating(r)]
+        if kind not in self._compiled:
+            self._compiled[kind] = subject.framework.compiled(subject.fn)
+        compiled = replace(subject, fn=self._compiled[kind], known=None)
+
+        def evaluate(args: Sequence[Any]) -> list[Any]:
+            values = compiled.value(args)
+            if len(values) != len(results):
+                raise Fault(
+                    f"{subject.name} returns {len(values)} results, and {len(results)} before"
+                )
+            return [values[k] for k in places]
+
+        opaque = Opaque(evaluate, native)
+        return ExactPrograms(
+            "differences",
+            None,
+            differences=lambda w, d: slope_by_differences(opaque, d, w),
+            limits=lambda w, d: limits_by_differences(opaque, d, w),
+            is_apart=lambda d: is_apart_by_differences(opaque, d),
+        )
 
 
 def _fit(
@@ -389,25 +417,3 @@ def hold_to(
 
 
 _OFF = "the traced program does not reproduce the value"
-
-
-def _by_differences(
-    subject: FunctionUnderTest, native: Sequence[Any], results: Sequence[Any]
-) -> ExactPrograms:
-    places = [k for k, r in enumerate(results) if is_floating(r)]
-    subject = replace(subject, fn=subject.framework.compiled(subject.fn))
-
-    def evaluate(args: Sequence[Any]) -> list[Any]:
-        values = subject.value(args)
-        if len(values) != len(results):
-            raise Fault(f"{subject.name} returns {len(values)} results, and {len(results)} before")
-        return [values[k] for k in places]
-
-    opaque = Opaque(evaluate, native)
-    return ExactPrograms(
-        "differences",
-        None,
-        differences=lambda w, d: slope_by_differences(opaque, d, w),
-        limits=lambda w, d: limits_by_differences(opaque, d, w),
-        is_apart=lambda d: is_apart_by_differences(opaque, d),
-    )
