@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -366,7 +366,8 @@ class Check:
         """Judge a point by exact programs that are only supposed to hold there; None if they do not.
 
         Where all that was computed is right beside them, up to rounding at its natural scale, they do.
-        Nothing else is accused by others than those that the function is seen to execute there.
+        Nothing else is accused by others than those that the function is seen to execute there, nor is it
+        excused by others: that costs more than to see.
         """
         with contextlib.suppress(Exception):  # it is told when the input is checked alone
             if point is None:
@@ -377,16 +378,19 @@ class Check:
                 look_ahead([point])
             elif point.ahead is None:
                 return None
+            supposed = point.formulas
+
+            def is_seen(modes: Container[str]) -> bool:
+                seen = self.oracles.at(made, native, results)
+                return all(
+                    program(seen) == program(supposed)
+                    for mode, program in _PROGRAMS.items()
+                    if mode == "value" or getattr(made, mode) in modes
+                )
+
+            point.is_seen = is_seen
             found = judge(point, values=not of)
-            if self._is_right(found):
-                return found
-            seen = self.oracles.at(made, native, results)
-            accused = {judged.mode for judged in found.failed}
-            if all(
-                of(seen) == of(point.formulas)
-                for mode, of in _PROGRAMS.items()
-                if mode == "value" or getattr(made, mode) in accused
-            ):
+            if self._is_right(found) or is_seen({judged.mode for judged in found.failed}):
                 return found
         return None
 

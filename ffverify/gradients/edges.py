@@ -148,17 +148,20 @@ def _courses(
 ) -> Array:
     """Give numbers per row and element: which decisions a run takes, which ranges and signs it meets."""
     size = inputs.arrays[j].size
-    try:
-        step = max(TOGETHER // size, 1)
-        parts = [rows[i : i + step] for i in range(0, len(rows), step)]
-        runs = [_course(programs, inputs, j, part, fmt, batch=True) for part in parts]
-    except HiddenRows:
-        runs = [_course(programs, inputs, j, row, fmt, batch=False) for row in rows]
-    return np.concatenate([run.reshape(3, -1, size) for run in runs], axis=1)
+    step = max(TOGETHER // size, 1)
+    parts = [rows[i : i + step] for i in range(0, len(rows), step)]
+    out = np.zeros((3, len(rows), size), dtype=np.uint64)
+    for program in programs:
+        try:
+            runs = [_course(program, inputs, j, part, fmt, batch=True) for part in parts]
+        except HiddenRows:
+            runs = [_course(program, inputs, j, row, fmt, batch=False) for row in rows]
+        _mark(out, np.concatenate([run.reshape(3, -1, size) for run in runs], axis=1))
+    return out
 
 
 def _course(
-    programs: Sequence[Program], inputs: Inputs, j: int, x: Array, fmt: Format, *, batch: bool
+    program: Program, inputs: Inputs, j: int, x: Array, fmt: Format, *, batch: bool
 ) -> Array:
     """Give three numbers per element of a run with x in the place of input j, or of a batch of runs."""
     shape, rows = inputs.arrays[j].shape, len(x) if batch else 0
@@ -180,8 +183,7 @@ def _course(
     moved = PreciseArray(BALLS.array(x).elements, observing, rows)
     args = [moved if i == j else under(observing, a) for i, a in enumerate(inputs.balls)]
     with BALLS.precision(_BITS):
-        for program in programs:
-            program(*args)
+        program(*args)
     return out
 
 

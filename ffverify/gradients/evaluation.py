@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,7 +47,8 @@ class Point:
     what was run here together with other points, ``memo`` what was measured here, by what was asked. A
     derivative ``of`` results in a narrower format, as under autocast, passes through that format. ``refused``
     says why forward mode could not be run at another input of its batch: it is not tried here. ``ordinary``
-    are some of the inputs that are drawn, without anything special about them.
+    are some of the inputs that are drawn, without anything special about them. ``is_seen`` tells whether the
+    function executes the programs of some modes here, where that is only supposed.
     """
 
     subject: FunctionUnderTest
@@ -62,6 +63,7 @@ class Point:
     of: Sequence[Any] = ()
     refused: str = ""
     ordinary: Sequence[Sequence[Array]] = ()
+    is_seen: Callable[[Container[str]], bool] = lambda _modes: True
 
     def __post_init__(self) -> None:
         self.points = [to_numpy(a) for a in self.native]

@@ -166,7 +166,7 @@ def _ordered(x: Any, dim: int, descending: bool, of_floats: Any) -> Any:
 
 
 def _searchsorted(
-    a: Any, v: Any, right: bool = False, side: str | None = None, sorter: Any = None, **_: Any
+    a: Any, v: Any, right: bool = False, side: Any = None, sorter: Any = None, **_: Any
 ) -> Any:
     a = a if sorter is None else np.take_along_axis(a, sorter, -1)
     return np.searchsorted(a, v, side or ("right" if right else "left"))

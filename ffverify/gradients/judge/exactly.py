@@ -35,6 +35,7 @@ _WHOLE_RANGE = 2200
 # with a probability below 2 exp(-8² / 2) = 3e-14 (Higham & Mary, A new approach to probabilistic rounding
 # error analysis, 2019).
 PROBABLE = 8.0
+_BESIDE = 2**11  # numbers of other inputs that run at once: of more it is not steps that cost
 _FEW, MANY = 2, 4096  # patterns of signs beside inputs of many elements, whose effects average
 
 
@@ -199,7 +200,8 @@ class Exactly:
 
         # Shares that have no measure in common: whole ones may all be whole waves.
         whole, units = far(self._measured(_moved)), np.array([0.618, 1.414, 2.718])
-        few = np.array([far(_moved_by([self], u)[0]) for u in units])
+        (moved,) = _moved_by([self], *units)
+        few = np.array([far(rows) for rows in np.split(moved, len(units))])
         apart = np.any(few * (self.growth / units)[:, None] > 2 * whole, axis=0)
         return np.where(apart, few.max(axis=0), 0.0)
 
@@ -231,15 +233,29 @@ class Exactly:
         half: Array = np.abs(self.floats) * self.fmt.unit_roundoff**0.5
         return self._measured(_running) if self.code else half
 
-    def at(self, arrays: Sequence[Array], *mores: Sequence[Array]) -> Array | None:
-        """Give the results at other inputs as floats, a row for each of ``mores``; None without."""
-        rows = [batch([BALLS.array(a) for a in same]) for same in zip(*mores, strict=True)]
+    def at(self, others: Sequence[Sequence[Array]], *mores: Sequence[Array]) -> list[Array]:
+        """Give the results at other inputs as floats, a row for each of ``mores``; none where that fails."""
+        most = max(_BESIDE // max(sum(map(np.size, (*self.inputs.arrays, *self.more))), 1), 1)
+        if len(others) > most:
+            some = [others[i : i + most] for i in range(0, len(others), most)]
+            return [rows for each in some for rows in self.at(each, *mores)]
+        more = [
+            batch(list(map(BALLS.array, same)) * len(others)) for same in zip(*mores, strict=True)
+        ]
         try:
+            if len(others) == 1:  # what does not depend on more runs once
+                x = Inputs(others[0]).balls
+            else:
+                times = range(len(mores) if more else 1)
+                x = [
+                    together([a for a in same for _ in times]) for same in zip(*others, strict=True)
+                ]
             with BALLS.precision(self.bits):
-                out = at_rows(self.vector, [*Inputs(arrays).balls, *rows])
-                return midpoints(out.elements).reshape(-1, self.floats.size)
+                out = at_rows(self.vector, [*x, *more])
+            return list(midpoints(out.elements).reshape(len(others), -1, self.floats.size))
         except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
-            return None
+            each = [] if len(others) == 1 else others
+            return [rows for one in each for rows in self.at([one], *mores)]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -269,8 +285,8 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array]:
     return _moved_by(some, some[0].growth)
 
 
-def _moved_by(some: Sequence[Exactly], units: float) -> Sequence[Array]:
-    """Give the results at inputs moved by so many u."""
+def _moved_by(some: Sequence[Exactly], *units: float) -> Sequence[Array]:
+    """Give the results at inputs moved by so many u, by one number of them after another."""
     first = some[0]
     places = [
         np.arange(b.size) if isinstance(b, PreciseArray) else np.zeros(0, int)
@@ -281,18 +297,22 @@ def _moved_by(some: Sequence[Exactly], units: float) -> Sequence[Array]:
         groups = [sign_patterns(count)]
     else:
         groups = list(np.random.default_rng(0).choice([-1.0, 1.0], (_FEW, 1, count)))
-    size = units * first.fmt.unit_roundoff
-    least = arb(units) * arb(2) ** first.fmt.smallest_exponent
+    unit, least = first.fmt.unit_roundoff, arb(2) ** first.fmt.smallest_exponent
 
     def run(each: Sequence[Exactly]) -> Sequence[Array]:
-        x = _given(each)
-        parts = [
-            _at(each, with_rounding(x, places, signs, size, least), len(signs)) for signs in groups
-        ]
-        return list(np.concatenate(parts, axis=1))
+        x, parts = _given(each), []
+        for signs in groups:
+            moved = [with_rounding(x, places, signs, n * unit, n * least) for n in units]
+            whole = [
+                batch(b) if getattr(b[0], "rows", 0) else b[0] for b in zip(*moved, strict=True)
+            ]
+            rows = _results(first.vector, whole, len(units) * len(each) * len(signs))
+            parts.append(rows.reshape(len(units), len(each), len(signs), -1))
+        found = np.concatenate(parts, axis=2).swapaxes(0, 1)
+        return list(found.reshape(len(each), -1, found.shape[-1]))
 
     with BALLS.precision(max(e.bits for e in some)):
-        undecided = np.full((1, first.balls.size), arb.pos_inf(), dtype=object)
+        undecided = np.full((len(units), first.balls.size), arb.pos_inf(), dtype=object)
         return [undecided if rows is None else rows for rows in in_halves(run, some)]
 
 

@@ -36,12 +36,21 @@ _SINGLY, _PARTS = 64, 32
 _BITS = 2 * FIRST_PRECISION
 
 
+class NotSeen(Exception):
+    """The function does not execute the programs that it was supposed to."""
+
+
 def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Give of each array the worst element that is neither its exact slope nor a limit of slopes beside it.
 
     It is the worst beside itself of those that the code gives exactly. Apart from it stand the worst of those
     that only rounding made finite, and of those that the code gives as 0: as a tail that is cut off such a
     one may be excused, and hides no other.
+
+    Raises
+    ------
+    NotSeen
+        If there are some, and the programs are not those that the function executes.
     """
     balls, floats = numbers.balls, numbers.exactly.floats
     off = [
@@ -49,6 +58,8 @@ def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any
         for i, t in slopes
         if _differs(numbers, i, t)
     ]
+    if off and not numbers.point.is_seen((numbers.mode,)):
+        raise NotSeen
     off.sort(key=lambda each: -np.nan_to_num(each[0], nan=np.inf))  # an exact 0 first
     found: dict[Any, tuple[int, Any]] = {}
     for _, i, t in off[:_PARTS]:  # the slopes beside each of hundreds take minutes

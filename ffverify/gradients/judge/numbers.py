@@ -211,8 +211,7 @@ class Numbers:
         """Give the largest magnitude in each element's own array, here and at other inputs."""
         if self.own is None:
             return self.of_largest(self.computed)
-        mores = (self.more, list(map(varied, self.more)))
-        there = [rows for x in others if (rows := self.own.at(x, *mores)) is not None]
+        there = self.own.at(others, self.more, list(map(varied, self.more)))
         every = np.concatenate([self.own.floats[None], *there])
         return np.max([self.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
 
@@ -328,11 +327,11 @@ class Numbers:
         alone = [
             np.where(own.reshape(x.shape), x, o) if f and x.size == size else o for x, o, f in given
         ]
-        there = None if self.own is None else self.own.at(alone, self.more)
-        if there is None:
+        there = [] if self.own is None else self.own.at([alone], self.more)
+        if not there:
             return False
         here, unit = self.exactly.floats[i], self.point.growth * self.point.fmt.unit_roundoff
-        return not abs(there[0, i] - here) <= unit * abs(here)  # what is undefined here too
+        return not abs(there[0][0, i] - here) <= unit * abs(here)  # what is undefined here too
 
     def unseen(self, limits: Array) -> None:
         """Note errors that these numbers might have without being accused, in units of their array's largest.

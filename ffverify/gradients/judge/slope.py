@@ -23,9 +23,11 @@ from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.truth.slopes import (
     CONSTANT_PATTERNS,
     Inputs,
+    Slopes,
     along,
     glance,
     projection_slope,
+    slopes_together,
     weighted,
     with_constants_moved,
 )
@@ -128,11 +130,20 @@ class Slope:
         moved = sum(np.count_nonzero(d) for d in self.directions if d is not None)
         if np.count_nonzero(self.weights) <= 1 >= moved:
             return arb(0)  # there is nothing that could
+        point, weights = self.point, [varied(self.weights, k) for k in range(_DRAWS)]
+        directions = [
+            [None if d is None else varied(d, k) for d in self.directions] for k in range(_DRAWS)
+        ]
+        each: Sequence[Slopes | None] = [None] * _DRAWS
+        if point.formulas.differences is None:
+            each = slopes_together(point.vector, [point.inputs] * _DRAWS, directions, point.fmt)
         sizes = [arb(0)]
-        for k in range(_DRAWS):
-            directions = [None if d is None else varied(d, k) for d in self.directions]
-            other = Slope(self.point, varied(self.weights, k), directions)
-            sizes.append(other.truth.exact[0].abs_upper())
+        with BALLS.precision(2 * FIRST_PRECISION):
+            for found, w, d in zip(each, weights, directions, strict=True):
+                other = (
+                    Slope(point, w, d).truth.exact[0] if found is None else weighted(found.exact, w)
+                )
+                sizes.append(other.abs_upper())
         return max(filter(arb.is_finite, sizes))
 
     def hides_in_tail(self, distance: Any, unit: float) -> bool:
