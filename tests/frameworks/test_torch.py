@@ -147,6 +147,8 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "solve": (lambda x: torch.linalg.solve(x @ x.T + torch.eye(3).double(), x), [normal(3, 4)]),
     "norm": (lambda x: torch.linalg.vector_norm(x, dim=1), [normal(3, 4)]),
     "two results": (lambda x: (x.exp(), x.argmax(1), x.sum()), [normal(3, 4)]),
+    "index_reduce": (
+        lambda x: ZEROS.index_reduce(1, LABELS, x[:, :3], "mean", include_self=False), [normal(3, 4)]),
     "scatter": (lambda x: ZEROS.scatter_add(1, LABELS[:, None], x[:, :1]), [normal(3, 4)]),
 }  # fmt: skip
 

@@ -234,6 +234,15 @@ def _scatter_reduce(
     return result / np.maximum(counts + include_self, 1) if reduce == "mean" else result
 
 
+def _index_reduce(
+    x: Any, dim: int, index: Any, source: Any, reduce: str, include_self: bool = True
+) -> Any:
+    along = index.reshape([-1 if k == dim % x.ndim else 1 for k in range(x.ndim)])
+    return _scatter_reduce(
+        x, dim, np.broadcast_to(along, source.shape), source, reduce, include_self
+    )
+
+
 def _info(a: Any) -> Any:
     """Report success, as LAPACK does."""
     return np.zeros(a.shape[:-2], np.int32)
@@ -289,7 +298,7 @@ ATEN: dict[str, Callable[..., Any]] = renamed("aten", {
     "searchsorted": _searchsorted,
     **dict.fromkeys(("index_put", "_unsafe_index_put", "_index_put_impl"), _index_put),
     "scatter_add": lambda x, dim, index, src: _scatter_reduce(x, dim, index, src, "sum"),
-    "scatter_reduce": _scatter_reduce,
+    "scatter_reduce": _scatter_reduce, "index_reduce": _index_reduce,
     "linalg_solve_triangular": lambda a, b, upper, left=True, unitriangular=False: _op("solve_triangular")(
         a, b, lower=not upper, left=left, unit=unitriangular),
     "linalg_cholesky_ex": _cholesky,
