@@ -69,6 +69,7 @@ MUTANTS = {
     "a second backward may differ": Mutant("laws.side_checks._changed_again", _constant([])),
     "layouts are not tried": Mutant("laws.side_checks.layouts", _nothing),
     "rows are not tried alone": Mutant("laws.side_checks.rows", _nothing),
+    "inputs need not be asked for alone": Mutant("laws.side_checks._inputs_alone", _nothing),
     "rows that share memory are not tried": Mutant("laws.layouts._shared_memory", _nothing),
     "layouts are tried where noise is all": Mutant("laws.side_checks.are_steady", _constant(True)),
     "gradients have no natural scale": Mutant(

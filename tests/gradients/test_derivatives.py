@@ -191,6 +191,49 @@ def test_hand_written_backpropagation():
         ffverify.backprop(network(slip=-1.0), drawn, max_examples=5)
 
 
+class Affine:
+    """A layer whose gradients are made by ``spoil(name, gradient)`` from the right ones."""
+
+    def __init__(self, spoil, *, held):
+        self.params, self.grads = {"W": RNG.normal(size=(3, 2)), "b": np.ones(2)}, {}
+        self.spoil, self.held = spoil, held
+        if not held:
+            self.W, self.b = self.params.values()
+            del self.params, self.grads
+
+    def forward(self, x):
+        self.x = x
+        w, b = self.params.values() if self.held else (self.W, self.b)
+        return x @ w + b
+
+    def backward(self, dy):
+        right = {"W": self.x.T @ dy, "b": dy.sum(axis=0)}
+        spoilt = {name: self.spoil(name, g, dy) for name, g in right.items()}
+        if self.held:
+            self.grads.update(spoilt)
+            return dy @ self.params["W"].T
+        self.dW, self.db = spoilt.values()
+        return dy @ self.W.T
+
+
+SPOILT_SHAPES = {
+    "transposed": lambda name, g, dy: g.T if name == "W" else g,
+    "not summed up": lambda name, g, dy: dy if name == "b" else g,
+    "summed up to a number": lambda name, g, dy: g.sum() if name == "b" else g,
+}
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("name", SPOILT_SHAPES)
+def test_a_gradient_of_another_shape_than_its_parameter_is_wrong(name, held):
+    x = RNG.normal(size=(4, 3))
+    assert ffverify.backprop(Affine(lambda _, g, dy: g, held=held), x).verdict == "correct"
+    layer = Affine(SPOILT_SHAPES[name], held=held)
+    report = ffverify.backprop(layer, x, raise_exception=False)
+    assert report.verdict == "wrong"
+    assert "has shape" in report.findings[0].computed
+
+
 class Adding:
     """A layer that adds to its gradients, or sets them, or spoils what its next call needs."""
 

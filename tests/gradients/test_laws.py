@@ -219,7 +219,7 @@ def test_it_is_asked_once_and_compiles_nothing(monkeypatch):
 
     assert gradcheck(seen, x).ok
     assert shapes == [(3,)] * len(shapes)
-    monkeypatch.setattr("ffverify.gradients.gradcheck.lasting_checks", None)
+    monkeypatch.setattr("ffverify.gradients.check.lasting_checks", None)
     assert gradcheck(seen, x).ok
 
 
@@ -294,3 +294,36 @@ def test_results_of_which_one_alone_is_used(how):
 def test_many_results_are_used_alone_or_together_with_the_rest():
     torch = pytest.importorskip("torch")
     assert amiss(lambda x: list(torch.sin(x).ravel()) * 2, torch.tensor(X)) == []
+
+
+@pytest.mark.parametrize("how", ["right", "wrong", "none", "crashes"])
+def test_gradients_by_an_input_that_alone_requires_one(how):
+    torch = pytest.importorskip("torch")
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            ctx.save_for_backward(a, b)
+            if how == "crashes":
+                ctx.b = b if ctx.needs_input_grad[1] else None
+            return a * b
+
+        @staticmethod
+        def backward(ctx, v):
+            a, b = ctx.saved_tensors
+            by_a = v * (ctx.b if how == "crashes" else b)
+            if all(ctx.needs_input_grad):
+                return by_a, v * a
+            if how == "none":
+                return None, None
+            return by_a, v * (b if how == "wrong" else a)
+
+    a = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    says = {
+        "right": [],
+        "wrong": ["the gradient by input 1 is another one where it alone is asked for"],
+        "none": ["the gradient by input 0 is another one where it alone is asked for"],
+        "crashes": ["a gradient by input 0 alone: the VJP of Product raised TypeError"],
+    }
+    found = amiss(Product.apply, a, 2 + a**2)
+    assert [sentence.split(":")[0] for sentence in found] == [s.split(":")[0] for s in says[how]]

@@ -177,11 +177,11 @@ class _Layer:
         self.back(used, ones, results)
         pairs = []
         for path, array in kept.items():
-            for beside in _candidates(path):
-                gradient = _reached(used, beside)
-                if _is_parameter(gradient) and np.shape(gradient) == np.shape(array):
-                    pairs.append((path, beside))
-                    break
+            left = [(beside, _reached(used, beside)) for beside in _candidates(path)]
+            fit = [b for b, g in left if _is_parameter(g) and np.shape(g) == np.shape(array)]
+            # What backward has left under such a name, in another shape, is a gradient that is wrong.
+            other = [b for b, g in left if _is_number(g) and g is not _reached(self._layer, b)]
+            pairs += [(path, beside) for beside in [*fit, *other][:1]]
         matched = {path for pair in pairs for path in pair}
         self.unmatched = [_said(path) for path in kept if path not in matched]
         return pairs
@@ -236,6 +236,10 @@ def _ones(results: Any) -> Any:
 
 def _is_parameter(value: Any) -> bool:
     return hasattr(value, "dtype") and framework_of(value).is_array(value) and is_floating(value)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_parameter(value) or isinstance(value, float | np.floating)
 
 
 def _candidates(path: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ same exact slope. That gradients are linear at cotangents of any size `.multiple
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -37,7 +38,7 @@ from .layouts import is_linear_however_laid_out, layouts
 from .randomness import RANDOM, VARIES, is_random
 from .rows import rows
 
-_MOST = 8  # results that are used alone, or together with all further ones
+_MOST = 8  # inputs and results that are asked about alone, the last of these with all further ones
 
 
 def side_checks(
@@ -136,6 +137,7 @@ def _lasting(
     yield from layouts(at, known=both)
     yield from rows(at, results)
     yield from _results_alone(at)
+    yield from _inputs_alone(at)
 
 
 def mutations(
@@ -248,3 +250,33 @@ def _results_alone(at: Asked) -> Iterator[Complaint]:
             yield Verdict.WRONG, (
                 f"the gradients by {label} of single results do not add up to that of all of them"
             ), "does backward take a result that is not used, None, for something else than 0?"  # fmt: skip
+
+
+def _inputs_alone(at: Asked) -> Iterator[Complaint]:
+    """Check that the gradient by one input is the same where no other requires any, as if these were frozen.
+
+    An autograd function may ask ``ctx.needs_input_grad`` what to compute, and what to save for it.
+    """
+    subject = at.subject
+    asked = np.flatnonzero(subject.wrt).tolist()
+    if not subject.keeps_graph or len(asked) < 2:
+        return
+    for j in asked[:_MOST]:
+        label, g = subject.labels[j], at.gradients[j]
+        hint = "which inputs need a gradient may change what is saved, and not what is computed"
+        frozen = replace(subject, wrt=tuple(k == j for k in range(len(subject.wrt))), known=None)
+        try:
+            given = frozen.vjp(at.native, at.cotangents)[j]
+        except Fault as fault:
+            yield fault.kind, f"a gradient by {label} alone: {fault}", hint
+            return
+        if g is None:
+            continue
+        alone = np.zeros_like(g) if given is None else to_numpy(given)
+        if not close(g, alone, coarsest(at.native), at.scales[j]) and at.steady():
+            yield (
+                Verdict.WRONG,
+                f"the gradient by {label} is another one where it alone is asked for",
+                hint,
+            )
+            return
