@@ -345,3 +345,42 @@ def test_what_one_sign_of_a_cotangent_shows_is_no_matter_of_small_numbers(seed):
 
     report = check(lambda x: np.maximum(x, 0), arrays("float64", (4,)), vjp=guided, seed=seed)
     assert report.fails
+
+
+KINKS_AWAY_FROM_ZERO = {
+    "relu": (lambda z: np.maximum(z - 0.5, 0), 0.5, lambda z: np.where(z >= 0.5, 1.0, 0.0)),
+    "hinge": (lambda z: np.maximum(0, 1 - z), 1.0, lambda z: np.where(z < 1, -1.0, 0.0)),
+    "distance": (lambda z: np.abs(0.75 - z), 0.75, lambda z: np.sign(z - 0.75)),
+    "clip": (lambda z: np.clip(z, -2, 0.75), 0.75, lambda z: np.where(z <= 0.75, 1.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("name", KINKS_AWAY_FROM_ZERO)
+@pytest.mark.parametrize("others", [[], [0.25]])
+def test_a_kink_away_from_zero_is_judged_in_either_mode(name, others):
+    """Any number between the slopes on either side is right there, and no other."""
+    f, at, slope = KINKS_AWAY_FROM_ZERO[name]
+    z = np.array([at, *others])
+    for planted, verdict in ((slope(at), "correct"), (7.0, "wrong"), (np.nan, "nonfinite")):
+
+        def d(z, planted=planted):
+            return np.where(z == at, planted, slope(z))
+
+        for own in ({"vjp": lambda v, z: v * d(z)}, {"jvp": lambda t, z: t[0] * d(z)}):
+            report = check(f, z, **own)
+            assert str(report.verdict) == verdict
+            assert report.judged >= z.size
+
+
+@pytest.mark.parametrize(("slope", "ok"), [(-0.9, True), (0.4, False)])
+def test_a_pinball_loss_that_fits_exactly(slope, ok):
+    """Slopes are -0.9 on one side of a label and 0.1 on the other."""
+    y = np.array([0.5, 0.2])
+
+    def loss(z):
+        return np.maximum(0.9 * (y - z), -0.1 * (y - z))
+
+    def gradient(z):
+        return np.where(z == y, slope, np.where(y > z, -0.9, 0.1))
+
+    assert check(loss, np.array([0.5, 1.0]), gradient=gradient).ok == ok

@@ -27,12 +27,14 @@ from typing import Any
 
 import numpy as np
 
+from ffverify.exact.elements import are_finite
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
 from ffverify.gradients.evaluation import Point, cotangents_at, finite_results, tangents_at
 from ffverify.gradients.truth_sources import hold_to
-from ffverify.truth.slopes import Slopes, slopes, slopes_together
+from ffverify.truth.adaptive import FIRST_PRECISION
+from ffverify.truth.slopes import Slopes, slopes, slopes_along, slopes_together
 from ffverify.verdicts.verdict import Verdict
 from ffverify.verdicts.verdict import judge as judge_numbers
 
@@ -45,8 +47,8 @@ from .slope import known
 from .unknown import judge_one, judge_tangents, judge_vjp, screen_by_differences
 
 # Elements of one argument on kinks that are judged one by one: the same code made the others, and directions
-# that keep ties judge the sum of all.
-_ON_KINKS = 4
+# that keep ties judge the sum of all. They are sought among so many that are neither zeros nor ties.
+_ON_KINKS, _SOUGHT = 4, 64
 
 
 @dataclass
@@ -72,8 +74,9 @@ class Ahead:
         self, point: Point, tangent: Exactly | None = None, gradient: Exactly | None = None
     ) -> None:
         """Compute in both modes what has slopes; what the code gives exactly may be known."""
-        if self.weights.any():
+        if self.weights.any() or self.slopes.kink.any():
             self.jvp = tangents(point, self.found, self.directions, tangent)
+        if self.weights.any():
             self.vjp = gradients(point, self.found, self.weights, gradient)
 
 
@@ -102,11 +105,11 @@ def judge(point: Point, *, values: bool = True) -> Screening:
     usable = finite_results(point)
     ahead = point.ahead or ahead_along(point, random_direction(point), usable, found)
     each = [ahead] if ahead.has_slopes(usable) else _by_single_arguments(ahead, point, usable)
-    kinks = [_along(one, usable) for one in each]
-    if any(kinks):
+    kinked = np.any([_along(one, usable) for one in each], axis=0)
+    if np.any(kinked):
         for direction in tied_directions(point):
             _along(ahead_along(point, direction, usable, found), usable, tied=True)
-        _on_kinks(point, usable, found)
+        _on_kinks(point, kinked, usable, found)
     return found
 
 
@@ -178,19 +181,26 @@ def _values(point: Point, found: Screening) -> None:
     execution_and_accuracy(computed, np.ones(computed.computed.size, dtype=bool))
 
 
-def _along(ahead: Ahead, usable: Array, *, tied: bool = False) -> bool:
-    """Judge both modes along a direction; tell whether any result has a kink there."""
+def _along(ahead: Ahead, usable: Array, *, tied: bool = False) -> Array:
+    """Judge both modes along a direction; tell which results have a kink there."""
     exact, found = ahead.slopes, ahead.found
     smooth = usable & exact.smooth
     jvp, vjp = ahead.jvp, ahead.vjp
     if jvp is not None:
-        defined = smooth & ~_undefined(jvp, exact, usable)
-        found.judged += int(defined.sum())
+        defined, kinked = smooth & ~_undefined(jvp, exact, usable), np.zeros_like(smooth)
+        hulls = usable & exact.kink & are_finite(exact.exact)
+        kinked[np.flatnonzero(hulls)[:_ON_KINKS]] = True
+        found.judged += int((defined | kinked).sum())
         if jvp.own is None:
             judge_tangents(jvp, exact, defined)
+            for o in np.flatnonzero(kinked).tolist():
+                judge_one(jvp, o)
         else:
-            each = [(o, exact.exact[o]) for o in np.flatnonzero(defined).tolist()]
-            _tell(jvp, faults(jvp, each), defined)
+            wrong: dict[int, Any] = {}
+            for some in (defined, kinked):  # what limits explain must not fill the places of others
+                each = ((o, exact.exact[o]) for o in np.flatnonzero(some).tolist())
+                wrong |= faults(jvp, each)
+            _tell(jvp, wrong, defined | kinked)
     if vjp is not None:
         without = _undefined(vjp, exact, usable)
         found.judged += int((~without).sum())
@@ -202,7 +212,7 @@ def _along(ahead: Ahead, usable: Array, *, tied: bool = False) -> bool:
             _tell(vjp, reverse_faults(vjp, exact, step, without), ~without)
         if tied and len(found.failed) == before:
             judge_sum(vjp, exact, step)
-    return bool((exact.kink & usable).any())
+    return exact.kink & usable
 
 
 def _undefined(numbers: Numbers, exact: Slopes, usable: Array) -> Array:
@@ -216,26 +226,48 @@ def _undefined(numbers: Numbers, exact: Slopes, usable: Array) -> Array:
     return out
 
 
-def _on_kinks(point: Point, usable: Array, found: Screening) -> None:
-    """Judge elements that sit on a kink, zeros and ties, against the slopes on either side and beside."""
+def _on_kinks(point: Point, kinked: Array, usable: Array, found: Screening) -> None:
+    """Judge elements that sit on a kink against the slopes on either side and beside.
+
+    They are zeros and ties, and others that move the results which are ``kinked``.
+    """
     vjp = gradients(point, found, chosen_cotangents(point, usable))
     if vjp is None:
         return
-    asked = np.zeros(vjp.computed.size, dtype=bool)
+    special, plain = list[int](), list[int]()
     for k, j in enumerate(vjp.owners):
-        flat = point.points[j].ravel()
+        flat, here = point.points[j].ravel(), np.flatnonzero(vjp.which == k)
         numbers, counts = np.unique(flat, return_counts=True)
-        tied = np.flatnonzero(np.isin(flat, numbers[counts > 1]) | (flat == 0))
-        asked[np.flatnonzero(vjp.which == k)[tied[:_ON_KINKS]]] = True
-    elements = np.flatnonzero(asked).tolist()
+        tied = np.isin(flat, numbers[counts > 1]) | (flat == 0)
+        special += here[tied][:_ON_KINKS].tolist()
+        plain += here[~tied][:_SOUGHT].tolist()
+    moving = _moving(point, kinked, plain, vjp.places(plain))
+    for k in range(len(vjp.owners)):
+        special += [i for i in moving if vjp.which[i] == k][:_ON_KINKS]
+    asked = np.zeros(vjp.computed.size, dtype=bool)
+    asked[special] = True
     if vjp.own is None:
-        for i in elements:
+        for i in np.flatnonzero(asked).tolist():
             judge_one(vjp, i)
     else:
         asked &= ~undefined(vjp, usable)
-        truths = ((i, vjp.slope(i).truth) for i in elements if vjp.balls[i].is_finite())
+        truths = ((i, vjp.slope(i).truth) for i in np.flatnonzero(asked).tolist())
         hulls = [(i, t.exact[0]) for i, t in truths if t.resolved[0] and t.exact[0].is_finite()]
         _tell(vjp, faults(vjp, hulls), asked)
+    found.judged += int(asked.sum())
+
+
+def _moving(
+    point: Point, results: Array, elements: Sequence[int], places: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Give the elements that move some results: at the point, where slopes may cancel, or beside it."""
+    weights = np.where(results, np.sqrt(1.0 + np.arange(results.size)), 0.0)  # none add up to 0
+    moving = set[int]()
+    with contextlib.suppress(Exception):  # a program fixed at one point need not hold elsewhere
+        for inputs in (point.inputs, point.beside(0.75)):
+            each = slopes_along(point.vector, weights, inputs, places, FIRST_PRECISION)
+            moving |= {i for i, slope in zip(elements, each, strict=True) if not slope.contains(0)}
+    return sorted(moving)
 
 
 def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
