@@ -146,6 +146,15 @@ def _solved_transposed(t: Any) -> Any:
     return lu_solve(matrix([[2, 0], [1 + t, 3]]), matrix([1, 2]))[1]
 
 
+def _mantissa(x: Any) -> Any:
+    return torch.frexp(x)[0]
+
+
+def _mean(x: Any) -> Any:
+    normalised, mean, _ = torch.native_group_norm(x, None, None, 1, 2, 1, 1, 1e-5)
+    return normalised, mean
+
+
 def _trigamma() -> Any:
     return psi(1, mpf(_POINT[0].item()))
 
@@ -174,6 +183,18 @@ DEFECTS = [
         torch.nn.functional.hardsigmoid, (_tensor(1.0),), "reverse",
         _vjp(torch.nn.functional.hardsigmoid, (_tensor(1.0),), _tensor(1.0), ()), 0.1666666716337204,
         lambda: mpf(1) / 6,
+    ),
+    Defect(
+        r"frexp", "its slope, a power of 2, is computed in float32 and overflows",
+        _mantissa, (_tensor(1.5 * 2.0**-174),), "reverse",
+        _vjp(_mantissa, (_tensor(1.5 * 2.0**-174),), _tensor(1.0), ()), float("inf"),
+        lambda: mpf(2) ** 173,
+    ),
+    Defect(
+        r"native_group_norm", "the gradient of the mean is lost where that of the deviation is not asked for",
+        _mean, (_tensor([[[1.0], [3.0]]]),), "reverse",
+        _vjp(_mean, (_tensor([[[1.0], [3.0]]]),), (_tensor([[[0.0], [0.0]]]), _tensor([[1.0]])), (0, 0, 0)),
+        0.0, lambda: mpf(1) / 2,
     ),
     Defect(
         r"(special\.)?polygamma\..*", "ψ′ has ten right digits",
