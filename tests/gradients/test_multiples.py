@@ -175,3 +175,14 @@ def test_inputs_near_the_ends_of_the_range(size: float) -> None:
         lambda x: x.sigmoid() * size,
     ):
         assert NOT_LINEAR not in str(check(fn, x))
+
+
+def test_code_that_loses_digits_far_away_is_not_said_to_clip() -> None:
+    """torch scales a matrix by its norm together with its tangent's."""
+    torch = pytest.importorskip("torch")
+    a = torch.tensor([[0.5, -4.0, 1.0], [3.0, 0.25, -2.0], [1.5, 2.0, -3.0]], dtype=torch.float64)
+    far = torch.tensor(2.0**40, dtype=torch.float64)
+    (once,) = torch.func.vjp(torch.linalg.matrix_exp, a)[1](torch.ones_like(a))
+    (there,) = torch.func.vjp(torch.linalg.matrix_exp, a)[1](far * torch.ones_like(a))
+    assert (there / far - once).abs().max() > 1e-8 * once.abs().max()  # as it is in torch
+    assert check(torch.linalg.matrix_exp, a).ok

@@ -4,7 +4,8 @@ Code that clips, drops or compares cotangents is right at those of ordinary size
 many right code gives that times as much, bit for bit, unless numbers leave the format's range on the way. So
 what differs is asked of the derivative's exact program, which has no range, and of what its roundings and
 underflows can add up to. Code without an exact program is asked again in its widest format, by a factor that
-takes little of that format's range.
+takes little of that format's range, and only what is off by an eighth is told: it may lose digits of its own
+there, as a matrix exponential does whose scaling depends on the tangent.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .asked import Complaint
 
 _OCTAVES = 40
 _LITTLE = 12  # of the octaves on one side of 1, the part that no good code's numbers are away from the end
+_LARGE = 0.125  # an error, as a share of the largest, that is no loss of digits
 _SIZES = np.array([-3.0, -1.5, 1.5, 3.0])
 
 # Numbers of one mode at a point, at so many times the cotangents or tangents.
@@ -71,11 +73,12 @@ def _tangents(point: Point, factor: float) -> Numbers | None:
 def _broken(near: Numbers, compute: Compute) -> Complaint | None:
     """Say where numbers are not linear in a cotangent or tangent; None where they are."""
     octaves = min(_OCTAVES, _range(near.point) // 2)  # cotangents are finite in half formats too
+    half = (2 * near.point.fmt.unit_roundoff) ** 0.5
     for exponent in (octaves, -octaves):
         far = compute(near.point, 2.0**exponent)
         if far is None:
             return None
-        off = _differ(near, far, exponent)
+        off = _differ(near, far, exponent, half)
         if off.any() and _is_proven(near, far, exponent, off, compute):
             i = int(np.argmax(off))
             (owner, place), subject = near.places([i])[0], near.point.subject
@@ -96,12 +99,12 @@ def _range(point: Point) -> int:
     return min([point.fmt.emax, *(FORMATS[name].emax for name in names if name in FORMATS)])
 
 
-def _differ(near: Numbers, far: Numbers, exponent: int) -> Array:
-    """Tell which numbers are finite and not 2^exponent times as large, to half the format's digits."""
-    half, tiny = (2 * near.point.fmt.unit_roundoff) ** 0.5, 2.0 ** (1 - _range(near.point))
+def _differ(near: Numbers, far: Numbers, exponent: int, share: float) -> Array:
+    """Tell which numbers are finite and not 2^exponent times as large, by a share of their largest."""
+    tiny = 2.0 ** (1 - _range(near.point))
     with np.errstate(all="ignore"):
         expected = np.ldexp(near.computed, exponent)
-        off: Array = np.abs(far.computed - expected) > half * near.of_largest(expected) + tiny
+        off: Array = np.abs(far.computed - expected) > share * near.of_largest(expected) + tiny
     return off & np.isfinite(far.computed) & np.isfinite(expected)
 
 
@@ -113,7 +116,7 @@ def _is_proven(near: Numbers, far: Numbers, exponent: int, off: Array, compute: 
         before, after = compute(wide, 1.0), compute(wide, 2.0**part)
         if abs(part) == 1 or before is None or after is None:
             return False
-        return bool(np.any(off & _differ(before, after, part)))
+        return bool(np.any(off & _differ(before, after, part, _LARGE)))
     times = arb(2) ** exponent
     for i in np.flatnonzero(off).tolist():
         own, there = near.balls[i] * times, far.balls[i]
