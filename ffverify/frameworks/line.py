@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,9 +13,10 @@ from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, arithmetic_of
 from ffverify.exact.formats import FORMATS, is_floating
 from ffverify.exact.moves import Move, moved, moves_of
-from ffverify.exact.programs import UnknownOperation, at_rows
+from ffverify.exact.programs import Known, UnknownOperation, at_rows, remembered
 
 Step = Callable[..., Sequence[Any]]
+R = TypeVar("R")
 
 
 class Line:
@@ -92,6 +93,23 @@ def moving(
         return [moved(arrays, by, outside) for by in moves]
 
     return put
+
+
+_FEW, _MANY = 2**10, 2**10  # numbers that are told apart by all of them, and how often
+
+
+def once(run: Callable[..., R]) -> Callable[..., R]:
+    """Let what plain numbers alone determine run once for the same: dispatching it takes long."""
+    known: Known = {}
+
+    def run_once(*xs: Any) -> R:
+        plain = all(isinstance(x, np.ndarray) and x.dtype != object for x in xs)
+        if not plain or sum(x.size for x in xs) > _FEW:
+            return run(*xs)
+        key = tuple((x.dtype.char, x.shape, x.tobytes()) for x in xs)
+        return remembered(known, key, lambda: run(*xs), most=_MANY)
+
+    return run_once
 
 
 def in_format(result: Any, format_name: str, arithmetic: Arithmetic) -> Any:

@@ -21,7 +21,7 @@ from ffverify.exact.formats import dtype_name, is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import UnknownOperation, listed
-from ffverify.frameworks.line import Line, entering, in_format, moving
+from ffverify.frameworks.line import Line, entering, in_format, moving, once
 
 from . import FRAMEWORK
 from .jaxprs import inside, laid_out, ran
@@ -80,6 +80,7 @@ def _step(equation: Any) -> Callable[..., Sequence[Value]]:
         )
     formats = [dtype_name(v.aval) for v in equation.outvars]
     put = _moving(equation) if name in MOVES else None
+    bound = once(lambda *xs: list(map(_plain, _bound(primitive, xs, params))))
     whole = None if _some(equation.outvars, jnp.floating) else ON_INTEGERS.get(name)
 
     def step(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
@@ -90,7 +91,7 @@ def _step(equation: Any) -> Callable[..., Sequence[Value]]:
         if not some and whole and all(x.dtype.kind in "biu" for x in xs):
             return [np.asarray(whole(*xs, **params)).astype(formats[0])]
         if not some:
-            return [entering(_plain(o), arithmetic) for o in _bound(primitive, xs, params)]
+            return [entering(o, arithmetic) for o in bound(*xs)]
         if put:
             return put(xs)
         result = LAX[name](*xs, **params)

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ffverify.exact.formats import dtype_name, is_floating
 from ffverify.exact.moves import Move, marked, move
 from ffverify.exact.operations import Value
 from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, listed, remembered
-from ffverify.frameworks.line import Line, entering, in_format, moving
+from ffverify.frameworks.line import Line, entering, in_format, moving, once
 
 from . import FRAMEWORK, recorded
 from .decompositions import FACTORED, FORMULAS
@@ -319,6 +320,7 @@ def _step(step: Step) -> Callable[..., Sequence[Value]]:
     """Give what an operation does to values; it is told first of which arithmetic they are."""
     said = {k: v for k, v in step.kwargs.items() if k not in IGNORED}
     meant = replace(step, kwargs=said)  # with the arguments that its meaning takes
+    native = once(partial(_native, step))
 
     def run(arithmetic: Arithmetic, *xs: Value) -> Sequence[Value]:
         kinds = set(map(type, xs))
@@ -326,7 +328,8 @@ def _step(step: Step) -> Callable[..., Sequence[Value]]:
             raise HiddenRows(step.name)
         some = PreciseArray in kinds or Plain in kinds
         if step.name not in ATEN or not (some or _makes_floats(step)):
-            results = _native(step, xs, arithmetic)
+            made = native(*xs)
+            results = mapped(np.ndarray, lambda a: entering(a, arithmetic), made)
         else:
             given = xs if some else [arithmetic.array(x) for x in xs]
             args, kwargs = meant.given(given)
@@ -415,13 +418,13 @@ def _laid_in_memory(x: torch.Tensor, slot: Slot, name: str) -> torch.Tensor:
     return torch.empty_strided(slot.shape, slot.stride, dtype=torch.int64).copy_(x)
 
 
-def _native(step: Step, xs: Sequence[Value], arithmetic: Arithmetic) -> Value:
+def _native(step: Step, *xs: Value) -> Value:
     """Run an operation without precise operands as it is: integers, and constants being made."""
     if any(isinstance(x, PreciseArray) for x in xs):
         raise UnknownOperation(str(step.operation))
     args, kwargs = step.given(natively(xs))
     out = step.operation(*args, **kwargs)
-    return mapped(torch.Tensor, lambda t: entering(FRAMEWORK.to_numpy(t), arithmetic), out)
+    return mapped(torch.Tensor, FRAMEWORK.to_numpy, out)
 
 
 def _known(step: Step) -> bool:
