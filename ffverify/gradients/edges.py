@@ -168,7 +168,7 @@ def _course(
     out = np.zeros((3, *x.shape), dtype=np.uint64)
 
     def note(name: str, operands: Sequence[Array], result: Any) -> None:
-        if np.shape(result) != shape or getattr(result, "rows", 0) != rows:
+        if result.shape != shape or getattr(result, "rows", 0) != rows:
             return
         if name in ("maximum", "minimum"):  # they give one of their operands, not a copy
             _mark(out[0, ...], _is(np.broadcast_to(operands[0], x.shape), result.elements))

@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda i, c: jnp.cos(c) + x, x), [normal(3)]),
     "cond": (lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), [normal(3)]),
     "sort": (lambda x: jnp.sort(x * x, axis=0), [normal(3, 4)]),
+    "top_k": (lambda x: jax.lax.top_k(x * x, 2)[0], [normal(3, 4)]),
     "search": (lambda x: jnp.interp(x, INDEX + 0.5 * jnp.arange(3), INDEX), [3 * normal(5)]),
     "incomplete": (
         lambda x: special.gammainc(2.5, x * x) * special.gammaincc(0.5, x * x)

@@ -56,6 +56,26 @@ def test_a_program_without_edges_has_none_but_the_ends_of_the_range():
     assert found(lambda x: x + 2000.0, low=1.0) == []
 
 
+def test_only_a_program_whose_rows_branch_apart_runs_row_by_row():
+    runs = {"compares": 0, "loops": 0}
+
+    def compares(x):
+        runs["compares"] += 1
+        return np.where((x > 3.7) & ~(x > 100), np.exp(x), 1)
+
+    def loops(x):
+        runs["loops"] += 1
+        while abs(x) > 1:
+            x = x / 4
+        return x
+
+    inputs = Inputs([np.zeros(())])
+    got = edges([compares, loops], inputs, 0, formats.of("float64"), -1e3, 1e3)
+    assert set(got) & beside(3.7)
+    assert set(got) & beside(4.0)
+    assert runs["compares"] < 100 < runs["loops"]
+
+
 def test_bfloat16_has_its_own_neighbours():
     got = found(lambda x: np.where(x >= 3.0, x, 1), dtype="bfloat16")
     assert {3.0, 3.0 - 2.0**-6} <= set(got)

@@ -88,8 +88,8 @@ def _sort(*xs: Any, dimension: int, num_keys: int, **_: Any) -> list[Any]:
 
 
 def _top_k(x: Any, *, k: int, axis: int = -1, **_: Any) -> list[Any]:
-    order = np.argsort(-x, axis=axis, kind="stable")
-    order = np.moveaxis(np.moveaxis(order, axis, -1)[..., :k], -1, axis)
+    first = (*[slice(None)] * (axis % x.ndim), slice(k))
+    order = np.argsort(-x, axis=axis, kind="stable")[first]
     return [np.take_along_axis(x, order, axis), order]
 
 
