@@ -199,8 +199,12 @@ def _by_steps(
         if takes_one_branch(program, given, fmt):
             return None
         still = [False] * len(given)
-        tied = is_so(Execution(fmt, None, to_nearest=True).run(program, given, still))
-    return _TIED if tied else ""
+        # With some digits less numbers that are made equal stay so; what cancels loses more.
+        formats = [replace(fmt, precision=fmt.precision - less) for less in (0, 3, 6)]
+        so, *still_so = (
+            is_so(Execution(f, None, to_nearest=True).run(program, given, still)) for f in formats
+        )
+    return "" if not so else _TIED if all(still_so) else None
 
 
 def _zero(judged: Judged) -> str:
