@@ -279,3 +279,20 @@ def test_a_device_of_jax_is_a_platform():
 
     assert device_of(SimpleNamespace(device=SimpleNamespace(platform="gpu"))) == "gpu"
     assert device_of(np.ones(2)) == "cpu"
+
+
+@pytest.mark.parametrize("b", [np.zeros((2, 3)), np.ones((2, 3))])
+def test_a_gradient_that_is_0_all_over_says_what_it_cannot_show(b):
+    """A low-rank adapter as it begins: whatever its other factor's gradient is multiplied by is not seen."""
+
+    def adapter(x, a, b):
+        return (x @ a) @ b
+
+    def vjp(v, x, a, b):
+        return v @ b.T @ a.T, x.T @ v @ b.T, a.T @ x.T @ v
+
+    x, a = np.array([[1.0, -2.0]]), np.array([[0.5, 1.5], [2.0, 0.25]])
+    report = gradcheck(adapter, (x, a, b), vjp=vjp)
+    said = "not checked: by a, what it is multiplied by (its gradient is 0 all over here)"
+    assert (said in str(report)) == (not b.any())
+    assert report.verdict == "correct"

@@ -85,12 +85,16 @@ class Judged:
 
 @dataclass
 class Screening:
-    """What was found at one point, or at many."""
+    """What was found at one point, or at many.
+
+    ``zero`` tells of each input by name whether its gradient is 0 all over: no wrong factor shows in that.
+    """
 
     failed: list[Judged] = field(default_factory=list)
     judged: int = 0
     worst_ulps: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
+    zero: dict[str, bool] = field(default_factory=dict)
     power: dict[tuple[str, int], Array] = field(default_factory=dict)
     half: float = 0.0
     format: str = ""
@@ -100,6 +104,7 @@ class Screening:
         self.judged += other.judged
         self.worst_ulps = max(self.worst_ulps, other.worst_ulps)
         self.skipped |= other.skipped
+        self.zero |= {k: self.zero.get(k, True) and zero for k, zero in other.zero.items()}
         for key, limits in other.power.items():
             self.power[key] = np.fmin(self.power.get(key, limits), limits)
         self.half, self.format = max(self.half, other.half), other.format or self.format
@@ -405,6 +410,9 @@ def gradients(
     if arrays is None:
         return None
     parts = {j: g for j, g in enumerate(arrays) if g is not None}
+    if weights.any():
+        labels = point.subject.labels
+        found.add(Screening(zero={labels[j]: not np.any(g) for j, g in parts.items()}))
     computed = np.concatenate([g.ravel().astype(np.float64) for g in parts.values()])
     owners, shapes = list(parts), [g.shape for g in parts.values()]
     return Numbers(

@@ -63,6 +63,10 @@ def summary(
     kinds = errors or [*(f.kind for f in findings), *(j.kind for j, _ in mild)]
     nothing = Verdict.CORRECT if check.found.judged else Verdict.INCONCLUSIVE
     inputs = check.inputs if isinstance(check.inputs, dict) else tuple(check.inputs)
+    skipped = dict(check.found.skipped)
+    for name in [name for name, is_zero in check.found.zero.items() if is_zero]:
+        if f"by {name}" not in skipped:
+            skipped[f"by {name}, what it is multiplied by"] = "its gradient is 0 all over here"
     return GradcheckReport(
         name=check.name,
         verdict=min(kinds, key=GRAVITY.index, default=nothing),
@@ -74,7 +78,7 @@ def summary(
         truth=check.oracles.name,
         derivatives=check.own.said(check.framework),
         modes=tuple(check.modes),
-        skipped=check.found.skipped,
+        skipped=skipped,
         points=check.points,
         judged=check.found.judged,
         worst_ulps=check.found.worst_ulps,
