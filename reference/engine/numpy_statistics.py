@@ -506,7 +506,8 @@ def _sort(x: Value, axis: int | None = -1, kind: Any = None, **how: Any) -> Valu
 def _argsort(x: Value, axis: int | None = -1, kind: Any = None, **how: Any) -> Value:
     np.argsort([], kind=kind, **how)
     x, axis = flat(x, axis)
-    return shaping.argsort(x, axis=axis)
+    # Which of equal elements comes first is NumPy's choice.
+    return shaping.argsort(x, axis=axis, kind="stable" if how.get("stable") else kind)
 
 
 def _argpartition_of(x: Any, *, kth: Any, axis: int) -> Any:

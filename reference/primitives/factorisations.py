@@ -25,7 +25,7 @@ from ffverify.reference.engine.primitive import (
 )
 from ffverify.reference.engine.var import Value, dtype_of, shape_of
 
-from .elementary import absolute, divide, equal, where
+from .elementary import absolute, divide, equal, isnan, where
 from .linalg import (
     check_square,
     inv,
@@ -37,7 +37,7 @@ from .linalg import (
     triu,
 )  # fmt: skip
 from .reductions import axes, largest, min_, norm, sum_
-from .shaping import concatenate, gather, transpose
+from .shaping import concatenate, gather, number, transpose
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -469,9 +469,12 @@ def cond(x: Value, p: Any = None) -> Value:
     if p in (None, 2, -2):
         s = singular_values(x)
         ends = [gather(s, index=(..., i)) for i in (0, -1)]
-        return divide(*(reversed(ends) if p == -2 else ends))
-    check_square("cond", x)
-    return norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
+        y = divide(*(reversed(ends) if p == -2 else ends))
+    else:
+        check_square("cond", x)
+        y = norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
+    # What has no number, as of matrices of zeros, is infinite.
+    return number(where(isnan(y) & ~np.isnan(x).any((-2, -1)), np.inf, y))
 
 
 def vector_norm(x: Value, ord: float, axis: Any, *, keepdims: bool = False) -> Value:  # noqa: A002  # NumPy's

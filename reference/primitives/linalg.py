@@ -484,7 +484,7 @@ def _diagonal(
     axis1, axis2 = normalize_axis_tuple((axis1, axis2), rank)
     others = tuple(i for i in range(rank) if i not in (axis1, axis2))
     moved = transpose(x, axes=(*others, axis1, axis2))
-    how = {"offset": int(offset)}
+    how = {"offset": operator.index(offset)}
     # As in NumPy a diagonal follows what is written into its matrix.
     return linked(matrix_diagonal(moved, **how), moved, View(matrix_diagonal, written), how)
 

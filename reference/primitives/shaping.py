@@ -330,8 +330,8 @@ def cumprod(x: Value, axis: int) -> Value:
     return x
 
 
-def _argsort(x: Value, *, axis: int) -> Value:
-    return np.argsort(x, axis=axis, kind="stable")
+def _argsort(x: Value, *, axis: int, kind: Any = "stable") -> Value:
+    return np.argsort(x, axis=axis, kind=kind)
 
 
 argsort = constant("argsort", _argsort, exact=_argsort)

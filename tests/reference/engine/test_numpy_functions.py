@@ -532,6 +532,14 @@ def test_interpolation():
         grad(lambda x: np.sum(np.interp(x, [0.0, 1.0], [1j, 2.0])))(xs)
 
 
+def test_the_order_of_equal_elements_is_numpys():
+    ties = np.random.default_rng(0).integers(0, 3, (40, 30)).astype(float)
+    for x in (ties, ties.T, ties[:, ::-2], ties.astype(np.float32)):
+        for how in ({}, {"kind": "stable"}, {"kind": "heapsort"}, {"axis": 0}):
+            order = grad(lambda x, how=how: np.sum(x * np.argsort(x, **how)))(x)
+            np.testing.assert_array_equal(order, np.argsort(x, **how))
+
+
 def test_an_argument_that_may_be_overwritten_stays():
     x = rng.normal(size=7)
     kept = x.copy()

@@ -299,6 +299,9 @@ def test_condition_numbers_are_numpys():
         # It is the same for every multiple of a matrix.
         close(jvp(lambda a, p=p: np.linalg.cond(a, p), (A,), (A,))[1], 0.0)
     assert np.linalg.cond(TALL) == jvp(np.linalg.cond, (TALL,), (TALL,))[0]
+    zeros = np.zeros((2, 2))
+    with np.errstate(all="ignore"):
+        assert jvp(np.linalg.cond, (zeros,), (zeros,))[0] == np.linalg.cond(zeros) == np.inf
     with pytest.raises(np.linalg.LinAlgError, match="square"):
         grad(lambda a: np.linalg.cond(a, 1))(TALL)
 
