@@ -32,7 +32,6 @@ from ffverify.reference.engine.var import SPECIAL, Value, innermost, shape_of
 
 from . import activations, elementary
 from .elementary import (
-    absolute,
     cos,
     divide,
     exp,
@@ -349,6 +348,9 @@ y0: Primitive = _scipy("y0", lambda _y, x: -y1(x), domain=(0, np.inf))
 y1: Primitive = _scipy("y1", lambda _y, x: 0.5 * (y0(x) - yv(2.0, x)), domain=(0, np.inf))
 i0: Primitive = _scipy("i0", lambda _y, x: i1(x))
 i1: Primitive = _scipy("i1", lambda _y, x: 0.5 * (i0(x) + iv(2.0, x)))
+# Of themselves: exp(-|x|) times the others would be 0 times infinity beyond 713.
+i0e: Primitive = _scipy("i0e", lambda y, x: i1e(x) - sign(x) * y, kinks={0.0: 0.0})
+i1e: Primitive = _scipy("i1e", lambda y, x: 0.5 * (i0e(x) + ive(2.0, x)) - sign(x) * y)
 k0: Primitive = _scipy("k0", lambda _y, x: -k1(x), domain=(0, np.inf))
 k1: Primitive = _scipy("k1", lambda _y, x: -0.5 * (k0(x) + kv(2.0, x)), domain=(0, np.inf))
 # The distribution function of Student's t: degrees of freedom, then the point.
@@ -468,6 +470,5 @@ SPECIAL |= {
     "jv": jv, "jn": jv, "yv": yv, "yn": yv, "iv": iv, "ive": ive, "kv": kv, "stdtr": stdtr,
     "j0": j0, "j1": j1, "y0": y0, "y1": y1, "i0": i0, "i1": i1, "k0": k0, "k1": k1,
     "exp10": lambda x: power(10.0, x), "exp2": lambda x: power(2.0, x), "log1p": log1p,
-    "cbrt": elementary.cbrt, "i0e": lambda x: exp(-absolute(x)) * i0(x),
-    "i1e": lambda x: exp(-absolute(x)) * i1(x),
+    "cbrt": elementary.cbrt, "i0e": i0e, "i1e": i1e,
 }  # fmt: skip

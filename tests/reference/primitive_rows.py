@@ -72,7 +72,9 @@ ONE_ARGUMENT = {  # textbook function of one number
     "erfinv": mp.erfinv,
     "gamma": mp.gamma,
     "i0": lambda x: mp.besseli(0, x),
+    "i0e": lambda x: mp.besseli(0, x) * mp.exp(-abs(x)),
     "i1": lambda x: mp.besseli(1, x),
+    "i1e": lambda x: mp.besseli(1, x) * mp.exp(-abs(x)),
     "j0": lambda x: mp.besselj(0, x),
     "j1": lambda x: mp.besselj(1, x),
     "k0": lambda x: mp.besselk(0, x),
@@ -550,7 +552,7 @@ UNDIFFERENTIATED = (
 WITHOUT_EXACT_MEANING = frozenset(
     str.split("""
     beta beta_tail betainc betaincc betaln eig eigenvalues eigh eigh_upper erfcinv gamma gammainc gammaincc
-    i1 iv ive j0 j1 jv k0 k1 kv log_betainc log_betaincc log_gammainc log_gammaincc log_stdtr lower_gamma
+    i1 i1e iv ive j0 j1 jv k0 k1 kv log_betainc log_betaincc log_gammainc log_gammaincc log_stdtr lower_gamma
     nuclear_norm polar_factor qr rgamma singular_values solve_sylvester sqrtm stdtr svd
     sylvester_of_symmetric t_tail upper_gamma y0 y1 yv
 """)

@@ -183,8 +183,8 @@ COUNTERPARTS = {name: getattr(torch, name) for name in SAME_NAME.split()} | {
 NOT_IN_TORCH = frozenset(
     str.split("""
     beta beta_tail betainc betaincc betaln digamma eig eigh eigh_upper erfcinv erfcx_slope gamma
-    gamma_growth gammainc gammaincc heaviside i0 i1 iv ive j0 j1 jv k0 k1 kv lgamma log_betainc log_betaincc
-    log_gammainc log_gammaincc log_stdtr lower_gamma polygamma_n qr t_tail upper_gamma
+    gamma_growth gammainc gammaincc heaviside i0 i0e i1 i1e iv ive j0 j1 jv k0 k1 kv lgamma log_betainc
+    log_betaincc log_gammainc log_gammaincc log_stdtr lower_gamma polygamma_n qr t_tail upper_gamma
     rgamma sinc_derivative solve_sylvester sqrtm stdtr svd y0 y1 yv
 """)
 )

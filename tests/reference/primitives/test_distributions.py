@@ -211,6 +211,9 @@ ENDS = {
     "rgamma at -2": (special.rgamma, -2.0, 2.0, 4 * np.euler_gamma - 6.0),
     # Mills' ratio r = t - 1/t + ..., t = -x: slope t + 1/t - 2/t^3, second slope -1 + 1/t^2 - 6/t^4.
     "log_ndtr": (special.log_ndtr, -1e4, 1e4 + 1e-4 - 2e-12, -1 + 1e-8 - 6e-16),
+    # Beyond 713 I_0 and I_1 are infinite.
+    "i0e": (special.i0e, 800.0, -8.819599342187331e-6, 1.6541926215916229e-8),
+    "i1e": (special.i1e, 800.0, -8.803057415971415e-6, 1.6490216501746471e-8),
     "norm's logsf": (stats.norm.logsf, 1e6, -1e6 - 1e-6, -1 + 1e-12),
 }
 
