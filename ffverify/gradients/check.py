@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ffverify.exact.formats import Array, is_floating
 from ffverify.exact.programs import Program
 from ffverify.frameworks.arguments import arguments, refusal_of
 from ffverify.frameworks.arrays import coarsest, like, to_numpy
-from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.framework import framework, framework_of
 from ffverify.verdicts.finding import Finding
 from ffverify.verdicts.verdict import Verdict
 
@@ -87,6 +87,7 @@ class Check:
     far: bool = False
     lawful: bool = True
     steady: bool = False
+    confirms: bool = True
     second: int = 0
     warned: set[tuple[str, int]] = field(default_factory=set)
     known: dict[Any, Any] = field(default_factory=dict)
@@ -145,6 +146,8 @@ class Check:
         """Check one point, which may be begun with; keep what fails."""
         try:
             self._at(inputs, begun)
+            if self.confirms:
+                self.confirm()
         finally:
             if self.progress is not None:
                 self.progress(self.name)
@@ -437,13 +440,25 @@ class Check:
 
     def _keep(self, judged: Judged) -> None:
         if not self.is_mild(judged):
-            self.errors.append((judged, lambda: finding(judged)))
+            self.errors.append((judged, cache(lambda: finding(judged))))
             return
         key = (judged.mode, judged.kind, judged.argument)
         if key not in self.warnings or self.warnings[key][0] < judged.error_ulps:
             self.warnings[key] = (judged.error_ulps, judged, lambda: finding(judged))
             if judged.tail and not self.strict:
                 self.warned.add((judged.mode, judged.argument))
+
+    def confirm(self) -> None:
+        """Make warnings, which hide no error, of what the second arithmetic does not confirm."""
+        found, self.errors = self.errors, []
+        with np.errstate(all="ignore"), framework(self.framework).scope(self.native):
+            for judged, make in found:
+                made = make()
+                if judged is None or made.severity == "error":
+                    self.errors.append((judged, make))
+                else:
+                    told = replace(judged, kind=made.kind)
+                    self.warnings.setdefault(made.where, (0.0, told, make))
 
     def _is_right(self, found: Screening) -> bool:
         """Tell whether all that was computed is right, up to rounding at its natural scale."""

@@ -118,7 +118,7 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way
         second = None, None, 0
     if None in second:
-        return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", True
+        return _ball_digits(ball, unit), "Not confirmed: mpmath finds no limit.", False
     kink = bool(judged.truth.kink[0])
     text, apart = confirm.agreement(second, ball, kink=kink, unit=unit)
     return text, apart or judged.reason, not apart
@@ -137,4 +137,5 @@ def _within(ball: Any) -> str:
 
 def _ball_digits(ball: Any, unit: float) -> str:
     with BALLS.precision(4 * FIRST_PRECISION):
-        return str((ball / unit).str(20, radius=False))
+        known = ball / unit
+        return str(known.str(20, radius=False)) if known.rel_accuracy_bits() > 0 else _within(known)

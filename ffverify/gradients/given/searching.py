@@ -60,6 +60,7 @@ class _Trials:
             self.check.errors.clear()
             return False
         self.failures[_key(values)] = (list(self.check.errors), self.check.inputs)
+        self.check.confirms = False  # of what is simpler, only the simplest has to be
         return True
 
     def still_fails(self, values: Sequence[Any]) -> bool:
@@ -107,9 +108,11 @@ def search(check: Check, slots: Slots, max_examples: int) -> None:
         else:
             _as_wholes(trials, drawing, max_examples)
     finally:  # on Ctrl-C too
-        kept = next(reversed(trials.failures.values()), unshrunk)
-        if kept is not None and not check.errors:
-            check.errors, check.inputs = kept
+        kept = [*([unshrunk] if unshrunk else []), *trials.failures.values()]
+        check.confirm()
+        while kept and not check.errors:
+            check.errors, check.inputs = kept.pop()
+            check.confirm()
 
 
 def _as_wholes(trials: _Trials, drawing: Drawing, max_examples: int) -> None:
@@ -276,8 +279,9 @@ def _beyond(
 
     def holds(moved: list[Any]) -> bool:
         other = replace(
-            check, found=Screening(), errors=[], warnings={}, warned=set(), modes={}, beside=True
-        )
+            check, found=Screening(), errors=[], warnings={}, warned=set(), modes={},
+            beside=True, confirms=False,
+        )  # fmt: skip
         other.at(slots.filled(moved))
         return not other.errors
 

@@ -9,6 +9,7 @@ infinite slope of another result is not defined (``undefined``).
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.branches import Branches
 from ffverify.truth.neighbourhood import MANY, is_apart, jumped, nearby_slopes
-from ffverify.truth.slopes import Inputs, exact_value, projection_slope, slopes_along
+from ffverify.truth.slopes import Inputs, exact_value, projection_slope, slopes, slopes_along
 
 from .slope import Slope, slack, varied
 
@@ -65,8 +66,8 @@ def is_limit(slope: Slope, number: Any) -> bool:
         hull = nearby_slopes(*where, width=width, points=_BESIDE, without=across)
         if hull is None:
             return False
-        slopes = arb(hull[0]).union(arb(hull[1])).union(exact)
-        if not abs(number - slopes).lower() <= slack(point, slopes):
+        whole = arb(hull[0]).union(arb(hull[1])).union(exact)
+        if not abs(number - whole).lower() <= slack(point, whole):
             return False
         # What would be excused is asked for without what lies across a jump.
         if across or not (across := jumped(*where, points=_BESIDE)):
@@ -108,8 +109,8 @@ def _is_of_branches(slope: Slope, number: Any) -> bool:
 
     if is_near(hull):
         return True
-    for jumps, slopes in branches.slopes(slope.weights, hull, unit, kink=kink):
-        for other in slopes:
+    for jumps, others in branches.slopes(slope.weights, hull, unit, kink=kink):
+        for other in others:
             hull = hull if jumps else hull.union(other)
             if is_near(other if jumps else hull):
                 return True
@@ -126,7 +127,41 @@ def without_derivative(slope: Slope, number: float) -> str:
             "It is the slope over many roundings of the inputs: between two of them the function is a "
             "staircase, as bisection leaves one."
         )
+    if slope.point.formulas.forward is None:
+        return ""
+    if not slope.truth.resolved[0]:
+        return f"No precision tells the slope here, if there is one: it is {slope.truth.exact[0]}."
+    if not (math.isfinite(number) or _adds_up(slope)):
+        return "Slopes along directions do not add up to those along their sum: there is no derivative."
     return ""
+
+
+def _adds_up(slope: Slope) -> bool:
+    """Tell whether results' slopes along two directions at random are those along their sum.
+
+    Only of results that have slopes, and no kinks, along all three is that known: a derivative is linear.
+    """
+    point, moved = slope.point, _moved(slope)
+    key = "adds up", moved
+    if key not in point.memo:
+        ones = [np.ones(x.shape) for x in point.points]
+        one, two = (
+            [varied(o, k + j) if m else None for j, (o, m) in enumerate(zip(ones, moved, strict=True))]
+            for k in (0, len(ones))
+        )  # fmt: skip
+        both = [None if d is None else d + r for d, r in zip(one, two, strict=True)]
+        found = [slopes(point.vector, point.inputs, d, point.fmt) for d in (one, two, both)]
+        known = np.flatnonzero(np.all([s.smooth for s in found], axis=0))
+        half = arb(point.fmt.unit_roundoff).sqrt()
+        point.memo[key] = not any(
+            abs(a + b - c).lower() > half * (abs(a) + abs(b) + abs(c))
+            for a, b, c in zip(*(s.exact[known] for s in found), strict=True)
+        )
+    return bool(point.memo[key])
+
+
+def _moved(slope: Slope) -> tuple[bool, ...]:
+    return tuple(d is not None and bool(d.any()) for d in slope.directions)
 
 
 def _is_apart(slope: Slope) -> bool:
@@ -135,7 +170,7 @@ def _is_apart(slope: Slope) -> bool:
     What is moved are the arguments along which a slope is asked for: a label, a float at which a loss jumps,
     is none of them.
     """
-    point, moved = slope.point, tuple(d is not None and bool(d.any()) for d in slope.directions)
+    point, moved = slope.point, _moved(slope)
     key = "apart", moved
     if key not in point.memo:
         given = enumerate(zip(point.points, moved, strict=True))

@@ -65,10 +65,12 @@ def faults(numbers: Numbers, slopes: Iterable[tuple[int, Any]]) -> dict[int, Any
     for _, i, t in off[:_PARTS]:  # the slopes beside each of hundreds take minutes
         slope, kind = numbers.slope(i), (numbers.which[i], balls[i].is_finite(), floats[i] == 0)
         # A truncated series is off by a rounding of each term, whatever is left of their sum.
-        if kind in found or abs(balls[i] - t).lower() <= slack(numbers.point, slope.uncancelled):
+        if (kind, True) in found or abs(balls[i] - t).lower() <= slack(
+            numbers.point, slope.uncancelled
+        ):
             continue
-        if not may_be(slope, balls[i]):
-            found[kind] = i, t
+        if not may_be(slope, balls[i]):  # where there may be no slope it hides no other
+            found.setdefault((kind, bool(slope.truth.resolved[0])), (i, t))
     return dict(found.values())
 
 

@@ -169,7 +169,7 @@ def _by_single_arguments(ahead: Ahead, point: Point, usable: Array) -> list[Ahea
         if one.has_slopes(usable):
             out.append(one)
         else:
-            reason = "no result has a slope along it here"
+            reason = "no result has a slope along it at some input"
             ahead.found.skipped[f"by {point.subject.labels[j]}"] = reason
     return out
 
