@@ -6,6 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -261,9 +262,9 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     ------
     TypeError
         If an input is an array of numbers that cannot be judged, none is an array of numbers, they are of
-        several frameworks, or more or fewer than a ufunc takes.
+        several frameworks, or more or fewer than a function takes.
     """
-    _refuse_outputs(fn, inputs)
+    _refuse_count(fn, inputs)
     tree, named = taken_apart(fn, inputs)
     kind = _one_framework([*(leaf for leaf in tree.leaves if _is_array(leaf.value)), Leaf("", fn)])
     native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
@@ -304,16 +305,34 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     )
 
 
-def _refuse_outputs(fn: Callable[..., Any], inputs: Any) -> None:
-    """Refuse what a ufunc would take for the array to write to."""
-    count = len(inputs) if isinstance(inputs, tuple | list) else 1
+def _refuse_count(fn: Callable[..., Any], inputs: Any) -> None:
+    """Refuse more or fewer arguments than a function takes: a ufunc would write to those that are more.
+
+    What other callables say of how they are called need not be so.
+    """
+    listed = isinstance(inputs, tuple | list)
+    count = len(inputs) if listed else 1
+    given = f"inputs={shortened(inputs)}:"
     if isinstance(fn, np.ufunc) and count != fn.nin:
         meant = (
             f": if one array is meant, give np.array({shortened(inputs)})" if fn.nin == 1 else ""
         )
+        raise TypeError(f"{given} np.{fn.__name__} takes {fn.nin}, and these are {count}{meant}")
+    plain = isinstance(fn, FunctionType | MethodType) and not hasattr(fn, "__wrapped__")
+    if not plain or by_name(fn, inputs):
+        return
+    signature = inspect.signature(fn)
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        kind = f"the {type(inputs).__name__}"
+        whole = f"one for each element of {kind}" if listed else f"{kind} itself"
+        fix = f": give [inputs] if {kind} itself is meant" if listed and count > 1 else ""
+        fix = fix or (": its keys are no names of parameters" if isinstance(inputs, dict) else "")
         raise TypeError(
-            f"inputs={shortened(inputs)}: np.{fn.__name__} takes {fn.nin}, and these are {count}{meant}"
-        )
+            f"{given} {fn.__name__}{signature} is given {count} argument{'s' * (count != 1)}, {whole}, "
+            f"and says {error}{fix}"
+        ) from None
 
 
 def _one_framework(leaves: Sequence[Leaf]) -> Framework:

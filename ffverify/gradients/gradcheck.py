@@ -117,7 +117,7 @@ def gradcheck(
         On Ctrl-C; its ``report`` says what was found so far.
     TypeError
         If ``fn`` cannot be called, an input cannot be judged (sparse, masked, float8 ...), none is an
-        array of floats, more are given than a ufunc takes, or torch's and JAX's are mixed.
+        array of floats, they are more or fewer than it takes, or torch's and JAX's are mixed.
     ValueError
         If ``order`` is neither 1 nor 2, the inputs are none or all empty, ``max_examples`` or ``seed`` is no
         count, ``modes`` are not known, or ``vjp`` and ``gradient`` are both given.

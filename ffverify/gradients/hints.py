@@ -82,9 +82,12 @@ def _is_narrowed(judged: Judged, exact: float) -> bool:
 
 def _pattern(judged: Judged, exact: float) -> str:
     mirrored = _mirrored(judged, exact)
+    if exact == 0 and judged.truth.kink[0]:  # the middle of what may be
+        return mirrored
     if exact == 0:
-        return mirrored or (
-            "the exact derivative is zero: a term may be left over, or a mask not applied."
+        what = "value" if judged.mode == "value" else "derivative"
+        return (
+            mirrored or f"the exact {what} is zero: a term may be left over, or a mask not applied."
         )
     return mirrored or _ratio(judged, judged.computed / exact)
 

@@ -190,6 +190,28 @@ def test_nothing_to_check():
     assert quiet(lambda x, y: x * y.sum(), (np.ones(2), np.array([]))).judged
 
 
+@pytest.mark.parametrize(
+    ("fn", "inputs", "said"),
+    [
+        (lambda p: p[0] * p[1], [np.ones(2), np.ones(2)], r"\(p\) is given 2 .* give \[inputs\]"),
+        (lambda x, y: x * y, np.ones(2), r"\(x, y\) is given 1 argument, the ndarray itself"),
+        (lambda x, y: x * y, [np.ones(2)], r"missing a required argument: 'y'"),
+        (lambda x, y: x * y, {"x": np.ones(2), "z": 1.0}, r"its keys are no names of parameters"),
+        (lambda x, y: x * y, [arrays("float64", (2,))], r"inputs=\[.*missing a required"),
+    ],
+)
+def test_more_or_fewer_arguments_than_a_function_takes(fn, inputs, said):
+    with pytest.raises(TypeError, match=said):
+        gradcheck(fn, inputs)
+
+
+def test_arguments_that_a_function_takes_by_default_or_by_name():
+    assert quiet(lambda p: p[0] * p[1], [[np.ones(2), np.ones(2)]]).ok
+    assert quiet(lambda x, y=2.0: x * y, [np.ones(2)]).ok
+    assert quiet(lambda *xs: xs[0] * xs[1], [np.ones(2), np.ones(2)]).ok
+    assert quiet(lambda x, *, y: x * y, {"x": np.ones(2), "y": np.ones(2)}).ok
+
+
 def test_a_ufunc_is_not_given_arrays_to_write_to():
     for two in ([0.5, 1.0], (np.ones(2), np.ones(2))):
         with pytest.raises(

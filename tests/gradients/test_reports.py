@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import pickle
 import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -218,6 +221,57 @@ def test_a_script_computes_the_error_with_mpmath_alone():
         quiet(np.sin, X).script()
     with pytest.raises(ValueError, match="no pair of numbers"):
         quiet(np.argmax, X).script()
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "off"),
+    [
+        (np.vectorize(math.sin), 0.75, (3 - math.cos(0.75)) * 2.0**53),  # differences: a ball
+        (np.abs, 0.0, 2 * 2.0**52),  # between the one-sided derivatives
+    ],
+)
+def test_a_script_takes_the_nearest_of_what_may_be(fn, x, off, capsys):
+    report = quiet(fn, np.array([x]), vjp=lambda v, x: (3 * v,))
+    assert float(report.findings[0].computed) == 3
+    exec(report.script(), {})  # noqa: S102 - our own
+    number, *words = capsys.readouterr().out.split()
+    assert float(number) == pytest.approx(off, rel=1e-6)
+    assert len(number) < 20
+    assert words == ["ulps", "of", "float64"]
+
+
+@dataclasses.dataclass
+class State:
+    x: object
+    label: str
+
+
+class Pair(NamedTuple):
+    x: object
+    n: int
+
+
+@pytest.mark.parametrize("state", [State(X, "a"), Pair(X / 3, 2)], ids=["dataclass", "tuple"])
+def test_classes_are_pasted_with_all_digits(state):
+    report = quiet(lambda s: np.sin(s.x), [state], jvp=lambda d, s: d[0].x * 0.5, modes=["forward"])
+    assert not report.ok
+    (pasted,) = eval(  # noqa: S307 - our own
+        report.reproduction.splitlines()[0].removeprefix("gradcheck(f, ").partition(", jvp=")[0],
+        {"np": np, "State": State, "Pair": Pair},
+    )
+    assert type(pasted) is type(state)
+    np.testing.assert_array_equal(pasted.x, state.x)
+
+
+def test_hints_beside_a_zero_say_of_what():
+    def left_over(x):
+        return (x + 1) - x - 1
+
+    value = quiet(lambda x: x * 0 + 1e-3, X, truth=lambda x: x - x)
+    assert "the exact value is zero" in str(value)
+    assert "exact derivative is zero" in str(quiet(left_over, X, vjp=lambda v, x: (v,)))
+    kink = quiet(np.abs, np.array([0.0]), vjp=lambda v, x: (3 * v,))
+    assert "is zero" not in str(kink)
 
 
 def test_reports_and_errors_travel():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,33 +63,49 @@ def along(judged: Judged) -> str:
 
 
 def script(found: Finding) -> str:
-    """Give five lines of Python that compute the error of a finding with mpmath alone.
+    """Give a few lines of Python that compute the error of a finding with mpmath alone.
+
+    Of an exact number that lies between two that is the distance to the nearer one.
 
     Raises
     ------
     ValueError
         If the finding is no pair of numbers.
     """
+    ends = re.findall(rf"(?<![\w.]){_NUMBER}", found.exact)
     try:
-        computed, exact = float(found.computed), found.exact
-        float(exact)
+        computed = float(found.computed)
     except ValueError:
-        raise ValueError(
-            f"no pair of numbers is compared in: {found.where}: {found.computed}"
-        ) from None
-    fmt = FORMATS[found.dtype]
-    ulp = int(fmt.ulp_exponents(np.array([float(exact)]))[0])
+        ends = []
+    if not 1 <= len(ends) <= 2:
+        raise ValueError(f"no pair of numbers is compared in: {found.where}: {found.computed}")
+    if "+/-" in found.exact:
+        middle, radius = ends
+        low, high = (f'mpf("{middle}") {sign} mpf("{radius}")' for sign in "-+")
+    else:
+        low, high = (f'mpf("{end}")' for end in (ends[0], ends[-1]))
+    nearest = abs(float(ends[0])) if math.isfinite(float(ends[0])) else 0.0
+    ulp = int(FORMATS[found.dtype].ulp_exponents(np.array([nearest]))[0])
     return (
-        f"from mpmath import mp, mpf  # {found.where}\n"
+        f"from mpmath import mp, mpf, nstr  # {found.where}\n"
         "mp.dps = 80\n"
-        f'exact = mpf("{exact}")\n'
+        f"low, high = {low}, {high}\n"
         f'computed = mpf("{computed!r}")  # {computed.hex()}\n'
-        f"print((computed - exact) / mpf(2) ** {ulp}, 'ulps of {found.dtype}')\n"
+        f"print(nstr((min(computed - low, 0) + max(computed - high, 0)) / mpf(2) ** {ulp}, 10), "
+        f"'ulps of {found.dtype}')\n"
     )
+
+
+_NUMBER = r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?"
 
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and framework_of(value).is_array(value)
+
+
+def _call(value: Any, names: Sequence[str]) -> str:
+    parts = ", ".join(f"{name}={literal(getattr(value, name))}" for name in names)
+    return f"{type(value).__qualname__}({parts})"
 
 
 def literal(value: Any) -> str:
@@ -99,6 +118,10 @@ def literal(value: Any) -> str:
         parts = ", ".join(map(literal, value))
         comma = "," if len(value) == 1 else ""
         return f"[{parts}]" if isinstance(value, list) else f"({parts}{comma})"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _call(value, [f.name for f in dataclasses.fields(value) if f.init])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return _call(value, value._fields)
     if not _is_array(value):
         name = getattr(value, "__name__", None)
         if name and (isinstance(value, np.ufunc) or getattr(value, "__module__", "") == "numpy"):
