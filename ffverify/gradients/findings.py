@@ -132,6 +132,8 @@ def _within(ball: Any) -> str:
         return str(ball.str(8, radius=True))
     ends = (ball.lower(), decimal.ROUND_FLOOR), (ball.upper(), decimal.ROUND_CEILING)
     low, high = (decimal.Context(3, way).create_decimal_from_float(float(x)) for x, way in ends)
+    if not (low.is_finite() and high.is_finite() and (low or high)):  # beyond floats
+        return str(ball.str(3))
     return f"between {float(low):.3g} and {float(high):.3g}"
 
 

@@ -70,6 +70,9 @@ class GradcheckReport:
         The smallest error in a single element of a gradient, in units of its largest element, that
         each of the inputs would have revealed, as long as conditioning does not allow more: how far the
         gradient moves with its inputs is measured only where an error makes it matter.
+    accused
+        Where some code has no exact form, from which error on, in these units, it is wrong, and no warning of
+        lost digits: how such code rounds is unknown. Else 0.
     inputs
         The inputs of the first finding (shrunk), or the last ones tried, as gradcheck takes them.
     data
@@ -97,6 +100,7 @@ class GradcheckReport:
     judged: int
     worst_ulps: float
     sensitivity: float
+    accused: float
     inputs: tuple[Any, ...] | dict[str, Any]
     data: dict[str, str]
     notes: tuple[str, ...]
@@ -155,9 +159,14 @@ class GradcheckReport:
             f"{self._worst()}; {self.seconds:.2f} s"
         )
         if self.sensitivity and self.judged:
+            unknown = ""
+            if self.accused > self.sensitivity:
+                unknown = (
+                    f", as wrong one of {self.accused:.2g} (as no exact form of some code is known)"
+                )
             lines.append(
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would "
-                "have been seen, unless the inputs' own rounding explains it."
+                f"have been seen{unknown}, unless the inputs' own rounding explains it."
             )
         lines += [f"  not differentiated: {what} ({why})" for what, why in self.data.items()]
         lines += [f"  no exact program: {note}" for note in self.notes]
@@ -215,6 +224,7 @@ class GradcheckReport:
             "derivatives": self.derivatives,
             "modes": list(self.modes), "skipped": dict(self.skipped), "points": self.points,
             "judged": self.judged, "worst_ulps": self.worst_ulps, "sensitivity": self.sensitivity,
+            "accused": self.accused,
             "data": dict(self.data),
             "notes": list(self.notes),
             "seconds": self.seconds, "stopped": self.stopped,

@@ -72,11 +72,12 @@ def slope(
     """
     size = float(abs(ball).mid())
     sizes = [
-        np.where(x[d != 0] == 0, 1.0, np.abs(x[d != 0] / d[d != 0].astype(np.float64)))
+        np.abs(x[d != 0] / d[d != 0].astype(np.float64))
         for x, d in zip(args, tangents, strict=True)
         if d is not None and np.any(d)
     ]
     moved = np.concatenate(sizes) if sizes else np.ones(1)
+    moved[(moved == 0) | ~np.isfinite(moved)] = 1.0  # infinite numbers do not move
     step = float(moved.min())
     least, largest = (math.frexp(s)[1] for s in (step, float(moved.max())))
     exponent = max(abs(least), largest - least)

@@ -97,6 +97,7 @@ class Screening:
     zero: dict[str, bool] = field(default_factory=dict)
     power: dict[tuple[str, int], Array] = field(default_factory=dict)
     half: float = 0.0
+    accused: float = 0.0
     format: str = ""
 
     def add(self, other: Screening) -> None:
@@ -108,6 +109,7 @@ class Screening:
         for key, limits in other.power.items():
             self.power[key] = np.fmin(self.power.get(key, limits), limits)
         self.half, self.format = max(self.half, other.half), other.format or self.format
+        self.accused = max(self.accused, other.accused)
 
     @property
     def sensitivity(self) -> float:
@@ -347,7 +349,9 @@ class Numbers:
         fmt, g = self.point.fmt, self.point.growth
         power = {(self.mode, limits.size): limits} if limits.size else {}
         half = max(fmt.unit_roundoff**0.5, g * fmt.unit_roundoff)
-        self.found.add(Screening(power=power, half=half, format=fmt.name))
+        # Of code that nobody can run exactly so many ulps are taken for its rounding.
+        accused = 2 * fmt.unit_roundoff**0.5 if self.own is None else 0.0
+        self.found.add(Screening(power=power, half=half, accused=accused, format=fmt.name))
 
     def fail(
         self, i: int, kind: Verdict, truth: Truth, error: float, allowed: float, *, tail: bool = False,

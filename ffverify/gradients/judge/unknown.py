@@ -122,6 +122,10 @@ def judge_one(numbers: Numbers, i: int) -> float:
         return np.nan
     excused = np.isfinite(computed) and (tail or kind is Verdict.CORRECT)
     unseen = float((ball - computed).abs_upper() if excused else ball.rad())
+    allowed = point.growth * point.fmt.unit_roundoff * float(ball.abs_upper())
+    if numbers.motion is not None and np.isfinite(numbers.motion[i]):
+        allowed += float(numbers.motion[i])
+    unseen += allowed
     return unseen / (float(numbers.of_largest(numbers.computed)[i]) or 1.0)
 
 

@@ -83,6 +83,7 @@ def summary(
         judged=check.found.judged,
         worst_ulps=check.found.worst_ulps,
         sensitivity=check.found.sensitivity,
+        accused=check.found.accused,
         inputs=inputs,
         data=check.data,
         notes=tuple(check.oracles.reasons),
