@@ -70,25 +70,25 @@ def each_row(x: Any) -> Any:
 
 def narrow(balls: Array, fmt: Format) -> Array:
     """Tell which balls are narrower than 1/8 ulp, or 1/8 of the smallest subnormal, or overflow."""
-    huge = BALLS.exact(fmt.overflow)
-    over = [bool(x.abs_lower() >= huge) for x in balls.ravel()]
-    found: Array = narrow_slopes(balls, fmt) | np.array(over, dtype=bool).reshape(balls.shape)
-    return found
-
-
-def narrow_slopes(balls: Array, fmt: Format) -> Array:
-    """Tell as `narrow` does, but of no overflow: where there is no slope balls grow with precision.
-
-    At a jump, and where slopes are infinite, they are about as wide as they are large.
-    """
     tiny = arb(2) ** (fmt.smallest_exponent - 3)
+    huge = BALLS.exact(fmt.overflow)
     flat = balls.ravel()
     told = np.array(list(map(arb.rel_accuracy_bits, flat.tolist())), dtype=object)
     found = np.asarray(told >= fmt.precision + 4, dtype=bool)
     for i in np.flatnonzero(~found):
         x = flat[i]
-        found[i] = not x.is_nan() and bool(x.rad() < tiny or x.rad() == 0)
+        found[i] = not x.is_nan() and bool(x.rad() < tiny or x.abs_lower() >= huge or x.rad() == 0)
     return found.reshape(balls.shape)
+
+
+def narrow_slopes(balls: Array, fmt: Format) -> Array:
+    """Tell as `narrow` does, but of overflow where there is a slope: at a jump balls grow with precision.
+
+    They hold 0 there: the radius is at least half of what the function jumps by, over the step.
+    """
+    sloped = [not b.contains(0) or b.abs_upper() < 1 for b in balls.ravel()]
+    found: Array = narrow(balls, fmt) & np.array(sloped, dtype=bool).reshape(balls.shape)
+    return found
 
 
 def decided(run: Callable[[int], T], bits: int) -> T:

@@ -269,7 +269,7 @@ def along(
         return BALLS.array([total.abs_upper().sqrt()]).values
 
     bits = _first_precision(least, fmt.precision + _SPARE)
-    return adapt(evaluate, move, 1, fmt, bits=bits, growth=growth)
+    return adapt(evaluate, move, 1, fmt, bits=bits, growth=growth, enough=_known)
 
 
 def with_constants_moved(
@@ -319,9 +319,22 @@ def _first_precision(least: int, digits: int) -> int:
     return min(max(FIRST_PRECISION, needed), CEILING // 2)
 
 
+def _known(balls: Array, fmt: Format) -> Array:
+    """Tell which slopes are known, one of them to overflow as well as any: vertical ones are none.
+
+    They grow as the step shrinks, and are about as wide as they are large.
+    """
+    huge = BALLS.exact(fmt.overflow)
+    vertical = [
+        bool(b.abs_lower() >= huge and b.rel_accuracy_bits() < fmt.precision) for b in balls.ravel()
+    ]
+    known: Array = narrow_slopes(balls, fmt) & ~np.array(vertical, dtype=bool).reshape(balls.shape)
+    return known
+
+
 def _narrow_enough(balls: Array, fmt: Format, *, each: bool) -> Array:
     """Tell which slopes are known well enough: beside themselves or, unless each, the largest."""
-    own: Array = narrow_slopes(balls, fmt)
+    own = _known(balls, fmt)
     sizes = [b.abs_upper() for b in balls[own] if b.is_finite()]
     if each or not sizes:
         return own

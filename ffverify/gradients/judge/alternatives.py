@@ -232,12 +232,13 @@ def undefined(numbers: Numbers, sloped: Array) -> Array:
         far, near = (_slopes_at(numbers, weights, broken, point.beside(d)) for d in (0.5, 0.75))
         # Beside a jump slopes stay; those of x^0.9 grow by 15 % and more, in whatever format.
         grow = any(
-            not abs(n).upper() < 1.1 * abs(f).lower() for n, f in zip(near, far, strict=True)
+            not (_is_zero(n) or abs(n).upper() < 1.1 * abs(f).lower())
+            for n, f in zip(near, far, strict=True)
         )
         if numbers.directions is not None:
             out[broken] = grow
             return out
-        out[broken] = [not (s.contains(0) and s.rad() < _RESOLVED) for s in far]
+        out[broken] = [not _is_zero(s) for s in far]
         if out.any() and _are_defined(point, without):
             moving = broken[out[broken]].tolist()
             for i, place in zip(moving, numbers.places(moving), strict=True):
@@ -257,6 +258,10 @@ def undefined(numbers: Numbers, sloped: Array) -> Array:
     except Exception:  # noqa: BLE001 - a program fixed at one point need not hold elsewhere
         out[broken] = True
     return out
+
+
+def _is_zero(slope: Any) -> bool:
+    return bool(slope.contains(0) and slope.rad() < _RESOLVED)
 
 
 def _slopes_at(numbers: Numbers, weights: Array, elements: Array, inputs: Inputs) -> list[Any]:

@@ -109,7 +109,9 @@ def judge(point: Point, *, values: bool = True) -> Screening:
     if np.any(kinked):
         for direction in tied_directions(point):
             _along(ahead_along(point, direction, usable, found), usable, tied=True)
-        _on_kinks(point, kinked, usable, found)
+        # Beside one without any slope, as at a jump, none of a sum's would be seen.
+        sloped = np.any([one.slopes.smooth | one.slopes.kink for one in each], axis=0)
+        _on_kinks(point, kinked, usable & sloped, found)
     return found
 
 
