@@ -586,11 +586,12 @@ def _quantile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    weights: Any = None,
 ) -> Value:
     """As `numpy.quantile`; with ``overwrite_input`` too the argument stays as it is, for its derivative."""
     del overwrite_input
-    if method != "linear":
-        raise TypeError(f"quantile: method={method!r} has no rule: use 'linear'")
+    if method != "linear" or weights is not None:
+        raise TypeError(f"quantile: method={method!r}, weights= have no rule: use 'linear' alone")
     parts = as_array(q)
     if type(innermost(q)) is float:
         parts = astype(parts, dtype=dtype_of(x))

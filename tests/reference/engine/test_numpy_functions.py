@@ -438,7 +438,9 @@ CALLS = {
     "nanvar where": lambda x: np.nanvar(np.where(M > 0.8, np.nan, x), axis=1, where=M > 0.25),
     "nanstd about a mean": lambda x: np.nanstd(x, axis=0, mean=x[:1] / 2),
     "median overwriting": lambda x: np.median(x * 1, axis=1, overwrite_input=True) * x[:, 0],
-    "percentile overwriting": lambda x: np.percentile(x * 1, 30.0, overwrite_input=True) * x,
+    "percentile overwriting": lambda x: (
+        np.percentile(x * 1, 30.0, overwrite_input=True, weights=None) * x
+    ),
     "quantile at places": lambda x: np.quantile(x, x[:, 0] / 2 + 0.1, axis=1),
 }
 if hasattr(np, "matvec"):  # from NumPy 2.2 on
@@ -662,6 +664,10 @@ def test_integer_casts_end_the_derivative():
         (np.packbits, r"rule here\. Write"),  # nothing is near
         (lambda x: np.exp(x, out=np.zeros(4)), "out="),
         (lambda x: np.exp(x, where=np.ones(4, bool)), "where="),
+        (
+            lambda x: np.quantile(x, 0.5, method="lower"),
+            r"quantile: method='lower', weights= have no rule",
+        ),
         (lambda x: np.add(x, 1, dtype=np.int64), r"add: dtype= has no rule: cast with astype"),
         (lambda x: np.exp(x, dtype=np.float32, casting="safe"), "float32 is no cast of .*'safe'"),
         (lambda x: x.var(which=1), "numpy.var: an argument that is not supported .*'which'"),
