@@ -14,6 +14,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from math import prod
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -42,6 +43,8 @@ ACCUMULATIONS: dict[Operation, Callable[..., Value]] = {}
 ADDITIONS: dict[Operation, Callable[..., None]] = {}  # ``ufunc.at``
 # SciPy's special functions, by name: SciPy need not be installed, and is not imported for them.
 SPECIAL: dict[str, Callable[..., Value]] = {}
+# What SciPy's functions are called that are plain Python, and so never ask a `Var`, but have namesakes here.
+NAMESAKES: set[str] = set()
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Value]] = {}
 # Types that take over where one of them meets a `Var`: complex values made of `Var`s, and their ufuncs.
 BEYOND: set[type] = set()
@@ -353,11 +356,18 @@ class Var(Shaped):
         return _served(func, args, kwargs)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        called = _called_of_scipy(inspect.currentframe())
+        if called in NAMESAKES:
+            ours = f"ffverify.reference.scipy_functions.{called.rpartition('.')[2]}"
+            raise TypeError(
+                f"{called} makes a plain array of a traced value, whose derivative would be lost: write "
+                f"{ours}, which takes the same arguments and plain arrays, too"
+            )
         raise TypeError(
             "a traced value cannot become a plain array: its derivative would be lost. "
             "Use np.stack, np.concatenate or np.array([...], like=x) to put values together, and for "
             "SciPy's functions that take plain arrays only their namesakes in "
-            "ffverify.reference.scipy_functions"
+            f"ffverify.reference.scipy_functions ({', '.join(sorted(NAMESAKES))})"
         )
 
     @property  # type: ignore[misc]  # a class is read-only here
@@ -642,6 +652,19 @@ def dtype_of(value: Value) -> np.dtype[Any]:
     return np.asarray(value).dtype if dtype is None else dtype
 
 
+def _called_of_scipy(frame: FrameType | None) -> str:
+    """Name the function of SciPy's that a program called and that came to this frame, if one did."""
+    name, modules = "", (__name__, "numpy.", "scipy.")
+    while frame is not None and (module := str(frame.f_globals.get("__name__"))).startswith(
+        modules
+    ):
+        package, _, within = module.partition(".")
+        if package == "scipy":
+            name = f"scipy.{within.partition('.')[0]}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return name
+
+
 def _add_scipy(ufunc: np.ufunc) -> None:
     """Serve a ufunc of scipy.special from now on, if it is one that has a rule here."""
     scipy_special = sys.modules.get("scipy.special")
@@ -655,12 +678,12 @@ INSTEAD = {
     "choose": "select, take", "cumulative_sum": "cumsum",
     "divide_no_nan": "where", "einsum_path": "einsum", "frexp": "floor, log2", "geomspace": "exp, linspace",
     "histogram2d": "bincount", "histogramdd": "bincount", "ldexp": "exp2", "lexsort": "argsort",
-    "logspace": "power, linspace", "lstsq": "linalg.pinv, linalg.solve, linalg.qr",
+    "logspace": "power, linspace",
     "matrix_rank": "linalg.svd", "nancumprod": "where, cumprod", "nancumsum": "nan_to_num, cumsum",
     "nanmedian": "median, where", "nanpercentile": "percentile, where", "nanquantile": "quantile, where",
     "piecewise": "where, select", "polyadd": "add", "polyfit": "linalg.pinv", "polymul": "convolve",
     "polysub": "subtract", "tensorinv": "linalg.inv, reshape", "tensorsolve": "linalg.solve, reshape",
-    "trim_zeros": "compress", "unique": "sort", "unwrap": "diff, where", "vander": "power, stack",
+    "trim_zeros": "compress", "unique": "sort", "unwrap": "diff, where",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ installed, and is imported when the first of them is applied. A parameter in whi
 for the slope (the shape of an incomplete gamma function) is refused, not taken as constant.
 
 Functions that turn their arguments into plain arrays before anyone is asked (`polygamma`, `logsumexp`,
-scipy.signal's `convolve`, scipy.linalg's `sqrtm`, ...) are to be called from here, as
+`softmax`, scipy.signal's `convolve`, scipy.linalg's `sqrtm`, ...) are to be called from here, as
 ``ffverify.reference.scipy_functions``.
 """
 
@@ -28,10 +28,11 @@ from ffverify.reference.engine.primitive import (
     reshape,
     scale,
 )
-from ffverify.reference.engine.var import SPECIAL, Value, innermost, shape_of
+from ffverify.reference.engine.var import NAMESAKES, SPECIAL, Value, innermost, shape_of
 
 from . import activations, elementary
 from .elementary import (
+    absolute,
     cos,
     divide,
     exp,
@@ -46,9 +47,9 @@ from .elementary import (
     where,
 )  # fmt: skip
 from .linalg import matmul, matrix_transpose, solve
+from .reductions import axes, log_softmax_along, rows_of, softmax_along, sum_
 from .reductions import logsumexp as plain_logsumexp
-from .reductions import sum_
-from .shaping import ARRAY, gather, pad_zeros
+from .shaping import ARRAY, gather, pad_zeros, transpose
 
 FLOPS = 100
 
@@ -322,6 +323,38 @@ xlog1py: Primitive = _scipy(
     singular=True,
 )
 entr = _scipy("entr", lambda _y, x: -1.0 - log(x), domain=(0, np.inf), singular=True)
+rel_entr = _scipy(
+    "rel_entr",
+    lambda _y, x, y: 1.0 + log(divide(x, y)),
+    lambda _y, x, y: -divide(x, y),
+    singular=True,
+    exact=lambda x, y: -entr(x) - xlogy(x, y),
+)
+
+# Robust losses: the threshold, then the residual -------------------------------------------------------
+huber = _scipy(
+    "huber",
+    lambda _y, d, r: where(less(absolute(r), d), 0.0, absolute(r) - d),
+    lambda _y, d, r: where(less(absolute(r), d), r, d * sign(r)),
+    kinks="|r| = d: second slopes of the straight side",
+    exact=lambda d, r: np.minimum(abs(r), d) * (abs(r) - np.minimum(abs(r), d) / 2),
+)
+
+
+def _pseudo_huber_slope(_y: Value, d: Value, r: Value) -> Value:
+    """Return (h - d)²/h for h = hypot(d, r), of which h - d = r²/(h + d) does not cancel."""
+    h = hypot(d, r)
+    rest = r * divide(r, h + d)
+    return rest * divide(rest, h)
+
+
+pseudo_huber = _scipy(
+    "pseudo_huber",
+    _pseudo_huber_slope,
+    lambda _y, d, r: d * hypot_slope(r, d),
+    domain=(0, np.inf),
+    exact=lambda d, r: d * (np.sqrt(d * d + r * r) - d),
+)
 
 # Bessel functions ------------------------------------------------------------------------------------
 
@@ -372,6 +405,27 @@ def logsumexp(
     largest = np.max(a, axis=axis, keepdims=True)
     total = sum_(b * exp(a - largest), axis, keepdims=keepdims)
     return log(total) + (largest if keepdims else np.max(a, axis=axis))
+
+
+def softmax(x: Value, axis: Any = None) -> Value:
+    """As `scipy.special.softmax`: over one axis, several, or (None) all."""
+    return _of_rows(softmax_along, x, axes(x, axis))
+
+
+def log_softmax(x: Value, axis: Any = None) -> Value:
+    """As `scipy.special.log_softmax`: over one axis, several, or (None) all."""
+    return _of_rows(log_softmax_along, x, axes(x, axis))
+
+
+def _of_rows(function: Primitive, x: Value, chosen: tuple[int, ...]) -> Value:
+    """Apply a function along one axis to the elements of some axes, each where it was."""
+    if len(chosen) == 1:
+        return function(x, axis=chosen[0])
+    shape, others = shape_of(x), tuple(a for a in range(len(shape_of(x))) if a not in chosen)
+    rows = rows_of(x, chosen)
+    y = function(rows, axis=len(shape_of(rows)) - 1)
+    y = reshape(y, shape=tuple(shape[a] for a in others + chosen))
+    return transpose(y, axes=tuple(np.argsort(others + chosen).tolist()))
 
 
 # Of scipy.signal and scipy.linalg ---------------------------------------------------------------------
@@ -467,8 +521,15 @@ SPECIAL |= {
     "erf": activations.erf, "erfc": activations.erfc, "erfinv": erfinv, "erfcinv": erfcinv,
     "ndtr": ndtr, "ndtri": ndtri, "log_ndtr": log_ndtr, "logit": logit, "expit": activations.sigmoid,
     "log_expit": activations.log_sigmoid, "xlogy": xlogy, "xlog1py": xlog1py, "entr": entr,
+    "erfcx": erfcx, "huber": huber, "pseudo_huber": pseudo_huber, "rel_entr": rel_entr,
+    "kl_div": lambda x, y: rel_entr(x, y) - x + y, "expm1": elementary.expm1, "kn": kv,
     "jv": jv, "jn": jv, "yv": yv, "yn": yv, "iv": iv, "ive": ive, "kv": kv, "stdtr": stdtr,
     "j0": j0, "j1": j1, "y0": y0, "y1": y1, "i0": i0, "i1": i1, "k0": k0, "k1": k1,
     "exp10": lambda x: power(10.0, x), "exp2": lambda x: power(2.0, x), "log1p": log1p,
     "cbrt": elementary.cbrt, "i0e": i0e, "i1e": i1e,
+}  # fmt: skip
+NAMESAKES |= {
+    "scipy.special.polygamma", "scipy.special.multigammaln", "scipy.special.logsumexp",
+    "scipy.special.softmax", "scipy.special.log_softmax", "scipy.signal.convolve", "scipy.linalg.sqrtm",
+    "scipy.linalg.solve_sylvester", "scipy.linalg.solve_banded",
 }  # fmt: skip

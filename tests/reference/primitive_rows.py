@@ -63,6 +63,10 @@ def erfcx(x):
     return mp.exp(x * x) * mp.erfc(x)
 
 
+def huber(d, r):
+    return mp.inf if d < 0 else r * r / 2 if abs(r) <= d else d * (abs(r) - d / 2)
+
+
 ONE_ARGUMENT = {  # textbook function of one number
     "deg2rad": lambda x: x * mp.pi / 180,
     "rad2deg": lambda x: x * 180 / mp.pi,
@@ -194,6 +198,13 @@ TWO_ARGUMENTS = {  # textbook function of numbers, arguments
     "stdtr": (student_t, ORDERS, A),
     "xlog1py": (lambda a, b: a * mp.log(1 + b), A, POSITIVE),
     "xlogy": (lambda a, b: a * mp.log(b), A, POSITIVE),
+    "rel_entr": (lambda a, b: a * mp.log(a / b) if a > 0 < b else mp.inf, ORDERS, POSITIVE),
+    "huber": (huber, POSITIVE, A),
+    "pseudo_huber": (
+        lambda d, r: d * (mp.hypot(d, r) - d) if d > 0 else mp.inf,
+        POSITIVE,
+        A,
+    ),
     "yv": (mp.bessely, ORDERS, POSITIVE),
     "add": (lambda a, b: a + b, A, B),
     "arctan2": (mp.atan2, A, B),

@@ -164,10 +164,42 @@ def test_scipys_ufuncs_take_traced_values():
         (lambda x: special.xlogy(x, x), np.log(x) + 1),
         (lambda x: special.jv(1.0, x), special.jvp(1, x)),
         (special.i0e, special.i1e(x) - special.i0e(x)),
+        (special.erfcx, 2 * x * special.erfcx(x) - 2 / np.sqrt(np.pi)),
+        (lambda x: special.huber(1.5, x), np.minimum(x, 1.5)),
+        (lambda x: special.pseudo_huber(1.5, x), x / np.sqrt(1 + (x / 1.5) ** 2)),
+        (lambda x: special.rel_entr(x, 1.5), np.log(x / 1.5) + 1),
+        (lambda x: special.kl_div(1.5, x), 1 - 1.5 / x),
+        (special.expm1, np.exp(x)),
+        (lambda x: special.kn(2, x), special.kvp(2, x)),
     ):
         np.testing.assert_allclose(grad(lambda x, f=f: np.sum(f(x)))(x), slope, **CLOSE)
     with pytest.raises(TypeError, match=r"numpy\.ellipj has no derivative rule"):
         grad(lambda x: np.sum(special.ellipj(x, 0.5)[0]))(x)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1, (0, 1), (2, 0), (0, 1, 2)])
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
+def test_soft_maxima_over_any_axes(name, axis):
+    """Values are SciPy's, and slopes those of the definition."""
+    x, w = rng.normal(size=(2, 2, 3, 2))
+    ours, theirs = (getattr(m, name) for m in (scipy_functions, special))
+    np.testing.assert_allclose(ours(x, axis), theirs(x, axis), **CLOSE)
+
+    def defined(x):
+        e = np.exp(x)
+        total = np.sum(e, axis=axis, keepdims=True)
+        return {"logsumexp": np.log(total), "softmax": e / total}.get(name, x - np.log(total))
+
+    def weighted(f):
+        return lambda x: np.sum(w * f(x))
+
+    def here(x):
+        return ours(x, axis, keepdims=True) if name == "logsumexp" else ours(x, axis)
+
+    np.testing.assert_allclose(grad(weighted(here))(x), grad(weighted(defined))(x), **CLOSE)
+    np.testing.assert_allclose(jvp(here, (x,), (w,))[1], jvp(defined, (x,), (w,))[1], **CLOSE)
+    second = hvp(weighted(defined), x, w)
+    np.testing.assert_allclose(hvp(weighted(here), x, w), second, **CLOSE)
 
 
 def test_functions_of_signal_and_linalg():
