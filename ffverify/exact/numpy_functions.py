@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from .arrays import (
     FUNCTIONS,
@@ -165,6 +166,11 @@ def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
     return x if high is None else np.minimum(x, high)
 
 
+def _vander(x: PreciseArray, N: int | None = None, increasing: bool = False) -> Any:
+    exponents = range(x.shape[-1] if N is None else N)
+    return np.stack([x**k for k in (exponents if increasing else reversed(exponents))], axis=-1)
+
+
 # Functions with a meaning of their own for precise numbers.
 FUNCTIONS |= {
     np.where: _where, np.mean: _mean, np.var: _variance,
@@ -181,7 +187,7 @@ FUNCTIONS |= {
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
     np.size: lambda x: x.size, np.linalg.solve: stackwise(solve),
-    np.linalg.det: stackwise(det), np.linalg.inv: stackwise(_inverse),
+    np.linalg.det: stackwise(det), np.linalg.inv: stackwise(_inverse), np.vander: _vander,
 }  # fmt: skip
 FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
 
@@ -190,5 +196,5 @@ FUNCTIONS |= {f: partial(rearranged, f) for f in (
     np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.squeeze, np.expand_dims,
     np.broadcast_to, np.concatenate, np.stack, np.hstack, np.vstack, np.split, np.array_split, np.take,
     np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy,
-    np.atleast_1d, np.atleast_2d, np.delete,
+    np.atleast_1d, np.atleast_2d, np.delete, sliding_window_view,
 )}  # fmt: skip

@@ -45,6 +45,7 @@ from .var import (
     dtype_of,
     implements,
     innermost,
+    shape_of,
 )
 
 for _module in (elementary, activations, linalg):
@@ -205,6 +206,23 @@ FUNCTIONS |= {
     np.iscomplexobj: lambda _x: False,
     np.result_type: lambda *xs: np.result_type(*map(innermost, xs)),
 }
+
+
+@implements(np.linalg.lstsq)
+def _least_squares(a: Value, b: Value, rcond: Any = None) -> tuple[Value, Value, int, Value]:
+    """As `numpy.linalg.lstsq` of a matrix of full rank."""
+    a, b = as_array(a), as_array(b)
+    rank = int(np.linalg.lstsq(innermost(a), innermost(b), rcond)[2])
+    m, n = shape_of(a)
+    if rank < min(m, n):
+        raise TypeError(
+            f"lstsq: a matrix of shape {(m, n)} has rank {rank}: beside it the rank is another, and the "
+            "solution jumps"
+        )
+    x = linalg.matmul(factorisations.pinv(a), b)
+    squares = reductions.sum_(elementary.square(b - linalg.matmul(a, x)), axis=0)
+    residuals = FUNCTIONS[np.atleast_1d](squares) if m > n else np.zeros(0, dtype_of(x))
+    return x, residuals, rank, factorisations.svd(a, compute_uv=False)
 
 
 def _of_arrays(function: Callable[..., Value]) -> Callable[..., Value]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ffverify.reference.primitives import linalg, shaping
 from ffverify.reference.primitives.elementary import positive, where
@@ -242,6 +243,16 @@ FUNCTIONS |= {function: _moving(function) for function in MOVING}
 FUNCTIONS |= {function: _moving(function, 1) for function in (np.compress, np.extract)}
 
 
+def _windows(x: Value, *, window_shape: Any, axis: Any) -> Value:
+    return _gathered(ravel(x), sliding_window_view(numbers(x), window_shape, axis))
+
+
+@implements(sliding_window_view)
+def _sliding_window_view(x: Value, window_shape: Any, axis: Any = None) -> Value:
+    how = {"window_shape": window_shape, "axis": axis}
+    return linked(_windows(x, **how), x, View(_windows, read_only), how)
+
+
 @implements(np.flip)
 def _flip(x: Value, axis: Axis = None) -> Value:
     chosen = listed_axes(x, axis)
@@ -326,6 +337,18 @@ def _diag(x: Value, k: int = 0) -> Value:
 
 
 FUNCTIONS[np.diagflat] = lambda x, k=0: _diag(ravel(x), k)
+
+
+@implements(np.vander)
+def _vander(x: Value, N: int | None = None, increasing: bool = False) -> Value:
+    (n,) = shape_of(x)
+    column = astype(expand_dims(x, 1), dtype=np.promote_types(dtype_of(x), int))
+    columns = n if N is None else N
+    powers = [np.ones((n, 1), dtype_of(column))]
+    for _ in range(1, columns):
+        powers.append(powers[-1] * column)
+    none, powers = np.ones((n, 0), dtype_of(column)), powers[:columns]
+    return concatenate(none, *(powers if increasing else reversed(powers)), axis=1)
 
 
 # Joining and splitting -------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "stack of matrices": lambda x, y: np.matmul(x[None, :, :] * y, M),
     "einsum": lambda x, y: np.einsum("ij,j,jk->ik", x, y, M),
     "moves": lambda x, y: np.concatenate([x.reshape(-1)[1:4], y, np.flip(y)]).reshape(3, 3).T,
+    "windows": lambda x, y: np.lib.stride_tricks.sliding_window_view(x, (2, 2)) * np.vander(y, 2)[0],
     "stacked": lambda x, y: np.stack([x[0], y, np.zeros(3)])[:, ::-1],
     "differences and pieces": lambda x, y: np.diff(x) @ y[:2] + np.stack(np.split(y, 3))[:2, 0],
     "places of each row's own": lambda x, y: np.take_along_axis(x, np.argsort(x), axis=-1),

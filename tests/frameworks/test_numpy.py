@@ -189,6 +189,23 @@ def test_an_unknown_operation_is_named() -> None:
     assert any("svd" in u for u in program.unknown)
 
 
+def test_what_is_not_used_needs_no_exact_form() -> None:
+    right, b = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]]), np.array([1.0, -1.0, 0.5])
+
+    def solved(a: Any) -> Any:
+        return np.linalg.lstsq(a, b, rcond=None)[0]  # beside its singular values
+
+    def pulled(g: Any, a: Any, factor: float = 1.0) -> Any:
+        inverse = np.linalg.pinv(a)
+        x, y = inverse @ b, inverse.T @ g
+        return np.outer(b - a @ x, inverse @ y) - factor * np.outer(y, x)
+
+    report = gradcheck(solved, right, vjp=pulled)
+    assert report.truth == "shadow"
+    with pytest.raises(AssertionError, match="wrong"):
+        gradcheck(solved, right, vjp=lambda g, a: pulled(g, a, 1 + 1e-9))
+
+
 # --- the running bound --------------------------------------------------------------------------
 
 ELEMENTWISE = sorted(

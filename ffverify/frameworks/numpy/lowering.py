@@ -69,7 +69,11 @@ def _interpreted(graph: Graph) -> Program:
     line = Line(len(graph.inputs), _plain)
     places = {node: i for i, node in enumerate(graph.inputs)}
     places |= {node: line.constant(node.value) for node in graph.constants}
-    for node in graph.nodes:
+    needed = set(graph.outputs)  # what is not used needs no exact form
+    for node in reversed(graph.nodes):
+        if node in needed:
+            needed.update(node.inputs)
+    for node in filter(needed.__contains__, graph.nodes):
         (places[node],) = line.add(_step(node), [places[x] for x in node.inputs], 1)
     line.giving([places[node] for node in graph.outputs])
     return lambda *args: tuple(line.exactly(args))

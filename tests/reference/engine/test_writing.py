@@ -181,6 +181,7 @@ ALIASES = {
     "diag": np.diag,
     "linalg.diagonal": lambda v: np.linalg.diagonal(v.T),
     "broadcast_to": lambda v: np.broadcast_to(v, (2, 3, 3)),
+    "sliding_window_view": lambda v: np.lib.stride_tricks.sliding_window_view(v.T, 2, axis=0),
     "broadcast_arrays": lambda v: np.broadcast_arrays(v, np.zeros((2, 3, 3)))[0],
     "broadcast alike": lambda v: np.broadcast_arrays(v, 1.0)[0],
     "einsum": lambda v: np.einsum("ij->ji", v),
@@ -224,7 +225,9 @@ ALIASES = {
     "copy of a number": lambda v: np.copy(v[0, 1]),
     "asarray of a number": lambda v: np.asarray(v[0, 1], like=v[0]),
 }
-READ_ONLY = {"diagonal", "diag", "linalg.diagonal", "broadcast_to", "broadcast_arrays"}
+READ_ONLY = {
+    "diagonal", "diag", "linalg.diagonal", "broadcast_to", "broadcast_arrays", "sliding_window_view",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALIASES)

@@ -115,6 +115,40 @@ def test_the_pseudo_inverse_solves_least_squares():
     close(h, h.T)
 
 
+@pytest.mark.parametrize("a", [TALL, TALL.T, A], ids=lambda a: str(a.shape))
+@pytest.mark.parametrize("columns", [(), (2,)])
+def test_least_squares_have_the_slopes_of_their_normal_equations(a, columns):
+    b, w = rng.normal(size=(len(a), *columns)), rng.normal(size=(a.shape[1], *columns))
+    x, residuals, rank, singular = np.linalg.lstsq(a, b, rcond=None)
+
+    def floats(a, b):
+        x, residuals, of_rank, singular = np.linalg.lstsq(a, b, rcond=None)
+        assert of_rank == rank
+        return x, residuals, singular
+
+    for ours, theirs in zip(vjp(floats, a, b)[0], (x, residuals, singular), strict=True):
+        assert np.shape(ours) == np.shape(theirs)
+        if np.size(theirs):
+            close(ours, theirs)
+
+    def by_library(a, b):
+        return np.sum(w * np.linalg.lstsq(a, b)[0])
+
+    def by_normal_equations(a, b):
+        t = a.T
+        long = a.shape[0] >= a.shape[1]
+        return np.sum(w * (np.linalg.inv(t @ a) @ t @ b if long else t @ np.linalg.inv(a @ t) @ b))
+
+    for k in (0, 1):
+        close(grad(by_library, k)(a, b), grad(by_normal_equations, k)(a, b))
+    v, u = rng.normal(size=(2, *a.shape))
+    true = nestings(lambda a: by_normal_equations(a, b), a, v, u)
+    for ours, theirs in zip(nestings(lambda a: by_library(a, b), a, v, u), true, strict=True):
+        close(ours, theirs)
+    with pytest.raises(TypeError, match=r"lstsq: a matrix of shape .* has rank 1"):
+        grad(lambda a: np.sum(np.linalg.lstsq(a, b)[0]))(np.ones_like(a))
+
+
 def nestings(f, a, v, w):
     """d²f(a)[v, w] by rr, fr, rf and ff."""
 
