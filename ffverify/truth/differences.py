@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from ffverify.exact.arithmetic import BALLS
-from ffverify.exact.arrays import PreciseArray, batch, every_row, row_of, rows_of
+from ffverify.exact.arrays import Plain, PreciseArray, batch, every_row, row_of, rows_of
 from ffverify.exact.elements import arb, boxed
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, at_rows
@@ -178,7 +178,7 @@ def enclosure(
     spread = abs(further - 2 * right + left)
     jumps = np.asarray(_jumps(right.elements, further.elements), dtype=bool)
     if jumps.any():
-        spread = spread + (abs(left) + abs(right)) * jumps
+        spread = spread + (abs(left) + abs(right)) * Plain.like(jumps, right.rows)
     found = (left + right) * half, spread * half, value
     by_row = [y.elements if y.rows else y.elements[None] for y in found]
     return by_row[0] + by_row[1] * arb(0, 1), by_row[1], by_row[2]

@@ -76,6 +76,14 @@ def test_a_kink_is_not_passed_over_by_wide_steps():
     assert [f is None for f in found] == [True, False]
 
 
+def test_a_jump_at_one_point_leaves_the_slopes_at_others():
+    points = [Inputs([np.array([x, 1e-200])]) for x in (1.0, 0.5, 0.25)]
+    apart = joined(lambda x: np.where(x == 1, 5.0, x * x))
+    jump, *others = slopes_together(apart, points, [[np.ones(2)]] * 3, F64)
+    assert jump is None
+    assert [None if s is None else s.exact.shape for s in others] == [(2,), (2,)]
+
+
 def test_undecidable_branch_is_unresolved():
     def third(
         x, scale
