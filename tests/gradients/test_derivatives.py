@@ -294,6 +294,40 @@ def test_a_loss_with_gradients_in_a_dict():
     assert "params['W1']" in wrong.findings[0].where
 
 
+class LossLayer:
+    """As books have it: mean cross entropy, and a cotangent with a default, which it may make nothing of."""
+
+    def __init__(self, scaled=False, slip=1.0, uneven=False):
+        self.W, self.labels = (
+            np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.5]]),
+            (np.arange(2), [0, 2]),
+        )
+        self.scaled, self.slip, self.uneven = scaled, slip, uneven
+
+    def forward(self, x):
+        e = np.exp(x @ self.W)
+        self.x, self.y = x, e / e.sum(1, keepdims=True)
+        return -np.mean(np.log(self.y[self.labels]))
+
+    def backward(self, dout=1):
+        d = self.y.copy()
+        d[self.labels] -= self.slip
+        d *= (dout if self.scaled else 1) / 2
+        self.dW = self.x.T @ d * (dout if self.uneven else 1)
+        return d @ self.W.T
+
+
+def test_a_loss_layer_whose_cotangent_has_a_default():
+    x = RNG.normal(size=(2, 2))
+    drawn = arrays("float64", (2, 2), min_value=-2, max_value=2)
+    for scaled in (False, True):
+        assert ffverify.backprop(LossLayer(scaled), x).verdict == "correct"
+        assert ffverify.backprop(LossLayer(scaled), drawn, max_examples=5).ok
+        for wrong in (LossLayer(scaled, slip=1.001), LossLayer(scaled, uneven=True)):
+            report = ffverify.backprop(wrong, x, raise_exception=False)
+            assert "wrong" in {f.kind for f in report.findings}
+
+
 class Odd:
     def __init__(self, slip=1.0):
         self.weight, self.slip = np.array([1.0, 2.0, 3.0]), slip

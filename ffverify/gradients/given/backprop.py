@@ -47,7 +47,8 @@ def backprop(
     ----------
     layer
         ``forward`` gives the results; ``backward`` the gradients of the inputs, or None, and leaves those
-        of the parameters at the object. One that takes no cotangent is the gradient of a number. Every
+        of the parameters at the object. One that takes no cotangent is the gradient of a number, and so
+        is one of a number that makes nothing of it where it has a default (``backward(dout=1)``). Every
         call gets a copy of the object.
     inputs, options
         As `gradcheck` takes them.
@@ -79,6 +80,7 @@ def backprop(
     held = _Layer(layer)
     example = Slots(layer.forward, given).example()
     pairs = held.named(parameters) if parameters is not None else held.found(example)
+    held.takes_cotangent = held.takes_cotangent and not held.ignores_cotangent(pairs, example)
     state = {_said(path): held.at(layer, path) for path, _ in pairs}
     changing = held.changing(pairs, example)
 
@@ -149,6 +151,22 @@ class _Layer:
             if isinstance(results, tuple) and self._takes_several()
             else used.backward(v)
         )
+
+    def ignores_cotangent(self, pairs: Sequence[tuple[Path, Path]], example: Sequence[Any]) -> bool:
+        """Tell whether a cotangent of a number, which has a default, makes no difference to any gradient."""
+        parameters = inspect.signature(self._layer.backward).parameters.values()
+        if any(p.default is p.empty for p in parameters):
+            return False
+        each = []
+        for given in ((), (3.0,)):
+            used = copy.deepcopy(self._layer)
+            result = used.forward(*copy.deepcopy(list(example)))
+            if not _is_number(result) or np.shape(result) != ():
+                return False
+            bars = [used.backward(*given), [_reached(used, beside) for _, beside in pairs]]
+            each.append([to_numpy(b.value) for b in flatten(bars).leaves if b.value is not None])
+        alike = all(map(np.array_equal, *each))
+        return alike and any(map(np.any, each[0]))  # 0 is also what a cotangent leaves of 0
 
     def _takes_several(self) -> bool:
         return len(inspect.signature(self._layer.backward).parameters) > 1
