@@ -356,18 +356,21 @@ class Var(Shaped):
         return _served(func, args, kwargs)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        called = _called_of_scipy(inspect.currentframe())
+        called, ours = (
+            _called_of_scipy(inspect.currentframe()),
+            "ffverify.reference.scipy_functions",
+        )
         if called in NAMESAKES:
-            ours = f"ffverify.reference.scipy_functions.{called.rpartition('.')[2]}"
             raise TypeError(
                 f"{called} makes a plain array of a traced value, whose derivative would be lost: write "
-                f"{ours}, which takes the same arguments and plain arrays, too"
+                f"{ours}.{called.rpartition('.')[2]}, which takes the same arguments, plain arrays too"
             )
         raise TypeError(
             "a traced value cannot become a plain array: its derivative would be lost. "
-            "Use np.stack, np.concatenate or np.array([...], like=x) to put values together, and for "
-            "SciPy's functions that take plain arrays only their namesakes in "
-            f"ffverify.reference.scipy_functions ({', '.join(sorted(NAMESAKES))})"
+            "Use np.stack, np.concatenate or np.array([...], like=x) to put values together"
+            if not called
+            else f"{called} makes a plain array of a traced value, whose derivative would be lost: write it "
+            f"with NumPy's functions; namesakes in {ours} have {', '.join(sorted(NAMESAKES))}"
         )
 
     @property  # type: ignore[misc]  # a class is read-only here
