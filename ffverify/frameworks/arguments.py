@@ -183,6 +183,9 @@ def _per_argument(derivative: Any, inputs: Sequence[Any], what: str) -> list[Any
         if single and len(derivative) == len(inputs[0]):
             nested = len(derivative) == 1 and isinstance(derivative[0], list | tuple)
             return list(derivative) if nested else [derivative]
+        numbers = len(inputs) == 1 and isinstance(inputs[0], np.ndarray)
+        if numbers and np.shape(derivative) == inputs[0].shape:  # of an array that came as a list
+            return [np.asarray(derivative)]
     elif len(inputs) == 1:
         return [derivative]
     count = len(derivative) if isinstance(derivative, list | tuple) else 1

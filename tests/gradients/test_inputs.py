@@ -112,6 +112,21 @@ def test_a_gradient_that_is_built_otherwise_is_told():
     assert '["b"] is missing' in str(report)
     report = quiet(lambda x, y: x * y, (X, X), vjp=lambda v, x, y: (v * y,))
     assert "returned 1 gradients for 2 inputs" in str(report)
+    report = quiet(np.sum, np.zeros(3), vjp=lambda v, x: [v, v])
+    assert "returned 2 gradients for 1 inputs" in str(report)
+    report = quiet(np.sum, np.zeros(1), vjp=lambda v, x: [v])
+    assert "has shape () instead of (1,)" in str(report)
+
+
+@pytest.mark.parametrize("given", [X, X.tolist()], ids=["array", "list"])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_gradient_of_one_array_may_be_a_list_of_numbers(given, kind):
+    def vjp(v, x, slip=1.0):
+        return kind(2 * v * slip**i * t for i, t in enumerate(x))
+
+    assert quiet(lambda x: sum(t * t for t in x), [given], vjp=vjp).verdict == "correct"
+    wrong = quiet(lambda x: sum(t * t for t in x), [given], vjp=lambda v, x: vjp(v, x, 1.001))
+    assert wrong.verdict == "wrong"
 
 
 def test_cotangents_are_built_like_the_results():
