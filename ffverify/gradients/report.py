@@ -166,7 +166,7 @@ class GradcheckReport:
                 )
             lines.append(
                 f"  In any single element, an error of {self.sensitivity:.2g} of the largest would "
-                f"have been seen{unknown}, unless the inputs' own rounding explains it."
+                f"have been seen{unknown}, unless the rounding of inputs or constants explains it."
             )
         lines += [f"  not differentiated: {what} ({why})" for what, why in self.data.items()]
         lines += [f"  no exact program: {note}" for note in self.notes]

@@ -350,3 +350,23 @@ def test_a_gradient_that_is_0_all_over_says_what_it_cannot_show(b):
     said = "not checked: by a, what it is multiplied by (its gradient is 0 all over here)"
     assert (said in str(report)) == (not b.any())
     assert report.verdict == "correct"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("name", ["line", "sine", "matrix"])
+def test_an_error_larger_than_the_report_claims_to_see_is_seen(dtype, name):
+    a = np.array([[1.0, -0.5], [2.0, 0.25]], dtype)
+    f, slope = {
+        "line": (lambda x: 3 * x, lambda v, x: 3 * v),
+        "sine": (np.sin, lambda v, x: v * np.cos(x)),
+        "matrix": (lambda x: a @ x, lambda v, x: a.T @ v),
+    }[name]
+    x = np.array([[0.5, -1.25], [2.0, 0.75]], dtype)
+    report = gradcheck(f, x, vjp=slope)
+    # A power of 2 is no constant that was rounded.
+    error = np.asarray(2.0 ** np.ceil(np.log2(report.sensitivity) + 0.5), dtype)
+
+    def off(v, x):
+        return slope(v, x) + error * slope(v, x)
+
+    assert gradcheck(f, x, vjp=off, raise_exception=False).verdict != "correct"

@@ -32,6 +32,7 @@ from ffverify.gradients.evaluation import (
     tangents_of,
 )
 from ffverify.truth.adaptive import Truth
+from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.verdicts.finding import lost_ulps
 from ffverify.verdicts.verdict import Verdict
 
@@ -348,7 +349,7 @@ class Numbers:
         """
         fmt, g = self.point.fmt, self.point.growth
         power = {(self.mode, limits.size): limits} if limits.size else {}
-        half = max(fmt.unit_roundoff**0.5, g * fmt.unit_roundoff)
+        half = max(fmt.unit_roundoff**0.5, (g + LIBRARY_ROUNDINGS) * fmt.unit_roundoff)
         # Of code that nobody can run exactly so many ulps are taken for its rounding.
         accused = 2 * fmt.unit_roundoff**0.5 if self.own is None else 0.0
         self.found.add(Screening(power=power, half=half, accused=accused, format=fmt.name))
