@@ -107,6 +107,15 @@ LABELS = torch.tensor([1, 0, 3])
 TARGETS = torch.tensor([[1, 0, -1, 2]] * 3)
 STATISTICS = torch.zeros(4).double(), torch.ones(4).double()
 ZEROS = torch.zeros(3, 4).double()
+TURNS = torch.polar(torch.ones(3, 2).double(), normal(3, 2, seed=3))
+complex_of, parts = torch.view_as_complex, torch.view_as_real
+
+
+def rotated(x: Any) -> Any:
+    """Turn pairs of features, as Llama's rotary embedding does."""
+    return parts(complex_of(x.reshape(3, 2, 2)) * TURNS).flatten(1)
+
+
 CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "relu": (F.relu, [normal(3, 4)]),
     "gelu": (F.gelu, [normal(3, 4)]),
@@ -149,6 +158,25 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "two results": (lambda x: (x.exp(), x.argmax(1), x.sum()), [normal(3, 4)]),
     "index_reduce": (
         lambda x: ZEROS.index_reduce(1, LABELS, x[:, :3], "mean", include_self=False), [normal(3, 4)]),
+    "rotary embedding": (rotated, [normal(3, 4)]),
+    "complex products": (
+        lambda z, w: parts(complex_of(z) @ complex_of(w).mH), [normal(3, 2, 2), normal(4, 2, 2)]),
+    "complex quotient": (
+        lambda x, y: parts(torch.complex(x, y) / (x - 2j * y + 1)), [normal(3), normal(3, seed=1)]),
+    "complex sizes": (
+        lambda x, y: torch.polar(x.exp(), y).sum().abs() + (torch.complex(x, y) ** 2).angle(),
+        [normal(3), normal(3, seed=1)]),
+    "complex moves": (
+        lambda z: parts(torch.cat([complex_of(z).T, complex_of(z).conj()])[1:].roll(1, 0).mean(1)),
+        [normal(3, 3, 2)]),
+    "complex choice in place": (
+        lambda z: parts(torch.where(z[..., 0] > 0, complex_of(z), 1 / complex_of(z)).mul_(1j)),
+        [normal(3, 2)]),
+    "complex exponentials": (
+        lambda z: parts(complex_of(z).exp() - complex_of(z).sgn().sum()), [normal(3, 2)]),
+    "complex linear": (
+        lambda z, w, b: parts(F.linear(complex_of(z), complex_of(w), complex_of(b))),
+        [normal(3, 4, 2), normal(2, 4, 2, seed=1), normal(2, 2, seed=2)]),
     "scatter": (lambda x: ZEROS.scatter_add(1, LABELS[:, None], x[:, :1]), [normal(3, 4)]),
 }  # fmt: skip
 
@@ -157,6 +185,27 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
 def test_value_and_gradient(name: str) -> None:
     fn, args = CASES[name]
     check(fn, *args)
+
+
+def test_a_rotation_that_is_not_turned_back_is_wrong() -> None:
+    class Rotated(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, back: Any) -> Any:
+            ctx.back = back
+            return rotated(x)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return parts(complex_of(g.contiguous().reshape(3, 2, 2)) * ctx.back).flatten(1), None
+
+    def verdict(back: Any) -> str:
+        fn = lambda x: Rotated.apply(x, back)  # noqa: E731
+        report = gradcheck(fn, normal(3, 4), raise_exception=False, modes=("reverse",))
+        assert report.truth == "shadow"
+        return str(report.verdict)
+
+    assert verdict(TURNS.conj()) == "correct"
+    assert verdict(TURNS) == verdict(TURNS.conj() * (1 + 1e-13)) == "wrong"
 
 
 def test_in_place_operations_and_views() -> None:

@@ -31,9 +31,22 @@ from ffverify.exact.programs import Draw, Known, Program, UnknownOperation, list
 from ffverify.frameworks.line import Line, entering, in_format, moving, once
 
 from . import FRAMEWORK, recorded
+from .complex_numbers import in_pairs
 from .decompositions import FACTORED, FORMULAS
 from .operations import ATEN, COPIES, DRAWS, FILLS, IGNORED, MOVES, ON_NUMBERS, natively
-from .tape import Slot, Step, Tape, among, bind, functional, has_floats, mapped, record, slots
+from .tape import (
+    Slot,
+    Step,
+    Tape,
+    among,
+    bind,
+    decomposed,
+    functional,
+    has_floats,
+    mapped,
+    record,
+    slots,
+)
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
@@ -114,7 +127,8 @@ def _lowered(seen: Tape, examples: Sequence[Any], count: int, last: int) -> tupl
     known, moves = (_programs, _moves) if numbers <= _SMALL else ({}, {})
 
     def made() -> tuple[Program, ...]:
-        tape = functional(seen, _copied(examples), _DECOMPOSITIONS, _formulas)
+        tape = functional(seen, _copied(examples), _DECOMPOSITIONS)
+        tape = decomposed(in_pairs(tape, _copied(examples)), _DECOMPOSITIONS, _formulas)
         cut = len(tape.outputs) - last
         parts = [tape.part(tape.inputs[:count], tape.outputs[:cut])]
         parts += [tape.part(tape.inputs, tape.outputs[cut:])] if last else []

@@ -2,8 +2,9 @@
 
 ``record(fn, args, table)`` runs a function once and writes down what reaches ATen: a backward pass, a
 custom ``autograd.Function`` and forward mode come out as plain operations. ``functional(tape, …)`` gives
-the same program without mutations and views. A tape is made some ten times faster than make_fx makes
-its graphs, whose proxies and symbolic shapes exact arithmetic has no use for.
+the same program without mutations and views, ``decomposed(tape, …)`` by formulas of a table. A tape is made
+some ten times faster than make_fx makes its graphs, whose proxies and symbolic shapes exact arithmetic has
+no use for.
 """
 
 from __future__ import annotations
@@ -136,6 +137,11 @@ class Tape:
                 needed |= {s.number for s in step.inputs}
         kept = {k: t.clone() for k, t in self.constants.items() if k in needed}
         return Tape(steps[::-1], inputs, outputs, kept)
+
+    @property
+    def opened(self) -> list[Slot]:
+        """The slots of the constants."""
+        return [Slot(k, t.dtype, t.shape, t.stride()) for k, t in self.constants.items()]
 
     @cached_property
     def key(self) -> str:
@@ -377,22 +383,24 @@ def record(
 _FIRST = aten.binary_cross_entropy_with_logits.default
 
 
-def functional(tape: Tape, args: Sequence[Any], table: Table, known: dict[str, Tape]) -> Tape:
-    """Give the same program without mutations and views, decomposed by a table.
+def functional(tape: Tape, args: Sequence[Any], table: Table) -> Tape:
+    """Give the same program without mutations and views.
 
-    Where nothing is written to, views are copies, and nothing has to be functionalised. Into what an
-    operation is decomposed of arguments that look like these is ``known`` the next time.
+    Where nothing is written to, views are copies, and nothing has to be functionalised.
     """
-    if any(step.writes for step in tape.steps):
-        tape = _functionalised(_decomposed(tape, {_FIRST: table[_FIRST]}, {}), args)
-    return _decomposed(tape, table, known)
+    if not any(step.writes for step in tape.steps):
+        return tape
+    tape = decomposed(tape, {_FIRST: table[_FIRST]}, {})
+    program = replace(tape, inputs=[*tape.inputs, *tape.opened], constants={})
+    return recorded_again(_pure(program), args, list(tape.constants.values()))
 
 
-def _functionalised(tape: Tape, args: Sequence[Any]) -> Tape:
-    count, held = len(args), list(tape.constants.values())
-    opened = [Slot(k, t.dtype, t.shape, t.stride()) for k, t in tape.constants.items()]
-    program = replace(tape, inputs=[*tape.inputs, *opened], constants={})
-    again = record(_pure(program), [*args, *(t.clone() for t in held)], {})
+def recorded_again(
+    program: Callable[..., Any], args: Sequence[Any], held: Sequence[torch.Tensor]
+) -> Tape:
+    """Record a program of arguments and of its constants."""
+    count = len(args)
+    again = record(program, [*args, *(t.clone() for t in held)], {})
     constants = dict(again.constants)
     bind(again.inputs[count:], held, constants)
     return replace(again, inputs=again.inputs[:count], constants=constants)
@@ -402,8 +410,11 @@ def _pure(program: Callable[..., Any]) -> Callable[..., Any]:
     return torch.func.functionalize(program, remove="mutations_and_views")
 
 
-def _decomposed(tape: Tape, table: Table, known: dict[str, Tape]) -> Tape:
-    """Put in the place of each operation that has a formula what this executes."""
+def decomposed(tape: Tape, table: Table, known: dict[str, Tape]) -> Tape:
+    """Put in the place of each operation that has a formula what this executes.
+
+    Into what it is decomposed of arguments that look like these is ``known`` the next time.
+    """
     fresh = itertools.count(-1, -1)  # numbers that a recorded tape does not have
     steps: list[Step] = []
     constants = dict(tape.constants)
