@@ -264,10 +264,9 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     Raises
     ------
     TypeError
-        If an input is an array of numbers that cannot be judged, none is an array of numbers, they are of
-        several frameworks, or more or fewer than a function takes.
+        If an input is an array of numbers that cannot be judged, none is an array of numbers, or they are
+        of several frameworks.
     """
-    _refuse_count(fn, inputs)
     tree, named = taken_apart(fn, inputs)
     kind = _one_framework([*(leaf for leaf in tree.leaves if _is_array(leaf.value)), Leaf("", fn)])
     native = [_is_native(leaf.value, kind.name) for leaf in tree.leaves]
@@ -308,19 +307,25 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     )
 
 
-def _refuse_count(fn: Callable[..., Any], inputs: Any) -> None:
+def refuse_count(fn: Callable[..., Any], inputs: Any) -> None:
     """Refuse more or fewer arguments than a function takes: a ufunc would write to those that are more.
 
     What other callables say of how they are called need not be so.
+
+    Raises
+    ------
+    TypeError
+        If it takes another number of them.
     """
     listed = isinstance(inputs, tuple | list)
     count = len(inputs) if listed else 1
-    given = f"inputs={shortened(inputs)}:"
     if isinstance(fn, np.ufunc) and count != fn.nin:
         meant = (
             f": if one array is meant, give np.array({shortened(inputs)})" if fn.nin == 1 else ""
         )
-        raise TypeError(f"{given} np.{fn.__name__} takes {fn.nin}, and these are {count}{meant}")
+        raise TypeError(
+            f"inputs={shortened(inputs)}: np.{fn.__name__} takes {fn.nin}, and these are {count}{meant}"
+        )
     plain = isinstance(fn, FunctionType | MethodType) and not hasattr(fn, "__wrapped__")
     if not plain or by_name(fn, inputs):
         return
@@ -333,8 +338,8 @@ def _refuse_count(fn: Callable[..., Any], inputs: Any) -> None:
         fix = f": give [inputs] if {kind} itself is meant" if listed and count > 1 else ""
         fix = fix or (": its keys are no names of parameters" if isinstance(inputs, dict) else "")
         raise TypeError(
-            f"{given} {fn.__name__}{signature} is given {count} argument{'s' * (count != 1)}, {whole}, "
-            f"and says {error}{fix}"
+            f"inputs={shortened(inputs)}: {fn.__name__}{signature} is given {count} "
+            f"argument{'s' * (count != 1)}, {whole}, and says {error}{fix}"
         ) from None
 
 

@@ -116,12 +116,12 @@ class Point:
         with BALLS.precision(FIRST_PRECISION):
             return takes_one_branch(self.vector, self.inputs.balls, self.fmt)
 
-    def beside(self, digits: float) -> Inputs:
-        """Give finite inputs so many of the format's digits, as a share of them, beside it, each its own way.
+    def beside(self, digits: float, side: int = 1) -> Inputs:
+        """Give finite inputs so many of the format's digits, as a share of them, above it or below.
 
-        They are no numbers that programs single out.
+        Each is moved by an amount of its own. They are no numbers that programs single out.
         """
-        near, out = self.fmt.unit_roundoff**digits, []
+        near, out = side * self.fmt.unit_roundoff**digits, []
         for x, f in zip(self.points, self.floating, strict=True):
             finite = np.where(np.isfinite(x), x, 1.0) if f else x
             spread = 1 + np.arange(x.size).reshape(x.shape) / max(x.size, 1)

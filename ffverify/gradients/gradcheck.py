@@ -24,7 +24,7 @@ import numpy as np
 
 from ffverify.exact.alone import alone
 from ffverify.exact.formats import dtype_name, is_floating
-from ffverify.frameworks.arguments import shortened
+from ffverify.frameworks.arguments import refuse_count, shortened
 from ffverify.frameworks.arrays import to_numpy
 
 from .check import Check
@@ -140,6 +140,7 @@ def gradcheck(
             raise ValueError(f"{name}={seconds!r}: give seconds, more than 0")
     if isinstance(inputs, tuple | list | dict) and not inputs:
         raise ValueError("inputs is empty: give at least one array or strategy")
+    refuse_count(fn, inputs)
     own = Derivatives(vjp, jvp, gradient, hessian_diagonal, modes)
     clock = Clock(timeout, began + (time_limit or math.inf))
     check = Check(fn, own, truth, order, strict, seed, clock, progress)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ffverify.exact.elements import are_finite
+from ffverify.exact.elements import arb, are_finite
 from ffverify.exact.formats import Array
 from ffverify.exact.programs import Program, joined
 from ffverify.gradients.directions import chosen_cotangents, random_direction, tied_directions
@@ -231,7 +231,7 @@ def _undefined(numbers: Numbers, exact: Slopes, usable: Array) -> Array:
 def _on_kinks(point: Point, kinked: Array, usable: Array, found: Screening) -> None:
     """Judge elements that sit on a kink against the slopes on either side and beside.
 
-    They are zeros and ties, and others that move the results which are ``kinked``.
+    They are zeros and ties, and others at which results that are ``kinked`` bend.
     """
     vjp = gradients(point, found, chosen_cotangents(point, usable))
     if vjp is None:
@@ -243,9 +243,9 @@ def _on_kinks(point: Point, kinked: Array, usable: Array, found: Screening) -> N
         tied = np.isin(flat, numbers[counts > 1]) | (flat == 0)
         special += here[tied][:_ON_KINKS].tolist()
         plain += here[~tied][:_SOUGHT].tolist()
-    moving = _moving(point, kinked, plain, vjp.places(plain))
+    bent = _bent(point, kinked, plain, vjp.places(plain))
     for k in range(len(vjp.owners)):
-        special += [i for i in moving if vjp.which[i] == k][:_ON_KINKS]
+        special += [i for i in bent if vjp.which[i] == k][:_ON_KINKS]
     asked = np.zeros(vjp.computed.size, dtype=bool)
     asked[special] = True
     if vjp.own is None:
@@ -259,17 +259,23 @@ def _on_kinks(point: Point, kinked: Array, usable: Array, found: Screening) -> N
     found.judged += int(asked.sum())
 
 
-def _moving(
+def _bent(
     point: Point, results: Array, elements: Sequence[int], places: Sequence[tuple[int, int]]
 ) -> list[int]:
-    """Give the elements that move some results: at the point, where slopes may cancel, or beside it."""
+    """Give the elements along which some results have other slopes above the point than below it."""
     weights = np.where(results, np.sqrt(1.0 + np.arange(results.size)), 0.0)  # none add up to 0
-    moving = set[int]()
+    half = arb(point.fmt.unit_roundoff).sqrt()
     with contextlib.suppress(Exception):  # a program fixed at one point need not hold elsewhere
-        for inputs in (point.inputs, point.beside(0.75)):
-            each = slopes_along(point.vector, weights, inputs, places, FIRST_PRECISION)
-            moving |= {i for i, slope in zip(elements, each, strict=True) if not slope.contains(0)}
-    return sorted(moving)
+        below, above = (
+            slopes_along(point.vector, weights, point.beside(0.75, side), places, FIRST_PRECISION)
+            for side in (-1, 1)
+        )
+        return [
+            i
+            for i, a, b in zip(elements, below, above, strict=True)
+            if not abs(a - b).upper() <= half * (abs(a) + abs(b)).lower()
+        ]
+    return []
 
 
 def _tell(numbers: Numbers, wrong: dict[int, Any], asked: Array) -> None:
