@@ -454,11 +454,12 @@ class Check:
         with np.errstate(all="ignore"), framework(self.framework).scope(self.native):
             for judged, make in found:
                 made = make()
+                once = partial(replace, made)  # another opinion costs as much again
                 if judged is None or made.severity == "error":
-                    self.errors.append((judged, make))
+                    self.errors.append((judged, once))
                 else:
                     told = replace(judged, kind=made.kind)
-                    self.warnings.setdefault(made.where, (0.0, told, make))
+                    self.warnings.setdefault(made.where, (0.0, told, once))
 
     def _is_right(self, found: Screening) -> bool:
         """Tell whether all that was computed is right, up to rounding at its natural scale."""
