@@ -112,7 +112,8 @@ def _exact(judged: Judged) -> tuple[str, str, bool]:
         return "undefined", judged.reason, True
     try:
         if judged.mode == "value":
-            second = confirm.value(program, judged.point.points)
+            known = float(ball.rad()) if ball.is_finite() else 0.0
+            second = confirm.value(program, judged.point.points, known)
         else:
             second = confirm.slope(program, judged.point.points, judged.slope.directions, ball)
     except Exception:  # noqa: BLE001 - a program fixed at one point may fail beside it in any way

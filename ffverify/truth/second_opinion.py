@@ -52,10 +52,13 @@ def _settled(
 Opinion = tuple[Any, Any, Any]  # a number to the left and to the right, or None, and their noise
 
 
-def value(program: Program, args: Sequence[Array]) -> Opinion:
-    """Give the exact value of a program with one number as result."""
-    found = _settled(lambda _bits: program(*_points(args)).values[()])
-    return found, found, 0
+def value(program: Program, args: Sequence[Array], noise: float = 0.0) -> Opinion:
+    """Give the exact value of a program with one number as result, to `DIGITS` digits or to a noise.
+
+    Where all of it cancels no precision gives any digit: the noise is then how well it is known otherwise.
+    """
+    found = _settled(lambda _bits: program(*_points(args)).values[()], noise=noise)
+    return found, found, noise
 
 
 def slope(
