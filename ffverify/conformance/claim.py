@@ -26,13 +26,13 @@ import importlib
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.errors import HypothesisException
+from hypothesis.errors import Flaky, HypothesisException
 
 from ffverify.errors import UsageError
 from ffverify.exact.alone import alone
@@ -365,6 +365,14 @@ def _search(
             examine({})
     except ClaimViolation as violation:
         return (violation.finding,)
+    except Flaky as flaky:
+        failed = [v for v in getattr(flaky, "exceptions", ()) if isinstance(v, ClaimViolation)]
+        if not failed:
+            raise
+        once = (
+            "It failed once and not again on the same input: something is random, or is measured."
+        )
+        return tuple(replace(v.finding, kind=Verdict.INCONCLUSIVE, reason=once) for v in failed)
     return ()
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from ffverify.conformance.backends import load
 from ffverify.conformance.check import Check, ClaimViolation
+from ffverify.conformance.claim import Claim, _search
 from ffverify.exact import formats
+from ffverify.strategies import arrays
 from ffverify.verdicts.verdict import Verdict
 
 Z = np.array([-700.0, -3.0, -1e-9, 0.0, 0.5, 40.0])
@@ -206,3 +208,19 @@ def test_jax_computes_a_backends_float64_gradients_in_float64() -> None:
     with jax.enable_x64(False):  # as it is in a process that says nothing
         check.derivatives("affine", x, W, b)
         check.derivatives("softmax_nll", x, np.array([1]), scale=1.0)
+
+
+def test_what_fails_once_and_not_again_is_inconclusive() -> None:
+    """As a peak of memory that something else in the process has raised."""
+    measured = iter([0.9])
+
+    def steady(check: Check, z: Any) -> None:
+        check.that(next(measured, 1.0) >= 1, f"what is measured of {z.size} numbers", 0.9, "1")
+
+    claim = Claim(
+        "steady", "6", "It is steady.", (), {"z": lambda fmt, _: arrays(fmt.name, (2,))}, steady, 5
+    )
+    check = Check(load("reference"), formats.of("float64"))
+    (found,) = _search(claim, check, {}, seed_value=0, max_examples=5, shrink=True)
+    assert found.kind is Verdict.INCONCLUSIVE
+    assert "failed once and not again" in found.reason
