@@ -52,12 +52,16 @@ class Execution:
         Which part of these errors there is.
     to_nearest
         Whether steps are rounded first; what errs then is far below what the format holds.
+    beside
+        One whose steps these err from, each by its own error alone: what those before it err by is left out.
+        So of equal numbers none is larger but by its place.
     """
 
     fmt: Format
     errors: Callable[[int], float] | None
     share: float = 1.0
     to_nearest: bool = field(default=False, kw_only=True)
+    beside: Execution | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self._integers = arb(2) ** self.fmt.precision
@@ -78,7 +82,7 @@ class Execution:
         erring = np.frompyfunc(lambda b: self._moved(b, whole=True), 1, 1)
         given = [
             b if not isinstance(b, PreciseArray)
-            else PreciseArray(erring(b.values) if m and self.errors else b.values, self.arithmetic)
+            else PreciseArray(erring(b.values) if m else b.values, self.arithmetic)
             for b, m in zip(x, moving, strict=True)
         ]  # fmt: skip
         out = program(*given)
@@ -120,10 +124,13 @@ class Execution:
     def _near(self, x: Any, terms: Any) -> Any:
         if not x.is_finite():
             return x
-        near = self._nearest(x) if self.to_nearest else x
+        place, start = len(self._steps), x
+        if self.beside is not None:
+            start = self.beside._steps[place][1]  # noqa: SLF001 - of the same class
+        near = self._nearest(start) if self.to_nearest else start
         if self.errors is not None:
-            near = near + self.errors(len(self._steps)) * self._size(near, terms)
-        return near if self.share == 1 else x + self.share * (near - x)
+            near = near + self.errors(place) * self._size(near, terms)
+        return near if self.share == 1 else start + self.share * (near - start)
 
     def _size(self, x: Any, terms: Any) -> Any:
         """Give a rounding of a number; of a sum in which ``terms`` cancel, of their magnitudes' sum.

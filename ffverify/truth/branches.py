@@ -89,9 +89,12 @@ class Branches:
                 rises = still.rises(vector, above, self.moving) if first is not None else None
             if rises is None:
                 return []
-            is_tied, rounds = way in _TIED, way in (*_TIED, *_BY_INDEX)
+            is_tied, rounds, beside = way in _TIED, way in (*_TIED, *_BY_INDEX), None
+            if way in _BY_INDEX:
+                beside = Execution(self.fmt, None, to_nearest=True)
+                beside.run(vector, here, self.moving)
             errors = None if is_tied else _errors(way, rises)
-            execution = Execution(self.fmt, errors, share, to_nearest=rounds)
+            execution = Execution(self.fmt, errors, share, to_nearest=rounds, beside=beside)
             at = [here, below, above] if is_tied else [below, above]
             runs = [out for x in at if (out := execution.run(vector, x, self.moving)) is not None]
             return [out.values for out in runs] if len(runs) == len(at) else []

@@ -734,6 +734,55 @@ def test_pieces_that_are_all_on_their_kinks_or_tied_by_rounding(k):
             assert report.truth == "shadow"
 
 
+class SortedProducts:
+    """x - xy, sorted in a given order, with a gradient that takes a multiple of what each owes."""
+
+    @staticmethod
+    def of(torch, share=1.0):
+        class Sorted(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, z):
+                z, places = z.sort(stable=True)
+                ctx.save_for_backward(places)
+                return z
+
+            @staticmethod
+            def backward(ctx, v):
+                return share * torch.zeros_like(v).scatter(0, ctx.saved_tensors[0], v)
+
+        return Sorted.apply
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([0.0, 2.0, 2.0, 0.0], [0.0, 0.0, 1.0, 1.0]),
+        ([0.0, 2.0, 0.0, 0.0], [0.0, 2.0, -1.0, 0.0]),
+        ([2.0, 2.0, 0.0, -1.0], [0.0, 0.0, 2.0, 0.0]),
+    ],
+)
+def test_of_numbers_that_tie_the_index_decides_whatever_was_rounded_before(x, y):
+    """2 - 2·1 ties with 0 - 0·1, and lies between two of these by its place: no error of the product's
+    may take it before both or behind both."""
+    torch = pytest.importorskip("torch")
+    given = [torch.tensor(a, dtype=torch.float64) for a in (x, y)]
+    for fn in (
+        lambda x, y, f: f(x - x * y),
+        lambda x, y, f: f((x[:, None] * y).ravel())[3:9],
+    ):
+        for seed in range(3):
+            right, doubled = (
+                check(
+                    lambda x, y, s=s, fn=fn: fn(x, y, SortedProducts.of(torch, s)),
+                    *given,
+                    seed=seed,
+                )
+                for s in (1.0, 2.0)
+            )
+            assert right.ok
+            assert doubled.verdict is Verdict.WRONG
+
+
 @pytest.mark.parametrize("slope", [0.01, 0.011])
 def test_constants_are_rounded_beside_numbers_that_take_many_bits_too(slope):
     """torch's formula of batch_norm's gradient has 1/3 in it: rounded, it moves what cancels to ε.
