@@ -7,6 +7,7 @@ format.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
 from collections.abc import Callable, Container, Sequence
@@ -353,16 +354,14 @@ def _float_motion(
 
 
 def widened(point: Point) -> Point | None:
-    """Give a point in the widest format that its framework has; None if it is there."""
+    """Give a point in the widest format that its framework has; None if it is there, or its results are."""
     native = list(map(_widened, point.native))
-    if coarsest(native).precision <= point.fmt.precision:
-        return None
-    try:
-        return replace(
+    with contextlib.suppress(Fault):
+        there = replace(
             point, native=native, results=[], formulas=replace(point.formulas, inputs=None), memo={}
         )
-    except Fault:
-        return None
+        return there if there.fmt.precision > point.fmt.precision else None
+    return None
 
 
 def _widened(a: Any) -> Any:

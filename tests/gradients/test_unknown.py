@@ -342,3 +342,27 @@ def test_rounding_of_code_that_nobody_can_run_is_told_by_wider_numbers(factor, k
     F = torch.nn.functional
     report = gradcheck(Loss.apply, scores, raise_exception=False)
     assert str(report.verdict) == kind
+
+
+def test_results_in_a_narrow_format_do_not_excuse_a_formula():
+    """Nothing is wider where inputs are: that the same error is there is no sign of rounding."""
+    torch = pytest.importorskip("torch")
+
+    def square(factor):
+        class Square(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return (x * x).float()
+
+            @staticmethod
+            def backward(ctx, v):
+                (x,) = ctx.saved_tensors
+                return torch.from_numpy(np.array(factor * 2 * x.numpy() * v.numpy())).to(x)
+
+        return Square.apply
+
+    x = torch.tensor([0.5, -1.25, 3.0])
+    assert check(square(1.0), x).ok
+    assert check(square(1.1), x).verdict is Verdict.WRONG
+    assert check(square(0.0), x).verdict is Verdict.WRONG
