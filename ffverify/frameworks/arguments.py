@@ -282,7 +282,7 @@ def arguments(fn: Callable[..., Any], inputs: Any) -> Arguments:
     for leaf in those(tree.leaves, native):
         if why := refusal_of(leaf.value) or amiss(leaf.declared, leaf.value):
             raise TypeError(f"input {leaf.label} {why}")
-    leaves = list(map(_varied, those(tree.leaves, native)))
+    leaves = list(map(varied, those(tree.leaves, native)))
     data = {leaf.label: "declared as data" for leaf in leaves if leaf.declared == DATA}
     floats = [leaf for leaf in leaves if is_floating(leaf.value) and leaf.label not in data]
     if any(getattr(leaf.value, "requires_grad", False) for leaf in floats):
@@ -358,7 +358,7 @@ def _one_framework(leaves: Sequence[Leaf]) -> Framework:
     return next(iter(others.values()))[0] if others else kinds[0]
 
 
-def _varied(leaf: Leaf) -> Leaf:
+def varied(leaf: Leaf) -> Leaf:
     """Give a complex array by its real and imaginary parts, which are what is varied."""
     if leaf.declared or not is_complex(leaf.value):
         return leaf

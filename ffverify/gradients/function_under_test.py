@@ -19,18 +19,20 @@ import numpy as np
 
 from ffverify.exact.formats import is_floating
 from ffverify.exact.programs import listed
+from ffverify.frameworks import declared
 from ffverify.frameworks.arguments import (
     Arguments,
     arguments,
     is_complex,
     pulled_by,
     pushed_by,
+    varied,
     zeros_for_none,
 )
 from ffverify.frameworks.arrays import ones_like
 from ffverify.frameworks.chosen import those
 from ffverify.frameworks.framework import Framework, Pullback, framework_of
-from ffverify.frameworks.trees import Tree, flatten, is_leaf
+from ffverify.frameworks.trees import Leaf, Tree, flatten, is_leaf
 from ffverify.time_limit import Overran, within
 from ffverify.verdicts.verdict import Verdict
 
@@ -412,12 +414,15 @@ def subject(
             module, count = fn, len(labels)
             parameters = dict(module.named_parameters())
             buffers = dict(module.named_buffers())
-            labels += list(parameters)
+            leaves = [varied(Leaf(n, p.detach().clone())) for n, p in parameters.items()]
+            labels += [leaf.label for leaf in leaves]
             wrt += [p.requires_grad for p in parameters.values()]
-            extra = [p.detach().clone() for p in parameters.values()]
+            extra = [leaf.value for leaf in leaves]
 
             def function(*arrays: Any) -> Any:
-                state = dict(zip(parameters, arrays[count:], strict=True))
+                moved = zip(leaves, arrays[count:], strict=True)
+                whole = (declared.within(leaf.declared, a, leaf.value) for leaf, a in moved)
+                state = dict(zip(parameters, whole, strict=True))
                 device = next((a.device for a in arrays if isinstance(a, torch.Tensor)), None)
                 state |= {n: b.to(device, copy=True) for n, b in buffers.items()}
 
