@@ -186,3 +186,15 @@ def test_code_that_loses_digits_far_away_is_not_said_to_clip() -> None:
     (there,) = torch.func.vjp(torch.linalg.matrix_exp, a)[1](far * torch.ones_like(a))
     assert (there / far - once).abs().max() > 1e-8 * once.abs().max()  # as it is in torch
     assert check(torch.linalg.matrix_exp, a).ok
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_a_series_may_have_other_terms_far_away(limit: float) -> None:
+    """How often a matrix exponential is scaled depends on its tangent, and so does what its terms leave out."""
+
+    def vjp(v: Any, x: Any) -> Any:
+        terms = 14 if np.abs(v).max() < 1e3 else 16
+        series = sum(x**k / math.factorial(k) for k in range(terms + 1))
+        return (np.clip(v * series, -limit, limit),)
+
+    assert check(np.exp, X / 8, vjp=vjp).ok is math.isinf(limit)

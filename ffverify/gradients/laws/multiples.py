@@ -79,7 +79,7 @@ def _broken(near: Numbers, compute: Compute) -> Complaint | None:
         if far is None:
             return None
         off = _differ(near, far, exponent, half)
-        if off.any() and _is_proven(near, far, exponent, off, compute):
+        if off.any() and _is_proven(near, far, exponent, off, half, compute):
             i = int(np.argmax(off))
             (owner, place), subject = near.places([i])[0], near.point.subject
             what, given = f"tangent of result {owner}", "tangent"
@@ -108,8 +108,14 @@ def _differ(near: Numbers, far: Numbers, exponent: int, share: float) -> Array:
     return off & np.isfinite(far.computed) & np.isfinite(expected)
 
 
-def _is_proven(near: Numbers, far: Numbers, exponent: int, off: Array, compute: Compute) -> bool:
-    """Tell whether nothing that left the format's range on the way explains what differs."""
+def _is_proven(
+    near: Numbers, far: Numbers, exponent: int, off: Array, share: float, compute: Compute
+) -> bool:
+    """Tell whether nothing that left the format's range on the way explains what differs.
+
+    Code may take more or fewer terms of a series far away: its exact programs differ by less than digits that
+    are lost then, and by no ``share`` of the largest number.
+    """
     if near.own is None or far.own is None:
         wide = widened(near.point) or near.point
         part = int(np.sign(exponent)) * min(_OCTAVES, _range(wide) // _LITTLE)
@@ -117,10 +123,10 @@ def _is_proven(near: Numbers, far: Numbers, exponent: int, off: Array, compute: 
         if abs(part) == 1 or before is None or after is None:
             return False
         return bool(np.any(off & _differ(before, after, part, _LARGE)))
-    times = arb(2) ** exponent
+    times, largest = arb(2) ** exponent, near.of_largest(near.exactly.floats)
     for i in np.flatnonzero(off).tolist():
-        own, there = near.balls[i] * times, far.balls[i]
-        if own.is_finite() and there.is_finite() and not own.overlaps(there):
+        own, there = near.balls[i], far.balls[i] / times
+        if own.is_finite() and there.is_finite() and abs(own - there) > share * largest[i]:
             return True
     execution_and_accuracy(far, off)
     return any(judged.kind is Verdict.WRONG for judged in far.found.failed)
