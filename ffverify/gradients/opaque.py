@@ -9,6 +9,8 @@ no sharper than differences are.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from typing import Any
@@ -113,6 +115,7 @@ def _extrapolated(slope: Difference, step: float) -> list[tuple[float, float, fl
         candidates = []
         for k, old in enumerate(previous[:_ORDERS]):
             current.append((factor * current[k] - old) / (factor - 1))
+            noise *= (factor + 1) / (factor - 1)  # that of the two, which may have either sign
             factor *= _SHRINK**2
             estimate = max(abs(current[-1] - current[-2]), abs(current[-1] - old)) + noise
             candidates.append((estimate, current[-1]))
@@ -229,8 +232,9 @@ class Opaque:
         Wild, Estimating Computational Noise, 2011: γ₆ = 6!² / 12!). Four σ cover a uniform error. The
         function may round to a narrower format inside, and over less than that format's ulps it is
         flat: so the steps are the units of every format from the inputs' own to float32. They all lead
-        away from zero, by the same factor: kinks at the point, at zero and at ties are no noise. A result
-        that is subnormal may have been flushed to zero.
+        away from zero, by the same factor: kinks at the point, at zero and at ties are no noise. Where they
+        move next to nothing they are taken beside the point as well. A result that is subnormal may have been
+        flushed to zero.
         """
         used = weights != 0
         deviations = [
@@ -239,19 +243,48 @@ class Opaque:
         ]
         if not np.isfinite(deviations).all():
             return np.inf
-        flushed = max(_smallest_normal(n) for n in self.native if is_floating(n))
-        return 4 * float(max(deviations)) + flushed * float(np.abs(weights[used]).sum())
+        return 4 * float(max(deviations)) + self.flushed * float(np.abs(weights[used]).sum())
+
+    @cached_property
+    def flushed(self) -> float:
+        """Give the smallest normal number of the inputs' formats: below it nothing is promised."""
+        return max(_smallest_normal(n) for n in self.native if is_floating(n))
 
     @cached_property
     def _tables(self) -> list[Array]:
+        """Results at inputs that are scaled by units, and beside numbers too small for that to show."""
         units = {self.unit, *(u for u in (2.0**-53, 2.0**-24) if u > self.unit)}
-        return [
-            np.stack([self.results(self._scaled(_UNEVEN * unit * k)) for k in range(1, 14)])
-            for unit in sorted(units)
-        ]
+        scales = [np.abs(to_numpy(w)) if is_floating(w) else None for w in self.inputs]
+        small = [None if s is None else s < _BESIDE_CONSTANTS for s in scales]
+        tables = [self._along(self.inputs, scales, u) for u in sorted(units)]
+        if any(s is not None and s.any() for s in small):
+            apart = [None if s is None else s * _numbered(s.shape) for s in small]
+            beside = self.moved(apart, _BESIDE_CONSTANTS)
+            scales = [
+                None if s is None else np.where(s < _BESIDE_CONSTANTS, 1.0, s) for s in scales
+            ]
+            with contextlib.suppress(Fault), np.errstate(all="ignore"):  # not defined there
+                here = self.results(self.inputs)
+                alike = 2 * np.abs(self.results(beside) - here) <= np.abs(here)
+                each = [self._along(beside, scales, u) for u in sorted(units)]
+                tables += [np.where(alike, table, 0.0) for table in each]
+        return tables
 
-    def _scaled(self, relative: float) -> list[Any]:
-        return [w * (1 + relative) if is_floating(w) else w for w in self.inputs]
+    def _along(self, inputs: Sequence[Any], scales: Sequence[Array | None], unit: float) -> Array:
+        moved = (
+            [
+                w if s is None else shifted(w, np.copysign(s, to_numpy(w)), _UNEVEN * unit * k)
+                for w, s in zip(inputs, scales, strict=True)
+            ]
+            for k in range(1, 14)
+        )
+        return np.stack(list(map(self.results, moved)))
+
+
+def _numbered(shape: tuple[int, ...]) -> Array:
+    """Give numbers from 1 to 2, no two alike."""
+    size = math.prod(shape)
+    return 1 + np.arange(size).reshape(shape) / max(size, 1)
 
 
 def slope_by_differences(
@@ -284,7 +317,18 @@ def slope_by_differences(
 def _slope_by_differences(
     opaque: Opaque, directions: Sequence[Array | None], weights: Array
 ) -> tuple[Any, bool]:
-    used, noise, all_results = weights != 0, opaque.noise(weights), opaque.along(directions)
+    all_results, steps, shortest = opaque.along(directions), *_steps(opaque, directions)
+    here = all_results(0.0)
+    # What no step moves has no slope but what its rounding hides over the largest of them, and is no noise
+    # in smaller ones.
+    moves = np.any([all_results(sign * h) != here for h in steps for sign in (-1, 1)], axis=0)
+    used, still = (weights != 0) & moves, (weights != 0) & ~moves
+    hidden = np.abs(weights[still]) @ (opaque.roundoff(here) * np.abs(here[still]) + opaque.flushed)
+    with np.errstate(divide="ignore", over="ignore"):
+        hidden = float(hidden / np.float64(steps[0]))
+    if not used.any():
+        return arb(0, hidden), False
+    noise = opaque.noise(np.where(used, weights, 0.0))
 
     def terms(t: float) -> tuple[Array, Array]:
         results = all_results(t)[used]
@@ -299,25 +343,6 @@ def _slope_by_differences(
         bend = abs((above + below - 2 * center).sum())
         return float(found), (4 * float(rounding.sum()) + noise) / h, float(bend)
 
-    pairs = [
-        (np.abs(to_numpy(n)[d != 0].astype(np.float64)), np.abs(d[d != 0]))
-        for n, d in zip(opaque.native, directions, strict=True)
-        if d is not None
-    ]
-    sizes, moves = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    # Near a pole or a kink at zero a function changes on the scale of the numbers that are moved, of the
-    # smallest as well, and of any beside which they are moved, as long as no step is 0.
-    beside = [to_numpy(n).ravel().astype(np.float64) for n in opaque.native if is_floating(n)]
-    scales = np.abs(np.concatenate([[_BESIDE_CONSTANTS], *beside])) / moves.max()
-    scales = np.unique(np.concatenate([scales, sizes / moves]))[::-1] / 16
-    scales = scales[np.isfinite(scales)]
-    least = np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
-    steps = [float(scales[0])]
-    for own in scales[scales > least].tolist():
-        if own < steps[-1] * _SHRINK ** (-_ROWS / 2):
-            steps.append(own)
-    shortest = _HELD * opaque.unit * float((sizes / moves).max())
-
     def told(h: float) -> tuple[float, float, float]:
         """Leave out steps that an input rounds, and what is nothing because it is flushed to zero inside."""
         nothing = np.nan, 0.0, np.nan
@@ -330,6 +355,7 @@ def _slope_by_differences(
     value, error, step = ridders(told, *steps)
     if not np.isfinite(error):
         return arb.nan(), False
+    error += hidden
 
     def bends(h: float) -> tuple[Array, Array]:
         (above, rounding), (below, _) = terms(h), terms(-h)
@@ -359,6 +385,28 @@ def _slope_by_differences(
         if floor.max() <= 2 * error:
             break
     return arb(value, error + float(allowed.sum())), bool(allowed.any())
+
+
+def _steps(opaque: Opaque, directions: Sequence[Array | None]) -> tuple[list[float], float]:
+    """Give the first steps along a direction, falling, and the shortest that an input does not round."""
+    pairs = [
+        (np.abs(to_numpy(n)[d != 0].astype(np.float64)), np.abs(d[d != 0]))
+        for n, d in zip(opaque.native, directions, strict=True)
+        if d is not None
+    ]
+    sizes, moves = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    # Near a pole or a kink at zero a function changes on the scale of the numbers that are moved, of the
+    # smallest as well, and of any beside which they are moved, as long as no step is 0.
+    beside = [to_numpy(n).ravel().astype(np.float64) for n in opaque.native if is_floating(n)]
+    scales = np.abs(np.concatenate([[_BESIDE_CONSTANTS], *beside])) / moves.max()
+    scales = np.unique(np.concatenate([scales, sizes / moves]))[::-1] / 16
+    scales = scales[np.isfinite(scales)]
+    least = np.finfo(np.float64).tiny * _SHRINK**_ROWS * _VANISHING
+    steps = [float(scales[0])]
+    for own in scales[scales > least].tolist():
+        if own < steps[-1] * _SHRINK ** (-_ROWS / 2):
+            steps.append(own)
+    return steps, _HELD * opaque.unit * float((sizes / moves).max())
 
 
 def _limit(*bends: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ compared with are exact; or, as a last resort, they are differences of a functio
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from ffverify.exact.elements import arb, midpoints
 from ffverify.exact.formats import Array
 from ffverify.gradients.directions import cotangents, random_direction
-from ffverify.gradients.evaluation import Point, attached, widened
+from ffverify.gradients.evaluation import Point, attached, results_beside, widened
 from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.slopes import Slopes
 from ffverify.verdicts.verdict import Verdict, judge
@@ -168,11 +169,31 @@ def screen_by_differences(point: Point, found: Screening) -> None:
             drawn = [random_direction(point, proportional=True) for _ in range(_PROJECTIONS)]
             steps = [np.concatenate([d.ravel() for d in each if d is not None]) for each in drawn]
             chosen, unseen = _led_to(vjp, steps, np.ones(size, dtype=bool))
-        _judge_each(vjp, chosen, unseen)
+        poles = _poles(vjp, usable, chosen)
+        unseen[poles] = np.nan
+        _judge_each(vjp, [i for i in chosen if i not in poles], unseen)
     jvp = tangents(point, found, random_direction(point, proportional=True))
     if jvp is not None:
         chosen = np.flatnonzero(usable)[:_SINGLY].tolist()
         _judge_each(jvp, chosen, np.full(usable.size, np.nan))
+
+
+def _poles(vjp: Numbers, usable: Array, chosen: list[int]) -> list[int]:
+    """Give elements that are not finite and move a result that is not: 0 times its slope is nan."""
+    point, others = vjp.point, ~usable & attached(vjp.point)
+    broken = [i for i in chosen if not np.isfinite(vjp.computed[i])] if others.any() else []
+    found = dict[int, None]()
+    for i, (j, place) in zip(broken, vjp.places(broken), strict=True):
+        step = point.fmt.unit_roundoff**0.5 * max(abs(float(point.points[j].ravel()[place])), 1.0)
+        with contextlib.suppress(Fault):  # not defined there
+            for h in (step, -step):
+                there = results_beside(point, point.unit(j, place), h)[others]
+                if not np.array_equal(there, point.computed[others], equal_nan=True):
+                    found[i] = None
+    if found:
+        why = f"not finite in {len(found)} of {vjp.computed.size} at some input, where a result is not either"
+        vjp.found.skipped[f"numbers of {vjp.mode} mode"] = why
+    return list(found)
 
 
 def _judge_each(numbers: Numbers, chosen: list[int], unseen: Array) -> None:
