@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,10 +90,22 @@ class Arithmetic:
         given = np.asarray(values)
         if self.entering is not None and given.dtype not in (object, np.longdouble):
             return PreciseArray(self.entering(given), self)
-        flat = list(map(self.exact, given.ravel().tolist()))
         if given.dtype == np.longdouble:  # tolist keeps longdouble scalars: two floats hold one
             flat = [self.exact(float(v)) + self.exact(float(v - float(v))) for v in given.ravel()]
+        else:
+            flat = list(map(self.exact, given.ravel().tolist()))
         return PreciseArray(boxed(flat, given.shape), self)
+
+
+@dataclass
+class Run:
+    """A run of plain NumPy code on exact numbers: their arithmetic, and the one format of its floats."""
+
+    arithmetic: Arithmetic | None = None
+    dtype: Any = None
+
+
+RUNNING: ContextVar[Run] = ContextVar("RUNNING", default=Run())  # noqa: B039 - nothing runs, and no one sets it
 
 
 class HiddenRows(TypeError):
@@ -195,6 +208,8 @@ class PreciseArray(Rows):
         given = self.arithmetic.array(values)
         if self.arithmetic.format is not None:
             given = given.astype(self.arithmetic.format.name)
+        if given.rows and not self.rows:  # each row has its own from here on
+            self._held, self.rows = np.repeat(self.elements[None], given.rows, axis=0), given.rows
         if not self.rows:
             held = given.values
             self.elements[index] = held if held.ndim else held[()]
@@ -278,6 +293,8 @@ class PreciseArray(Rows):
     def astype(self, dtype: Any) -> Any:
         """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
         name, arithmetic = np.dtype(dtype).name, self.arithmetic
+        if np.dtype(dtype) != RUNNING.get().dtype and np.dtype(dtype).kind == "f":
+            RUNNING.get().dtype = None  # which of them an array is of, it does not know
         if name in FORMATS and arithmetic.within is not None:
             cast = self.cast(FORMATS[name])
             return PreciseArray(cast.elements, arithmetic.within(FORMATS[name]), self.rows)
@@ -298,11 +315,34 @@ class PreciseArray(Rows):
         options |= {} if dtype is None else {"dtype": dtype}
         return getattr(np, name)(self, axis=axis, **options)
 
+    def transpose(self, *axes: Any) -> Any:
+        """As `ndarray.transpose`."""
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    @property
+    def dtype(self) -> Any:
+        """The format of a program's floats, where all have one: exact numbers themselves have none."""
+        dtype = RUNNING.get().dtype
+        if dtype is None:
+            raise AttributeError("exact numbers have no dtype")
+        return dtype
+
     sum = functools.partialmethod(_reduced, "sum")
     mean = functools.partialmethod(_reduced, "mean")
     max = functools.partialmethod(_reduced, "max")
     min = functools.partialmethod(_reduced, "min")
     prod = functools.partialmethod(_reduced, "prod")
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda *args, **options: getattr(np, name)(*args, **options)  # noqa: PLW0108 - NumPy's do not bind
+
+
+for _name in str.split(
+    "ravel squeeze swapaxes repeat take diagonal argsort argmax argmin cumsum cumprod clip trace std var"
+):
+    setattr(PreciseArray, _name, _method(_name))  # as ndarray's
+PreciseArray.flatten = _method("ravel")  # type: ignore[attr-defined]  # as those
 
 
 class Plain(Rows):

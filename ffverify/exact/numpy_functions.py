@@ -23,7 +23,7 @@ from .arrays import (
 )
 from .formats import Array
 from .matrices import contract, det, solve
-from .moves import rearranged
+from .moves import marked, move, moved, rearranged
 from .ordering import argsort, searchsorted, sort
 
 # ---------------------------------------------------------------------------------------------
@@ -171,6 +171,34 @@ def _vander(x: PreciseArray, N: int | None = None, increasing: bool = False) -> 
     return np.stack([x**k for k in (exponents if increasing else reversed(exponents))], axis=-1)
 
 
+def _pad(
+    x: PreciseArray,
+    pad_width: Any,
+    mode: str = "constant",
+    *,
+    constant_values: float = 0.0,
+    **options: Any,
+) -> PreciseArray:
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise TypeError(
+            f"np.pad with mode={mode!r} has no precise form: pad with a number, or with elements"
+        )
+    options |= {"constant_values": -1} if mode == "constant" else {}
+    pad: Any = np.pad  # of any options
+    places = pad(marked([x])[0], pad_width, mode, **options)
+    return moved([x], move(places), float(constant_values))
+
+
+def _norm(x: PreciseArray, ord: Any = None, axis: Any = None, *, keepdims: bool = False) -> Any:  # noqa: A002 - NumPy's
+    if ord not in (None, 2 if x.ndim == 1 or isinstance(axis, int) else "fro"):
+        raise TypeError(f"np.linalg.norm with ord={ord!r} has no precise form: take the 2-norm")
+    return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def _masked(mask: Callable[..., Array]) -> Callable[..., Any]:
+    return lambda x, k=0: x * mask(np.ones(x.shape), k)
+
+
 # Functions with a meaning of their own for precise numbers.
 FUNCTIONS |= {
     np.where: _where, np.mean: _mean, np.var: _variance,
@@ -187,6 +215,7 @@ FUNCTIONS |= {
     np.zeros_like: _filled(0), np.ones_like: _filled(1), np.full_like: _filled(None),
     np.empty_like: _filled(0), np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim,
     np.size: lambda x: x.size, np.linalg.solve: stackwise(solve),
+    np.pad: _pad, np.linalg.norm: _norm, np.tril: _masked(np.tril), np.triu: _masked(np.triu),
     np.linalg.det: stackwise(det), np.linalg.inv: stackwise(_inverse), np.vander: _vander,
 }  # fmt: skip
 FUNCTIONS |= {np.amax: FUNCTIONS[np.max], np.amin: FUNCTIONS[np.min]}
@@ -196,5 +225,6 @@ FUNCTIONS |= {f: partial(rearranged, f) for f in (
     np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.squeeze, np.expand_dims,
     np.broadcast_to, np.concatenate, np.stack, np.hstack, np.vstack, np.split, np.array_split, np.take,
     np.take_along_axis, np.repeat, np.tile, np.flip, np.roll, np.rot90, np.diagonal, np.copy,
-    np.atleast_1d, np.atleast_2d, np.delete, sliding_window_view,
+    np.atleast_1d, np.atleast_2d, np.delete, np.append, np.column_stack, np.dstack, np.flipud, np.fliplr,
+    sliding_window_view,
 )}  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .arithmetic import BALLS
-from .arrays import HiddenRows, Plain, PreciseArray, arithmetic_of, by_rows, flat_rows
+from .arrays import RUNNING, HiddenRows, Plain, PreciseArray, Run, arithmetic_of, by_rows, flat_rows
 from .elements import Undecided
 from .formats import Array, is_floating
 
@@ -20,13 +20,21 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class Itself:
-    """A function as its own exact program: it becomes what the function becomes."""
+    """A function as its own exact program: it becomes what the function becomes.
+
+    ``dtype`` is the one format of the floats that it is given, None if there are several.
+    """
 
     fn: Callable[..., Any]
+    dtype: Any = None
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         """Give its results, one or several, as programs do."""
-        return tuple(listed(self.fn(*args)))
+        before = RUNNING.set(Run(arithmetic_of(args), self.dtype))
+        try:
+            return tuple(listed(self.fn(*args)))
+        finally:
+            RUNNING.reset(before)
 
 
 class UnknownOperation(TypeError):

@@ -26,20 +26,27 @@ from ffverify.reference import Primitive
 from ffverify.reference.primitives import shaping
 from ffverify.reference.programs.graph import Graph, Node
 
+from .making import making
+
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], known: Known) -> Program:
     """Give a NumPy function as a function of precise arrays, fixed at a point where it must be."""
+    formats = {a.dtype for a in map(np.asarray, args) if is_floating(a)}
+    itself = partial(Itself, dtype=next(iter(formats)) if len(formats) == 1 else None)
     if None in known:
-        return remembered(known, None, lambda: Itself(fn))
+        return remembered(known, None, lambda: itself(fn))
     try:
         graph = reference.trace(fn, *args)
     except Exception as error:  # noqa: BLE001 - whatever the engine cannot trace
-        program: Program = _trial(Itself(fn), args, error)
+        try:
+            program: Program = _trial(itself(fn), args, error)
+        except UnknownOperation:
+            program = _trial(itself(making(fn)), args, error)
     else:
         program = _interpreted(graph)
         if graph.branches:
             try:
-                program = _trial(Itself(fn), args, None)
+                program = _trial(itself(fn), args, None)
             except UnknownOperation:
                 return program  # which holds where the same branches are taken
     return remembered(known, None, lambda: program)

@@ -1,0 +1,142 @@
+"""Plain NumPy code whose arrays begin as ``np.zeros(…)``, or pass through ``np.asarray``, on exact numbers.
+
+An array that NumPy makes holds no exact numbers, and a function that fills one element by element has no
+exact form as it is. ``making(fn)`` gives the same function with another meaning of ``np``: what it makes are
+precise arrays while exact arithmetic runs it, and NumPy's else. Nothing of the caller's is changed: functions
+are copied, with the names that they use.
+"""
+
+from __future__ import annotations
+
+import copy
+import dis
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from ffverify.exact.arrays import RUNNING, PreciseArray, arithmetic_of
+from ffverify.exact.formats import is_floating
+
+
+def making(fn: Any) -> Any:
+    """Give a function that makes precise arrays while exact arithmetic runs it (see `Itself`)."""
+    return _remade(fn, {})
+
+
+def _remade(value: Any, known: dict[int, Any]) -> Any:
+    """Give what stands for a value that code uses by name; what was remade before is ``known`` by its id."""
+    if id(value) in _STAND_INS:
+        return _STAND_INS[id(value)]
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, FunctionType):
+        return _copied(value, known)
+    if isinstance(value, MethodType):
+        return MethodType(_remade(value.__func__, known), value.__self__)
+    if isinstance(value, partial):
+        return partial(_remade(value.func, known), *value.args, **value.keywords)
+    if callable(value) and "__wrapped__" in getattr(value, "__dict__", ()):
+        known[id(value)] = wrapper = copy.copy(value)
+        wrapper.__wrapped__ = _remade(value.__wrapped__, known)
+        return wrapper
+    return value
+
+
+def _copied(fn: FunctionType, known: dict[int, Any]) -> FunctionType:
+    codes = list(_codes(fn.__code__))
+    stored = {i.argval for c in codes for i in dis.get_instructions(c) if i.opname in _STORING}
+    if fn.__module__.partition(".")[0] in _LIBRARIES or stored & fn.__globals__.keys():
+        return fn
+    names = {**fn.__globals__}
+    cells = [
+        CellType() if free not in stored and _is_code(cell) else cell
+        for free, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+    ]
+    made = FunctionType(fn.__code__, names, fn.__name__, fn.__defaults__, tuple(cells))
+    made.__kwdefaults__, made.__qualname__ = fn.__kwdefaults__, fn.__qualname__
+    known[id(fn)] = made  # which may call itself
+    for new, cell in zip(cells, fn.__closure__ or (), strict=True):
+        if new is not cell:
+            new.cell_contents = _remade(cell.cell_contents, known)
+    for name in {n for c in codes for n in c.co_names} & fn.__globals__.keys():
+        names[name] = _remade(fn.__globals__[name], known)
+    return made
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Give the code of a function and of those within it."""
+    yield code
+    yield from itertools.chain.from_iterable(
+        _codes(c) for c in code.co_consts if isinstance(c, CodeType)
+    )
+
+
+def _is_code(cell: CellType) -> bool:
+    """Tell whether a cell holds what may be remade; one that is empty holds nothing yet."""
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return False
+    return callable(value) or value is np
+
+
+_STORING = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"))
+_LIBRARIES = frozenset(("numpy", "scipy"))
+
+
+# ---------------------------------------------------------------------------------------------
+# What NumPy makes
+# ---------------------------------------------------------------------------------------------
+
+
+def _making(function: Callable[..., Any]) -> Callable[..., Any]:
+    def make(*args: Any, **kwargs: Any) -> Any:
+        values, arithmetic = function(*args, **kwargs), RUNNING.get().arithmetic
+        if arithmetic is None or not is_floating(values):
+            return values
+        return arithmetic.array(values).astype(values.dtype)
+
+    return make
+
+
+def _taking(function: Callable[..., Any]) -> Callable[..., Any]:
+    def take(values: Any, dtype: Any = None, **kwargs: Any) -> Any:
+        if not _is_exact(values):
+            return function(values, dtype, **kwargs)
+        taken = _stacked(values)
+        return taken if dtype is None else taken.astype(dtype)
+
+    return take
+
+
+def _is_exact(values: Any) -> bool:
+    if isinstance(values, list | tuple):
+        return any(map(_is_exact, values))
+    return isinstance(values, PreciseArray)
+
+
+def _stacked(values: Any) -> Any:
+    """Give nested lists of numbers, exact ones among them, as one array, and an array as a copy."""
+    if isinstance(values, PreciseArray):
+        return values.copy()
+    parts = [_stacked(v) if isinstance(v, list | tuple) else v for v in values]
+    return np.stack([arithmetic_of(parts).array(part) for part in parts])
+
+
+_BY_NAME = {
+    name: _making(getattr(np, name)) for name in ("zeros", "ones", "full", "eye", "identity")
+}
+_BY_NAME |= {name: _taking(getattr(np, name)) for name in ("array", "asarray", "ascontiguousarray")}
+_BY_NAME["empty"] = _BY_NAME["zeros"]
+
+
+class _NumPy(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        return _BY_NAME[name] if name in _BY_NAME else getattr(np, name)
+
+
+_STAND_INS = {id(np): _NumPy("numpy")} | {id(getattr(np, n)): f for n, f in _BY_NAME.items()}
