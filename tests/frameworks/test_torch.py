@@ -644,3 +644,18 @@ def test_an_index_that_is_made_of_floats_is_the_one_that_torch_takes():
     for fn in (lambda x, n: x[of(n)] ** 2, lambda x, _: x[of(n)] ** 2):
         assert gradcheck(fn, (x, n)).truth == "shadow"
     assert gradcheck(elsewhere, (x, n), raise_exception=False).verdict == "wrong"
+
+
+def test_a_value_that_leaves_as_a_bound_is_looked_for_at_every_input() -> None:
+    """Below the bound nothing shows that it is a constant of the trace; above it the result is the bound."""
+    known: dict[Any, Any] = {}
+
+    def clipped(x: Any, top: Any) -> Any:
+        return x.clamp(max=top.item())
+
+    below, above = (torch.tensor([a], dtype=torch.float64) for a in (0.25, 2.0))
+    top = torch.tensor([1.0], dtype=torch.float64)
+    assert Shadow(clipped, [below, top], framework="torch", known=known).forward is not None
+    later = Shadow(clipped, [above, top], framework="torch", known=known)
+    assert later.forward is None
+    assert "leaves the graph" in str(later.unknown)

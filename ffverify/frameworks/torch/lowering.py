@@ -103,7 +103,8 @@ def _traced(
     if new and (drawn := _drawn(seen)):
         raise Draw(*drawn)
     programs = remembered(known, key, lambda: _lowered(seen, examples, count, last))
-    if new and not _is_complete(fn, seen, examples, leaves=leaving.seen):
+    # Whether a value that leaves matters may differ from one input to another, as where it is a bound.
+    if (new or leaving.seen) and not _is_complete(fn, seen, examples, leaves=leaving.seen):
         del known[key]  # at the edge of a branch it does not show: another input may do
         raise UnknownOperation(
             *seen.noise or ["a value that leaves the graph (.numpy() or .item())"]
