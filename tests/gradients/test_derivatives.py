@@ -235,6 +235,31 @@ def test_a_gradient_of_another_shape_than_its_parameter_is_wrong(name, held):
     assert "has shape" in report.findings[0].computed
 
 
+class Holding:
+    """A layer that has arrays for its gradients from the beginning, as numpy-ml's."""
+
+    def __init__(self, slip=1.0):
+        self.slip, self.parameters = slip, {"W": np.full((3, 2), 0.5), "b": np.zeros((1, 2))}
+        self.gradients = {"W": np.zeros((3, 2)), "b": np.zeros((1, 2))}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.parameters["W"] + self.parameters["b"]
+
+    def backward(self, dy):
+        self.gradients = {"W": self.slip * self.x.T @ dy, "b": dy.sum(axis=0, keepdims=True)}
+        return dy @ self.parameters["W"].T
+
+
+def test_what_lies_among_gradients_is_no_parameter():
+    x = np.arange(12.0).reshape(4, 3)
+    report = ffverify.backprop(Holding(), x)
+    assert report.verdict == "correct"
+    wrong = ffverify.backprop(Holding(1.01), x, raise_exception=False)
+    assert "parameters['W']" in wrong.findings[0].where
+    assert "gradients" not in "".join(f.where for f in wrong.findings)
+
+
 class Adding:
     """A layer that adds to its gradients, or sets them, or spoils what its next call needs."""
 

@@ -195,6 +195,8 @@ class _Layer:
         self.back(used, ones, results)
         pairs = []
         for path, array in kept.items():
+            if path in _candidates(path):
+                continue  # what lies in a holder of gradients is one
             left = [(beside, _reached(used, beside)) for beside in _candidates(path)]
             fit = [b for b, g in left if _is_parameter(g) and np.shape(g) == np.shape(array)]
             # What backward has left under such a name, in another shape, is a gradient that is wrong.

@@ -53,7 +53,9 @@ def _range(inputs: Sequence[Any]) -> tuple[int, int]:
     return min(-(-fmt.emin // 4), -fmt.precision), max((fmt.emax - terms) // 4, exponential)
 
 
-def _held(values: Sequence[Any], given: Sequence[Any], low: int, high: int) -> list[Any] | None:
+def _held(
+    values: Sequence[Any], given: Sequence[Any], low: int, high: int, *, zeros: bool = False
+) -> list[Any] | None:
     """Give values held between 2^low and 2^high in magnitude where they are open; None if they all are."""
     out, changed = [], False
     for a, g in zip(values, given, strict=True):
@@ -64,13 +66,16 @@ def _held(values: Sequence[Any], given: Sequence[Any], low: int, high: int) -> l
             with np.errstate(over="ignore"):  # 2 to the power beyond a float64 is infinity
                 ends = np.ldexp(1.0, low) if near else 0.0, np.ldexp(1.0, high) if far else np.inf
             inside = np.where(x == 0, 0.0, size.clip(*ends))
+            inside = np.where(size < ends[0], 0.0, inside) if zeros else inside
             if np.any(inside != size):
                 a, changed = like(a, np.copysign(inside, x).astype(x.dtype)), True  # noqa: PLW2901 - held, else as it was
         out.append(a)
     return out if changed else None
 
 
-def held_within(values: Sequence[Any], given: Sequence[Any], nearer: int = 0) -> list[Any] | None:
+def held_within(
+    values: Sequence[Any], given: Sequence[Any], nearer: int = 0, *, zeros: bool = False
+) -> list[Any] | None:
     """Give values with what lies beyond the root of the range moved to it; None if nothing does.
 
     Parameters
@@ -81,11 +86,13 @@ def held_within(values: Sequence[Any], given: Sequence[Any], nearer: int = 0) ->
         The strategies that it was drawn from, among leaves that are none.
     nearer
         So many octaves nearer to 1 than the root.
+    zeros
+        Whether what is too small becomes 0 instead.
     """
     if not is_free(values, given):
         return None
     low, high = _range(_open(values, given))
-    return _held(values, given, low + nearer, high - nearer)
+    return _held(values, given, low + nearer, high - nearer, zeros=zeros)
 
 
 def limit(values: Sequence[Any], given: Sequence[Any], holds: Callable[[list[Any]], bool]) -> str:

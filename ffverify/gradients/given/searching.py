@@ -242,10 +242,12 @@ def _try(check: Check, slots: Slots, values: Sequence[Any], begun: Begun | None 
         kind = make().kind if judged is None else judged.kind
         key = ("range", kind, judged and judged.mode, judged and judged.argument)
         beyond.setdefault(key, (judged, make))
-    # Of many faults only some cotangents tell, and every input has its own.
-    for nearer in range(_NEARER if beyond.keys() - check.warnings.keys() else 1):
+    # Of many faults only some cotangents tell, and every input has its own; what fails beside 0 may at 0.
+    inside = [held_within(values, slots.given, zeros=True)]
+    inside += [held_within(values, slots.given, nearer) for nearer in range(_NEARER)]
+    for moved in inside if beyond.keys() - check.warnings.keys() else inside[:2]:
         check.errors, check.beside = [], beside
-        check.at(slots.filled(held_within(values, slots.given, nearer) or values))
+        check.at(slots.filled(moved or values))
         if check.errors:
             return
     for key, (judged, make) in beyond.items():
