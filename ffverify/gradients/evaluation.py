@@ -88,6 +88,11 @@ class Point:
         key = zlib.crc32(b"".join(np.ascontiguousarray(a).tobytes() for a in self.points))
         self.rng = np.random.default_rng([self.seed, key])
 
+    def at(self, native: list[Any]) -> Point:
+        """Give the point of other arrays, where exact programs are only supposed to hold."""
+        formulas = replace(self.formulas, inputs=None, here=None)
+        return replace(self, native=native, results=[], formulas=formulas, memo={}, ahead=None)
+
     @cached_property
     def exact(self) -> Array:
         """The exact results, raveled and joined, as balls."""
@@ -296,17 +301,19 @@ def forward_motion(point: Point, directions: Sequence[Array | None]) -> Array | 
 
 def secant(point: Point, directions: Sequence[Array | None], weights: Array, step: float) -> float:
     """Give the slope of ⟨weights, results⟩ over a step, as they are computed."""
-    ends = []
-    for h in (step, -step):
-        native = [
-            a if d is None else like(a, (x + h * d).astype(x.dtype))
-            for a, x, d in zip(point.native, point.points, directions, strict=True)
-        ]
-        results = point.subject.value(native)
-        ends.append(np.concatenate([to_numpy(results[k]).ravel() for k in point.places]))
-    above, below = (end.astype(np.float64) for end in ends)
+    above, below = (results_beside(point, directions, h) for h in (step, -step))
     used = weights != 0
     return float(((above - below)[used] * weights[used]).sum() / (2 * step))
+
+
+def results_beside(point: Point, directions: Sequence[Array | None], step: float) -> Array:
+    """Give what is computed a step along a direction, raveled and joined."""
+    native = [
+        a if d is None else like(a, (x + step * d).astype(x.dtype))
+        for a, x, d in zip(point.native, point.points, directions, strict=True)
+    ]
+    results = point.subject.value(native)
+    return np.concatenate([to_numpy(results[k]).ravel() for k in point.places]).astype(np.float64)
 
 
 def _float_motion(
@@ -357,9 +364,7 @@ def widened(point: Point) -> Point | None:
     """Give a point in the widest format that its framework has; None if it is there, or its results are."""
     native = list(map(_widened, point.native))
     with contextlib.suppress(Fault):
-        there = replace(
-            point, native=native, results=[], formulas=replace(point.formulas, inputs=None), memo={}
-        )
+        there = point.at(native)
         return there if there.fmt.precision > point.fmt.precision else None
     return None
 

@@ -352,11 +352,11 @@ class _Flattened:
     """
 
     def __init__(self, fn: Function) -> None:
-        self._fn = fn
+        self.__wrapped__ = fn
         self._tree: Tree | None = None
 
     def __call__(self, *arrays: Any) -> Any:
-        results = self._fn(*arrays)
+        results = self.__wrapped__(*arrays)
         self._tree = flatten(results)
         leaves = tuple(_real(x.value) for x in self._tree.leaves if x.value is not None)
         return leaves[0] if len(leaves) == 1 and is_leaf(results) else leaves

@@ -126,3 +126,47 @@ def test_a_number_that_is_not_confirmed_is_no_error_and_hides_none(monkeypatch):
     assert alone.ok
     assert {str(f.kind) for f in alone.findings} == {"inconclusive"}
     assert alone.points > 5
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_staircase_is_one_where_its_own_slope_is_nearly_that_over_many_steps(factor):
+    """Where all numbers are nearly the same a step of a normalised bisection has the slope of the whole."""
+    torch = pytest.importorskip("torch")
+
+    class Entmax(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            x = x / 2
+            low, width = x.max() - 1, 1 - x.numel() ** -0.5
+            for _ in range(50):
+                width = width / 2
+                total = ((x - low - width).clamp(min=0) ** 2).sum()
+                low = torch.where(total >= 1, low + width, low)
+            p = (x - low).clamp(min=0) ** 2
+            p = p / p.sum()
+            ctx.save_for_backward(p)
+            return p
+
+        @staticmethod
+        def backward(ctx, v):
+            s = ctx.saved_tensors[0].sqrt()
+            return factor * (v * s - (v * s).sum() / s.sum() * s)
+
+    x = torch.tensor([0.0, -1.053671212772351e-08, 0.0, 0.0], dtype=torch.float64)
+    report = check(Entmax.apply, x)
+    assert report.ok is (factor == 1), report
+
+
+@pytest.mark.parametrize("harmless", [True, False])
+def test_what_is_not_finite_beside_zero_and_at_it_is_no_matter_of_extreme_inputs(harmless):
+    torch = pytest.importorskip("torch")
+
+    def angle(q):
+        square = (q[1:] * q[1:]).sum()
+        sine = torch.where(square > 0, square, 1.0).sqrt() if harmless else square.sqrt()
+        turned = torch.atan2(torch.where(square > 0, sine, 0.0), q[0].abs() + 1)
+        return q[1:] * torch.where(square > 0, turned / sine, 1 / (q[0].abs() + 1))
+
+    drawn = arrays("float64", (4,), min_value=-3, max_value=3, framework="torch")
+    report = check(angle, drawn, max_examples=50)
+    assert (str(report.verdict) == "nonfinite" and not report.ok) is not harmless, report

@@ -16,6 +16,11 @@ def check(fn, *inputs, **options):
     return gradcheck(fn, list(inputs), raise_exception=False, **options)
 
 
+def left(x):
+    """Give an array as NumPy's own, whatever format it has: exact numbers have no buffer."""
+    return np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
+
+
 def _softmax(a, b):
     z = np.exp(a + b - np.max(a + b, axis=0))
     return z / z.sum(axis=0)
@@ -51,10 +56,10 @@ def test_rounding_in_a_gradient_that_nobody_can_run_is_no_fault(name, dtype):
     fn, pull, shapes, (low, high) = UNKNOWN[name]
 
     def opaque(*args):
-        return np.asarray(fn(*map(np.asarray, args)))
+        return np.asarray(fn(*map(left, args)))
 
     def vjp(factor):
-        return lambda *args: tuple((factor * g).astype(dtype) for g in pull(*map(np.asarray, args)))
+        return lambda *args: tuple((factor * g).astype(dtype) for g in pull(*map(left, args)))
 
     inputs = [arrays(dtype, s, min_value=low, max_value=high) for s in shapes]
     for seed in range(3):
@@ -366,3 +371,72 @@ def test_results_in_a_narrow_format_do_not_excuse_a_formula():
     assert check(square(1.0), x).ok
     assert check(square(1.1), x).verdict is Verdict.WRONG
     assert check(square(0.0), x).verdict is Verdict.WRONG
+
+
+def foreign(fn):
+    """Give a function of plain floats alone, in the format of its input."""
+    return lambda x: np.asarray(fn(left(x))).astype(x.dtype)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_results_that_no_step_moves_are_no_noise_in_the_others(factor):
+    """The roundings of 3e17 hid the slope of another, 1e38 at a tiny input: 0 passed for it then."""
+    x = np.array([-0.00024414065, 33.0, 44.0, -47.318565, -1.1754945e-38], dtype=np.float32)
+    fn = foreign(lambda x: np.exp(x.astype(np.float64)) + np.log(np.abs(x.astype(np.float64))))
+    for seed in range(3):
+        report = check(fn, x, vjp=lambda v, x: factor * v * (np.exp(x) + 1 / x), seed=seed)
+        assert report.truth == "differences"
+        assert report.verdict is (Verdict.CORRECT if factor == 1 else Verdict.WRONG)
+
+
+@pytest.mark.parametrize("x", [np.zeros(5), np.array([1e-30, -1e-20, 0.0, 1e-12, 0.0])])
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_what_is_rounded_inside_shows_beside_zeros(x, factor):
+    """Inputs that are scaled stay where they are: no noise was seen, and over a rounding the slope is 0."""
+
+    def fn(x):
+        return np.float64(np.float32(np.logaddexp.reduce(np.asarray(x))))
+
+    def vjp(v, x):
+        return factor * v * np.exp(x) / np.exp(x).sum()
+
+    assert check(fn, x, vjp=vjp).ok is (factor == 1)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_an_element_at_a_pole_is_not_judged_and_hides_no_other(factor):
+    """0, the cotangent of log 0, times its slope is nan."""
+    with np.errstate(all="ignore"):
+        fn = foreign(np.log)
+        report = check(fn, np.array([0.0, 1.0, 3.0]), vjp=lambda v, x: factor * v / x)
+    assert report.truth == "differences"
+    assert report.verdict is (Verdict.CORRECT if factor == 1 else Verdict.WRONG)
+    assert "not finite in 1 of 3 at some input, where a result is not either" in str(report)
+
+
+def test_a_number_that_is_not_finite_beside_finite_results_is_a_fault():
+    def vjp(v, x):
+        return np.where(x == 0, np.nan, v * np.cos(x))
+
+    assert check(foreign(np.sin), np.array([0.0, 1.0]), vjp=vjp).verdict is Verdict.NONFINITE
+
+
+@pytest.mark.parametrize("x", [[20.0, -3.0, -4.0], [20.0]])
+def test_rounding_of_the_scale_at_ordinary_inputs_is_no_wrong_formula(x):
+    """Of 1 - σ in a tail half of the digits are lost, whether an exact program of that is known or not."""
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    def pull(factor):
+        def vjp(v, x):
+            s = np.array([sigmoid(float(t)) for t in x])
+            return factor * v * s * (1 - s)
+
+        return vjp
+
+    for seed in range(3):
+        right = check(sigmoid, np.array(x), vjp=pull(1.0), seed=seed)
+        assert right.ok
+        assert right.verdict in {Verdict.IMPRECISE, Verdict.CORRECT}  # as its rounding falls
+        assert check(sigmoid, np.array(x) / 4, vjp=pull(1.001), seed=seed).verdict is Verdict.WRONG

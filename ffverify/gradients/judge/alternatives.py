@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.elements import Undecided, arb, are_finite
 from ffverify.exact.formats import Array
-from ffverify.gradients.evaluation import Point, attached, secant
+from ffverify.gradients.evaluation import Point, attached, secant, stirred
 from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.adaptive import CEILING, FIRST_PRECISION
 from ffverify.truth.branches import Branches
@@ -189,26 +190,65 @@ def _is_of_staircase(slope: Slope, number: float) -> bool:
 
     What searches until it is as near as floats are, as bisection does, gives a staircase: between two
     steps its slope is 0. A product with a rounded number has one slope over many roundings, which is what
-    differences find, and another over few. Over half of the digits of the smallest input, or of 1, and
-    over 16 times that, differences have half of the digits left, and over less a quarter: half of what is
-    left is asked for, where that is anything. A smooth function's are its slope.
+    differences find, and another over few. Where by chance they are alike here it shows at other inputs.
+    Over half of the digits of the smallest input, or of 1, and over 16 times that, differences have half of
+    the digits left, and over less a quarter: half of what is left is asked for, where that is anything. A
+    smooth function's are its slope.
     """
-    point, exact, unit = slope.point, slope.truth.exact[0], slope.point.fmt.unit_roundoff
-    step, near = (0.5, unit**0.25) if point.formulas.forward else (0.75, unit**0.125)
+    point, exact, near = slope.point, slope.truth.exact[0], _near(slope.point)
     if near > _TELLING or not (number and np.isfinite(number) and exact.is_finite()):
         return False
     with np.errstate(all="ignore"):
         moved = zip(point.points, slope.directions, strict=True)
         sizes = np.concatenate([np.abs(x / d)[d * x != 0] for x, d in moved if d is not None])
         for least in {1.0, float(sizes.min(initial=np.inf))} - {np.inf}:
-            steps = [k * least * unit**step for k in (1, 16)]
-            with contextlib.suppress(Fault):  # not defined there
-                over = [secant(point, slope.directions, slope.weights, h) for h in steps]
-                if all(
-                    abs(s - number) <= near * abs(number) < abs(arb(s) - exact).lower()
-                    for s in over
-                ):
+            over, noise = _secants(point, slope.weights, slope.directions, least)
+            allowed = near * abs(number)
+            if noise <= allowed and all(abs(s - number) <= allowed + noise for s in over):
+                apart = all(abs(arb(s) - exact).lower() > allowed + noise for s in over)
+                if apart or _is_staircase(point):
                     return True
+    return False
+
+
+def _near(point: Point) -> float:
+    """Give how alike two differences are, as a share of either."""
+    return float(point.fmt.unit_roundoff ** (0.25 if point.formulas.forward else 0.125))
+
+
+def _secants(
+    point: Point, weights: Array, directions: Sequence[Array | None], least: float
+) -> tuple[list[float], float]:
+    """Give slopes over many roundings of numbers of a size, and what the rounding of results is in them."""
+    unit = point.fmt.unit_roundoff
+    steps = [k * least * unit ** (0.5 if point.formulas.forward else 0.75) for k in (1, 16)]
+    used = weights != 0
+    noise = point.growth * unit * np.abs(weights * point.computed)[used].sum() / steps[0]
+    with contextlib.suppress(Fault):  # not defined there
+        return [secant(point, directions, weights, h) for h in steps], float(noise)
+    return [], np.inf
+
+
+def _is_staircase(point: Point) -> bool:
+    """Tell whether a known function's slopes over many roundings are none of its own, at other inputs."""
+    if point.formulas.forward is None:
+        return False
+    rng = np.random.default_rng(0)
+    native = [
+        stirred(a, rng) if f else a for a, f in zip(point.native, point.floating, strict=True)
+    ]
+    with contextlib.suppress(Exception):  # a program fixed at one point need not hold elsewhere
+        there = point.at(native)
+        weights = varied(np.isfinite(there.computed).astype(float))
+        directions = [
+            varied(np.abs(x)) if f else None
+            for x, f in zip(there.points, there.floating, strict=True)
+        ]
+        exact = projection_slope(there.vector, weights, there.inputs, directions, FIRST_PRECISION)
+        over, noise = _secants(there, weights, directions, 1.0)
+        first, second = over
+        allowed = _near(point) * abs(first) + noise
+        return bool(abs(first - second) <= allowed < abs(arb(first) - exact).lower())
     return False
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from ffverify.gradients.evaluation import (
     tangents_at,
     tangents_of,
 )
+from ffverify.gradients.function_under_test import Fault
 from ffverify.truth.adaptive import Truth
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
 from ffverify.verdicts.finding import lost_ulps
@@ -215,12 +217,32 @@ class Numbers:
         sizes = np.where(np.isfinite(numbers), np.abs(numbers), 0.0)
         return np.repeat([p.max(initial=0.0) for p in parted(sizes, self.sizes)], self.sizes)
 
+    @property
+    def floats(self) -> Array:
+        """What the code gives exactly, rounded to floats; where it is unknown what it computed."""
+        return self.computed if self.own is None else self.own.floats
+
+    def _at(self, others: Sequence[Sequence[Array]], *mores: Sequence[Array]) -> list[Array]:
+        """Give the numbers at other inputs, a row for each of ``mores``: exactly, or as unknown code does."""
+        if self.own is not None:
+            return self.own.at(others, *mores)
+        if self.directions is not None:  # tangents are of the size of the inputs here
+            return []
+        return [row[None] for arrays in others if (row := self._computed_at(arrays)) is not None]
+
+    def _computed_at(self, arrays: Sequence[Array]) -> Array | None:
+        """Compute the numbers at other inputs; None where that fails, or gives others."""
+        point, found = self.point, None
+        given = zip(point.native, arrays, point.floating, strict=True)
+        with contextlib.suppress(Fault):
+            there = point.at([like(a, x) if f else a for a, x, f in given])
+            found = gradients(there, Screening(), self.weights)
+        return found.computed if found is not None and found.shapes == self.shapes else None
+
     def _scale_at(self, others: Sequence[Sequence[Array]]) -> Array:
         """Give the largest magnitude in each element's own array, here and at other inputs."""
-        if self.own is None:
-            return self.of_largest(self.computed)
-        there = self.own.at(others, self.more, list(map(varied, self.more)))
-        every = np.concatenate([self.own.floats[None], *there])
+        there = self._at(others, self.more, list(map(varied, self.more)))
+        every = np.concatenate([self.floats[None], *there])
         return np.max([self.of_largest(each) for each in every], axis=0)  # type: ignore[no-any-return]  # an array
 
     @cached_property
@@ -335,10 +357,10 @@ class Numbers:
         alone = [
             np.where(own.reshape(x.shape), x, o) if f and x.size == size else o for x, o, f in given
         ]
-        there = [] if self.own is None else self.own.at([alone], self.more)
+        there = self._at([alone], self.more)
         if not there:
             return False
-        here, unit = self.exactly.floats[i], self.point.growth * self.point.fmt.unit_roundoff
+        here, unit = self.floats[i], self.point.growth * self.point.fmt.unit_roundoff
         return not abs(there[0][0, i] - here) <= unit * abs(here)  # what is undefined here too
 
     def unseen(self, limits: Array) -> None:
