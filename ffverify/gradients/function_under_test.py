@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -154,6 +155,8 @@ class FunctionUnderTest:
         What derivatives were seen to execute at other inputs; None to call the framework every time.
     pulls
         The pullback of a pure function at the last inputs, which any cotangents are pulled through.
+    around
+        What every call is made within.
     reverse, forward
         The names of the two modes in a report ("reverse", "forward"; "rr", "fr", … at order 2);
         empty for a mode that is not there to be checked.
@@ -173,6 +176,9 @@ class FunctionUnderTest:
     reverse: str = "reverse"
     forward: str = "forward"
     pulls: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    around: Callable[[], AbstractContextManager[Any]] = field(
+        default=nullcontext, repr=False, compare=False
+    )
 
     def value(self, args: Sequence[Any]) -> list[Any]:
         """Call the function; give its results as a list."""
@@ -191,7 +197,7 @@ class FunctionUnderTest:
         kind: Verdict = Verdict.INCONCLUSIVE,
     ) -> Any:
         def scoped() -> Any:
-            with self.framework.scope(args):
+            with self.framework.scope(args), self.around():
                 return call()
 
         return limited(scoped, what, kind=kind, clock=self.clock)
@@ -434,6 +440,7 @@ def subject(
     if kind.name == "torch":  # running statistics are changed at every call: each gets its own
         function = _with_own_data(function, wrt, kind)
     flat = _Flattened(function)
+    around = partial(_grads_kept, name, _grads(fn) if kind.name == "torch" else [])
     modes = ("reverse", "forward")
     if vjp is not None or jvp is not None:
         modes = ("reverse" if vjp else "", "forward" if jvp else "")
@@ -441,9 +448,37 @@ def subject(
         name, kind, flat, tuple(labels), tuple(wrt), given,
         None if vjp is None else _pulling(vjp, given, flat, name),
         None if jvp is None else _pushing(jvp, given),
-        clock or Clock(), Call(written(fn)), None, *modes,
+        clock or Clock(), Call(written(fn)), None, *modes, around=around,
     )  # fmt: skip
     return made, [*given.arrays, *extra]
+
+
+def _grads(fn: Any) -> list[tuple[str, Any, Any, Any]]:
+    """Give the parameters of a torch module by name, each with its .grad and a copy of that."""
+    named = fn.named_parameters() if hasattr(fn, "named_parameters") else ()
+    return [(n, p, p.grad, None if p.grad is None else p.grad.clone()) for n, p in named]
+
+
+@contextmanager
+def _grads_kept(name: str, grads: Sequence[tuple[str, Any, Any, Any]]) -> Iterator[None]:
+    """Keep what lies in .grad of a module's parameters.
+
+    Raises
+    ------
+    Fault
+        If code adds to it by itself, as reversible blocks do: then it is no gradient that autograd gives.
+    """
+    yield
+    touched = []
+    for n, p, held, numbers in grads:
+        if p.grad is not held or (held is not None and not held.equal(numbers)):
+            touched.append(n)
+            p.grad = held if held is None else held.copy_(numbers)
+    if touched:
+        raise Fault(
+            f"{name} runs backward inside of its own and adds to the .grad of {', '.join(touched)}: "
+            "autograd gives no gradient by these: check a function of the inputs and of these as inputs"
+        )
 
 
 def _with_own_data(fn: Function, wrt: Sequence[bool], kind: Framework) -> Function:

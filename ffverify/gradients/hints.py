@@ -21,10 +21,10 @@ from ffverify.exact.arrays import Arithmetic, PreciseArray
 from ffverify.exact.elements import boxed, midpoints
 from ffverify.exact.formats import Array, Format
 from ffverify.exact.programs import Program, joined
-from ffverify.exact.rounding_arithmetic import Execution, takes_one_branch
+from ffverify.exact.rounding_arithmetic import Execution, rounded, takes_one_branch
 from ffverify.frameworks.arrays import device_of, to_numpy
 from ffverify.truth.adaptive import FIRST_PRECISION
-from ffverify.truth.slopes import projection_slope
+from ffverify.truth.slopes import projection_slope, under
 from ffverify.verdicts.verdict import Verdict
 
 from .evaluation import cotangents_at, gradients_of, stirred, tangents_at, tangents_of
@@ -199,7 +199,7 @@ def _by_steps(
         through = program(*cut)
         if narrow and is_so(through):
             return f"it passes through {' and '.join(narrow)} on the way, with fewer digits."
-        if takes_one_branch(program, given, fmt):
+        if takes_one_branch(program, given, fmt) or _rounds(program, given, place, fmt):
             return None
         still = [False] * len(given)
         # With some digits less numbers that are made equal stay so; what cancels loses more.
@@ -208,6 +208,14 @@ def _by_steps(
             is_so(Execution(f, None, to_nearest=True).run(program, given, still)) for f in formats
         )
     return "" if not so else _TIED if all(still_so) else None
+
+
+def _rounds(program: Program, given: Sequence[Any], place: int, fmt: Format) -> bool:
+    """Tell whether what roundings can add up to in a number is known: no branch of its own decides it."""
+    with contextlib.suppress(Exception):  # undecided
+        out = program(*(under(rounded(fmt), x) for x in given))
+        return bool(out.values[place].is_finite())
+    return False
 
 
 def _zero(judged: Judged) -> str:

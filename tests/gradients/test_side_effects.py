@@ -117,3 +117,41 @@ def test_torch_stays_as_it_was():
     assert state()["torch"][1:] == before["torch"][1:]
     assert x.grad is None
     assert not x.requires_grad
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_gradients_that_a_backward_leaves_on_a_module_are_taken_back(held):
+    """Reversible blocks run torch.autograd.backward in their own: the parameters' gradients go to .grad."""
+    torch = pytest.importorskip("torch")
+
+    class Reversible(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, layer):
+            ctx.layer = layer
+            ctx.save_for_backward(x)
+            return x + layer(x)
+
+        @staticmethod
+        def backward(ctx, v):
+            x = ctx.saved_tensors[0].detach().requires_grad_()
+            with torch.enable_grad():
+                torch.autograd.backward(ctx.layer(x), v)
+            return v + x.grad, None
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2).double()
+
+        def forward(self, x):
+            return Reversible.apply(x, self.layer)
+
+    net, x = Net(), torch.tensor([[0.5, -1.25]], dtype=torch.float64)
+    before = torch.ones(2, 2, dtype=torch.float64) if held else None
+    net.layer.weight.grad = before
+    report = gradcheck(net, x, raise_exception=False)
+    assert str(report.verdict) == "inconclusive"
+    assert "adds to the .grad of layer.weight, layer.bias" in str(report)
+    assert net.layer.bias.grad is None
+    assert (net.layer.weight.grad is None) if before is None else bool((before == 1).all())
+    assert before is None or net.layer.weight.grad.equal(torch.ones(2, 2, dtype=torch.float64))
