@@ -453,14 +453,15 @@ def subject(
     return made, [*given.arrays, *extra]
 
 
-def _grads(fn: Any) -> list[tuple[str, Any, Any, Any]]:
-    """Give the parameters of a torch module by name, each with its .grad and a copy of that."""
+def _grads(fn: Any) -> list[tuple[str, Any, Any, Any, int]]:
+    """Give the parameters of a torch module by name, each with its .grad, that's numbers and their version."""
     named = fn.named_parameters() if hasattr(fn, "named_parameters") else ()
-    return [(n, p, p.grad, None if p.grad is None else p.grad.clone()) for n, p in named]
+    each = ((n, p, p.grad) for n, p in named)
+    return [(n, p, g, *((None, 0) if g is None else (g.clone(), g._version))) for n, p, g in each]  # noqa: SLF001 - torch has no other way
 
 
 @contextmanager
-def _grads_kept(name: str, grads: Sequence[tuple[str, Any, Any, Any]]) -> Iterator[None]:
+def _grads_kept(name: str, grads: Sequence[tuple[str, Any, Any, Any, int]]) -> Iterator[None]:
     """Keep what lies in .grad of a module's parameters.
 
     Raises
@@ -470,8 +471,8 @@ def _grads_kept(name: str, grads: Sequence[tuple[str, Any, Any, Any]]) -> Iterat
     """
     yield
     touched = []
-    for n, p, held, numbers in grads:
-        if p.grad is not held or (held is not None and not held.equal(numbers)):
+    for n, p, held, numbers, version in grads:
+        if p.grad is not held or (held is not None and held._version != version):  # noqa: SLF001 - see there
             touched.append(n)
             p.grad = held if held is None else held.copy_(numbers)
     if touched:
