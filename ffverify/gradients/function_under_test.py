@@ -454,7 +454,7 @@ def subject(
 
 
 def _grads(fn: Any) -> list[tuple[str, Any, Any, Any, int]]:
-    """Give the parameters of a torch module by name, each with its .grad, that's numbers and their version."""
+    """Give a torch module's parameters by name, each with its .grad, the numbers in it and their version."""
     named = fn.named_parameters() if hasattr(fn, "named_parameters") else ()
     each = ((n, p, p.grad) for n, p in named)
     return [(n, p, g, *((None, 0) if g is None else (g.clone(), g._version))) for n, p, g in each]  # noqa: SLF001 - torch has no other way
