@@ -251,6 +251,46 @@ class Holding:
         return dy @ self.parameters["W"].T
 
 
+class Square:
+    def apply(self, x):
+        out = np.zeros(x.shape)
+        for i in np.ndindex(x.shape):
+            out[i] = x[i] ** 2
+        return out
+
+
+class Filling:
+    """A convolution as courses have it, element by element, with another object in it."""
+
+    def __init__(self, slip=1.0):
+        self.slip, self.W, self.unit = slip, np.array([[0.5, -1.0], [2.0, 0.25]]), Square()
+
+    def forward(self, x):
+        self.x, self.y = x, np.zeros((x.shape[0] - 1, x.shape[1] - 1))
+        for i, j in np.ndindex(self.y.shape):
+            self.y[i, j] = np.sum(x[i : i + 2, j : j + 2] * self.W)
+        return self.unit.apply(self.y)
+
+    def backward(self, dy):
+        dy, dx, self.dW = dy * 2 * self.y, np.zeros_like(self.x), np.zeros((2, 2))
+        for i, j in np.ndindex(dy.shape):
+            dx[i : i + 2, j : j + 2] += dy[i, j] * self.W
+            self.dW += self.slip * dy[i, j] * self.x[i : i + 2, j : j + 2]
+        return dx
+
+
+def test_a_layer_that_fills_arrays_has_an_exact_form_and_stays_what_it_is():
+    x, layer = np.arange(9.0).reshape(3, 3) / 4, Filling()
+    right = ffverify.backprop(layer, x)
+    assert (right.verdict, right.truth) == ("correct", "shadow")
+    assert type(layer) is Filling
+    assert type(layer.unit) is Square
+    assert vars(layer).keys() == {"slip", "W", "unit"}
+    wrong = ffverify.backprop(Filling(1 + 1e-12), x, raise_exception=False)
+    assert (wrong.verdict, wrong.truth) == ("wrong", "shadow")
+    assert 'parameters["W"]' in wrong.findings[0].where
+
+
 def test_what_lies_among_gradients_is_no_parameter():
     x = np.arange(12.0).reshape(4, 3)
     report = ffverify.backprop(Holding(), x)

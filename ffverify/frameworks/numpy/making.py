@@ -3,7 +3,7 @@
 An array that NumPy makes holds no exact numbers, and a function that fills one element by element has no
 exact form as it is. ``making(fn)`` gives the same function with another meaning of ``np``: what it makes are
 precise arrays while exact arithmetic runs it, and NumPy's else. Nothing of the caller's is changed: functions
-are copied, with the names that they use.
+are copied, with the names that they use. ``remake(layer)`` makes that of the methods of an object, a copy.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dis
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -43,7 +44,43 @@ def _remade(value: Any, known: dict[int, Any]) -> Any:
         known[id(value)] = wrapper = copy.copy(value)
         wrapper.__wrapped__ = _remade(value.__wrapped__, known)
         return wrapper
-    return value
+    return value.ffverify_making() if hasattr(value, "ffverify_making") else value
+
+
+def remake(value: Any, known: dict[int, Any], seen: set[int] | None = None) -> None:
+    """Let an object, and those that it holds, make precise arrays: their classes become other ones.
+
+    Functions and classes that were remade before are ``known`` by their ids, as long as they live.
+    """
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, list | tuple | dict):
+        for held in value.values() if isinstance(value, dict) else value:
+            remake(held, known, seen)
+    elif hasattr(value, "__dict__") and _is_own(type(value)):
+        value.__class__ = _with_methods(type(value), known)
+        for name, held in list(vars(value).items()):
+            if isinstance(held, FunctionType | MethodType | partial):
+                setattr(value, name, _remade(held, known))
+            else:
+                remake(held, known, seen)
+
+
+def _with_methods(cls: type, known: dict[int, Any]) -> type:
+    """Give a class with the same methods, which make precise arrays."""
+    if id(cls) not in known:
+        own = [base for base in reversed(cls.__mro__) if _is_own(base)]
+        methods = {n: f for c in own for n, f in vars(c).items() if isinstance(f, FunctionType)}
+        made = {n: _copied(f, known) for n, f in methods.items()}
+        known[id(cls)] = type(cls.__name__, (cls,), {**made, "__slots__": ()})
+    return known[id(cls)]  # type: ignore[no-any-return]  # a class
+
+
+def _is_own(cls: type) -> bool:
+    root = cls.__module__.partition(".")[0]
+    return root not in _LIBRARIES and (root == "__main__" or root not in sys.stdlib_module_names)
 
 
 def _copied(fn: FunctionType, known: dict[int, Any]) -> FunctionType:
@@ -81,7 +118,7 @@ def _is_code(cell: CellType) -> bool:
         value = cell.cell_contents
     except ValueError:
         return False
-    return callable(value) or value is np
+    return callable(value) or value is np or hasattr(value, "ffverify_making")
 
 
 _STORING = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"))

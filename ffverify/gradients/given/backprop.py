@@ -22,6 +22,7 @@ from ffverify.exact.formats import is_floating
 from ffverify.frameworks.arguments import names_of
 from ffverify.frameworks.arrays import coarsest, to_numpy, zeros_like
 from ffverify.frameworks.framework import framework_of
+from ffverify.frameworks.numpy.making import remake
 from ffverify.frameworks.trees import flatten
 from ffverify.gradients.equality import close
 from ffverify.gradients.function_under_test import Call
@@ -131,10 +132,19 @@ class _Layer:
         self.takes_cotangent = bool(signature.parameters)
         self.unmatched: list[str] = []  # arrays without a gradient beside them
         self._adding: list[Path] = []  # gradients that backward adds to what lies there
+        self._remade: dict[int, Any] | None = None  # methods, where they make precise arrays
+
+    def ffverify_making(self) -> _Layer:
+        """Give the same, with methods as `ffverify.frameworks.numpy.making` gives functions."""
+        made = copy.copy(self)
+        made._remade = {}  # noqa: SLF001 - its own
+        return made
 
     def run(self, pairs: Any, args: Any, *state: Mapping[str, Any]) -> tuple[Any, Any]:
         """Run a copy forward with other parameters; give it, and its results."""
         used = copy.deepcopy(self._layer)
+        if self._remade is not None:
+            remake(used, self._remade)
         for path, _ in pairs:
             _put(used, path, state[0][_said(path)])
         for beside in self._adding:
