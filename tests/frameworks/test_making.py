@@ -12,6 +12,7 @@ from numpy import zeros
 
 from ffverify import gradcheck
 from ffverify.frameworks.numpy.making import making
+from ffverify.strategies import arrays
 
 COUNT = 0
 X = np.array([0.5, -1.25, 2.0])
@@ -119,9 +120,24 @@ def test_a_function_that_sets_names_of_its_module_is_left_as_it_is() -> None:
     def counted(x: Any) -> Any:
         global COUNT  # noqa: PLW0603 - what it is about
         COUNT += 1
-        return np.zeros(2) + x
+        return np.zeros(3) + x
 
-    assert making(counted) is counted
+    making(counted)(X)
+    assert COUNT == 1
+
+
+LAST: list[Any] = []
+
+
+def test_what_a_function_keeps_holds_no_exact_numbers() -> None:
+    def kept(v: Any, x: Any) -> Any:
+        if not (LAST and np.array_equal(LAST[0], x)):
+            LAST[:] = [np.array(x), np.exp(x)]
+        return v * LAST[1]
+
+    drawn = arrays("float64", (3,), min_value=-1, max_value=1)
+    assert gradcheck(np.exp, drawn, vjp=kept, max_examples=5).ok
+    assert {type(a) for a in LAST} == {np.ndarray}
 
 
 def test_a_local_name_that_is_set_again_is_one_name() -> None:

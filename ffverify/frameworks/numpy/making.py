@@ -8,6 +8,7 @@ are copied, with the names that they use. ``remake(layer)`` makes that of the me
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dis
 import itertools
@@ -24,8 +25,24 @@ from ffverify.exact.formats import is_floating
 
 
 def making(fn: Any) -> Any:
-    """Give a function that makes precise arrays while exact arithmetic runs it (see `Itself`)."""
-    return _remade(fn, {})
+    """Give a function that makes precise arrays while exact arithmetic runs it (see `Itself`).
+
+    What it keeps in lists, dicts and sets by name is as before when it has run: no cache of the caller's
+    holds exact numbers.
+    """
+    known: dict[int, Any] = {}
+    made = _remade(fn, known)
+
+    def run(*args: Any) -> Any:
+        before = [(kept, copy.copy(kept)) for kept in known.values() if isinstance(kept, _KEEPING)]
+        try:
+            return made(*args)
+        finally:
+            for kept, copied in before:
+                kept.clear()
+                (kept.extend if isinstance(kept, list) else kept.update)(copied)
+
+    return run
 
 
 def _remade(value: Any, known: dict[int, Any]) -> Any:
@@ -34,6 +51,8 @@ def _remade(value: Any, known: dict[int, Any]) -> Any:
         return _STAND_INS[id(value)]
     if id(value) in known:
         return known[id(value)]
+    if isinstance(value, _KEEPING):
+        known[id(value)] = value
     if isinstance(value, FunctionType):
         return _copied(value, known)
     if isinstance(value, MethodType):
@@ -97,8 +116,10 @@ def _copied(fn: FunctionType, known: dict[int, Any]) -> FunctionType:
     made.__kwdefaults__, made.__qualname__ = fn.__kwdefaults__, fn.__qualname__
     known[id(fn)] = made  # which may call itself
     for new, cell in zip(cells, fn.__closure__ or (), strict=True):
-        if new is not cell:
-            new.cell_contents = _remade(cell.cell_contents, known)
+        with contextlib.suppress(ValueError):  # empty yet
+            remade = _remade(cell.cell_contents, known)
+            if new is not cell:
+                new.cell_contents = remade
     for name in {n for c in codes for n in c.co_names} & fn.__globals__.keys():
         names[name] = _remade(fn.__globals__[name], known)
     return made
@@ -121,6 +142,7 @@ def _is_code(cell: CellType) -> bool:
     return callable(value) or value is np or hasattr(value, "ffverify_making")
 
 
+_KEEPING = (list, dict, set)
 _STORING = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"))
 _LIBRARIES = frozenset(("numpy", "scipy"))
 
