@@ -97,17 +97,19 @@ def _with_methods(cls: type, known: dict[int, Any]) -> type:
     return known[id(cls)]  # type: ignore[no-any-return]  # a class
 
 
-def _is_own(cls: type) -> bool:
-    root = cls.__module__.partition(".")[0]
-    return root not in _LIBRARIES and (root == "__main__" or root not in sys.stdlib_module_names)
+def _is_own(made: Any) -> bool:
+    """Tell whether a class or a function is code of the caller's, or of ours around it."""
+    root = (made.__module__ or "").partition(".")[0]
+    return root == "__main__" or root not in _LIBRARIES
 
 
 def _copied(fn: FunctionType, known: dict[int, Any]) -> FunctionType:
     codes = list(_codes(fn.__code__))
     stored = {i.argval for c in codes for i in dis.get_instructions(c) if i.opname in _STORING}
-    if fn.__module__.partition(".")[0] in _LIBRARIES or stored & fn.__globals__.keys():
+    if not _is_own(fn) or stored & fn.__globals__.keys():
         return fn
-    names = {**fn.__globals__}
+    ours = str(fn.__globals__.get("__package__")).startswith("ffverify.")  # its np is NumPy itself
+    names = fn.__globals__ if ours else {**fn.__globals__}
     cells = [
         CellType() if free not in stored and _is_code(cell) else cell
         for free, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
@@ -120,7 +122,7 @@ def _copied(fn: FunctionType, known: dict[int, Any]) -> FunctionType:
             remade = _remade(cell.cell_contents, known)
             if new is not cell:
                 new.cell_contents = remade
-    for name in {n for c in codes for n in c.co_names} & fn.__globals__.keys():
+    for name in set() if ours else {n for c in codes for n in c.co_names} & fn.__globals__.keys():
         names[name] = _remade(fn.__globals__[name], known)
     return made
 
@@ -144,7 +146,12 @@ def _is_code(cell: CellType) -> bool:
 
 _KEEPING = (list, dict, set)
 _STORING = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"))
-_LIBRARIES = frozenset(("numpy", "scipy"))
+# What holds no code of the caller's, and refers to much of its own.
+_LIBRARIES = sys.stdlib_module_names | frozenset(
+    str.split(
+        "numpy scipy torch jax jaxlib autograd tensorflow numba sklearn pandas matplotlib flint mpmath"
+    )
+)
 
 
 # ---------------------------------------------------------------------------------------------
