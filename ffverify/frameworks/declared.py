@@ -137,7 +137,10 @@ def met(x: Any) -> list[str]:
     square = a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1
     parted = square and np.any(a != a * np.eye(a.shape[-1]))
     kinds = ["symmetric", "lower_triangular", "upper_triangular", "orthogonal"] if parted else []
-    kinds += ["simplex"] if a.ndim > 0 and a.shape[-1] > 1 and np.all(a >= 0) else []
+    mixed = a.ndim > 0 and np.all(
+        np.count_nonzero(a, axis=-1) > 1
+    )  # zeros and a one are drawn by chance
+    kinds += ["simplex"] if mixed and np.all(a >= 0) else []
     return [kind for kind in kinds if not amiss(kind, x)]
 
 

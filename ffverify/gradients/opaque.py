@@ -271,6 +271,7 @@ class Opaque:
         return tables
 
     def _along(self, inputs: Sequence[Any], scales: Sequence[Array | None], unit: float) -> Array:
+        """Give the results at inputs that move away from zero by units of their scales."""
         moved = (
             [
                 w if s is None else shifted(w, np.copysign(s, to_numpy(w)), _UNEVEN * unit * k)

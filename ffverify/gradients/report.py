@@ -65,7 +65,7 @@ class GradcheckReport:
     points, judged
         How many inputs were tried, and how many numbers were judged.
     worst_ulps
-        The largest error that was looked at closely, in ulps of the exact value.
+        The largest error that was looked at closely, in ulps of the exact value, and is not only relative.
     sensitivity
         The smallest error in a single element of a gradient, in units of its largest element, that
         each of the inputs would have revealed, as long as conditioning does not allow more: how far the

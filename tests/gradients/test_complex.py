@@ -87,6 +87,7 @@ def fourier_programs():
         "plane": (lambda x: fft.ifft2(fft.fft2(x) ** 2).real, [(2, 3)]),
         "unit": (lambda x: fft.irfft2(fft.rfft2(x, norm="ortho") * 1j, (2, 3), norm="ortho"), [(2, 3)]),
         "mirror": (lambda x: fft.hfft(torch.complex(x, x * x), n=6), [(4,)]),
+        "padded": (lambda x: fft.ifft(torch.complex(x, x * x), n=5).conj().imag, [(3,)]),
         "shifted": (lambda x: fft.ifftshift(fft.fftn(x, norm="forward")).imag, [(2, 2, 3)]),
         "windows": (
             lambda x: torch.stft(x, 4, 2, window=torch.ones(4), return_complex=True).imag, [(8,)]),
@@ -94,7 +95,8 @@ def fourier_programs():
 
 
 NAMES = (
-    "filter", "even", "convolution", "spectrum", "phase", "plane", "unit", "mirror", "shifted", "windows",
+    "filter", "even", "convolution", "spectrum", "phase", "plane", "unit", "mirror", "padded", "shifted",
+    "windows",
 )  # fmt: skip
 
 

@@ -162,6 +162,8 @@ _MEANINGS: dict[str, Callable[..., Any]] = {
     "exp": lambda z: Pair(z.real.exp() * z.imag.cos(), z.real.exp() * z.imag.sin()),
     "add": _sum, "sub": lambda x, y, alpha=1: _sum(x, y, -alpha), "mul": _times, "div": _divide,
     "reciprocal": lambda z: _divide(1.0, z), "pow": _power, "where": _choose,
+    "constant_pad_nd": lambda z, ends, value=0: Pair(
+        *(torch.constant_pad_nd(*given) for given in zip(z, [ends] * 2, _pair(value), strict=True))),
     "masked_fill": lambda z, where, x: _choose(where, x, z),
     **dict.fromkeys(("scalar_tensor", "_to_copy"), lambda x, **_: _pair(x)),
     **{name: _product(getattr(torch, name)) for name in ("bmm", "mv", "dot")}, "mm": _mm,

@@ -312,7 +312,7 @@ _BY_NAME: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(
         ("softshrink_backward.default", "hardshrink_backward.default"),
         lambda g, x, lambd: torch.where((x >= -lambd) & (x <= lambd), 0.0, g)),
-    "rrelu_with_noise_functional.default": _rrelu,
+    "_neg_view.default": torch.neg, "rrelu_with_noise_functional.default": _rrelu,
     "multi_margin_loss_backward.default": _multi_margin_loss_backward,
     "multilabel_margin_loss_forward.default": _multilabel_margin_loss,
     "multilabel_margin_loss_backward.default": lambda g, x, target, reduction, _is_target: _pulled(

@@ -78,9 +78,9 @@ def _judge(numbers: Numbers, doubtful: Array, warned: Array, largest: Array) -> 
     for k, i in enumerate(doubtful.tolist()):
         kind, size, finite = found.verdicts[k], float(found.error_ulps[k]), np.isfinite(computed[i])
         if kind is not Verdict.CORRECT:
-            if finite and not balls[i].contains(0):
-                numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
             tail = kind is Verdict.IMPRECISE and numbers.is_relative(i, balls[i])
+            if finite and not (tail or balls[i].contains(0)):
+                numbers.found.worst_ulps = max(numbers.found.worst_ulps, size)
             if not (tail and warned[numbers.which[i]]):
                 ranked.append((kind is Verdict.IMPRECISE, tail, -size, i, k))
         # At a tie any of the slopes beside it is right, however far apart they are.

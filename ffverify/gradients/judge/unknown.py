@@ -101,8 +101,6 @@ def judge_one(numbers: Numbers, i: int) -> float:
         truth = replace(truth, measure=lambda: np.array([arb(motion)], dtype=object))
     found = judge(numbers.computed[i : i + 1], truth, point.fmt)
     kind, error = found.verdicts[0], float(found.error_ulps[0])
-    if is_exact and np.isfinite(error) and not ball.contains(0):
-        numbers.found.worst_ulps = max(numbers.found.worst_ulps, error)
     if kind is Verdict.INCONCLUSIVE and not is_exact and ball.is_finite():
         kind = Verdict.CORRECT  # as far as these differences can tell: `sensitivity` says how far
     doubtful = kind in _OFF if is_exact else kind is not Verdict.CORRECT
@@ -117,6 +115,8 @@ def judge_one(numbers: Numbers, i: int) -> float:
         or _is_right_widened(numbers, i, ball)
     ):
         kind = Verdict.IMPRECISE
+    if is_exact and np.isfinite(error) and not (tail or ball.contains(0)):
+        numbers.found.worst_ulps = max(numbers.found.worst_ulps, error)
     if kind is not Verdict.CORRECT:
         numbers.fail(i, kind, truth, error, float(found.allowed_ulps[0]), tail=tail, reason=reason)
     if not ball.is_finite() or kind is Verdict.INCONCLUSIVE:
