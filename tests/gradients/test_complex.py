@@ -70,7 +70,7 @@ def test_torch():
     assert verdict(squared(conjugated=True), z) == "correct"
     assert verdict(squared(conjugated=False), z) == "wrong"
     assert verdict(lambda z: (z * z.conj()).real.sum(), z.to(torch.complex64)) == "correct"
-    assert quiet(torch.fft.rfft, torch.tensor([1.0, 2, 3, 5], dtype=torch.float64)).ok
+    assert verdict(torch.fft.rfft, torch.tensor([1.0, 2, 3, 5], dtype=torch.float64)) == "correct"
     assert verdict(lambda p: p["z"].abs() * p["x"], {"z": z.conj(), "x": z.real}) == "correct"
 
 

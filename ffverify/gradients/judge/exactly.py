@@ -15,7 +15,7 @@ import numpy as np
 from ffverify.exact.arithmetic import BALLS
 from ffverify.exact.arrays import Arithmetic, PreciseArray, batch, row_of
 from ffverify.exact.elements import arb, are_finite, midpoints
-from ffverify.exact.formats import Array, Format
+from ffverify.exact.formats import Array, Format, is_floating
 from ffverify.exact.programs import Program, at_rows, in_halves, together
 from ffverify.truth.adaptive import FIRST_PRECISION
 from ffverify.truth.derivatives import LIBRARY_ROUNDINGS
@@ -114,7 +114,7 @@ class Exactly:
     inputs
         The point. Its floating elements carry rounding errors.
     more
-        Cotangents or tangents: exact numbers.
+        Cotangents or tangents. They carry rounding errors too.
     balls
         The exact results there.
     fmt, growth
@@ -172,12 +172,15 @@ class Exactly:
     def motion(self, chosen: Array) -> Array:
         """Give how far chosen results move when the inputs move by g·u: the conditioning term of their bound.
 
+        So do cotangents and tangents: a derivative is linear in them, and whoever sums up products of theirs that
+        cancel can do no better than give the exact sum of others beside these.
+
         Inputs move with patterns of signs; the root mean square of what the results move by is the 2-norm
         of their sensitivities, and that times λ bounds what independent errors do (see `PROBABLE`). No
         less is allowed than what any of the moves did: beyond a kink there are other sensitivities.
         """
         here = self.balls[chosen]
-        count = sum(b.size for b in self.inputs.balls if isinstance(b, PreciseArray))
+        count = sum(map(np.size, _places([self])))
         if not count:
             return np.zeros(here.size)
         # Those of many inputs take memory.
@@ -280,6 +283,12 @@ def _sizes(balls: Array) -> Array:
     return np.array(sizes).reshape(balls.shape)
 
 
+def _places(some: Sequence[Exactly]) -> list[Array]:
+    """Give what carries rounding errors of each argument: cotangents and tangents do as inputs do."""
+    given = [*some[0].inputs.arrays, *some[0].more]
+    return [np.arange(np.size(a) if is_floating(a) else 0) for a in given]
+
+
 def _moved(some: Sequence[Exactly]) -> Sequence[Array]:
     """Give the results at inputs moved by g·u, a row for each pattern of signs; infinite where undecided."""
     return _moved_by(some, some[0].growth)
@@ -288,11 +297,8 @@ def _moved(some: Sequence[Exactly]) -> Sequence[Array]:
 def _moved_by(some: Sequence[Exactly], *units: float) -> Sequence[Array]:
     """Give the results at inputs moved by so many u, by one number of them after another."""
     first = some[0]
-    places = [
-        np.arange(b.size) if isinstance(b, PreciseArray) else np.zeros(0, int)
-        for b in first.inputs.balls
-    ] + [np.zeros(0, int)] * len(first.more)
-    count = sum(p.size for p in places)
+    places = _places(some)
+    count = sum(map(np.size, places))
     if count <= MANY:
         groups = [sign_patterns(count)]
     else:
