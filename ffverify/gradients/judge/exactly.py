@@ -172,8 +172,8 @@ class Exactly:
     def motion(self, chosen: Array) -> Array:
         """Give how far chosen results move when the inputs move by g·u: the conditioning term of their bound.
 
-        So do cotangents and tangents: a derivative is linear in them, and whoever sums up products of theirs that
-        cancel can do no better than give the exact sum of others beside these.
+        So do cotangents and tangents: a derivative is linear in them, and whoever sums up products of theirs
+        that cancel can do no better than give the exact sum of others beside these.
 
         Inputs move with patterns of signs; the root mean square of what the results move by is the 2-norm
         of their sensitivities, and that times λ bounds what independent errors do (see `PROBABLE`). No
