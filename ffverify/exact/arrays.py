@@ -135,14 +135,21 @@ class Rows(np.lib.mixins.NDArrayOperatorsMixin):
             return self.like(self.elements[index])
         places = np.asarray(self._numbers()[index])
         taken = self.elements.reshape(self.rows, -1)[:, places.ravel()]
-        return self.like(taken.reshape(self.rows, *places.shape), self.rows)
+        return _taken(self.like(taken.reshape(self.rows, *places.shape), self.rows))
 
     def reshape(self, *shape: Any) -> Any:
         """As `ndarray.reshape`."""
         new = shape[0] if len(shape) == 1 else shape
         if self.rows:  # -1 is the length that is left
             new = (self.rows, *np.empty(self.shape, dtype=bool).reshape(new).shape)
-        return self.like(self.elements.reshape(new), self.rows)
+            return _taken(self.like(self.elements.reshape(new), self.rows))
+        return self.like(self.elements.reshape(new))
+
+
+def _taken(batch: Any) -> Any:
+    if isinstance(batch, PreciseArray):
+        batch.taken = True
+    return batch
 
 
 class PreciseArray(Rows):
@@ -152,13 +159,16 @@ class PreciseArray(Rows):
     from their making, through sums and products, until somebody asks for their elements.
     """
 
-    __slots__ = ("_held", "arithmetic", "rows")
+    __slots__ = ("_held", "arithmetic", "rows", "taken")
     __array_priority__ = 1000
 
     def __init__(self, values: Any, arithmetic: Arithmetic, rows: int = 0) -> None:
         self._held = values
         self.arithmetic = arithmetic
         self.rows = rows  # of a batch: the length of the hidden axis; 0 for a plain array
+        self.taken = (
+            False  # whether it has elements of another batch, where a plain array is a view
+        )
 
     @property
     def matrix(self) -> Any:
@@ -208,8 +218,8 @@ class PreciseArray(Rows):
         given = self.arithmetic.array(values)
         if self.arithmetic.format is not None:
             given = given.astype(self.arithmetic.format.name)
-        if given.rows and not self.rows:  # each row has its own from here on
-            self._held, self.rows = np.repeat(self.elements[None], given.rows, axis=0), given.rows
+        if self.taken:
+            raise HiddenRows("a write to what NumPy may have as a view")
         if not self.rows:
             held = given.values
             self.elements[index] = held if held.ndim else held[()]

@@ -127,7 +127,10 @@ def rearranged(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     arrays = [x for x in flattened(operands) if isinstance(x, PreciseArray)]
     if any(getattr(x, "rows", 0) for x in flattened(operands)):
         by = moves_of(lambda given: _each(move, function(*marked(given), **options)), operands)
-        return _each(partial(moved, arrays), by)
+        found = _each(partial(moved, arrays), by)
+        for array in found if isinstance(found, list) else [found]:
+            array.taken = bool(array.rows)
+        return found
     return _each(arrays[0].like, function(*_with(lambda x: x.values, operands), **options))
 
 

@@ -164,3 +164,34 @@ def test_integers_stay_integers() -> None:
         return np.array([v[0], 0.0, v[1]])
 
     assert gradcheck(chosen, X, vjp=pull).truth == "shadow"
+
+
+def _through_views(x: Any) -> Any:
+    out, kept = np.zeros(4), np.array(x)
+    part, first, flat = out[1:3], kept[:2], kept.reshape(2, 2).T
+    part += 2 * x[1:3]
+    first *= 3
+    flat[1] += x[0]
+    return out + kept
+
+
+def _slopes_through_views(v: Any, x: Any) -> Any:
+    found, kept = np.zeros(4), np.array(v)
+    inner, first = found[1:3], kept[:2]
+    inner += 2 * v[1:3]
+    first *= 3
+    found[0] += v[1] + v[3]
+    return found + kept
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 + 1e-12])
+def test_what_is_written_through_a_view_is_written(factor: float) -> None:
+    """In a batch an array that was taken from another is no view of it: such code runs row by row."""
+    drawn = arrays("float64", (4,), min_value=-2, max_value=2)
+
+    def pull(v: Any, x: Any) -> Any:
+        return factor * _slopes_through_views(v, x)
+
+    report = gradcheck(_through_views, drawn, vjp=pull, max_examples=40, raise_exception=False)
+    assert report.truth == "shadow"
+    assert report.ok is (factor == 1), report
