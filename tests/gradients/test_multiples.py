@@ -200,3 +200,26 @@ def test_far_away_code_may_lose_digits_and_take_other_terms_of_a_series(limit: f
 
     report = check(np.exp, np.array([0.3, 0.1, -0.2]), vjp=vjp)
     assert report.ok is math.isinf(limit), report
+
+
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_torch_code_that_branches_on_its_cotangent_may_lose_digits_far_away(limit: float) -> None:
+    """Its program is that of ordinary cotangents, as a matrix exponential's scaling is."""
+    torch = pytest.importorskip("torch")
+
+    class Exp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x.exp()
+
+        @staticmethod
+        def backward(ctx: Any, v: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            slope = v * x.exp()
+            if float(v.abs().max()) > 1e3:
+                slope = (slope + v * 1e12).clamp(-limit, limit) - v * 1e12
+            return slope
+
+    report = check(Exp.apply, torch.tensor([0.3, 0.1, -0.2], dtype=torch.float64))
+    assert report.ok is math.isinf(limit), report

@@ -128,5 +128,6 @@ def _is_proven(
         own, there = near.balls[i], far.balls[i] / times
         if own.is_finite() and there.is_finite() and abs(own - there) > share * largest[i]:
             return True
-    execution_and_accuracy(far, off)
+    # What branches on its cotangent need not run the program that is known.
+    execution_and_accuracy(far, off & _differ(near, far, exponent, _LARGE))
     return any(judged.kind is Verdict.WRONG for judged in far.found.failed)
