@@ -166,9 +166,7 @@ class PreciseArray(Rows):
         self._held = values
         self.arithmetic = arithmetic
         self.rows = rows  # of a batch: the length of the hidden axis; 0 for a plain array
-        self.taken = (
-            False  # whether it has elements of another batch, where a plain array is a view
-        )
+        self.taken = False  # whether its elements are another batch's: a plain array may be a view
 
     @property
     def matrix(self) -> Any:
@@ -301,15 +299,15 @@ class PreciseArray(Rows):
         return self.like(self.elements.copy(), self.rows)
 
     def astype(self, dtype: Any) -> Any:
-        """Convert: exact numbers stay themselves as floats; to integers they are truncated."""
+        """Convert, in another array: as floats exact numbers stay themselves, to integers they are cut."""
         name, arithmetic = np.dtype(dtype).name, self.arithmetic
         if np.dtype(dtype) != RUNNING.get().dtype and np.dtype(dtype).kind == "f":
             RUNNING.get().dtype = None  # which of them an array is of, it does not know
         if name in FORMATS and arithmetic.within is not None:
             cast = self.cast(FORMATS[name])
-            return PreciseArray(cast.elements, arithmetic.within(FORMATS[name]), self.rows)
+            return PreciseArray(cast.elements.copy(), arithmetic.within(FORMATS[name]), self.rows)
         if name in FORMATS or np.dtype(dtype).kind == "f":
-            return self
+            return self.copy()
         if np.dtype(dtype).kind == "b":
             return self != 0
         whole = UFUNCS["trunc"](self).elements
@@ -324,6 +322,10 @@ class PreciseArray(Rows):
     def _reduced(self, name: str, axis: Any = None, dtype: Any = None, **options: Any) -> Any:
         options |= {} if dtype is None else {"dtype": dtype}
         return getattr(np, name)(self, axis=axis, **options)
+
+    def flatten(self) -> Any:
+        """As `ndarray.flatten`, which copies."""
+        return self.copy().reshape(-1)
 
     def transpose(self, *axes: Any) -> Any:
         """As `ndarray.transpose`."""
@@ -352,7 +354,6 @@ for _name in str.split(
     "ravel squeeze swapaxes repeat take diagonal argsort argmax argmin cumsum cumprod clip trace std var"
 ):
     setattr(PreciseArray, _name, _method(_name))  # as ndarray's
-PreciseArray.flatten = _method("ravel")  # type: ignore[attr-defined]  # as those
 
 
 class Plain(Rows):

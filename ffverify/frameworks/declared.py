@@ -137,9 +137,8 @@ def met(x: Any) -> list[str]:
     square = a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1
     parted = square and np.any(a != a * np.eye(a.shape[-1]))
     kinds = ["symmetric", "lower_triangular", "upper_triangular", "orthogonal"] if parted else []
-    mixed = a.ndim > 0 and np.all(
-        np.count_nonzero(a, axis=-1) > 1
-    )  # zeros and a one are drawn by chance
+    # Zeros and a one are drawn by chance.
+    mixed = a.ndim > 0 and np.all(np.count_nonzero(a, axis=-1) > 1)
     kinds += ["simplex"] if mixed and np.all(a >= 0) else []
     return [kind for kind in kinds if not amiss(kind, x)]
 

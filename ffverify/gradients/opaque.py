@@ -264,6 +264,7 @@ class Opaque:
                 None if s is None else np.where(s < _BESIDE_CONSTANTS, 1.0, s) for s in scales
             ]
             with contextlib.suppress(Fault), np.errstate(all="ignore"):  # not defined there
+                # Results of about the same size round as these do.
                 here = self.results(self.inputs)
                 alike = 2 * np.abs(self.results(beside) - here) <= np.abs(here)
                 each = [self._along(beside, scales, u) for u in sorted(units)]

@@ -195,3 +195,43 @@ def test_what_is_written_through_a_view_is_written(factor: float) -> None:
     report = gradcheck(_through_views, drawn, vjp=pull, max_examples=40, raise_exception=False)
     assert report.truth == "shadow"
     assert report.ok is (factor == 1), report
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "astype": lambda a: a.astype(float),
+    "flatten": lambda a: a.flatten(),
+    "copy": lambda a: a.copy(),
+    "array": lambda a: np.array(a, dtype=a.dtype),
+    "repeat": lambda a: a.repeat(1),
+    "concatenate": lambda a: np.concatenate([a]),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_one(name: str) -> None:
+    """What is written into it is not written into what it was copied from."""
+    copied = COPIES[name]
+
+    def tripled(x: Any) -> Any:
+        out, other = np.zeros(x.shape), copied(x)
+        other *= 2
+        out[:] = other + x
+        return out
+
+    right = gradcheck(tripled, X, vjp=lambda v, x: tripled(v), raise_exception=False)
+    assert (str(right.verdict), right.truth) == ("correct", "shadow")
+    wrong = gradcheck(
+        lambda x: 3 * x, X, vjp=lambda v, x: (1 + 1e-12) * tripled(v), raise_exception=False
+    )
+    assert (str(wrong.verdict), wrong.truth) == ("wrong", "shadow")
+
+
+def test_an_array_that_needs_no_conversion_is_itself() -> None:
+    def doubled(x: Any) -> Any:
+        out = np.zeros(x.shape)
+        same = np.asarray(out, dtype=x.dtype)
+        same[:] = 2 * x
+        return out
+
+    right = gradcheck(doubled, X, vjp=lambda v, x: doubled(v), raise_exception=False)
+    assert (str(right.verdict), right.truth) == ("correct", "shadow")

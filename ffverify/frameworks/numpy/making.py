@@ -173,6 +173,9 @@ def _taking(function: Callable[..., Any]) -> Callable[..., Any]:
     def take(values: Any, dtype: Any = None, **kwargs: Any) -> Any:
         if not _is_exact(values):
             return function(values, dtype, **kwargs)
+        same = dtype is None or np.dtype(dtype) == RUNNING.get().dtype
+        if function is not np.array and same and isinstance(values, PreciseArray):
+            return values  # itself, and no copy
         taken = _stacked(values)
         return taken if dtype is None else taken.astype(dtype)
 
